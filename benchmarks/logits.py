@@ -1,0 +1,288 @@
+"""Time and memory of the losses of logits, beside optax in the same process.
+
+    pip install "xent-jax[bench]"
+    python benchmarks/logits.py [--quick] [--output DIR]
+
+Each cell compiles value and gradient of the mean loss in both libraries, and in
+xent_jax.forward_mode, and runs them in turn, in every order. A ratio is that of two runs of
+the same round: below 1 xent_jax is the faster. Five passes over all the cells give
+five blocks of rounds, so that a slow spell of the machine shows as a spread between blocks,
+not as a result. Temporary memory is the compiler's own count, as a share of the logits.
+
+Prints the tables and whether the targets are reached; writes logits.md and logits.png.
+About four minutes; with --quick half a minute, and noisier.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import itertools
+import os
+import platform
+import time
+from pathlib import Path
+
+import jax
+import matplotlib
+import numpy as np
+import optax
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import xent_jax
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  after the choice of backend
+
+LIBRARIES = {"optax": optax, "xent_jax": xent_jax, "forward_mode": xent_jax.forward_mode}
+LOSSES = {
+    "integer": "softmax_cross_entropy_with_integer_labels",
+    "soft": "softmax_cross_entropy",
+}
+SHAPES = [
+    ("integer", 512, 8192),
+    ("integer", 64, 131072),
+    ("integer", 8192, 1000),
+    ("integer", 65536, 10),
+    ("soft", 512, 8192),
+]
+PASSES = 5
+MEAN_TARGET, CELL_TARGET, TEMP_TARGET = 0.8, 1.05, 1.0  # ratio, ratio, % of the logits
+
+
+@dataclasses.dataclass
+class Cell:
+    """One loss at one shape and dtype: its programs and their times."""
+
+    labels: str
+    n: int
+    k: int
+    dtype: str
+    gradient: bool = True
+    programs: dict = dataclasses.field(default_factory=dict)
+    arguments: tuple = ()
+    blocks: list = dataclasses.field(default_factory=list)  # of [rounds, programs], in seconds
+
+    def __str__(self):
+        return f"{self.n}x{self.k} {self.dtype} {self.labels}"
+
+    def milliseconds(self, name: str) -> float:
+        """The median time of one run."""
+        return 1e3 * float(np.median(self._times(name)))
+
+    def _times(self, name: str) -> np.ndarray:
+        return np.concatenate(self.blocks)[:, list(self.programs).index(name)]
+
+    def ratio(self, name: str = "xent_jax", percentile: float = 50) -> float:
+        """The time over that of optax in the same round: median or another percentile."""
+        return float(np.percentile(self._times(name) / self._times("optax"), percentile))
+
+    def block_ratios(self) -> list[float]:
+        """The median ratio of each block."""
+        return [dataclasses.replace(self, blocks=[b]).ratio() for b in self.blocks]
+
+    def temp(self, name: str) -> float:
+        """Temporary memory, % of the logits' bytes."""
+        size = self.programs[name].memory_analysis().temp_size_in_bytes
+        return 100 * size / self.arguments[0].nbytes
+
+
+def prepare(cell: Cell) -> None:
+    """Draws the arguments and compiles the programs."""
+    key, other = jax.random.split(jax.random.key(0))
+    z = (3 * jax.random.normal(key, (cell.n, cell.k))).astype(cell.dtype)
+    if cell.labels == "integer":
+        labels = jax.random.randint(other, (cell.n,), 0, cell.k)
+    else:
+        labels = jax.nn.softmax(jax.random.normal(other, (cell.n, cell.k)))
+    cell.arguments = (z, labels)
+    for name, library in LIBRARIES.items():
+        if cell.gradient or name != "forward_mode":
+            cell.programs[name] = compiled(getattr(library, LOSSES[cell.labels]), cell)
+
+
+def compiled(loss, cell: Cell):
+    def mean(z, labels):
+        return loss(z, labels).mean()
+
+    program = jax.value_and_grad(mean) if cell.gradient else mean
+    return jax.jit(program).lower(*cell.arguments).compile()
+
+
+def run_block(cell: Cell, seconds: float) -> None:
+    """Rounds of one run of each program, the order another in each round."""
+    names = list(cell.programs)
+    for program in 2 * list(cell.programs.values()):  # warm up
+        jax.block_until_ready(program(*cell.arguments))
+    times, start = [], time.perf_counter()
+    for order in itertools.cycle(itertools.permutations(range(len(names)))):
+        row = [0.0] * len(names)
+        for i in order:
+            began = time.perf_counter()
+            out = jax.block_until_ready(cell.programs[names[i]](*cell.arguments))
+            row[i] = time.perf_counter() - began
+            del out
+        times.append(row)
+        if time.perf_counter() - start > seconds and len(times) >= 4:
+            break
+    cell.blocks.append(np.array(times))
+
+
+def measure(cells: list[Cell], seconds: float, console: Console) -> None:
+    """Compiles all the cells, then visits each of them once in every pass."""
+    # No refresh from a thread: it would take a core during the runs.
+    with Progress(console=console, auto_refresh=False) as progress:
+        task = progress.add_task("", total=len(cells) * (PASSES + 1))
+        work = [("compile", cell) for cell in cells]
+        work += [(f"pass {i + 1} of {PASSES}", cell) for i in range(PASSES) for cell in cells]
+        for step, cell in work:
+            what = "value and gradient" if cell.gradient else "value"
+            progress.update(task, description=f"{step}: {what}, {cell}", refresh=True)
+            if step == "compile":
+                prepare(cell)
+            else:
+                run_block(cell, seconds if cell.gradient else seconds / 3)
+            progress.advance(task)
+
+
+def verdict(value: float, target: float) -> str:
+    return "reached" if value <= target else "missed"
+
+
+def table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows; with gradients also the targets and forward_mode."""
+    head = ["logits", "labels", "optax\nms", "xent_jax\nms", "ratio", "ratio,\n10 to 90 %"]
+    head += ["ratio,\nblocks", "optax\ntemp %", "xent_jax\ntemp %", "rounds"]
+    rows = []
+    for cell in cells:
+        low, high = cell.ratio(percentile=10), cell.ratio(percentile=90)
+        blocks = cell.block_ratios()
+        rows.append(
+            [f"{cell.n} x {cell.k} {cell.dtype}", cell.labels]
+            + [f"{cell.milliseconds(name):.2f}" for name in ("optax", "xent_jax")]
+            + [f"{cell.ratio():.3f}", f"{low:.2f} to {high:.2f}"]
+            + [f"{min(blocks):.2f} to {max(blocks):.2f}"]
+            + [f"{cell.temp(name):.2f}" for name in ("optax", "xent_jax")]
+            + [str(sum(map(len, cell.blocks)))]
+        )
+    if cells[0].gradient:
+        head += [f"ratio\n<= {CELL_TARGET}", f"temp\n<= {TEMP_TARGET:g} %", "forward_mode\nratio"]
+        for cell, row in zip(cells, rows, strict=True):
+            held = cell.dtype == "float32" and cell.k >= 1000
+            row += [
+                verdict(cell.ratio(), CELL_TARGET),
+                verdict(cell.temp("xent_jax"), TEMP_TARGET) if held else "",
+                f"{cell.ratio('forward_mode'):.3f}",
+            ]
+    return head, rows
+
+
+def summary(cells: list[Cell]) -> list[str]:
+    """The geometric means of the median ratios, and how many cells reach their targets."""
+    lines = []
+    for what, chosen in [
+        ("all cells", cells),
+        ("integer labels", [c for c in cells if c.labels == "integer"]),
+        ("soft labels", [c for c in cells if c.labels == "soft"]),
+    ]:
+        mean = float(np.exp(np.mean([np.log(c.ratio()) for c in chosen])))
+        lines.append(
+            f"geometric mean of the ratios, {what}: {mean:.3f}, "
+            f"target {MEAN_TARGET}: {verdict(mean, MEAN_TARGET)}"
+        )
+    good = sum(c.ratio() <= CELL_TARGET for c in cells)
+    lines.append(f"cells with a ratio of at most {CELL_TARGET}: {good} of {len(cells)}")
+    held = [c for c in cells if c.dtype == "float32" and c.k >= 1000]
+    good = sum(c.temp("xent_jax") <= TEMP_TARGET for c in held)
+    lines.append(
+        f"float32 cells of 1000 classes or more with temporary memory of at most "
+        f"{TEMP_TARGET:g} % of the logits: {good} of {len(held)}"
+    )
+    return lines
+
+
+def environment() -> str:
+    versions = [f"{p} {importlib.metadata.version(p)}" for p in ("jax", "jaxlib", "optax")]
+    info = Path("/proc/cpuinfo")
+    models = (
+        [x for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
+    )
+    model = models[0].split(":")[1].strip() if models else platform.processor()
+    return (
+        f"{datetime.date.today()}; {model}, {os.cpu_count()} cores; "
+        f"JAX on {jax.devices()[0].device_kind}; Python {platform.python_version()}, "
+        f"{', '.join(versions)}, xent_jax {xent_jax.__version__}"
+    )
+
+
+def show(console: Console, title: str, head: list[str], rows: list[list[str]]) -> None:
+    out = Table(*head, title=title)
+    for row in rows:
+        out.add_row(*row)
+    console.print(out)
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [[h.replace("\n", " ") for h in head], ["---"] * 2 + ["---:"] * (len(head) - 2), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def plot(cells: list[Cell], path: Path) -> None:
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 8), sharex=True, layout="constrained")
+    x = np.arange(len(cells))
+    ratios = np.array([c.ratio() for c in cells])
+    spread = [
+        ratios - [c.ratio(percentile=10) for c in cells],
+        np.array([c.ratio(percentile=90) for c in cells]) - ratios,
+    ]
+    top.bar(x, ratios, 0.6, yerr=spread, capsize=4, color="tab:blue", ecolor="0.2")
+    for i, ratio in enumerate(ratios):
+        top.text(i, 0.03, f"{ratio:.2f}", ha="center", color="white", weight="bold")
+    top.axhline(1, color="black", linewidth=1, label="optax: 1")
+    top.axhline(CELL_TARGET, color="tab:red", linestyle="--", label=f"limit: {CELL_TARGET}")
+    top.set_ylabel("time, xent_jax / optax\n(median; whiskers 10 to 90 %)")
+    top.set_title("Value and gradient of the mean cross-entropy: time")
+    top.set_ylim(0, 1.15 * max(CELL_TARGET, *(ratios + spread[1])))
+    top.legend(loc="upper right", ncols=2)
+    for shift, name, color in [(-0.2, "optax", "tab:orange"), (0.2, "xent_jax", "tab:blue")]:
+        temp = [c.temp(name) for c in cells]
+        bars = bottom.bar(x + shift, temp, 0.38, color=color, label=name)
+        texts = [f"{t:.0f}" if t >= 10 else f"{t:.1g}" for t in temp]
+        over = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the limit's line
+        bottom.bar_label(bars, texts, padding=3, fontsize=8, bbox=over)
+    bottom.axhline(TEMP_TARGET, color="tab:red", linestyle="--", label=f"limit: {TEMP_TARGET:g} %")
+    bottom.set_yscale("log")
+    bottom.margins(y=0.25)
+    bottom.set_ylabel("temporary memory\n(% of the logits' bytes, log scale)")
+    bottom.set_title("Temporary memory (the limit is for float32 with 1000 classes or more)")
+    bottom.legend(loc="upper right", ncols=3)
+    bottom.set_xticks(x, [f"{c.n}x{c.k}\n{c.dtype}\n{c.labels}" for c in cells])
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Losses of logits beside optax.")
+    parser.add_argument("--quick", action="store_true", help="few rounds")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="DIR")
+    options = parser.parse_args()
+    console = Console(width=max(Console().width, 160))
+    cells = [Cell(*s, dtype) for s in SHAPES for dtype in ("float32", "bfloat16")]
+    values = [Cell(*s, "float32", gradient=False) for s in SHAPES]
+    measure(cells + values, 0.2 if options.quick else 3.0, console)
+    text = [f"# Losses of logits: time and memory beside optax\n\n{environment()}"]
+    for title, group in [("Value and gradient", cells), ("Value alone, for information", values)]:
+        head, rows = table(group)
+        show(console, title, head, rows)
+        text.append(f"## {title}\n\n{markdown(head, rows)}")
+    lines = summary(cells)
+    console.print(environment(), *lines, sep="\n")
+    text.insert(2, "\n".join(f"- {line}" for line in lines))
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "logits.md").write_text("\n\n".join(text) + "\n")
+    plot(cells, options.output / "logits.png")
+
+
+if __name__ == "__main__":
+    main()

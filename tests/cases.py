@@ -1,0 +1,226 @@
+"""The table of cases: every exported loss, its textbook reference and its inputs.
+
+References are the formulas of a textbook, in float64 and without care for rounding; the
+contract differentiates them with JAX. Adding a loss means adding a row.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def x64():
+    """A context in which JAX computes in float64."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64
+
+    return enable_x64()
+
+
+@contextlib.contextmanager
+def strict():
+    """No implicit promotion of dtypes or ranks: what strict users run with."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+# ------------------------------------------------------------------ inputs, by their kind
+
+CLASSES = {"logits", "soft", "probabilities", "log_probabilities"}  # kinds that end in [k]
+
+
+def draw(kind: str, rng: np.random.Generator, batch: tuple[int, ...], k: int) -> np.ndarray:
+    if kind == "logits":
+        return 2 * rng.standard_normal((*batch, k))
+    if kind == "soft":  # weights that do not sum to 1
+        return rng.dirichlet(np.ones(k), batch) * rng.uniform(0.5, 1.5, (*batch, 1))
+    if kind == "probabilities":
+        return rng.dirichlet(np.ones(k), batch)
+    if kind == "log_probabilities":
+        return np.log(rng.dirichlet(np.ones(k), batch))
+    if kind == "elements":  # elementwise losses: no axis is special
+        return 2 * rng.standard_normal((*batch, k))
+    if kind == "unit elements":
+        return rng.uniform(0.05, 0.95, (*batch, k))
+    if kind == "integers":
+        return rng.integers(0, k, batch).astype(np.int32)
+    if kind == "weights":
+        return rng.uniform(0.5, 2.0, k)
+    low, high = map(float, kind.split())
+    return np.asarray(rng.uniform(low, high))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: a loss, its arguments by kind, its options, its reference."""
+
+    loss: str
+    arguments: dict[str, str]  # positional, in order
+    reference: Callable[..., Any]  # (*arguments, **keywords, **options), classes last
+    keywords: dict[str, str] = field(default_factory=dict)  # arrays passed by name
+    options: dict[str, Any] = field(default_factory=dict)  # static
+
+    @property
+    def id(self) -> str:
+        given = [*self.keywords, *(f"{k}={v}" for k, v in self.options.items())]
+        return "-".join([self.loss, *given])
+
+    @property
+    def has_axis(self) -> bool:
+        return any(kind in CLASSES for kind in self.arguments.values())
+
+    def inputs(self, rng, batch=(3,), k=5) -> dict[str, np.ndarray]:
+        kinds = {**self.arguments, **self.keywords}
+        return {name: draw(kind, rng, batch, k) for name, kind in kinds.items()}
+
+    def floats(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in inputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
+
+    def call(self, module, inputs: dict[str, Any], **more):
+        return self._apply(getattr(module, self.loss), inputs, more)
+
+    def expected(self, inputs: dict[str, Any], **more):
+        return self._apply(self.reference, inputs, more)
+
+    def _apply(self, function, inputs, more):
+        positional = [inputs[name] for name in self.arguments]
+        named = {name: inputs[name] for name in self.keywords}
+        return function(*positional, **named, **self.options, **more)
+
+
+# -------------------------------------------------------------------- textbook references
+
+
+def _log_p(z, where=None):
+    p = jnp.exp(z) if where is None else jnp.where(where, jnp.exp(z), 0.0)
+    return jnp.log(p / p.sum(-1, keepdims=True))
+
+
+def _reduce(losses, reduction, weights=None):
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    divisor = losses.size if weights is None else weights.sum()
+    return losses.sum() / jnp.where(divisor == 0, 1, divisor)
+
+
+def _one_hot(labels, k):
+    return (labels[..., None] == jnp.arange(k)).astype(float)
+
+
+def _soft(z, t, label_smoothing=0.0, z_loss=0.0, class_weights=1.0, reduction="none"):
+    t = (1 - label_smoothing) * t + label_smoothing / z.shape[-1]
+    losses = -(class_weights * t * _log_p(z)).sum(-1)
+    losses = losses + z_loss * jnp.log(jnp.exp(z).sum(-1)) ** 2
+    return _reduce(losses, reduction)
+
+
+def _integer(
+    z, y, ignore_index=None, label_smoothing=0.0, z_loss=0.0, class_weights=None, reduction="none"
+):
+    k = z.shape[-1]
+    w = jnp.ones(k) if class_weights is None else class_weights
+    t = (1 - label_smoothing) * _one_hot(y, k) + label_smoothing / k
+    kept = jnp.ones(y.shape) if ignore_index is None else (y != ignore_index).astype(float)
+    losses = -(w * t * _log_p(z)).sum(-1) + z_loss * jnp.log(jnp.exp(z).sum(-1)) ** 2
+    return _reduce(losses * kept, reduction, kept * (1.0 if class_weights is None else w[y]))
+
+
+def _focal(z, y, gamma=2.0, class_weights=None, reduction="none", ignore_index=None):
+    w = jnp.ones(z.shape[-1]) if class_weights is None else class_weights
+    kept = jnp.ones(y.shape) if ignore_index is None else (y != ignore_index).astype(float)
+    log_p = (_one_hot(y, z.shape[-1]) * _log_p(z)).sum(-1)
+    losses = -w[y] * (1 - jnp.exp(log_p)) ** gamma * log_p
+    return _reduce(losses * kept, reduction, kept * (1.0 if class_weights is None else w[y]))
+
+
+def _poly(z, t, epsilon=2.0):
+    return -(t * _log_p(z)).sum(-1) + epsilon * (t * (1 - jnp.exp(_log_p(z)))).sum(-1)
+
+
+def _binary(z, t, label_smoothing=0.0, pos_weight=1.0, reduction="none"):
+    t = (1 - label_smoothing) * t + label_smoothing / 2
+    p = 1 / (1 + jnp.exp(-z))
+    return _reduce(-pos_weight * t * jnp.log(p) - (1 - t) * jnp.log(1 - p), reduction)
+
+
+def _binary_focal(z, t, alpha=None, gamma=2.0):
+    p = 1 / (1 + jnp.exp(-z))
+    wrong = t * (1 - p) + (1 - t) * p
+    losses = wrong**gamma * _binary(z, t)
+    return losses if alpha is None else (alpha * t + (1 - alpha) * (1 - t)) * losses
+
+
+_LOGITS = {"logits": "logits"}
+_SOFT = {"logits": "logits", "labels": "soft"}
+_INTEGER = {"logits": "logits", "labels": "integers"}
+_ELEMENTS = {"logits": "elements", "labels": "unit elements"}
+_INTEGER_LOSS = "softmax_cross_entropy_with_integer_labels"
+_SMOOTHING = {"label_smoothing": "0.05 0.3"}
+_EVERYTHING = {**_SMOOTHING, "z_loss": "0.01 0.1", "class_weights": "weights"}
+
+CASES = [
+    Case("softmax", _LOGITS, lambda z: jnp.exp(_log_p(z))),
+    Case("log_softmax", _LOGITS, _log_p),
+    Case("logsumexp", _LOGITS, lambda z: jnp.log(jnp.exp(z).sum(-1))),
+    Case("entropy", {"p": "probabilities"}, lambda p: -(p * jnp.log(p)).sum(-1)),
+    Case(
+        "cross_entropy",
+        {"p": "soft", "q": "probabilities"},
+        lambda p, q: -(p * jnp.log(q)).sum(-1),
+    ),
+    Case(
+        "relative_entropy",
+        {"p": "soft", "q": "probabilities"},
+        lambda p, q: (p * jnp.log(p / q)).sum(-1),
+    ),
+    Case(
+        "kl_divergence",
+        {"log_predictions": "log_probabilities", "targets": "soft"},
+        lambda log_q, t: (t * (jnp.log(t) - log_q)).sum(-1),
+    ),
+    Case("softmax_cross_entropy", _SOFT, _soft),
+    Case("softmax_cross_entropy", _SOFT, _soft, _SMOOTHING),
+    Case("softmax_cross_entropy", _SOFT, _soft, {"z_loss": "0.01 0.1"}),
+    Case("softmax_cross_entropy", _SOFT, _soft, {"class_weights": "weights"}),
+    Case("softmax_cross_entropy", _SOFT, _soft, _EVERYTHING),
+    Case("softmax_cross_entropy", _SOFT, _soft, options={"reduction": "sum"}),
+    Case("softmax_cross_entropy", _SOFT, _soft, _EVERYTHING, {"reduction": "mean"}),
+    Case(_INTEGER_LOSS, _INTEGER, _integer),
+    Case(_INTEGER_LOSS, _INTEGER, _integer, _SMOOTHING),
+    Case(_INTEGER_LOSS, _INTEGER, _integer, {"z_loss": "0.01 0.1"}),
+    Case(_INTEGER_LOSS, _INTEGER, _integer, {"class_weights": "weights"}),
+    Case(_INTEGER_LOSS, _INTEGER, _integer, _EVERYTHING),
+    Case(_INTEGER_LOSS, _INTEGER, _integer, options={"ignore_index": 2, "reduction": "sum"}),
+    Case(_INTEGER_LOSS, _INTEGER, _integer, options={"ignore_index": 0, "reduction": "mean"}),
+    Case(_INTEGER_LOSS, _INTEGER, _integer, _EVERYTHING, {"reduction": "mean", "ignore_index": 1}),
+    Case("sigmoid_binary_cross_entropy", _ELEMENTS, _binary),
+    Case(
+        "sigmoid_binary_cross_entropy",
+        _ELEMENTS,
+        _binary,
+        {"pos_weight": "weights", **_SMOOTHING},
+        {"reduction": "mean"},
+    ),
+    Case("sigmoid_focal_loss", _ELEMENTS, _binary_focal),
+    Case("sigmoid_focal_loss", _ELEMENTS, _binary_focal, {"alpha": "0.1 0.9", "gamma": "0.5 3"}),
+    Case("softmax_focal_loss", _INTEGER, _focal),
+    Case("softmax_focal_loss", _INTEGER, _focal, {"gamma": "0.5 3"}, {"reduction": "sum"}),
+    Case(
+        "softmax_focal_loss",
+        _INTEGER,
+        _focal,
+        {"gamma": "1.5 3", "class_weights": "weights"},
+        {"reduction": "mean", "ignore_index": 1},
+    ),
+    Case("poly_loss_cross_entropy", _SOFT, _poly),
+    Case("poly_loss_cross_entropy", _SOFT, _poly, {"epsilon": "-1 3"}),
+    Case("softcap", {"logits": "elements", "cap": "1 5"}, lambda z, c: c * jnp.tanh(z / c)),
+]

@@ -1,0 +1,124 @@
+"""60-digit references for the losses and their derivatives, and errors counted in ulp."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+
+# A context of its own: the precision of the caller's mpmath stays what it was.
+mp = mpmath.MPContext()
+mp.dps = 60
+
+_exp = np.frompyfunc(mp.exp, 1, 1)
+_exact = np.frompyfunc(lambda x: mp.mpf(float(x)), 1, 1)
+
+
+def exact(x) -> np.ndarray:
+    """The very numbers that an array holds, as mpmath's."""
+    return np.asarray(_exact(np.asarray(x)), dtype=object)
+
+
+def ulps(got, want, scale=None) -> np.ndarray:
+    """|got - want| in units of the last place that ``scale``, or ``want``, has in got's dtype.
+
+    Where the scale is below the smallest normal number a result need only be that small too,
+    where ``want`` is beyond the largest it must be infinite; there the error is 0, else inf.
+    """
+    got, want = np.asarray(got), np.asarray(want, dtype=object)
+    scale = np.abs(want if scale is None else np.asarray(scale, dtype=object))
+    info = jnp.finfo(got.dtype)
+    measure = np.frompyfunc(lambda *x: _ulps(*x, info), 3, 1)
+    return np.asarray(measure(got, want, scale), dtype=np.float64)
+
+
+def _ulps(got, want, scale, info) -> float:
+    got, tiny = float(got), float(info.smallest_normal)
+    if not np.isfinite(got) or abs(want) > float(info.max):
+        overflows = abs(want) >= mp.ldexp(1 - mp.ldexp(1, -info.nmant - 2), info.maxexp)
+        return 0.0 if overflows and got == mp.sign(want) * np.inf else np.inf
+    if scale < tiny:
+        return 0.0 if abs(got) <= tiny else np.inf
+    _, exponent = mp.frexp(scale)  # scale / 2^exponent is in [1/2, 1)
+    return float(mp.ldexp(abs(mp.mpf(got) - want), info.nmant + 1 - exponent))
+
+
+class Softmax(NamedTuple):
+    """The softmax of a row of logits, each number to full relative precision."""
+
+    shift: mpmath.mpf  # m, the largest logit
+    log_total: mpmath.mpf  # log S, S the sum of exp(z - m)
+    p: np.ndarray
+    rest: np.ndarray  # 1 - p
+
+    @property
+    def lse(self):
+        """log sum exp(z)."""
+        return self.shift + self.log_total
+
+    @property
+    def lse_scale(self):
+        """The larger of the terms that log-sum-exp is the sum of."""
+        return max(abs(self.shift), self.log_total)
+
+
+def softmax(z) -> Softmax:
+    """From the logits as they are stored; -inf among them is a class of probability 0."""
+    # Equal logits share one exponential, which is what takes the time.
+    values, where = np.unique(np.asarray(z).astype(np.float64), return_inverse=True)
+    shift = mp.mpf(float(values[-1]))
+    e = _exp(exact(values) - shift)[where.reshape(-1)]
+    top = int(np.argmax(where))
+    others = sum(np.delete(e, top), mp.zero)
+    total = 1 + others
+    rest = (total - e) / total
+    rest[top] = others / total
+    return Softmax(shift, mp.log1p(others), e / total, rest)
+
+
+def onehot(y: int, k: int) -> np.ndarray:
+    """The target of an integer label."""
+    return (np.arange(k) == y).astype(np.float64)
+
+
+class Loss(NamedTuple):
+    """A loss and its gradient, and the larger of the two terms of each component."""
+
+    loss: mpmath.mpf
+    gradient: np.ndarray
+    scale: np.ndarray
+
+
+def cross_entropy(z, t, c=0.0, row: Softmax | None = None) -> Loss:
+    """``T lse + c lse^2 - <t, z>`` and ``(T + 2 c lse) p - t``, with ``T = sum(t)``."""
+    row = softmax(z) if row is None else row
+    z, t, c = exact(z), exact(t), mp.mpf(float(c))
+    mass = sum(t, mp.zero)
+    spread = sum((t[j] * (row.shift - z[j]) for j in np.flatnonzero(t)), mp.zero)
+    loss = spread + mass * row.log_total + c * row.lse**2
+    # T p_j - t_j = (T - t_j) p_j - t_j (1 - p_j), which cannot cancel for a one-hot t.
+    gradient = (mass - t + 2 * c * row.lse) * row.p - t * row.rest
+    return Loss(loss, gradient, np.maximum((mass + 2 * c * abs(row.lse)) * row.p, t))
+
+
+def hessian(z) -> np.ndarray:
+    """``diag(p) - p p'``."""
+    row = softmax(z)
+    out = -np.outer(row.p, row.p)
+    np.fill_diagonal(out, row.p * row.rest)
+    return out
+
+
+def hessian_product(z, v) -> tuple[np.ndarray, np.ndarray]:
+    """``H v`` and ``sum_i |H_ji| |v_i - v_j|``, for each j."""
+    p, v = softmax(z).p, exact(v)
+    difference = v[:, None] - v[None, :]
+    return p * (difference @ p), p * (np.abs(difference) @ p)
+
+
+def binary_cross_entropy(z, t, w=1.0) -> Loss:
+    """``-w t log s(z) - (1 - t) log s(-z)`` and ``(1 - t) s(z) - w t s(-z)``, s the sigmoid."""
+    z, t, w = mp.mpf(float(z)), mp.mpf(float(t)), mp.mpf(float(w))
+    loss = w * t * mp.log1p(mp.exp(-z)) + (1 - t) * mp.log1p(mp.exp(z))
+    up, down = (1 - t) / (1 + mp.exp(-z)), w * t / (1 + mp.exp(z))
+    return Loss(loss, up - down, max(up, down))

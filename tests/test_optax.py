@@ -1,0 +1,155 @@
+"""optax's own tests of the losses that we share with it, run on ours.
+
+optax ships its tests in its wheel. Each of their methods is one test here, run twice with our
+functions in the place of optax's: with those of ``xent_jax.forward_mode`` as it stands, and
+with the default ones, which JAX does not differentiate in forward mode, with ``check_grads``
+held to reverse mode.
+"""
+
+import collections
+import functools
+import importlib
+import inspect
+import os
+import re
+import types
+import unittest
+
+import numpy as np
+import optax
+import pytest
+from optax.losses import _classification
+
+import xent_jax
+
+
+def _import_optax_tests() -> types.ModuleType:
+    try:
+        return importlib.import_module("optax.losses._classification_test")
+    except ImportError as error:
+        reason = f"optax {optax.__version__} lacks its own tests or what they need: {error}"
+        if os.environ.get("CI") == "true":
+            raise RuntimeError(reason) from error
+        pytest.skip(reason, allow_module_level=True)
+
+
+optax_tests = _import_optax_tests()
+
+SHARED = [
+    name
+    for name in xent_jax.__all__
+    if inspect.isfunction(getattr(_classification, name, None)) and hasattr(optax.losses, name)
+]
+# What stands in the place of which optax function; ours is safe at -inf by itself.
+OURS = {name: name for name in SHARED} | {"safe_softmax_cross_entropy": "softmax_cross_entropy"}
+
+
+@functools.cache
+def _uses(case: type) -> set[str]:
+    """The optax functions that a test class names."""
+    return set(re.findall(r"\b_classification\.(\w+)", inspect.getsource(case)))
+
+
+# A class that also names a loss of optax's alone would not be a test of ours.
+CLASSES = [
+    case
+    for _, case in inspect.getmembers(optax_tests, inspect.isclass)
+    if issubclass(case, unittest.TestCase) and _uses(case) and _uses(case) <= OURS.keys()
+]
+TESTS = [
+    case(method) for case in CLASSES for method in unittest.defaultTestLoader.getTestCaseNames(case)
+]
+
+each = pytest.mark.parametrize(
+    "test", TESTS, ids=lambda test: f"{type(test).__name__}.{test._testMethodName}"
+)
+modes = pytest.mark.parametrize(
+    "module", [xent_jax.forward_mode, xent_jax], ids=["forward_mode", "default"]
+)
+
+
+def _counted(name: str, function, calls: collections.Counter):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        calls[name] += 1
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _randint(draw):
+    """np.random.randint; a mask that it draws must leave something in and something out."""
+
+    @functools.wraps(draw)
+    def wrapper(*args, **kwargs):
+        drawn = draw(*args, **kwargs)
+        if np.result_type(drawn) == np.bool_:
+            assert drawn.any() and not drawn.all(), f"choose another seed: it draws {drawn}"
+        return drawn
+
+    return wrapper
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs a test of optax's on the functions of a module, and counts their calls."""
+
+    def run(test: unittest.TestCase, module: types.ModuleType) -> collections.Counter:
+        calls: collections.Counter = collections.Counter()
+        with monkeypatch.context() as patch:
+            for theirs, ours in OURS.items():
+                function = _counted(theirs, getattr(module, ours), calls)
+                patch.setattr(_classification, theirs, function)
+            if module is xent_jax:
+                reverse = functools.partial(optax_tests.jaxtest.check_grads, modes=("rev",))
+                patch.setattr(optax_tests, "jaxtest", types.SimpleNamespace(check_grads=reverse))
+            patch.setattr(np.random, "randint", _randint(np.random.randint))
+            np.random.seed(1)
+            try:
+                test.debug()
+            except unittest.SkipTest as skipped:
+                pytest.fail(f"optax skips it: {skipped}")
+        return calls
+
+    return run
+
+
+@modes
+@each
+def test_ours_pass_the_tests_of_optax(test, module, run):
+    assert run(test, module).total() > 0
+
+
+@modes
+@pytest.mark.parametrize("name", OURS)
+def test_every_shared_name_is_called_by_tests_of_optax(name, module, run):
+    named = [test for test in TESTS if name in _uses(type(test))]
+    assert named
+    assert any(run(test, module)[name] for test in named)
+
+
+def test_the_losses_known_to_be_shared_are_found():
+    assert {
+        "kl_divergence",
+        "poly_loss_cross_entropy",
+        "sigmoid_binary_cross_entropy",
+        "sigmoid_focal_loss",
+        "softmax_cross_entropy",
+        "softmax_cross_entropy_with_integer_labels",
+    } <= set(SHARED)
+
+
+def test_every_test_of_a_shared_name_is_run():
+    cases = [
+        case
+        for _, case in inspect.getmembers(optax_tests, inspect.isclass)
+        if issubclass(case, unittest.TestCase) and _uses(case) & OURS.keys()
+    ]
+    assert cases == CLASSES
+
+
+def test_forward_mode_is_what_the_default_functions_lack():
+    logits, labels = np.zeros((2, 3), np.float32), np.array([0, 1])
+    loss = functools.partial(xent_jax.softmax_cross_entropy_with_integer_labels, labels=labels)
+    with pytest.raises(TypeError, match="custom_vjp"):
+        optax_tests.jaxtest.check_grads(loss, (logits,), order=1)

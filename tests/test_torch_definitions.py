@@ -1,0 +1,222 @@
+"""Class weights, ignore_index, label smoothing and reductions, as PyTorch documents them.
+
+The definitions of torch.nn.CrossEntropyLoss and BCEWithLogitsLoss stand here in NumPy, float64,
+and are differentiated by the complex step, f'(x) = Im f(x + ih) / h, which does not cancel: no
+automatic differentiation has a part in what is expected.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import xent_jax
+from tests.cases import x64
+
+TOLERANCE = 1e-12  # float64, for logits within 20 of each other
+
+some = settings(derandomize=True, deadline=None, max_examples=25)
+reductions = pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+
+
+# ------------------------------------------------------------------------ the definitions
+
+
+def surprise(z):
+    """-log p, p = softmax(z)."""
+    return np.log(np.sum(np.exp(z), axis=-1, keepdims=True)) - z
+
+
+def torch_cross_entropy(
+    logits, labels, *, ignore_index=None, label_smoothing=0.0, class_weights=None, reduction
+):
+    """l_n = (1 - e) w_y nll_y + e / K sum_c w_c nll_c, 0 where y_n is to be ignored."""
+    nll, keep, e = surprise(logits), labels != ignore_index, label_smoothing
+    w = np.ones(nll.shape[-1]) if class_weights is None else class_weights
+    y = np.where(keep, labels, 0)
+    nll_y = np.take_along_axis(nll, y[:, None], axis=-1)[:, 0]
+    losses = keep * ((1 - e) * w[y] * nll_y + e / w.size * np.sum(w * nll, axis=-1))
+    # The mean is over the weights of the labels that are not ignored.
+    return reduced(losses, reduction, np.sum(keep * w[y]))
+
+
+def torch_cross_entropy_of_probabilities(
+    logits, labels, *, label_smoothing=0.0, class_weights=None, reduction
+):
+    """l_n = -sum_c w_c log p_c t'_c with t' = (1 - e) t + e / K; the mean is over N."""
+    e, w = label_smoothing, 1.0 if class_weights is None else class_weights
+    smooth = (1 - e) * labels + e / logits.shape[-1]
+    losses = np.sum(w * surprise(logits) * smooth, axis=-1)
+    return reduced(losses, reduction, losses.size)
+
+
+def torch_bce_with_logits(logits, labels, *, pos_weight=1.0, reduction):
+    """l = -w t log s(z) - (1 - t) log s(-z), s the sigmoid; the mean is over all elements."""
+    losses = pos_weight * labels * np.log1p(np.exp(-logits))
+    losses = losses + (1 - labels) * np.log1p(np.exp(logits))
+    return reduced(losses, reduction, losses.size)
+
+
+def reduced(losses, reduction, divisor):
+    if reduction == "none":
+        return losses
+    return np.sum(losses) / (divisor if reduction == "mean" else 1)
+
+
+def complex_step(function, arrays, name) -> np.ndarray:
+    """The gradient of a scalar function to one of its arrays."""
+    step, x = 1e-40, np.asarray(arrays[name])
+    slopes = np.empty(x.size)
+    for i in range(x.size):
+        moved = x.astype(np.complex128).reshape(-1)
+        moved[i] += 1j * step
+        slopes[i] = function(**{**arrays, name: moved.reshape(x.shape)}).imag / step
+    return slopes.reshape(x.shape)
+
+
+def assert_same(ours, definition, arrays, fixed, seed) -> None:
+    """Values, and gradients to each of the arrays at a random cotangent."""
+    with x64():
+        np.testing.assert_allclose(
+            ours(**arrays, **fixed), definition(**arrays, **fixed), TOLERANCE, TOLERANCE
+        )
+        value, pull = jax.vjp(lambda given: ours(**given, **fixed), arrays)
+        g = np.random.default_rng(seed).standard_normal(value.shape)
+        (gradients,) = pull(jnp.asarray(g))
+    for name in arrays:
+        expected = complex_step(
+            lambda **given: np.sum(g * definition(**given, **fixed)), arrays, name
+        )
+        np.testing.assert_allclose(gradients[name], expected, TOLERANCE, TOLERANCE, err_msg=name)
+
+
+# ----------------------------------------------------------------------------- the inputs
+
+
+def floats(shape, low, high, zero=False):
+    elements = st.floats(low, high, allow_subnormal=False)
+    return hnp.arrays(np.float64, shape, elements=st.just(0.0) | elements if zero else elements)
+
+
+@st.composite
+def classification(draw):
+    """Logits with, now and then, class weights and label smoothing."""
+    n, k = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    arrays = {"logits": draw(floats((n, k), -10, 10))}
+    if draw(st.booleans()):
+        arrays["class_weights"] = draw(floats((k,), 0.1, 3, zero=True))
+    if draw(st.booleans()):
+        arrays["label_smoothing"] = np.asarray(draw(st.just(1.0) | st.floats(0.01, 1)))
+    return arrays
+
+
+@st.composite
+def integer_labels(draw, arrays):
+    """Labels, some of them the index to be ignored, which may also be that of a class."""
+    n, k = arrays["logits"].shape
+    labels = draw(hnp.arrays(np.int64, (n,), elements=st.integers(0, k - 1)))
+    ignore_index = draw(st.sampled_from([None, -100, -1, k - 1]))
+    if ignore_index is None:
+        return {"labels": labels}
+    ignored = draw(hnp.arrays(np.bool_, (n,)))
+    return {"labels": np.where(ignored, ignore_index, labels), "ignore_index": ignore_index}
+
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+# ------------------------------------------------------------------------------ the tests
+
+
+@reductions
+@some
+@given(st.data(), classification(), seeds)
+def test_integer_labels(reduction, data, arrays, seed):
+    fixed = data.draw(integer_labels(arrays)) | {"reduction": reduction}
+    if reduction == "mean":  # over nothing torch's mean is NaN: the next test
+        left = fixed["labels"][fixed["labels"] != fixed.get("ignore_index")]
+        assume(np.sum(arrays.get("class_weights", np.ones(5))[left]) > 0)
+    ours = xent_jax.softmax_cross_entropy_with_integer_labels
+    assert_same(ours, torch_cross_entropy, arrays, fixed, seed)
+
+
+@reductions
+@some
+@given(classification(), st.sampled_from([-100, 0]))
+def test_no_label_left(reduction, arrays, ignore_index):
+    """0 with zero gradients on purpose, where torch's mean is 0 / 0."""
+    labels = np.full(arrays["logits"].shape[:1], ignore_index)
+    fixed = {"labels": labels, "ignore_index": ignore_index, "reduction": reduction}
+    with np.errstate(invalid="ignore"):
+        assert np.all(np.isnan(torch_cross_entropy(**arrays, **fixed))) == (reduction == "mean")
+    with x64():
+        ours = xent_jax.softmax_cross_entropy_with_integer_labels
+        value, pull = jax.vjp(lambda given: ours(**given, **fixed), arrays)
+        (gradients,) = pull(jnp.ones_like(value))
+    np.testing.assert_array_equal(value, 0)
+    for name in arrays:
+        np.testing.assert_array_equal(gradients[name], 0, err_msg=name)
+
+
+@reductions
+@some
+@given(st.data(), classification(), seeds)
+def test_probabilities(reduction, data, arrays, seed):
+    shape = arrays["logits"].shape
+    labels = data.draw(floats(shape, 0.01, 1, zero=True))
+    if data.draw(st.booleans()):  # else they do not sum to 1, and mean the same formula
+        total = np.sum(labels, axis=-1, keepdims=True)
+        labels = np.where(total > 0, labels / np.where(total > 0, total, 1), 1 / shape[-1])
+    arrays = arrays | {"labels": labels}
+    ours, fixed = xent_jax.softmax_cross_entropy, {"reduction": reduction}
+    assert_same(ours, torch_cross_entropy_of_probabilities, arrays, fixed, seed)
+
+
+@reductions
+@some
+@given(st.data(), seeds)
+def test_binary_with_positive_weights(reduction, data, seed):
+    n, k = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
+    arrays = {
+        "logits": data.draw(floats((n, k), -10, 10)),
+        "labels": data.draw(floats((n, k), 0.01, 1, zero=True)),
+    }
+    shape = data.draw(st.sampled_from([None, (k,), (1, k), (n, k), ()]))
+    if shape is not None:
+        arrays["pos_weight"] = data.draw(floats(shape, 0.1, 3, zero=True))
+    ours, fixed = xent_jax.sigmoid_binary_cross_entropy, {"reduction": reduction}
+    assert_same(ours, torch_bce_with_logits, arrays, fixed, seed)
+
+
+@pytest.mark.parametrize(
+    "definition, arrays, fixed",
+    [
+        (
+            torch_cross_entropy,
+            {
+                "logits": [[0.3, -0.7, 1.9]],
+                "class_weights": [1.0, 2.0, 0.5],
+                "label_smoothing": 0.1,
+            },
+            {"labels": np.array([1]), "reduction": "mean"},
+        ),
+        (
+            torch_bce_with_logits,
+            {"logits": [0.3, -2.0], "labels": [0.2, 1.0], "pos_weight": [2.0, 0.5]},
+            {"reduction": "sum"},
+        ),
+    ],
+)
+def test_the_complex_step_is_the_derivative(definition, arrays, fixed):
+    """Against central differences, for what the other tests hold to be true."""
+    arrays, h = {name: np.asarray(x) for name, x in arrays.items()}, 1e-5
+    for name, x in arrays.items():
+        exact = complex_step(lambda **given: definition(**given, **fixed), arrays, name)
+        for i in np.ndindex(x.shape):
+            up, down = x.copy(), x.copy()
+            up[i], down[i] = x[i] + h, x[i] - h
+            both = [definition(**{**arrays, name: moved}, **fixed) for moved in (up, down)]
+            np.testing.assert_allclose((both[0] - both[1]) / (2 * h), exact[i], 1e-8, 1e-8)

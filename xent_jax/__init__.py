@@ -1,0 +1,40 @@
+"""Softmax cross-entropy for JAX: closed-form gradients, exact to the last places."""
+
+from xent_jax._cross_entropy import softmax_cross_entropy as softmax_cross_entropy
+from xent_jax._cross_entropy import (
+    softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
+)
+from xent_jax._focal import softmax_focal_loss as softmax_focal_loss
+from xent_jax._information import cross_entropy as cross_entropy
+from xent_jax._information import entropy as entropy
+from xent_jax._information import kl_divergence as kl_divergence
+from xent_jax._information import relative_entropy as relative_entropy
+from xent_jax._poly import poly_loss_cross_entropy as poly_loss_cross_entropy
+from xent_jax._sigmoid import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
+from xent_jax._sigmoid import sigmoid_focal_loss as sigmoid_focal_loss
+from xent_jax._softcap import softcap as softcap
+from xent_jax._softmax import log_softmax as log_softmax
+from xent_jax._softmax import logsumexp as logsumexp
+from xent_jax._softmax import softmax as softmax
+from xent_jax._version import __version__ as __version__
+
+__all__ = [
+    "__version__",
+    "cross_entropy",
+    "entropy",
+    "forward_mode",
+    "kl_divergence",
+    "log_softmax",
+    "logsumexp",
+    "poly_loss_cross_entropy",
+    "relative_entropy",
+    "sigmoid_binary_cross_entropy",
+    "sigmoid_focal_loss",
+    "softcap",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "softmax_focal_loss",
+]
+
+from xent_jax import forward_mode as forward_mode  # noqa: E402  last: it wraps the above

@@ -1,0 +1,186 @@
+"""What can be known before tracing: shapes, dtypes and static options.
+
+Every message names the function and the argument, what came, what was wanted, and what
+to do about it. Traced values are never looked at.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from xent_jax._types import Axis, Reduction
+
+
+def describe(x: Array | jax.ShapeDtypeStruct) -> str:
+    """``float32[8,10]``."""
+    return f"{x.dtype}[{','.join(map(str, x.shape))}]"
+
+
+def array(function: str, name: str, x: Any) -> Array:
+    """Anything array-like, as an array."""
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{function}: {name} must be an array of numbers, got {type(x).__name__}."
+        ) from error
+
+
+def floats(function: str, name: str, x: Any, hint: str = "") -> Array:
+    """A floating-point array of any precision."""
+    x = array(function, name, x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        hint = hint or f"Convert it, for example with {name}.astype(jnp.float32)."
+        raise TypeError(
+            f"{function}: {name} must be a floating-point array, got {describe(x)}. {hint}"
+        )
+    return x
+
+
+def integers(function: str, name: str, x: Any, hint: str = "") -> Array:
+    """An array of integers; booleans are not."""
+    x = array(function, name, x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"{function}: {name} must be an integer array, got {describe(x)}. {hint}")
+    return x
+
+
+def mask(function: str, name: str, x: Any) -> Array:
+    """An array of booleans."""
+    x = array(function, name, x)
+    if x.dtype != jnp.bool_:
+        raise TypeError(
+            f"{function}: {name} must be a boolean array, got {describe(x)}. "
+            f"Compare it with zero: {name} != 0."
+        )
+    return x
+
+
+def class_axes(
+    function: str, axis: Axis, x: Array | jax.ShapeDtypeStruct, name: str = "logits"
+) -> tuple[int, ...]:
+    """The class axes as non-negative numbers, in the order given."""
+    if x.ndim == 0:
+        raise ValueError(
+            f"{function}: {name} must have a class axis, got a scalar. "
+            f"Give it shape [..., classes]."
+        )
+    given: Sequence[Any]
+    if axis is None:
+        given = tuple(range(x.ndim))
+    elif isinstance(axis, Sequence) and not isinstance(axis, str):
+        given = axis
+    else:
+        given = (axis,)
+    try:
+        axes = tuple(operator.index(a) for a in given)
+    except TypeError as error:
+        raise TypeError(
+            f"{function}: axis must be an int, a tuple of ints or None (all axes), got {axis!r}."
+        ) from error
+    if not axes or any(not -x.ndim <= a < x.ndim for a in axes):
+        raise ValueError(
+            f"{function}: axis must name axes of {name} {describe(x)}, from {-x.ndim} to "
+            f"{x.ndim - 1}, got {axis!r}."
+        )
+    axes = tuple(a % x.ndim for a in axes)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{function}: axis must not repeat an axis, got {axis!r}.")
+    if math.prod(x.shape[a] for a in axes) == 0:
+        raise ValueError(
+            f"{function}: {name} must have at least one class, got {describe(x)} "
+            f"with axis={axis!r}."
+        )
+    return axes
+
+
+def broadcastable(
+    function: str, name: str, x: Array, shape: tuple[int, ...], to: str = "logits", hint: str = ""
+) -> Array:
+    """``x``, which must broadcast to ``shape`` without making it larger, at its full rank."""
+    try:
+        fits = jnp.broadcast_shapes(x.shape, shape) == tuple(shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{function}: {name} must broadcast to the shape of {to}, {list(shape)}, "
+            f"got {describe(x)}. {hint}".rstrip()
+        )
+    return x.reshape((1,) * (len(shape) - x.ndim) + x.shape)
+
+
+def shape(function: str, name: str, x: Array, wanted: tuple[int, ...], why: str) -> None:
+    """That ``x`` has just this shape."""
+    if x.shape != tuple(wanted):
+        raise ValueError(
+            f"{function}: {name} must have shape {list(wanted)} ({why}), got {describe(x)}."
+        )
+
+
+def scalar(
+    function: str,
+    name: str,
+    x: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: bool = False,
+) -> Any:
+    """A real number or a traced scalar; the range is checked where the value is known.
+
+    ``above`` leaves ``low`` itself out.
+    """
+    if isinstance(x, bool) or isinstance(x, str) or x is None:
+        raise TypeError(f"{function}: {name} must be a number, got {x!r}.")
+    if not isinstance(x, int | float):
+        x = array(function, name, x)
+        if x.ndim or not jnp.issubdtype(x.dtype, jnp.number):
+            raise TypeError(f"{function}: {name} must be a number, got {describe(x)}.")
+        if isinstance(x, jax.core.Tracer):
+            return x
+    value = float(x)
+    if not (low < value if above else low <= value) or not value <= high:
+        wanted = f"{'above' if above else 'at least'} {low:g}"
+        if high < math.inf:
+            wanted = f"from {low:g} to {high:g}"
+        raise ValueError(f"{function}: {name} must be {wanted}, got {value:g}.")
+    return x
+
+
+def unused(x: Any) -> bool:
+    """Whether an option is known to be off: the number 0, not a traced one."""
+    return isinstance(x, int | float) and x == 0
+
+
+def reduction(function: str, value: Any) -> Reduction:
+    """One of the reductions."""
+    if value not in get_args(Reduction):
+        raise ValueError(
+            f"{function}: reduction must be one of {', '.join(map(repr, get_args(Reduction)))}, "
+            f"got {value!r}."
+        )
+    return value
+
+
+def ignore_index(function: str, value: Any, dtype: Any) -> int | None:
+    """An integer that the labels' dtype can hold, or None."""
+    if value is None:
+        return None
+    try:
+        value = operator.index(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{function}: ignore_index must be an int or None, got {value!r}."
+        ) from error
+    info = jnp.iinfo(dtype)
+    if not info.min <= value <= info.max:
+        raise ValueError(
+            f"{function}: ignore_index={value} cannot occur in labels of dtype {dtype}, which "
+            f"hold {info.min} to {info.max}. Use signed labels or another index."
+        )
+    return value

@@ -1,0 +1,332 @@
+"""Softmax cross-entropy of logits, with integer labels or with soft ones.
+
+One formula serves them all, for an example with target ``t = a onehot(y) + b``:
+
+    L  = T lse + c lse^2 - <t, z>          T = sum(t)
+    dL = (T + 2 c lse) p - t               p = softmax(z)
+
+Class weights and label smoothing are choices of a and b, soft labels are b, z-loss is c.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Array as Shaped
+from jaxtyping import ArrayLike, Bool, Float, Int
+
+from xent_jax import _checks
+from xent_jax._closed_form import closed_form, moves, to_argument
+from xent_jax._layout import Layout, layout
+from xent_jax._reduction import reduce
+from xent_jax._rows import (
+    Rows,
+    accumulator,
+    exponentials,
+    hessian_product,
+    hits,
+    other_exponentials,
+    probabilities,
+    row_shift,
+    row_statistics,
+)
+from xent_jax._types import Axis, Reduction
+
+
+def softmax_cross_entropy(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*#shape"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+    *,
+    label_smoothing: float | Float[ArrayLike, ""] = 0.0,
+    z_loss: float | Float[ArrayLike, ""] = 0.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    reduction: Reduction = "none",
+) -> Float[Shaped, "..."]:
+    """Softmax cross-entropy with soft labels: ``-sum_j t_j log p_j``, p = softmax(z).
+
+    Args:
+        logits: ``[*batch, classes]``, floating, in nats.
+        labels: t, one-hot or any weights at least 0, broadcast to the logits. They need
+            not sum to 1.
+        axis: the class axis, or axes, or None for all.
+        where: booleans with the shape of the batch: the examples that take part; or that
+            broadcast to the logits: the classes, whose labels are left out with them.
+        label_smoothing: e in [0, 1]; ``t`` becomes ``(1 - e) t + e / classes``, over the
+            classes left in.
+        z_loss: c, at least 0; adds ``c lse^2``.
+        class_weights: ``[classes]``; each term's factor, ``-sum_j w_j t_j log p_j``.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in.
+
+    Returns:
+        Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
+        logits' dtype. 0 for an example that is out. A label on a logit of -inf costs
+        +inf, no label costs 0 there.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+
+    Gradient: ``(T + 2 c lse) p - t`` with ``T = sum(t)``, rounded once to the logits'
+    dtype; ``lse - z`` to the labels; to the weights, e and c too. Proof:
+    ``softmax_cross_entropy``. Source: the seed; Bridle (1990); z-loss: Chowdhery et al.
+    (2022), "PaLM"; smoothing: Szegedy et al. (2016), "Rethinking the Inception
+    Architecture".
+
+    >>> logits = jnp.array([[1.2, -0.8, -0.5]])
+    >>> print(softmax_cross_entropy(logits, jnp.array([[1.0, 0.0, 0.0]])).round(4))
+    [0.2761]
+    """
+    name = "softmax_cross_entropy"
+    logits = _checks.floats(name, "logits", logits)
+    place = layout(name, logits, axis, where)
+    z, t = place.logits(logits), soft_targets(name, labels, logits, place)
+    smoothing, c = _options(name, label_smoothing, z_loss, t.dtype)
+    reduction = _checks.reduction(name, reduction)
+    if smoothing is not None:
+        t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
+    if class_weights is not None:
+        t = t * place.per_class(_class_weights(name, class_weights, place, t.dtype))
+    return reduce(weighted_cross_entropy(z, None, None, t, c), reduction, place.examples)
+
+
+def softmax_cross_entropy_with_integer_labels(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Int[ArrayLike, "*batch"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+    *,
+    ignore_index: int | None = None,
+    label_smoothing: float | Float[ArrayLike, ""] = 0.0,
+    z_loss: float | Float[ArrayLike, ""] = 0.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    reduction: Reduction = "none",
+) -> Float[Shaped, "..."]:
+    """Softmax cross-entropy with integer labels: ``-log p_y``, p = softmax(z).
+
+    Args:
+        logits: ``[*batch, classes]``, floating, in nats.
+        labels: y, ``[*batch]``, integers in [0, classes); over several axes an index
+            into the classes flattened in the order of ``axis``.
+        axis: the class axis, or axes, or None for all.
+        where: booleans with the shape of the batch: the examples that take part; or that
+            broadcast to the logits: the classes. A label whose class is out costs +inf.
+        ignore_index: a label that leaves its example out, such as -100.
+        label_smoothing: e in [0, 1]; the target becomes
+            ``(1 - e) onehot(y) + e / classes``, over the classes left in.
+        z_loss: c, at least 0; adds ``c lse^2``.
+        class_weights: w, ``[classes]``. The loss is
+            ``(1 - e) w_y (-log p_y) + e / classes sum_j w_j (-log p_j)``, as in PyTorch.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with
+            class weights over the sum of their labels' weights.
+
+    Returns:
+        Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
+        logits' dtype. 0 for an example that is out, NaN, in value and gradient, for a
+        label out of range.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+
+    Gradient: ``(T + 2 c lse) p - t``, at the label ``-A / S`` with
+    ``A = sum_{j != y} exp(z_j - m)``; rounded once to the logits' dtype; to the weights,
+    e and c too. Proof: ``softmax_cross_entropy_with_integer_labels``. Source: as
+    ``softmax_cross_entropy``.
+
+    >>> logits = jnp.array([[1.2, -0.8, -0.5], [0.9, -1.2, 1.1]])
+    >>> print(softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 1])).round(4))
+    [0.2761 2.9518]
+    """
+    name = "softmax_cross_entropy_with_integer_labels"
+    p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights)
+    smoothing, c = _options(name, label_smoothing, z_loss, p.weight.dtype)
+    reduction = _checks.reduction(name, reduction)
+    a, b = p.weight, None
+    if smoothing is not None:
+        a = (1 - smoothing) * a
+        b = smoothing * _uniform(p.place, a.dtype)
+        b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
+    losses = weighted_cross_entropy(p.z, p.y, a, b, c)
+    return reduce(losses, reduction, p.place.examples, p.divisor)
+
+
+class IntegerProblem(NamedTuple):
+    """Logits and integer labels, checked and laid out."""
+
+    place: Layout
+    z: Array  # [..., k]
+    y: Array  # [...], int32, in range
+    weight: Array  # [...]: the label's weight, NaN where the label was out of range
+    class_weights: Array | None
+
+    @property
+    def divisor(self) -> Array | None:
+        """What a mean divides by, one for each example; None for 1."""
+        return None if self.class_weights is None else self.weight
+
+
+def integer_problem(
+    name: str, logits, labels, axis, where, ignore_index, class_weights
+) -> IntegerProblem:
+    """Checks and lays out the arguments that losses with integer labels share."""
+    logits = _checks.floats(name, "logits", logits)
+    labels = _checks.integers(
+        name, "labels", labels, "For one-hot or soft labels use softmax_cross_entropy."
+    )
+    place = layout(name, logits, axis, where)
+    _checks.shape(name, "labels", labels, place.batch, "that of logits without the class axes")
+    ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
+    if ignored is not None:
+        place = place.without(labels != ignored)
+    if labels.dtype.itemsize < 4:  # or the number of classes may not fit
+        labels = labels.astype(jnp.int32)
+    in_range = (labels >= 0) & (labels < place.size)
+    y = jnp.where(in_range, labels, jnp.zeros((), labels.dtype)).astype(jnp.int32)
+    dtype = accumulator(logits.dtype)
+    weights, weight = None, jnp.ones((), dtype)
+    if class_weights is not None:
+        weights = _class_weights(name, class_weights, place, dtype)
+        weight = weights[y]
+    weight = jnp.where(in_range, weight, jnp.asarray(jnp.nan, dtype))
+    if place.examples is not None:
+        weight = jnp.where(place.examples, weight, jnp.ones((), dtype))
+    return IntegerProblem(place, place.logits(logits), y, weight, weights)
+
+
+def soft_targets(name: str, labels, logits: Array, place: Layout) -> Array:
+    """Soft labels, checked and laid out, 0 at what is out."""
+    labels = _checks.array(name, "labels", labels)
+    hint = "For class indices use softmax_cross_entropy_with_integer_labels."
+    if jnp.issubdtype(labels.dtype, jnp.complexfloating) or (
+        jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim < logits.ndim
+    ):
+        raise TypeError(
+            f"{name}: labels must be probabilities, one for each logit of "
+            f"{_checks.describe(logits)}, got {_checks.describe(labels)}. {hint}"
+        )
+    labels = _checks.broadcastable(name, "labels", labels, logits.shape, hint=hint)
+    t = place.classes_last(labels).astype(accumulator(logits.dtype))
+    return place.clear(t, 0.0)
+
+
+def _options(name: str, label_smoothing, z_loss, dtype) -> tuple[Array | None, Array | None]:
+    """e and c as arrays, None where they are off."""
+    smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
+    c = _checks.scalar(name, "z_loss", z_loss, 0)
+    return (
+        None if _checks.unused(smoothing) else jnp.asarray(smoothing, dtype),
+        None if _checks.unused(c) else jnp.asarray(c, dtype),
+    )
+
+
+def _class_weights(name: str, weights, place: Layout, dtype) -> Array:
+    weights = _checks.array(name, "class_weights", weights)
+    _checks.shape(name, "class_weights", weights, (place.size,), "one for each class")
+    return weights.astype(dtype)
+
+
+def _uniform(place: Layout, dtype) -> Array:
+    """1 over the number of classes left in, one for all or [..., k] with 0 at those out."""
+    if place.classes is None:
+        return place.per_class(jnp.full((1,), 1 / place.size, dtype))
+    left = jnp.maximum(jnp.sum(place.classes, axis=-1, keepdims=True), 1)
+    return jnp.where(place.classes, 1 / left.astype(dtype), jnp.zeros((), dtype))
+
+
+def _statistics(z: Array, y, a, b, c) -> tuple[Rows, Array | None]:
+    shift = row_shift(z)
+    if b is None:
+        return row_statistics(z, y, shift), None
+    # sum_j b_j (m - z_j), with 0 * inf = 0. Its derivative is that of the value.
+    gap = shift[..., None] - z.astype(shift.dtype)
+    spread = jnp.sum(jnp.where(b == 0, jnp.zeros((), gap.dtype), b * gap), axis=-1)
+    spread = lax.stop_gradient(spread)
+    # A NaN label poisons its row; and since the exponentials now wait for this sum, XLA
+    # computes both [n, k] arrays in one buffer, that of the gradient.
+    return row_statistics(z, y, jnp.where(jnp.isnan(spread), spread, shift)), spread
+
+
+def _value(statistics, z: Array, y, a, b, c) -> Array:
+    rows, spread = statistics
+    loss = jnp.zeros_like(rows.shift)
+    if rows.label is not None:
+        loss = jnp.where(a == 0, loss, a * rows.label.loss)
+    if b is not None:
+        loss = loss + (spread + _mass(z, b) * rows.log_total)
+    if c is not None:
+        lse = rows.shift + rows.log_total
+        loss = loss + c * lse * lse
+    return loss
+
+
+# dz = (T + 2 c lse) p - t, da = -log p_y, db = lse - z, dc = lse^2, each times g.
+# Proof: softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+def _backward(statistics, args, g: Array):
+    rows, _ = statistics
+    z, y, a, b, c = args
+    g_z = g[..., None] * _gradient(rows, z, y, a, b, c)
+    g_a = g_b = g_c = None
+    if rows.label is not None:
+        g_a = to_argument(g * rows.label.loss, a)
+    if b is not None:
+        surprise = (rows.shift[..., None] - z.astype(g.dtype)) + rows.log_total[..., None]
+        g_b = to_argument(g[..., None] * surprise, b)
+    if c is not None:
+        lse = rows.shift + rows.log_total
+        g_c = to_argument(g * lse * lse, c)
+    return g_z.astype(z.dtype), None, g_a, g_b, g_c
+
+
+weighted_cross_entropy = closed_form(_statistics, _value, _backward)
+
+
+@jax.custom_jvp
+def _gradient(rows: Rows, z: Array, y, a, b, c) -> Array:
+    """(T + 2 c lse) p - t; linear in a, b and c, of which any may be absent."""
+    free = jnp.zeros_like(rows.shift)  # the factor of p, but for the label's a
+    if b is not None:
+        free = free + _mass(z, b)
+    if c is not None:
+        free = free + 2 * c * (rows.shift + rows.log_total)
+    if rows.label is None:
+        gradient = exponentials(rows, z, y) * (free / rows.total)[..., None]
+    else:
+        a = jnp.zeros_like(rows.shift) if a is None else a
+        # p_y - 1 = -A / S, where the subtraction would cancel.
+        at_label = (free * rows.label.own - a * rows.label.others) / rows.total
+        elsewhere = other_exponentials(z, y, rows.shift) * ((a + free) / rows.total)[..., None]
+        gradient = jnp.where(hits(z, y), at_label[..., None], elsewhere)
+    return gradient if b is None else gradient - b
+
+
+def _gradient_jvp(primals, tangents):
+    rows, z, y, a, b, c = primals
+    _, v, _, *coefficients = tangents
+    out = _gradient(*primals)
+    moved = jnp.zeros_like(out)
+    coefficients = [t if moves(t) else None for t in coefficients]
+    if any(t is not None for t in coefficients):
+        moved = moved + _gradient(rows, z, y, *coefficients)
+    if moves(v):
+        # (T + 2 c lse) H v + 2 c <p, v> p
+        v = v.astype(out.dtype)
+        p = probabilities(rows, z, y)
+        slope = jnp.zeros_like(rows.shift)
+        if a is not None:
+            slope = slope + a
+        if b is not None:
+            slope = slope + _mass(z, b)
+        if c is not None:
+            slope = slope + 2 * c * (rows.shift + rows.log_total)
+            moved = moved + (2 * c * jnp.sum(p * v, axis=-1))[..., None] * p
+        moved = moved + slope[..., None] * hessian_product(p, v)
+    return out, moved
+
+
+_gradient.defjvp(_gradient_jvp, symbolic_zeros=True)
+
+
+def _mass(z: Array, b: Array) -> Array:
+    """sum_j b_j over the classes, where b may hold one number for all of them."""
+    return b[..., 0] * z.shape[-1] if b.shape[-1] == 1 else jnp.sum(b, axis=-1)

@@ -1,0 +1,85 @@
+"""Focal loss of logits over classes."""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Array as Shaped
+from jaxtyping import ArrayLike, Bool, Float, Int
+
+from xent_jax import _checks
+from xent_jax._closed_form import closed_form, to_argument
+from xent_jax._cross_entropy import integer_problem, weighted_cross_entropy
+from xent_jax._reduction import reduce
+from xent_jax._types import Axis, Reduction
+
+
+def softmax_focal_loss(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Int[ArrayLike, "*batch"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+    *,
+    gamma: float | Float[ArrayLike, ""] = 2.0,
+    ignore_index: int | None = None,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    reduction: Reduction = "none",
+) -> Float[Shaped, "..."]:
+    """Focal loss with integer labels: ``w_y (1 - p_y)^gamma (-log p_y)``, p = softmax(z).
+
+    Args:
+        logits: ``[*batch, classes]``, floating, in nats.
+        labels, axis, where, ignore_index: as for
+            ``softmax_cross_entropy_with_integer_labels``.
+        gamma: the exponent, at least 0; 0 gives the cross-entropy.
+        class_weights: w, ``[classes]``, the paper's alpha.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with
+            class weights over the sum of their labels' weights.
+
+    Returns:
+        Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
+        logits' dtype. NaN, in value and gradient, for a label out of range.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+
+    Gradient: ``w_y u^gamma (1 + gamma p_y L / u) (p - onehot(y))`` with ``u = 1 - p_y``,
+    ``L = -log p_y``; to gamma and the weights too. Proof: ``softmax_focal_loss``. Source:
+    Lin et al. (2017), "Focal Loss for Dense Object Detection".
+
+    >>> round(float(softmax_focal_loss(jnp.zeros(2), 0)), 4)
+    0.1733
+    """
+    name = "softmax_focal_loss"
+    p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights)
+    gamma = jnp.asarray(_checks.scalar(name, "gamma", gamma, 0), p.weight.dtype)
+    reduction = _checks.reduction(name, reduction)
+    ones = jnp.ones(p.y.shape, p.weight.dtype)
+    losses = _focus(weighted_cross_entropy(p.z, p.y, ones, None, None), gamma, p.weight)
+    return reduce(losses, reduction, p.place.examples, p.divisor)
+
+
+def _focus_value(_, loss: Array, gamma: Array, weight: Array) -> Array:
+    focal = jnp.power(-jnp.expm1(-loss), gamma) * loss
+    return jnp.where(weight == 0, jnp.zeros((), loss.dtype), weight * focal)
+
+
+# dL = w u^gamma (1 + gamma L p_y / u) g with u = 1 - p_y = 1 - exp(-L).
+# Proof: softmax_focal_loss
+def _focus_backward(_, args, g: Array):
+    loss, gamma, weight = args
+    wrong = -jnp.expm1(-loss)
+    modulator = jnp.power(wrong, gamma)
+    zero, one = jnp.zeros((), loss.dtype), jnp.ones((), loss.dtype)
+    # L p_y / u is 1 in the limit L = 0, and 0 at L = inf.
+    share = jnp.where(loss == 0, one, loss * jnp.exp(-loss) / jnp.where(loss == 0, one, wrong))
+    share = jnp.where(loss == jnp.inf, zero, share)
+    slope = modulator * (1 + gamma * share)
+    log_wrong = jnp.where(wrong == 0, zero, jnp.log(jnp.where(wrong == 0, one, wrong)))
+    by_gamma = jnp.where(wrong == 1, zero, modulator * log_wrong * loss)
+    return (
+        g * weight * slope,
+        to_argument(g * weight * by_gamma, gamma),
+        to_argument(g * modulator * loss, weight),
+    )
+
+
+_focus = closed_form(lambda *_: None, _focus_value, _focus_backward)

@@ -1,0 +1,225 @@
+"""Entropy, cross-entropy and divergence of distributions, with 0 log 0 = 0."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Array as Shaped
+from jaxtyping import ArrayLike, Bool, Float
+
+from xent_jax import _checks
+from xent_jax._closed_form import closed_form, to_argument
+from xent_jax._layout import Layout, layout
+from xent_jax._rows import accumulator
+from xent_jax._types import Axis
+
+
+def entropy(p: Float[ArrayLike, "*shape"], axis: Axis = -1) -> Float[Shaped, "*batch"]:
+    """Entropy: ``H(p) = -sum_j p_j log p_j``, the mean length of the best code for p.
+
+    Args:
+        p: ``[*batch, classes]``, floating: probabilities. That they sum to 1 is not
+            asked for; a negative one gives NaN.
+        axis: the class axis, or axes, or None for all.
+
+    Returns:
+        ``[*batch]``, in nats; float32 for half precision, else the dtype of ``p``.
+
+    Raises:
+        TypeError: ``p`` is not floating. ValueError: ``axis`` does not fit.
+
+    Gradient: ``-(log p + 1)``, which is +inf at ``p_j = 0``. Proof: ``entropy``. Source:
+    Shannon (1948), "A mathematical theory of communication"; H(p) of the seed.
+
+    >>> round(float(entropy(jnp.array([0.5, 0.5, 0.0]))), 4)
+    0.6931
+    """
+    p = _checks.floats("entropy", "p", p)
+    return _entropy(layout("entropy", p, axis, None, "p").classes_last(p))
+
+
+def _entropy_value(_, p: Array) -> Array:
+    p = p.astype(accumulator(p.dtype))
+    return jnp.sum(jnp.where(p == 0, jnp.zeros((), p.dtype), -p * jnp.log(p)), axis=-1)
+
+
+# dp = -(log p + 1) g.  Proof: entropy
+def _entropy_backward(_, args, g: Array):
+    (p,) = args
+    return ((-(jnp.log(p.astype(g.dtype)) + 1) * g[..., None]).astype(p.dtype),)
+
+
+_entropy = closed_form(lambda *_: None, _entropy_value, _entropy_backward)
+
+
+def cross_entropy(
+    p: Float[ArrayLike, "*shape"], q: Float[ArrayLike, "*shape"], axis: Axis = -1
+) -> Float[Shaped, "*batch"]:
+    """Cross-entropy: ``H(p, q) = -sum_j p_j log q_j``, the length of q's code under p.
+
+    This is the one of two distributions; of logits, see ``softmax_cross_entropy``.
+
+    Args:
+        p: ``[*batch, classes]``, floating: the true distribution.
+        q: the estimated one; ``p`` and ``q`` broadcast to each other.
+        axis: the class axis, or axes, or None for all.
+
+    Returns:
+        ``[*batch]``, in nats; float32 for half precision. +inf where q_j = 0 < p_j.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
+
+    Gradient: ``-log q`` to p, ``-p / q`` to q. Proof: ``cross_entropy``. Source: H(p, q)
+    of the seed; Cover and Thomas (2006), "Elements of Information Theory", section 5.4.
+
+    >>> round(float(cross_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
+    0.6931
+    """
+    return _cross_entropy(*_two_distributions("cross_entropy", "p", p, "q", q, axis)[:2])
+
+
+def _cross_entropy_value(_, p: Array, q: Array) -> Array:
+    return jnp.sum(_masked(p, -p * jnp.log(q)), axis=-1)
+
+
+# dp = -log q g, dq = -p / q g.  Proof: cross_entropy
+def _cross_entropy_backward(_, args, g: Array):
+    p, q = args
+    g = g[..., None]
+    return to_argument(-jnp.log(q) * g, p), to_argument(-_ratio(p, q) * g, q)
+
+
+_cross_entropy = closed_form(lambda *_: None, _cross_entropy_value, _cross_entropy_backward)
+
+
+def relative_entropy(
+    p: Float[ArrayLike, "*shape"], q: Float[ArrayLike, "*shape"], axis: Axis = -1
+) -> Float[Shaped, "*batch"]:
+    """Relative entropy: ``KL(p || q) = sum_j p_j log(p_j / q_j) = H(p, q) - H(p)``.
+
+    Args:
+        p: ``[*batch, classes]``, floating: the true distribution.
+        q: the estimated one; ``p`` and ``q`` broadcast to each other.
+        axis: the class axis, or axes, or None for all.
+
+    Returns:
+        ``[*batch]``, in nats; float32 for half precision. +inf where q_j = 0 < p_j.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
+
+    Gradient: ``log(p / q) + 1`` to p (-inf at p_j = 0), ``-p / q`` to q. Proof:
+    ``relative_entropy``. Source: Kullback and Leibler (1951), "On Information and
+    Sufficiency".
+
+    >>> round(float(relative_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
+    0.6931
+    """
+    return _relative(*_two_distributions("relative_entropy", "p", p, "q", q, axis)[:2])
+
+
+def _relative_value(_, p: Array, q: Array) -> Array:
+    return jnp.sum(_masked(p, p * _log_ratio(p, q)), axis=-1)
+
+
+# dp = (log(p / q) + 1) g, dq = -p / q g.  Proof: relative_entropy
+def _relative_backward(_, args, g: Array):
+    p, q = args
+    g = g[..., None]
+    return to_argument((_log_ratio(p, q) + 1) * g, p), to_argument(-_ratio(p, q) * g, q)
+
+
+_relative = closed_form(lambda *_: None, _relative_value, _relative_backward)
+
+
+def kl_divergence(
+    log_predictions: Float[ArrayLike, "*shape"],
+    targets: Float[ArrayLike, "*shape"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+) -> Float[Shaped, "*batch"]:
+    """KL(targets || predictions): ``sum_j t_j (log t_j - l_j)``, l the log-predictions.
+
+    Args:
+        log_predictions: ``[*batch, classes]``, floating, in nats.
+        targets: probabilities; the two broadcast to each other.
+        axis: the class axis, or axes, or None for all.
+        where: booleans with the shape of the batch, or that broadcast to the
+            predictions: the elements that take part.
+
+    Returns:
+        ``[*batch]``, in nats; float32 for half precision. +inf where a class that the
+        targets have is predicted with log-probability -inf.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
+
+    Gradient: ``-t`` to the log-predictions, ``log t - l + 1`` to the targets (-inf at
+    t_j = 0). Proof: ``kl_divergence``. Source: Kullback and Leibler (1951).
+
+    >>> round(float(kl_divergence(jnp.log(jnp.array([0.5, 0.5])), jnp.array([1.0, 0.0]))), 4)
+    0.6931
+    """
+    given = ("log_predictions", log_predictions, "targets", targets)
+    log_q, t, place = _two_distributions("kl_divergence", *given, axis, where)
+    return _kl(place.clear(log_q, 0.0), place.clear(t, 0.0))
+
+
+def _kl_value(_, log_q: Array, t: Array) -> Array:
+    return jnp.sum(_masked(t, t * (jnp.log(t) - log_q)), axis=-1)
+
+
+# dl = -t g, dt = (log t - l + 1) g.  Proof: kl_divergence
+def _kl_backward(_, args, g: Array):
+    log_q, t = args
+    g = g[..., None]
+    return to_argument(-t * g, log_q), to_argument((jnp.log(t) - log_q + 1) * g, t)
+
+
+_kl = closed_form(lambda *_: None, _kl_value, _kl_backward)
+
+
+def _two_distributions(
+    function: str, first: str, p: ArrayLike, second: str, q: ArrayLike, axis: Axis, where=None
+) -> tuple[Array, Array, Layout]:
+    """Both, checked, classes last, in the dtype of the result."""
+    p, q = _checks.floats(function, first, p), _checks.floats(function, second, q)
+    try:
+        shape = jnp.broadcast_shapes(p.shape, q.shape)
+    except ValueError as error:
+        raise ValueError(
+            f"{function}: {first} and {second} must broadcast to each other, got "
+            f"{_checks.describe(p)} and {_checks.describe(q)}."
+        ) from error
+    dtype = accumulator(jnp.promote_types(p.dtype, q.dtype))
+    full = jax.ShapeDtypeStruct(shape, dtype)
+    place = layout(function, full, axis, where, first)
+    p = _checks.broadcastable(function, first, p, shape)
+    q = _checks.broadcastable(function, second, q, shape)
+    return place.classes_last(p).astype(dtype), place.classes_last(q).astype(dtype), place
+
+
+def _masked(weight: Array, x: Array) -> Array:
+    """``x``, 0 where ``weight`` is: 0 log 0 = 0."""
+    return jnp.where(weight == 0, jnp.zeros((), x.dtype), x)
+
+
+def _ratio(p: Array, q: Array) -> Array:
+    """p / q, 0 where both are."""
+    return p / jnp.where((p == 0) & (q == 0), jnp.ones((), q.dtype), q)
+
+
+@jax.custom_jvp
+def _log_ratio(p: Array, q: Array) -> Array:
+    """log(p / q), to the last places also where p is next to q."""
+    near = jnp.abs(p - q) < q / 2
+    one = jnp.ones((), q.dtype)
+    close = jnp.log1p(jnp.where(near, p - q, 0 * one) / jnp.where(near, q, one))
+    return jnp.where(near, close, jnp.log(p) - jnp.log(q))
+
+
+@_log_ratio.defjvp
+def _log_ratio_jvp(primals, tangents):
+    p, q = primals
+    v, w = tangents
+    return _log_ratio(p, q), v / p - w / q

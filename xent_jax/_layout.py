@@ -1,0 +1,106 @@
+"""From the caller's axes and masks to ``[..., classes]``, and back."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, ShapeDtypeStruct
+
+from xent_jax import _checks
+
+
+class Layout(NamedTuple):
+    """Where the classes are, and which of them and of the examples take part."""
+
+    shape: tuple[int, ...]  # of the logits, as they came
+    axes: tuple[int, ...]  # the class axes
+    classes: Array | None  # booleans [..., k]: the classes left in
+    examples: Array | None  # booleans [...]: the examples left in
+
+    @property
+    def size(self) -> int:
+        """The number of classes."""
+        return math.prod(self.shape[a] for a in self.axes)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The shape of one number per example."""
+        return tuple(n for a, n in enumerate(self.shape) if a not in self.axes)
+
+    def per_class(self, x: Array) -> Array:
+        """``[k]`` at the rank of ``[..., k]``."""
+        return x.reshape((1,) * len(self.batch) + x.shape)
+
+    def classes_last(self, x: Array) -> Array:
+        """``[..., k]``; dimensions of size 1 that are not classes stay so."""
+        if self.axes == (len(self.shape) - 1,):
+            k = self.shape[-1]
+            return x if x.shape[-1] == k else jnp.broadcast_to(x, x.shape[:-1] + (k,))
+        full = tuple(self.shape[a] if a in self.axes else n for a, n in enumerate(x.shape))
+        rest = tuple(a for a in range(x.ndim) if a not in self.axes)
+        x = jnp.broadcast_to(x, full).transpose(rest + self.axes)
+        return x.reshape(x.shape[: len(rest)] + (self.size,))
+
+    def restore(self, x: Array) -> Array:
+        """``classes_last`` undone, for an array with a number per logit."""
+        rest = tuple(a for a in range(len(self.shape)) if a not in self.axes)
+        order = rest + self.axes
+        x = x.reshape(tuple(self.shape[a] for a in order))
+        return x.transpose(tuple(order.index(a) for a in range(len(order))))
+
+    def logits(self, z: Array) -> Array:
+        """Classes last, -inf where a class is out, 0 all over where an example is.
+
+        A row that is out must be made safe before the kernel: its NaN, times a cotangent
+        of zero, would be NaN again.
+        """
+        z = self.classes_last(z)
+        if self.classes is None:
+            if self.examples is None:
+                return z
+            return jnp.where(self.examples[..., None], z, jnp.zeros((), z.dtype))
+        out = jnp.asarray(-jnp.inf, z.dtype)
+        if self.examples is None:
+            return jnp.where(self.classes, z, out)
+        fill = jnp.where(self.examples, out, jnp.zeros((), z.dtype))[..., None]
+        return jnp.where(self.classes & self.examples[..., None], z, fill)
+
+    def clear(self, x: Array, fill: float) -> Array:
+        """``[..., k]`` with ``fill`` at the examples and classes that are out."""
+        for mask in (self.classes, None if self.examples is None else self.examples[..., None]):
+            if mask is not None:
+                x = jnp.where(mask, x, jnp.asarray(fill, x.dtype))
+        return x
+
+    def without(self, examples: Array) -> "Layout":
+        """The same with more examples left out: those where ``examples`` is false."""
+        if self.examples is not None:
+            examples = self.examples & examples
+        return self._replace(examples=examples)
+
+
+def layout(
+    function: str, logits: Array | ShapeDtypeStruct, axis, where, name: str = "logits"
+) -> Layout:
+    """Checks ``axis`` and ``where`` against the logits and reads them.
+
+    ``where`` has the shape of the examples, or broadcasts to the logits and then masks
+    classes; an example with no class left is itself out.
+    """
+    axes = _checks.class_axes(function, axis, logits, name)
+    plain = Layout(logits.shape, axes, None, None)
+    if where is None:
+        return plain
+    where = _checks.mask(function, "where", where)
+    if where.ndim != logits.ndim:
+        _checks.broadcastable(
+            function, "where", where, plain.batch, "the examples",
+            f"To mask classes give it all {logits.ndim} dimensions of {name}.",
+        )  # fmt: skip
+        return plain._replace(examples=jnp.broadcast_to(where, plain.batch))
+    _checks.broadcastable(function, "where", where, logits.shape, name)
+    if all(where.shape[a] == 1 for a in axes):
+        return plain._replace(examples=jnp.broadcast_to(jnp.squeeze(where, axes), plain.batch))
+    classes = plain.classes_last(where)
+    examples = jnp.broadcast_to(jnp.any(classes, axis=-1), plain.batch)
+    return plain._replace(classes=classes, examples=examples)

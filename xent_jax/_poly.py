@@ -1,0 +1,87 @@
+"""Poly loss: cross-entropy with its first polynomial term reweighted."""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Array as Shaped
+from jaxtyping import ArrayLike, Bool, Float
+
+from xent_jax import _checks
+from xent_jax._closed_form import closed_form, to_argument
+from xent_jax._cross_entropy import soft_targets, weighted_cross_entropy
+from xent_jax._layout import layout
+from xent_jax._reduction import reduce
+from xent_jax._rows import (
+    Rows,
+    exponentials,
+    hessian_product,
+    probabilities,
+    row_shift,
+    row_statistics,
+)
+from xent_jax._types import Axis
+
+
+def poly_loss_cross_entropy(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*#shape"],
+    epsilon: float | Float[ArrayLike, ""] = 2.0,
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+) -> Float[Shaped, "*batch"]:
+    """Poly-1 loss: ``-sum_j t_j log p_j + epsilon sum_j t_j (1 - p_j)``, p = softmax(z).
+
+    Args:
+        logits: ``[*batch, classes]``, floating, in nats.
+        labels: t, broadcast to the logits; they need not sum to 1.
+        epsilon: the coefficient of the first polynomial term; 0 gives the
+            cross-entropy.
+        axis, where: as for ``softmax_cross_entropy``.
+
+    Returns:
+        ``[*batch]``, in nats; float32 for half precision, else the logits' dtype.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape does not fit.
+
+    Gradient: ``T p - t - epsilon H t`` with ``H = diag(p) - p p'``; ``lse - z +
+    epsilon (1 - p)`` to the labels, to epsilon too. Proof: ``poly_loss_cross_entropy``.
+    Source: Leng et al. (2022), "PolyLoss".
+
+    >>> round(float(poly_loss_cross_entropy(jnp.zeros(2), jnp.array([1.0, 0.0]))), 4)
+    1.6931
+    """
+    name = "poly_loss_cross_entropy"
+    logits = _checks.floats(name, "logits", logits)
+    place = layout(name, logits, axis, where)
+    z, t = place.logits(logits), soft_targets(name, labels, logits, place)
+    epsilon = jnp.asarray(_checks.scalar(name, "epsilon", epsilon), t.dtype)
+    loss = weighted_cross_entropy(z, None, None, t, None) + epsilon * _missed(z, t)
+    return reduce(loss, "none", place.examples)
+
+
+def _statistics(z: Array, t: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z))
+
+
+def _complement(rows: Rows, z: Array) -> Array:
+    """1 - p, where p is next to 1 from the sum of the others."""
+    e = exponentials(rows, z, None)
+    only = (e == 1) & (rows.total < 2)[..., None]
+    others = jnp.where(only, jnp.expm1(rows.log_total)[..., None], rows.total[..., None] - e)
+    return others / rows.total[..., None]
+
+
+def _missed_value(rows: Rows, z: Array, t: Array) -> Array:
+    return jnp.sum(t * _complement(rows, z), axis=-1)
+
+
+# dz = -H t g, dt = (1 - p) g.  Proof: poly_loss_cross_entropy
+def _missed_backward(rows: Rows, args, g: Array):
+    z, t = args
+    g = g[..., None]
+    p = probabilities(rows, z, None)
+    full = jnp.broadcast_to(t, p.shape)
+    return (-g * hessian_product(p, full)).astype(z.dtype), to_argument(g * (1 - p), t)
+
+
+_missed = closed_form(_statistics, _missed_value, _missed_backward)

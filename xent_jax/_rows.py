@@ -1,0 +1,157 @@
+"""Row statistics: the few numbers per example from which every closed form follows.
+
+Logits stand classes last, ``z[..., k]``. All is relative to the row's largest logit m,
+a constant in every derivative, since nothing here depends on the shift:
+
+    E_j = exp(z_j - m)      S = sum_j E_j      p = E / S      lse = m + log S
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+class Label(NamedTuple):
+    """The statistics of a row with an integer label."""
+
+    others: Array  # A = S - E_y, summed without the label
+    own: Array  # E_y
+    loss: Array  # -log p_y
+
+
+class Rows(NamedTuple):
+    """What forward and backward share, one number per example each."""
+
+    shift: Array  # m
+    total: Array  # S
+    log_total: Array  # log S, relative to m: right where S is next to 1
+    label: Label | None = None
+
+
+def accumulator(dtype) -> jnp.dtype:
+    """float32 for half precision, else the dtype itself."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def hits(z: Array, y: Array) -> Array:
+    """[..., k] booleans: whether a class is the row's label."""
+    # One row of indices, broadcast: a [..., k] iota would be hoisted out of a caller's
+    # loop into memory.
+    return lax.broadcasted_iota(y.dtype, (1,) * y.ndim + z.shape[-1:], y.ndim) == y[..., None]
+
+
+def row_shift(z: Array) -> Array:
+    """The row's largest logit; NaN, which poisons the row, where it is not finite."""
+    m = lax.stop_gradient(jnp.max(z, axis=-1)).astype(accumulator(z.dtype))
+    return jnp.where(jnp.isfinite(m), m, jnp.nan)
+
+
+@jax.custom_jvp
+def exp_difference(z: Array, m: Array) -> Array:
+    """exp(z - m) for z <= m, right to the last places however large z and m are.
+
+    The subtraction's rounding error is recovered exactly (Knuth's TwoDiff) and put back
+    to first order; uncorrected it costs |z - m| / 2 ulp.
+    """
+    s = z - m
+    back = s - z
+    error = (z - (s - back)) - (m + back)
+    # At -inf the error is NaN; from here down exp(s) is zero.
+    lowest = math.log(float(jnp.finfo(s.dtype).smallest_subnormal))
+    error = jnp.where(s <= lowest, jnp.zeros((), s.dtype), error)
+    e = jnp.exp(s)
+    return e + e * error
+
+
+@exp_difference.defjvp
+def _exp_difference_jvp(primals, tangents):
+    e = exp_difference(*primals)
+    return e, e * (tangents[0] - tangents[1])
+
+
+def other_exponentials(z: Array, y: Array, m: Array) -> Array:
+    """E, with zero at the label."""
+    e = exp_difference(z.astype(m.dtype), m[..., None])
+    return jnp.where(hits(z, y), jnp.zeros((), m.dtype), e)
+
+
+def exponentials(rows: Rows, z: Array, y: Array | None) -> Array:
+    """E; in a row with a label its entry comes from the row statistics."""
+    if y is None or rows.label is None:
+        return exp_difference(z.astype(rows.shift.dtype), rows.shift[..., None])
+    return jnp.where(hits(z, y), rows.label.own[..., None], other_exponentials(z, y, rows.shift))
+
+
+@jax.custom_jvp
+def row_statistics(z: Array, y: Array | None, shift: Array) -> Rows:
+    """The statistics of each row; with labels, those that keep -log p_y exact.
+
+    log S = log1p(S - 1), where S - 1 is a sum that never held the 1: without labels the
+    terms below 1, with labels (the largest may be any class) the terms but the label's.
+    """
+    if y is None:
+        e = exp_difference(z.astype(shift.dtype), shift[..., None])
+        total = jnp.sum(e, axis=-1)
+        # e - floor(e) leaves out the ones. With two or more of them S - 1 is exact enough.
+        below_one = jnp.sum(e - jnp.floor(e), axis=-1)
+        excess = jnp.where(total < 2, below_one, total - 1)
+        return Rows(shift, total, jnp.log1p(excess))
+    others = jnp.sum(other_exponentials(z, y, shift), axis=-1)
+    z_y = jnp.take_along_axis(z, y[..., None], axis=-1, mode="clip")[..., 0].astype(shift.dtype)
+    own = exp_difference(z_y, shift)
+    log_total = jnp.log1p(jnp.where(z_y >= shift, others, (others - 1) + own))
+    label = Label(others, own, (shift - z_y) + log_total)
+    return Rows(shift, others + own, log_total, label)
+
+
+@row_statistics.defjvp
+def _row_statistics_jvp(primals, tangents):
+    z, y, shift = primals
+    rows = row_statistics(z, y, shift)
+    v = tangents[0].astype(shift.dtype)
+    e_v = exponentials(rows, z, y) * v
+    total = jnp.sum(e_v, axis=-1)
+    moved = Rows(jnp.zeros_like(shift), total, total / rows.total)
+    if y is not None and rows.label is not None:
+        hit = hits(z, y)
+        others = jnp.sum(jnp.where(hit, jnp.zeros((), v.dtype), e_v), axis=-1)
+        v_y = jnp.sum(jnp.where(hit, v, jnp.zeros((), v.dtype)), axis=-1)
+        loss = (others - rows.label.others * v_y) / rows.total
+        moved = moved._replace(label=Label(others, rows.label.own * v_y, loss))
+    return rows, moved
+
+
+@jax.custom_jvp
+def probabilities(rows: Rows, z: Array, y: Array | None) -> Array:
+    """p = E / S."""
+    return exponentials(rows, z, y) / rows.total[..., None]
+
+
+@probabilities.defjvp
+def _probabilities_jvp(primals, tangents):
+    p = probabilities(*primals)
+    return p, hessian_product(p, tangents[1].astype(p.dtype))
+
+
+def hessian_product(p: Array, v: Array) -> Array:
+    """H v for H = diag(p) - p p', the Jacobian of softmax and Hessian of log-sum-exp.
+
+    H = C' (diag(p') - p' p'') C with C = I - 1 r', for any r that sums to 1: r is the
+    dominant class where one has p > 1/2, with p' = p but for a zero there, else r = p' = p.
+    Every difference is then taken between entries of v, and none cancels; p * (v - <p, v>)
+    is 100 % wrong on confident rows. The map is its own transpose, term by term.
+    """
+    zero = jnp.zeros((), p.dtype)
+    dominant = p > 0.5
+    r = jnp.where(jnp.any(dominant, axis=-1, keepdims=True), dominant.astype(p.dtype), p)
+    rest = jnp.where(dominant, zero, p)
+    w = v - _total(r * v)
+    u = rest * (w - _total(rest * w))
+    return u - r * _total(u)
+
+
+def _total(x: Array) -> Array:
+    return jnp.sum(x, axis=-1, keepdims=True)

@@ -1,0 +1,258 @@
+"""Binary cross-entropy of logits, plain and focal."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Array as Shaped
+from jaxtyping import ArrayLike, Bool, Float
+
+from xent_jax import _checks
+from xent_jax._closed_form import closed_form, to_argument
+from xent_jax._reduction import reduce
+from xent_jax._rows import accumulator
+from xent_jax._types import Reduction
+
+
+def sigmoid_binary_cross_entropy(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*#shape"],
+    *,
+    label_smoothing: float | Float[ArrayLike, ""] = 0.0,
+    pos_weight: Float[ArrayLike, "*#shape"] | None = None,
+    where: Bool[ArrayLike, "*#shape"] | None = None,
+    reduction: Reduction = "none",
+) -> Float[Shaped, "..."]:
+    """Binary cross-entropy: ``-w t log s(z) - (1 - t) log s(-z)``, s the sigmoid.
+
+    Args:
+        logits: any shape, floating, in nats: the log-odds of each independent label.
+        labels: probabilities of the positive class, broadcast to the logits; integers
+            and booleans are read as 0 and 1.
+        label_smoothing: e in [0, 1]; ``t`` becomes ``(1 - e) t + e / 2``.
+        pos_weight: w, the weight of the positive term, broadcast to the logits.
+        where: booleans, broadcast to the logits: the elements that take part.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the elements left in.
+
+    Returns:
+        Losses in nats with the shape of ``logits``, or a scalar; float32 for half
+        precision, else the logits' dtype. 0 where ``where`` is false.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+
+    Gradient: ``(1 - t) s(z) - w t s(-z)``; to the labels and weights too. Proof:
+    ``sigmoid_binary_cross_entropy``. Source: Goodfellow et al. (2016), "Deep Learning",
+    section 6.2.2.2.
+
+    >>> round(float(sigmoid_binary_cross_entropy(jnp.array(0.0), 1)), 4)
+    0.6931
+    """
+    name = "sigmoid_binary_cross_entropy"
+    logits = _checks.floats(name, "logits", logits)
+    dtype = accumulator(logits.dtype)
+    t = _binary_labels(name, labels, logits)
+    smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
+    reduction = _checks.reduction(name, reduction)
+    if not _checks.unused(smoothing):
+        t = (1 - smoothing) * t + smoothing / 2
+    if pos_weight is not None:
+        pos_weight = _checks.floats(name, "pos_weight", jnp.asarray(pos_weight, dtype))
+        pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
+    if where is not None:
+        where = _checks.mask(name, "where", where)
+        where = _checks.broadcastable(name, "where", where, logits.shape)
+        where = jnp.broadcast_to(where, logits.shape)
+        logits = jnp.where(where, logits, jnp.zeros((), logits.dtype))
+        t = jnp.where(where, t, jnp.zeros((), dtype))
+    return reduce(_binary(logits, t, pos_weight), reduction, where)
+
+
+def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:
+    labels = _checks.array(name, "labels", labels)
+    hint = "Each logit has one binary label."
+    labels = _checks.broadcastable(name, "labels", labels, logits.shape, hint=hint)
+    return labels.astype(accumulator(logits.dtype))
+
+
+def _binary_value(_, z: Array, t: Array, w: Array | None) -> Array:
+    z = z.astype(t.dtype)
+    positive = softplus(-z) if w is None else w * softplus(-z)
+    # 0 * inf = 0: a label that is certain does not see the other side's infinity.
+    return _times(t, positive) + _times(1 - t, softplus(z))
+
+
+# dz = (1 - t) s(z) - w t s(-z).  Proof: sigmoid_binary_cross_entropy
+def _binary_backward(_, args, g: Array):
+    z, t, w = args
+    x = z.astype(t.dtype)
+    up, down = sigmoid(x), sigmoid(-x)
+    pull = t * down if w is None else w * t * down
+    slope = -x if w is None else (w - 1) * softplus(-x) - x
+    g_w = None if w is None else to_argument(g * _times(t, softplus(-x)), w)
+    g_z = g * ((1 - t) * up - pull)
+    return g_z.astype(z.dtype), to_argument(g * slope, t), g_w
+
+
+_binary = closed_form(lambda *_: None, _binary_value, _binary_backward)
+
+
+def sigmoid_focal_loss(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*#shape"],
+    alpha: float | Float[ArrayLike, "*#shape"] | None = None,
+    gamma: float | Float[ArrayLike, ""] = 2.0,
+) -> Float[Shaped, "*shape"]:
+    """Binary focal loss: ``a_t u^gamma L``, L the binary cross-entropy.
+
+    ``u = t s(-z) + (1 - t) s(z)`` is the probability given to the wrong class (one less
+    the ``p_t`` of the paper), ``a_t = a t + (1 - a) (1 - t)``.
+
+    Args:
+        logits: any shape, floating, in nats: log-odds.
+        labels: probabilities of the positive class, broadcast to the logits.
+        alpha: a in [0, 1], the weight of the positive class, broadcast to the logits;
+            None for no weights.
+        gamma: the exponent, at least 0; 0 gives the binary cross-entropy.
+
+    Returns:
+        Losses in nats with the shape of ``logits``; float32 for half precision.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape or range is.
+
+    Gradient: ``a_t u^gamma (gamma r L + s(z) - t)`` with
+    ``r = d log u / dz = (1 - 2t) s(z) s(-z) / u``; to labels, alpha and gamma too. Proof:
+    ``sigmoid_focal_loss``. Source: Lin et al. (2017), "Focal Loss for Dense Object
+    Detection".
+
+    >>> round(float(sigmoid_focal_loss(jnp.array(0.0), 1)), 4)
+    0.1733
+    """
+    name = "sigmoid_focal_loss"
+    logits = _checks.floats(name, "logits", logits)
+    t = _binary_labels(name, labels, logits)
+    gamma = jnp.asarray(_checks.scalar(name, "gamma", gamma, 0), t.dtype)
+    losses = _focal(logits, t, gamma)
+    if alpha is None:
+        return losses
+    alpha = _checks.array(name, "alpha", alpha).astype(t.dtype)
+    alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
+    return (alpha * t + (1 - alpha) * (1 - t)) * losses
+
+
+def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:
+    return _modulator(z.astype(t.dtype), t, gamma) * _binary_value(None, z, t, None)
+
+
+# dz = u^gamma (gamma r L + (1 - t) s(z) - t s(-z)).  Proof: sigmoid_focal_loss
+def _focal_backward(_, args, g: Array):
+    z, t, gamma = args
+    x = z.astype(t.dtype)
+    loss = _binary_value(None, z, t, None)
+    modulator = _modulator(x, t, gamma)
+    pull = (1 - t) * sigmoid(x) - t * sigmoid(-x)
+    g_z = g * modulator * (gamma * _log_slope(x, t) * loss + pull)
+    g_t = g * modulator * (gamma * _log_slope_by_label(x, t) * loss - x)
+    g_gamma = g * modulator * _log_wrong(x, t) * loss
+    return g_z.astype(z.dtype), to_argument(g_t, t), to_argument(g_gamma, gamma)
+
+
+_focal = closed_form(lambda *_: None, _focal_value, _focal_backward)
+
+
+@jax.custom_jvp
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)); its derivative is ``sigmoid``, with no kink at 0."""
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+@softplus.defjvp
+def _softplus_jvp(primals, tangents):
+    (x,), (v,) = primals, tangents
+    return softplus(x), sigmoid(x) * v
+
+
+@jax.custom_jvp
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)); its derivative is s(x) s(-x), never s (1 - s)."""
+    q = jnp.exp(-jnp.abs(x))
+    return jnp.where(x >= 0, jnp.ones((), x.dtype), q) / (1 + q)
+
+
+@sigmoid.defjvp
+def _sigmoid_jvp(primals, tangents):
+    (x,), (v,) = primals, tangents
+    s = sigmoid(x)
+    return s, s * sigmoid(-x) * v
+
+
+def _times(weight: Array, x: Array) -> Array:
+    """``weight * x`` with 0 * inf = 0."""
+    return jnp.where(weight == 0, jnp.zeros((), x.dtype), weight * x)
+
+
+def _wrong(x: Array, t: Array) -> tuple[Array, Array]:
+    """u = t s(-x) + (1 - t) s(x), and the share of it that a confident logit keeps."""
+    q = jnp.exp(-jnp.abs(x))
+    kept = jnp.where(x >= 0, 1 - t, t)
+    return (kept + (1 - kept) * q) / (1 + q), kept
+
+
+@jax.custom_jvp
+def _modulator(x: Array, t: Array, gamma: Array) -> Array:
+    """u^gamma."""
+    return jnp.power(_wrong(x, t)[0], gamma)
+
+
+@_modulator.defjvp
+def _modulator_jvp(primals, tangents):
+    x, t, gamma = primals
+    v, t_dot, gamma_dot = tangents
+    modulator = _modulator(x, t, gamma)
+    rate = gamma * (_log_slope(x, t) * v + _log_slope_by_label(x, t) * t_dot)
+    return modulator, modulator * (rate + _log_wrong(x, t) * gamma_dot)
+
+
+@jax.custom_jvp
+def _log_wrong(x: Array, t: Array) -> Array:
+    """log u, finite also where u itself is too small for the dtype."""
+    q = jnp.exp(-jnp.abs(x))
+    _, kept = _wrong(x, t)
+    mixed = jnp.log(jnp.where(kept == 0, jnp.ones((), x.dtype), kept + (1 - kept) * q))
+    return jnp.where(kept == 0, -jnp.abs(x), mixed) - jnp.log1p(q)
+
+
+@_log_wrong.defjvp
+def _log_wrong_jvp(primals, tangents):
+    x, t = primals
+    v, t_dot = tangents
+    return _log_wrong(x, t), _log_slope(x, t) * v + _log_slope_by_label(x, t) * t_dot
+
+
+@jax.custom_jvp
+def _log_slope(x: Array, t: Array) -> Array:
+    """r = d log u / dx = (1 - 2t) s(x) s(-x) / u, with exp(-|x|) cancelled where it can."""
+    q = jnp.exp(-jnp.abs(x))
+    _, kept = _wrong(x, t)
+    one = jnp.ones((), x.dtype)
+    ratio = q / (jnp.where(kept == 0, one, kept) + (1 - kept) * q)
+    return (1 - 2 * t) * jnp.where(kept == 0, one, ratio) / (1 + q)
+
+
+@_log_slope.defjvp
+def _log_slope_jvp(primals, tangents):
+    x, t = primals
+    v, t_dot = tangents
+    r, u = _log_slope(x, t), _at_least_tiny(_wrong(x, t)[0])
+    up, down = sigmoid(x), sigmoid(-x)
+    return r, r * (down - up - r) * v - (up / u) * (down / u) * t_dot
+
+
+def _log_slope_by_label(x: Array, t: Array) -> Array:
+    """d log u / dt = (s(-x) - s(x)) / u."""
+    return (sigmoid(-x) - sigmoid(x)) / _at_least_tiny(_wrong(x, t)[0])
+
+
+def _at_least_tiny(u: Array) -> Array:
+    """So that a quotient stays finite, and no zero direction meets an infinity."""
+    return jnp.maximum(u, jnp.finfo(u.dtype).tiny)

@@ -1,0 +1,162 @@
+"""softmax, log-softmax and log-sum-exp, over any axes and under a mask."""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Array as Shaped
+from jaxtyping import ArrayLike, Bool, Float
+
+from xent_jax import _checks
+from xent_jax._closed_form import closed_form
+from xent_jax._layout import layout
+from xent_jax._rows import (
+    Rows,
+    hessian_product,
+    probabilities,
+    row_shift,
+    row_statistics,
+)
+from xent_jax._types import Axis
+
+
+def softmax(
+    logits: Float[ArrayLike, "*shape"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+) -> Float[Shaped, "*shape"]:
+    """Softmax: logits to probabilities, ``p_j = exp(z_j) / sum_l exp(z_l)``.
+
+    Args:
+        logits: ``[*batch, classes]``, floating, in nats.
+        axis: the class axis, or axes, or None for all.
+        where: booleans with the shape of the batch, or that broadcast to the logits:
+            the examples, or the classes, that take part.
+
+    Returns:
+        Probabilities, with the shape and dtype of ``logits``; 0 where ``where`` is false.
+        Half precision is computed in float32 and rounded once.
+
+    Raises:
+        TypeError: ``logits`` are not floating, or ``where`` not boolean.
+        ValueError: ``axis`` or the shape of ``where`` do not fit.
+
+    Gradient: ``p * (g - <p, g>)``, as the cancellation-free product with the Hessian of
+    log-sum-exp. Proof: ``softmax``. Source: Bridle (1990), "Probabilistic interpretation
+    of feedforward classification network outputs".
+
+    >>> softmax(jnp.array([0.0, 0.0])).tolist()
+    [0.5, 0.5]
+    """
+    logits = _checks.floats("softmax", "logits", logits)
+    place = layout("softmax", logits, axis, where)
+    return place.restore(place.clear(_softmax(place.logits(logits)), 0.0))
+
+
+def _statistics(z: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z))
+
+
+def _softmax_value(rows: Rows, z: Array) -> Array:
+    return probabilities(rows, z, None).astype(z.dtype)
+
+
+# dz = diag(p) g - p <p, g>.  Proof: softmax
+def _softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
+    (z,) = args
+    p = probabilities(rows, z, None)
+    return (hessian_product(p, g.astype(p.dtype)).astype(z.dtype),)
+
+
+_softmax = closed_form(_statistics, _softmax_value, _softmax_backward)
+
+
+def log_softmax(
+    logits: Float[ArrayLike, "*shape"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+) -> Float[Shaped, "*shape"]:
+    """Log-softmax: ``log p_j = z_j - log sum_l exp(z_l)``.
+
+    Args:
+        logits: ``[*batch, classes]``, floating, in nats.
+        axis: the class axis, or axes, or None for all.
+        where: as for ``softmax``.
+
+    Returns:
+        Log-probabilities in nats, with the shape and dtype of ``logits``; -inf where
+        ``where`` is false. Half precision is computed in float32 and rounded once.
+
+    Raises:
+        TypeError, ValueError: as ``softmax``.
+
+    Gradient: ``g - p sum(g)``. Proof: ``log_softmax``. Source: as ``softmax``.
+
+    >>> log_softmax(jnp.array([0.0, -jnp.inf])).tolist()
+    [0.0, -inf]
+    """
+    logits = _checks.floats("log_softmax", "logits", logits)
+    place = layout("log_softmax", logits, axis, where)
+    return place.restore(place.clear(_log_softmax(place.logits(logits)), -jnp.inf))
+
+
+def _log_softmax_value(rows: Rows, z: Array) -> Array:
+    relative = z.astype(rows.shift.dtype) - rows.shift[..., None]
+    return (relative - rows.log_total[..., None]).astype(z.dtype)
+
+
+# dz = g - p sum(g).  Proof: log_softmax
+def _log_softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
+    (z,) = args
+    p = probabilities(rows, z, None)
+    g = g.astype(p.dtype)
+    return ((g - p * jnp.sum(g, axis=-1, keepdims=True)).astype(z.dtype),)
+
+
+_log_softmax = closed_form(_statistics, _log_softmax_value, _log_softmax_backward)
+
+
+def logsumexp(
+    logits: Float[ArrayLike, "*shape"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+) -> Float[Shaped, "*batch"]:
+    """Log-sum-exp: ``lse = log sum_l exp(z_l)``, the logarithm of softmax's divisor.
+
+    Args:
+        logits: ``[*batch, classes]``, floating, in nats.
+        axis: the class axis, or axes, or None for all.
+        where: as for ``softmax``.
+
+    Returns:
+        ``[*batch]``, in nats; float32 for half precision, else the logits' dtype. -inf
+        where no class is left or all logits are -inf.
+
+    Raises:
+        TypeError, ValueError: as ``softmax``.
+
+    Gradient: ``p g``. Proof: ``logsumexp``. Source: Boyd and Vandenberghe (2004),
+    "Convex Optimization", section 3.1.5.
+
+    >>> round(float(logsumexp(jnp.zeros(8))), 4)
+    2.0794
+    """
+    logits = _checks.floats("logsumexp", "logits", logits)
+    place = layout("logsumexp", logits, axis, where)
+    z = place.logits(logits)
+    lse = _logsumexp(z)
+    empty = jnp.all(z == -jnp.inf, axis=-1)
+    if place.examples is not None:
+        empty = empty | ~place.examples
+    return jnp.where(empty, jnp.asarray(-jnp.inf, lse.dtype), lse)
+
+
+def _logsumexp_value(rows: Rows, z: Array) -> Array:
+    return rows.shift + rows.log_total
+
+
+# dz = p g.  Proof: logsumexp
+def _logsumexp_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
+    (z,) = args
+    return ((g[..., None] * probabilities(rows, z, None)).astype(z.dtype),)
+
+
+_logsumexp = closed_form(_statistics, _logsumexp_value, _logsumexp_backward)
