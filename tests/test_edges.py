@@ -1,0 +1,334 @@
+"""What each edge means: every row of the table, eager and jitted, in both modes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+
+INF, NAN = np.inf, np.nan
+
+every_way = pytest.mark.parametrize(
+    ("module", "wrap"),
+    [(m, w) for m in (xent_jax, xent_jax.forward_mode) for w in (lambda f: f, jax.jit)],
+    ids=["vjp-eager", "vjp-jit", "jvp-eager", "jvp-jit"],
+)
+
+
+def both(wrap, loss, logits, *args, **options):
+    """Losses of the rows, and the gradient of their sum."""
+    logits = jnp.asarray(logits, jnp.float32) if isinstance(logits, list) else logits
+
+    def total(z):
+        losses = loss(z, *args, **options)
+        return jnp.sum(losses), losses
+
+    gradient, losses = wrap(jax.grad(total, has_aux=True))(logits)
+    return np.asarray(losses, np.float64), np.asarray(gradient, np.float64)
+
+
+def integer(module, **options):
+    return functools.partial(module.softmax_cross_entropy_with_integer_labels, **options)
+
+
+def softmax(row):
+    e = np.exp(np.asarray(row, np.float64) - np.max(row))
+    return e / e.sum()
+
+
+def check(pair, losses, gradient):
+    np.testing.assert_allclose(pair[0], losses, rtol=1e-6)
+    np.testing.assert_allclose(pair[1], gradient, rtol=1e-6, atol=1e-7)
+
+
+GOOD = [0.5, -1.0, 2.0]
+P = softmax(GOOD)
+
+
+@every_way
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.int32, jnp.uint8, jnp.uint32])
+def test_label_out_of_range(module, wrap, dtype):
+    """NaN in its row alone, -1 included."""
+    bad = [3, 127] if jnp.issubdtype(dtype, jnp.unsignedinteger) else [3, -1]
+    labels = jnp.asarray([0, *bad, 2], dtype)
+    expected = [P - [1, 0, 0], [NAN] * 3, [NAN] * 3, P - [0, 0, 1]]
+    pair = both(wrap, integer(module), [GOOD] * 4, labels)
+    check(pair, [-np.log(P[0]), NAN, NAN, -np.log(P[2])], expected)
+
+
+@every_way
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_smoothing": 0.1},
+        {"z_loss": 0.1},
+        {"class_weights": jnp.asarray([1.0, 2.0, 3.0])},
+        {"ignore_index": -100},
+    ],
+    ids=lambda o: next(iter(o)),
+)
+def test_label_out_of_range_under_options(module, wrap, options):
+    losses, gradient = both(wrap, integer(module, **options), [GOOD] * 2, jnp.array([-1, 1]))
+    assert np.isnan(losses[0]) and np.all(np.isnan(gradient[0]))
+    assert np.isfinite(losses[1]) and np.all(np.isfinite(gradient[1]))
+
+
+@every_way
+def test_focal_label_out_of_range(module, wrap):
+    losses, gradient = both(wrap, module.softmax_focal_loss, [GOOD] * 2, jnp.array([3, 1]))
+    assert np.isnan(losses[0]) and np.all(np.isnan(gradient[0]))
+    assert np.isfinite(losses[1]) and np.all(np.isfinite(gradient[1]))
+
+
+@every_way
+def test_label_out_of_range_poisons_the_second_derivative(module, wrap):
+    def total(z):
+        return integer(module)(z, jnp.array([3, 1])).sum()
+
+    def product(z):
+        return jax.jvp(jax.grad(total), (z,), (jnp.ones_like(z).at[0, 0].set(2.0),))[1]
+
+    out = np.asarray(wrap(product)(jnp.asarray([GOOD] * 2, jnp.float32)))
+    assert np.all(np.isnan(out[0])) and np.all(np.isfinite(out[1]))
+
+
+@every_way
+@pytest.mark.parametrize("ignored", [-100, 1])
+def test_ignore_index(module, wrap, ignored):
+    """0; 0; not counted in a mean, even where the logits are NaN."""
+    logits = [GOOD, [NAN, INF, -INF], GOOD]
+    labels = jnp.array([0, ignored, 2])
+    expected = [P - [1, 0, 0], [0] * 3, P - [0, 0, 1]]
+    losses = [-np.log(P[0]), 0, -np.log(P[2])]
+    check(both(wrap, integer(module, ignore_index=ignored), logits, labels), losses, expected)
+    mean = integer(module, ignore_index=ignored, reduction="mean")
+    check(both(wrap, mean, logits, labels), np.sum(losses) / 2, np.asarray(expected) / 2)
+
+
+@every_way
+def test_masked_example(module, wrap):
+    """Contributes nothing, be its logits NaN and its label out of range."""
+    logits, where = [GOOD, [NAN, INF, -INF]], jnp.array([True, False])
+    loss = integer(module, where=where, reduction="mean")
+    check(both(wrap, loss, logits, jnp.array([0, 7])), -np.log(P[0]), [P - [1, 0, 0], [0] * 3])
+    soft = functools.partial(module.softmax_cross_entropy, where=where, reduction="mean")
+    labels = jnp.array([[1.0, 0, 0], [NAN, 1, 0]])
+    check(both(wrap, soft, logits, labels), -np.log(P[0]), [P - [1, 0, 0], [0] * 3])
+
+
+@every_way
+def test_label_at_minus_infinity(module, wrap):
+    """+inf; -1 there and p."""
+    p = softmax([0.5, 2.0])
+    pair = both(wrap, integer(module), [[0.5, -INF, 2.0]], jnp.array([1]))
+    check(pair, [INF], [[p[0], -1, p[1]]])
+
+
+@every_way
+def test_another_logit_at_minus_infinity(module, wrap):
+    """Finite; 0 there."""
+    p = softmax([0.5, 2.0])
+    expected = [-np.log(p[0])], [[p[0] - 1, 0, p[1]]]
+    check(both(wrap, integer(module), [[0.5, -INF, 2.0]], jnp.array([0])), *expected)
+    labels = jnp.array([[1.0, 0, 0]])  # 0 * (-inf) = 0
+    soft = both(wrap, module.softmax_cross_entropy, [[0.5, -INF, 2.0]], labels)
+    check(soft, *expected)
+
+
+@every_way
+def test_all_logits_at_minus_infinity(module, wrap):
+    """NaN; 0 if the row is masked out."""
+    losses, gradient = both(wrap, integer(module), [[-INF] * 3, GOOD], jnp.array([0, 0]))
+    assert np.isnan(losses[0]) and np.all(np.isnan(gradient[0]))
+    assert np.isfinite(losses[1]) and np.all(np.isfinite(gradient[1]))
+    masked = integer(module, where=jnp.array([False, True]))
+    losses, gradient = both(wrap, masked, [[-INF] * 3, GOOD], jnp.array([0, 0]))
+    assert losses[0] == 0 and np.all(gradient[0] == 0)
+
+
+@every_way
+@pytest.mark.parametrize("bad", [INF, NAN])
+@pytest.mark.parametrize("place", [0, 1])
+def test_infinite_or_nan_logit(module, wrap, bad, place):
+    """NaN; the row NaN; other rows untouched, whether or not the label is there."""
+    row = list(GOOD)
+    row[place] = bad
+    for pair in (
+        both(wrap, integer(module), [row, GOOD], jnp.array([0, 0])),
+        both(wrap, module.softmax_cross_entropy, [row, GOOD], jnp.array([[1.0, 0, 0]] * 2)),
+        both(wrap, module.softmax_focal_loss, [row, GOOD], jnp.array([0, 0])),
+        both(wrap, module.poly_loss_cross_entropy, [row, GOOD], jnp.array([[1.0, 0, 0]] * 2)),
+        both(wrap, module.logsumexp, [row, GOOD]),
+    ):
+        assert np.isnan(pair[0][0]) and np.all(np.isnan(pair[1][0]))
+        assert np.isfinite(pair[0][1]) and np.all(np.isfinite(pair[1][1]))
+
+
+@every_way
+def test_one_class(module, wrap):
+    check(both(wrap, integer(module), [[3.0]], jnp.array([0])), [0], [[0]])
+    check(both(wrap, module.softmax_focal_loss, [[3.0]], jnp.array([0])), [0], [[0]])
+    check(both(wrap, module.softmax_cross_entropy, [[3.0]], jnp.array([[1.0]])), [0], [[0]])
+
+
+@every_way
+def test_soft_label_over_minus_infinity(module, wrap):
+    """+inf; T p - t, smoothing included."""
+    z, p = [[0.0, -INF, 0.0]], np.array([0.5, 0, 0.5])
+    t = np.array([0.5, 0.25, 0.5])
+    pair = both(wrap, module.softmax_cross_entropy, z, jnp.asarray(t[None], jnp.float32))
+    check(pair, [INF], [1.25 * p - t])
+    smoothed = integer(module, label_smoothing=0.3)
+    check(both(wrap, smoothed, z, jnp.array([0])), [INF], [p - [0.8, 0.1, 0.1]])
+
+
+@every_way
+def test_labels_that_do_not_sum_to_one(module, wrap):
+    t = np.array([[0.5, 0.0, 2.0]])
+    pair = both(wrap, module.softmax_cross_entropy, [GOOD], jnp.asarray(t, jnp.float32))
+    check(pair, -(t * np.log(P)).sum(-1), 2.5 * P - t)
+
+
+@every_way
+def test_mask_excludes_the_labels_class(module, wrap):
+    where = jnp.array([[True, False, True]])
+    p = softmax([0.5, 2.0])
+    pair = both(wrap, integer(module, where=where), [GOOD], jnp.array([1]))
+    # A class that is out has no gradient: the mask is the caller's.
+    check(pair, [INF], [[p[0], 0, p[1]]])
+
+
+@every_way
+def test_masked_class_may_hold_anything(module, wrap):
+    where = jnp.array([[True, False, True]])
+    p = softmax([0.5, 2.0])
+    for bad in (NAN, INF, -INF, 1e30):
+        row = [[0.5, bad, 2.0]]
+        pair = both(wrap, integer(module, where=where), row, jnp.array([0]))
+        check(pair, [-np.log(p[0])], [[p[0] - 1, 0, p[1]]])
+        labels = jnp.array([[1.0, 5.0, 0.0]])
+        soft = functools.partial(module.softmax_cross_entropy, where=where)
+        check(both(wrap, soft, row, labels), [-np.log(p[0])], [[p[0] - 1, 0, p[1]]])
+
+
+@every_way
+def test_smoothing_stays_on_the_classes_left_in(module, wrap):
+    where = jnp.array([[True, False, True]])
+    p = softmax([0.5, 2.0])
+    t = np.array([0.85, 0.15])
+    expected = [-(t * np.log(p)).sum()], [[p[0] - t[0], 0, p[1] - t[1]]]
+    smoothed = integer(module, where=where, label_smoothing=0.3)
+    check(both(wrap, smoothed, [GOOD], jnp.array([0])), *expected)
+    soft = functools.partial(module.softmax_cross_entropy, where=where, label_smoothing=0.3)
+    check(both(wrap, soft, [GOOD], jnp.array([[1.0, 0, 0]])), *expected)
+
+
+@every_way
+def test_mean_over_no_example(module, wrap):
+    for options in (
+        {"where": jnp.array([False, False])},
+        {"ignore_index": 0},
+        {"ignore_index": 0, "class_weights": jnp.ones(3)},
+    ):
+        loss = integer(module, reduction="mean", **options)
+        check(both(wrap, loss, [GOOD] * 2, jnp.array([0, 0])), 0, np.zeros((2, 3)))
+
+
+@every_way
+def test_no_examples(module, wrap):
+    loss = integer(module, reduction="mean")
+    check(both(wrap, loss, jnp.zeros((0, 3)), jnp.zeros((0,), int)), 0, np.zeros((0, 3)))
+
+
+@every_way
+def test_float16_with_more_classes_than_it_counts(module, wrap):
+    k = 70_000
+    losses, gradient = both(wrap, integer(module), jnp.zeros((1, k), jnp.float16), jnp.array([1]))
+    np.testing.assert_allclose(losses, [np.log(k)], rtol=1e-6)
+    assert gradient[0, 1] == -1 and np.all(np.isfinite(gradient))
+
+
+@every_way
+def test_uint8_labels_with_more_classes_than_they_hold(module, wrap):
+    logits = jax.random.normal(jax.random.key(0), (2, 300))
+    labels = np.array([255, 3])
+    pair = both(wrap, integer(module), logits, jnp.asarray(labels, jnp.uint8))
+    check(pair, *both(wrap, integer(module), logits, jnp.asarray(labels)))
+    assert np.all(np.isfinite(pair[0]))
+
+
+@every_way
+def test_zero_weight_at_an_infinite_loss(module, wrap):
+    loss = integer(module, class_weights=jnp.array([1.0, 0.0, 1.0]))
+    check(both(wrap, loss, [[0.5, -INF, 2.0]], jnp.array([1])), [0], [[0, 0, 0]])
+
+
+@every_way
+def test_binary_at_infinity(module, wrap):
+    loss = module.sigmoid_binary_cross_entropy
+    pair = both(wrap, loss, [INF, -INF, INF, -INF], jnp.array([1.0, 0.0, 0.0, 1.0]))
+    check(pair, [0, 0, INF, INF], [0, 0, 1, -1])
+
+
+@every_way
+def test_empty_logsumexp(module, wrap):
+    losses, _ = both(wrap, module.logsumexp, [[-INF, -INF]])
+    assert losses[0] == -INF
+    masked = functools.partial(module.logsumexp, where=jnp.array([False]))
+    check(both(wrap, masked, [GOOD]), [-INF], [[0, 0, 0]])
+
+
+@every_way
+def test_softmax_under_masks(module, wrap):
+    where = jnp.array([[True, False, True], [False, False, False]])
+    p = softmax([0.5, 2.0])
+    out = wrap(functools.partial(module.softmax, where=where))(jnp.asarray([GOOD, [NAN] * 3]))
+    np.testing.assert_allclose(out, [[p[0], 0, p[1]], [0, 0, 0]], rtol=1e-6)
+    out = wrap(functools.partial(module.log_softmax, where=where))(jnp.asarray([GOOD] * 2))
+    expected = [[np.log(p[0]), -INF, np.log(p[1])], [-INF] * 3]
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+@every_way
+def test_zero_log_zero(module, wrap):
+    p, q = jnp.array([0.5, 0.5, 0.0]), jnp.array([0.25, 0.75, 0.0])
+    expected = {
+        "entropy": (np.log(2), (p,)),
+        "cross_entropy": (-0.5 * np.log(0.25 * 0.75), (p, q)),
+        "relative_entropy": (-0.5 * np.log(0.25 * 0.75) - np.log(2), (p, q)),
+        "kl_divergence": (-0.5 * np.log(0.25 * 0.75) - np.log(2), (jnp.log(q), p)),
+    }
+    for name, (value, args) in expected.items():
+        np.testing.assert_allclose(wrap(getattr(module, name))(*args), value, rtol=1e-6)
+    gradient = wrap(jax.grad(module.cross_entropy, argnums=1))(p, q)
+    np.testing.assert_allclose(gradient, [-2, -2 / 3, 0], rtol=1e-6)
+    gradient = wrap(jax.grad(module.kl_divergence))(jnp.log(q), p)
+    np.testing.assert_allclose(gradient, [-0.5, -0.5, 0], rtol=1e-6)
+
+
+def test_forward_mode_at_a_zero_label_over_minus_infinity():
+    """A direction that does not move the labels meets no 0 * inf."""
+    loss = xent_jax.forward_mode.softmax_cross_entropy
+    t = jnp.array([1.0, 0.0, 0.0])
+    z, v = jnp.array([0.5, -INF, 2.0]), jnp.array([1.0, 1.0, -1.0])
+    p = softmax([0.5, 2.0])
+    _, tangent = jax.jvp(lambda z: loss(z, t), (z,), (v,))
+    np.testing.assert_allclose(tangent, p[0] - 1 - p[1], rtol=1e-6)
+
+
+@every_way
+def test_other_rows_are_untouched(module, wrap):
+    """To the bit: a bad row changes nothing elsewhere."""
+    good = jax.random.normal(jax.random.key(1), (4, 5))
+    bad = good.at[2].set(jnp.array([NAN, INF, -INF, 1e30, 0.0]))
+    labels = jnp.array([0, 1, 2, 3])
+    rows = np.array([0, 1, 3])
+    for clean, dirty in zip(
+        both(wrap, integer(module), good, labels),
+        both(wrap, integer(module), bad, labels.at[2].set(-7)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(clean[rows], dirty[rows])
