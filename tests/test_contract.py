@@ -213,9 +213,10 @@ def test_dtypes(case, dtype, rng):
 
 @cases
 @modes
-def test_strict_promotion(case, module, rng):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
+def test_strict_promotion(case, module, dtype, rng):
     """No implicit promotion of dtypes or ranks inside, forward or backward."""
-    problem = Problem(case, rng, jnp.float32)
+    problem = Problem(case, rng, dtype)
     with strict():
         jax.eval_shape(jax.grad(lambda x: problem.ours(module, x).sum()), problem.floats)
 
@@ -233,6 +234,21 @@ def test_extremes(case, module, rng):
         value, gradients = both({**problem.floats, "logits": logits})
         assert np.isfinite(value), scale
         assert np.all(np.isfinite(gradients["logits"])), (scale, gradients)
+
+
+@cases
+@modes
+def test_residuals(case, module, rng):
+    """Of the logits' gradient: the arguments, and a few numbers per example."""
+    n, k = 4, 200
+    problem = Problem(case, rng, jnp.float32, batch=(n,), k=k)
+    first = next(iter(case.arguments))
+    x = problem.floats[first]
+    _, backward = jax.vjp(lambda x: problem.ours(module, {first: x}), x)
+    kept = sum(x.size for x in jax.tree.leaves(backward) if hasattr(x, "size"))
+    arguments = sum(v.size for v in problem.inputs.values())
+    examples = n if case.has_axis else n * k  # elementwise: each element is one
+    assert kept <= arguments + 10 * examples + k, (kept, arguments)
 
 
 PLATFORMS = ["cpu", "cuda", "rocm", "tpu"]

@@ -28,7 +28,10 @@ _forward_mode = contextvars.ContextVar("xent_jax_forward_mode", default=False)
 
 
 def closed_form(
-    statistics: Callable[..., Any], value: Callable[..., Any], backward: Callable[..., Any]
+    statistics: Callable[..., Any],
+    value: Callable[..., Any],
+    backward: Callable[..., Any],
+    unread: tuple[int, ...] = (),
 ) -> Callable[..., Any]:
     """Joins a value and its backward into one differentiable function of ``*args``.
 
@@ -37,6 +40,7 @@ def closed_form(
         value: ``(rows, *args) -> out``.
         backward: ``(rows, args, g) -> cotangents``, one for each of ``args``, linear in
             ``g``; ``None`` for an argument that is absent or holds integers.
+        unread: which of ``args`` the backward does not read, so that none is kept.
 
     Returns:
         The function: a ``custom_vjp``, or inside ``differentiable_forward`` a
@@ -67,7 +71,8 @@ def closed_form(
 
     def _forward(*args):
         rows = statistics(*args)
-        return forward(rows, *args), (rows, args)
+        kept = tuple(None if i in unread else arg for i, arg in enumerate(args))
+        return forward(rows, *args), (rows, kept)
 
     def _backward(residual, g):
         return backward(*residual, g)

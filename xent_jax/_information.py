@@ -191,7 +191,7 @@ def _two_distributions(
             f"{function}: {first} and {second} must broadcast to each other, got "
             f"{_checks.describe(p)} and {_checks.describe(q)}."
         ) from error
-    dtype = accumulator(jnp.promote_types(p.dtype, q.dtype))
+    dtype = max(accumulator(p.dtype), accumulator(q.dtype), key=lambda d: d.itemsize)
     full = jax.ShapeDtypeStruct(shape, dtype)
     place = layout(function, full, axis, where, first)
     p = _checks.broadcastable(function, first, p, shape)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct
 
 from xent_jax import _checks
+from xent_jax._closed_form import closed_form
 
 
 class Layout(NamedTuple):
@@ -49,28 +50,15 @@ class Layout(NamedTuple):
         return x.transpose(tuple(order.index(a) for a in range(len(order))))
 
     def logits(self, z: Array) -> Array:
-        """Classes last, -inf where a class is out, 0 all over where an example is.
-
-        A row that is out must be made safe before the kernel: its NaN, times a cotangent
-        of zero, would be NaN again.
-        """
+        """Classes last, -inf where a class is out, 0 all over where an example is."""
         z = self.classes_last(z)
-        if self.classes is None:
-            if self.examples is None:
-                return z
-            return jnp.where(self.examples[..., None], z, jnp.zeros((), z.dtype))
-        out = jnp.asarray(-jnp.inf, z.dtype)
-        if self.examples is None:
-            return jnp.where(self.classes, z, out)
-        fill = jnp.where(self.examples, out, jnp.zeros((), z.dtype))[..., None]
-        return jnp.where(self.classes & self.examples[..., None], z, fill)
+        if self.classes is None and self.examples is None:
+            return z
+        return _masked(z, self.classes, self.examples)
 
     def clear(self, x: Array, fill: float) -> Array:
         """``[..., k]`` with ``fill`` at the examples and classes that are out."""
-        for mask in (self.classes, None if self.examples is None else self.examples[..., None]):
-            if mask is not None:
-                x = jnp.where(mask, x, jnp.asarray(fill, x.dtype))
-        return x
+        return _clear(x, self.classes, self.examples, fill)
 
     def without(self, examples: Array) -> "Layout":
         """The same with more examples left out: those where ``examples`` is false."""
@@ -104,3 +92,30 @@ def layout(
     classes = plain.classes_last(where)
     examples = jnp.broadcast_to(jnp.any(classes, axis=-1), plain.batch)
     return plain._replace(classes=classes, examples=examples)
+
+
+def _clear(x: Array, classes: Array | None, examples: Array | None, fill: float) -> Array:
+    for mask in (classes, None if examples is None else examples[..., None]):
+        if mask is not None:
+            x = jnp.where(mask, x, jnp.asarray(fill, x.dtype))
+    return x
+
+
+def _masked_value(_, z: Array, classes: Array | None, examples: Array | None) -> Array:
+    if classes is not None:
+        z = jnp.where(classes, z, jnp.asarray(-jnp.inf, z.dtype))
+    if examples is not None:
+        # Safe before the kernel: a NaN that is out, times a cotangent of zero, would be
+        # NaN again.
+        z = jnp.where(examples[..., None], z, jnp.zeros((), z.dtype))
+    return z
+
+
+# dz = g where both masks hold, else 0. In closed form, since JAX's own would keep the
+# masks at the size of the logits.
+def _masked_backward(_, args, g: Array):
+    _, classes, examples = args
+    return _clear(g, classes, examples, 0.0), None, None
+
+
+_masked = closed_form(lambda *_: None, _masked_value, _masked_backward, unread=(0,))

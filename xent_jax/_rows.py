@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 def accumulator(dtype) -> jnp.dtype:
     """float32 for half precision, else the dtype itself."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
 
 
 def hits(z: Array, y: Array) -> Array:

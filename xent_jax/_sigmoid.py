@@ -54,9 +54,10 @@ def sigmoid_binary_cross_entropy(
     smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
     reduction = _checks.reduction(name, reduction)
     if not _checks.unused(smoothing):
+        smoothing = jnp.asarray(smoothing, dtype)
         t = (1 - smoothing) * t + smoothing / 2
     if pos_weight is not None:
-        pos_weight = _checks.floats(name, "pos_weight", jnp.asarray(pos_weight, dtype))
+        pos_weight = _checks.array(name, "pos_weight", pos_weight).astype(dtype)
         pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
     if where is not None:
         where = _checks.mask(name, "where", where)
