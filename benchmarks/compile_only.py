@@ -37,6 +37,7 @@ CASES = (
     "xent_jax.forward_mode, integer labels",
     "optax, integer labels",
     "optax, integer labels, logits cast to float32",
+    "optax, soft labels",
 )
 NAMES = {"tpu": "TPU v5e", "cuda": "H100"}
 PACKAGES = {"tpu": ["libtpu"], "cuda": ["jax-cuda12-plugin", "jax-cuda12-pjrt"]}
@@ -102,6 +103,7 @@ def losses() -> dict:
         getattr(xent_jax.forward_mode, name),
         theirs,
         lambda z, y: theirs(z.astype(jnp.float32), y),
+        optax.softmax_cross_entropy,
     )
     return dict(zip(CASES, functions, strict=True))
 

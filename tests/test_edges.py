@@ -120,11 +120,30 @@ def test_masked_example(module, wrap):
 
 
 @every_way
+def test_masked_example_reaches_no_other_argument(module, wrap):
+    """Its NaN logits and its bad label stay out of the gradients of weights and labels."""
+    logits, where = jnp.asarray([GOOD, [NAN, INF, -INF]]), jnp.array([True, False])
+
+    def weighted(w, e):
+        loss = integer(module, class_weights=w, label_smoothing=e, z_loss=e, where=where)
+        return loss(logits, jnp.array([0, 7]), reduction="mean")
+
+    def soft(t):
+        return module.softmax_cross_entropy(logits, t, where=where).sum()
+
+    for function, args in ((weighted, (jnp.ones(3), 0.1)), (soft, (jnp.ones((2, 3)),))):
+        argnums = tuple(range(len(args)))
+        for gradient in wrap(jax.grad(function, argnums))(*args):
+            assert np.all(np.isfinite(gradient)), gradient
+
+
+@every_way
 def test_label_at_minus_infinity(module, wrap):
     """+inf; -1 there and p."""
     p = softmax([0.5, 2.0])
-    pair = both(wrap, integer(module), [[0.5, -INF, 2.0]], jnp.array([1]))
-    check(pair, [INF], [[p[0], -1, p[1]]])
+    for loss in (integer(module), module.softmax_focal_loss):
+        pair = both(wrap, loss, [[0.5, -INF, 2.0]], jnp.array([1]))
+        check(pair, [INF], [[p[0], -1, p[1]]])
 
 
 @every_way
@@ -271,6 +290,26 @@ def test_binary_at_infinity(module, wrap):
     loss = module.sigmoid_binary_cross_entropy
     pair = both(wrap, loss, [INF, -INF, INF, -INF], jnp.array([1.0, 0.0, 0.0, 1.0]))
     check(pair, [0, 0, INF, INF], [0, 0, 1, -1])
+
+
+@every_way
+def test_ties(module, wrap):
+    """Several classes share the largest logit: none is counted twice, none is lost."""
+    z = [[1e8, 1e8, 1e8], [7.0, 7.0, -INF], [0.0, 0.0, -20.0]]
+    expected = np.log([3, 2, 2 + np.exp(-20)])
+    p = np.array([softmax(row) for row in z])
+    check(both(wrap, module.logsumexp, z), np.array([1e8, 7, 0]) + expected, p)
+    check(both(wrap, integer(module), z, jnp.array([1, 1, 1])), expected, p - [0, 1, 0])
+    labels = jnp.asarray([[0.0, 1.0, 0.0]] * 3)
+    check(both(wrap, module.softmax_cross_entropy, z, labels), expected, p - [0, 1, 0])
+
+
+@every_way
+def test_poly_on_a_confident_row(module, wrap):
+    """1 - p comes from the other classes, not from a subtraction."""
+    labels = jnp.asarray([[1.0, 0.0]])
+    losses, _ = both(wrap, module.poly_loss_cross_entropy, [[20.0, 0.0]], labels)
+    np.testing.assert_allclose(losses, [3 * np.exp(-20)], rtol=1e-6)
 
 
 @every_way
