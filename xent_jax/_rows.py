@@ -50,7 +50,7 @@ def row_shift(z: Array) -> Array:
 
 
 def log1p(x: Array) -> Array:
-    """log(1 + x) for x > -1/2, about 1 ulp.
+    """log(1 + x) for x > -1/2, within 1.6 ulp, 1.3 below 1.
 
     XLA's float32 log1p becomes log(1 + x) near x = 0.41 and errs by 2.5 ulp from there to
     0.7, where log(3/2) + log1p((x - 1/2) / (3/2)) keeps to its accurate part.
