@@ -12,7 +12,7 @@ from xent_jax._layout import layout
 from xent_jax._reduction import reduce
 from xent_jax._rows import (
     Rows,
-    exponentials,
+    complement,
     hessian_product,
     probabilities,
     row_shift,
@@ -63,16 +63,8 @@ def _statistics(z: Array, t: Array) -> Rows:
     return row_statistics(z, None, row_shift(z))
 
 
-def _complement(rows: Rows, z: Array) -> Array:
-    """1 - p, where p is next to 1 from the sum of the others."""
-    e = exponentials(rows, z, None)
-    only = (e == 1) & (rows.total < 2)[..., None]
-    others = jnp.where(only, jnp.expm1(rows.log_total)[..., None], rows.total[..., None] - e)
-    return others / rows.total[..., None]
-
-
 def _missed_value(rows: Rows, z: Array, t: Array) -> Array:
-    return jnp.sum(t * _complement(rows, z), axis=-1)
+    return jnp.sum(t * complement(rows, z), axis=-1)
 
 
 # dz = -H t g, dt = (1 - p) g.  Proof: poly_loss_cross_entropy
@@ -81,7 +73,7 @@ def _missed_backward(rows: Rows, args, g: Array):
     g = g[..., None]
     p = probabilities(rows, z, None)
     full = jnp.broadcast_to(t, p.shape)
-    return (-g * hessian_product(p, full)).astype(z.dtype), to_argument(g * (1 - p), t)
+    return (-g * hessian_product(p, full)).astype(z.dtype), to_argument(g * complement(rows, z), t)
 
 
 _missed = closed_form(_statistics, _missed_value, _missed_backward)

@@ -10,6 +10,7 @@ from xent_jax._closed_form import closed_form
 from xent_jax._layout import layout
 from xent_jax._rows import (
     Rows,
+    complement,
     hessian_product,
     probabilities,
     row_shift,
@@ -103,12 +104,14 @@ def _log_softmax_value(rows: Rows, z: Array) -> Array:
     return (relative - rows.log_total[..., None]).astype(z.dtype)
 
 
-# dz = g - p sum(g).  Proof: log_softmax
+# dz = g - p sum(g) = (1 - p) g - p (sum(g) - g): the first cancels where p is next to 1.
+# Proof: log_softmax
 def _log_softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
     (z,) = args
     p = probabilities(rows, z, None)
     g = g.astype(p.dtype)
-    return ((g - p * jnp.sum(g, axis=-1, keepdims=True)).astype(z.dtype),)
+    others = jnp.sum(g, axis=-1, keepdims=True) - g
+    return ((complement(rows, z) * g - p * others).astype(z.dtype),)
 
 
 _log_softmax = closed_form(_statistics, _log_softmax_value, _log_softmax_backward)
