@@ -11,7 +11,7 @@ mp = mpmath.MPContext()
 mp.dps = 60
 
 _exp = np.frompyfunc(mp.exp, 1, 1)
-_exact = np.frompyfunc(lambda x: mp.mpf(float(x)), 1, 1)
+_exact = np.frompyfunc(lambda x: x if isinstance(x, mp.mpf) else mp.mpf(float(x)), 1, 1)
 
 
 def exact(x) -> np.ndarray:
@@ -19,15 +19,23 @@ def exact(x) -> np.ndarray:
     return np.asarray(_exact(np.asarray(x)), dtype=object)
 
 
-def ulps(got, want, scale=None) -> np.ndarray:
+def rounded(x: np.ndarray, dtype) -> np.ndarray:
+    """Exact numbers, each rounded once, to nearest even; not for results below the normal."""
+    digits = jnp.finfo(dtype).nmant + 1
+    nearest = np.frompyfunc(lambda v: mp.make_mpf(mpmath.libmp.mpf_pos(v._mpf_, digits, "n")), 1, 1)
+    return nearest(x)
+
+
+def ulps(got, want, scale=None, dtype=None) -> np.ndarray:
     """|got - want| in units of the last place that ``scale``, or ``want``, has in got's dtype.
 
-    Where the scale is below the smallest normal number a result need only be that small too,
-    where ``want`` is beyond the largest it must be infinite; there the error is 0, else inf.
+    Or in another ``dtype``. Where the scale is below the smallest normal number a result need
+    only be that small too, where ``want`` is beyond the largest it must be infinite; there
+    the error is 0, else inf.
     """
     got, want = np.asarray(got), np.asarray(want, dtype=object)
     scale = np.abs(want if scale is None else np.asarray(scale, dtype=object))
-    info = jnp.finfo(got.dtype)
+    info = jnp.finfo(got.dtype if dtype is None else dtype)
     measure = np.frompyfunc(lambda *x: _ulps(*x, info), 3, 1)
     return np.asarray(measure(got, want, scale), dtype=np.float64)
 
@@ -36,7 +44,7 @@ def _ulps(got, want, scale, info) -> float:
     got, tiny = float(got), float(info.smallest_normal)
     if not np.isfinite(got) or abs(want) > float(info.max):
         overflows = abs(want) >= mp.ldexp(1 - mp.ldexp(1, -info.nmant - 2), info.maxexp)
-        return 0.0 if overflows and got == mp.sign(want) * np.inf else np.inf
+        return 0.0 if overflows and got == float(mp.sign(want)) * np.inf else np.inf
     if scale < tiny:
         return 0.0 if abs(got) <= tiny else np.inf
     _, exponent = mp.frexp(scale)  # scale / 2^exponent is in [1/2, 1)
@@ -52,28 +60,32 @@ class Softmax(NamedTuple):
     rest: np.ndarray  # 1 - p
 
     @property
-    def lse(self):
-        """log sum exp(z)."""
+    def lse(self) -> mpmath.mpf:
+        """log sum exp(z) = m + log S."""
         return self.shift + self.log_total
 
     @property
-    def lse_scale(self):
-        """The larger of the terms that log-sum-exp is the sum of."""
-        return max(abs(self.shift), self.log_total)
+    def lse_scale(self) -> mpmath.mpf:
+        """|m| + log S: log-sum-exp itself, unless its two terms cancel."""
+        return abs(self.shift) + self.log_total
 
 
 def softmax(z) -> Softmax:
     """From the logits as they are stored; -inf among them is a class of probability 0."""
+    z = np.asarray(z)
+    if z.dtype != object:
+        z = z.astype(np.float64)
     # Equal logits share one exponential, which is what takes the time.
-    values, where = np.unique(np.asarray(z).astype(np.float64), return_inverse=True)
-    shift = mp.mpf(float(values[-1]))
-    e = _exp(exact(values) - shift)[where.reshape(-1)]
-    top = int(np.argmax(where))
-    others = sum(np.delete(e, top), mp.zero)
+    values, where, counts = np.unique(z, return_inverse=True, return_counts=True)
+    values = exact(values)
+    e = _exp(values - values[-1])
+    counts[-1] -= 1  # all but one of the largest
+    others = sum(e * counts, mp.zero)
     total = 1 + others
     rest = (total - e) / total
-    rest[top] = others / total
-    return Softmax(shift, mp.log1p(others), e / total, rest)
+    rest[-1] = others / total
+    where = where.reshape(-1)
+    return Softmax(values[-1], mp.log1p(others), (e / total)[where], rest[where])
 
 
 def onehot(y: int, k: int) -> np.ndarray:
@@ -82,23 +94,25 @@ def onehot(y: int, k: int) -> np.ndarray:
 
 
 class Loss(NamedTuple):
-    """A loss and its gradient, and the larger of the two terms of each component."""
+    """A loss and its gradient, each with the sum or the larger of the terms it is made of."""
 
     loss: mpmath.mpf
+    loss_scale: mpmath.mpf
     gradient: np.ndarray
-    scale: np.ndarray
+    gradient_scale: np.ndarray
 
 
-def cross_entropy(z, t, c=0.0, row: Softmax | None = None) -> Loss:
+def cross_entropy(z, t, c=0.0) -> Loss:
     """``T lse + c lse^2 - <t, z>`` and ``(T + 2 c lse) p - t``, with ``T = sum(t)``."""
-    row = softmax(z) if row is None else row
-    z, t, c = exact(z), exact(t), mp.mpf(float(c))
+    row, z, t, c = softmax(z), exact(z), exact(t), exact(c).item()
     mass = sum(t, mp.zero)
     spread = sum((t[j] * (row.shift - z[j]) for j in np.flatnonzero(t)), mp.zero)
-    loss = spread + mass * row.log_total + c * row.lse**2
+    loss = spread + mass * row.log_total
     # T p_j - t_j = (T - t_j) p_j - t_j (1 - p_j), which cannot cancel for a one-hot t.
     gradient = (mass - t + 2 * c * row.lse) * row.p - t * row.rest
-    return Loss(loss, gradient, np.maximum((mass + 2 * c * abs(row.lse)) * row.p, t))
+    terms = np.maximum((mass + 2 * c * row.lse_scale) * row.p, t)
+    scale = np.maximum(terms, abs(gradient))  # the larger where a negative lse makes them add
+    return Loss(loss + c * row.lse**2, loss + c * row.lse_scale**2, gradient, scale)
 
 
 def hessian(z) -> np.ndarray:
@@ -111,14 +125,16 @@ def hessian(z) -> np.ndarray:
 
 def hessian_product(z, v) -> tuple[np.ndarray, np.ndarray]:
     """``H v`` and ``sum_i |H_ji| |v_i - v_j|``, for each j."""
-    p, v = softmax(z).p, exact(v)
-    difference = v[:, None] - v[None, :]
-    return p * (difference @ p), p * (np.abs(difference) @ p)
+    p, v = softmax(z).p, np.asarray(v, np.float64)
+    # v less its entry at the largest logit changes nothing, and then no confidence is too high.
+    relative = exact(v) - exact(v[np.argmax(p)])
+    spread = np.abs(v[:, None] - v) @ p.astype(np.float64)  # a scale need not be exact
+    return p * (relative - p @ relative), p * exact(spread)
 
 
 def binary_cross_entropy(z, t, w=1.0) -> Loss:
     """``-w t log s(z) - (1 - t) log s(-z)`` and ``(1 - t) s(z) - w t s(-z)``, s the sigmoid."""
-    z, t, w = mp.mpf(float(z)), mp.mpf(float(t)), mp.mpf(float(w))
+    z, t, w = (exact(x).item() for x in (z, t, w))
     loss = w * t * mp.log1p(mp.exp(-z)) + (1 - t) * mp.log1p(mp.exp(z))
     up, down = (1 - t) / (1 + mp.exp(-z)), w * t / (1 + mp.exp(z))
-    return Loss(loss, up - down, max(up, down))
+    return Loss(loss, loss, up - down, max(up, down))

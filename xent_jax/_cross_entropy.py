@@ -75,8 +75,8 @@ def softmax_cross_entropy(
     Architecture".
 
     >>> logits = jnp.array([[1.2, -0.8, -0.5]])
-    >>> print(softmax_cross_entropy(logits, jnp.array([[1.0, 0.0, 0.0]])).round(4))
-    [0.2761]
+    >>> round(float(softmax_cross_entropy(logits, jnp.array([[1.0, 0.0, 0.0]]))[0]), 4)
+    0.2761
     """
     name = "softmax_cross_entropy"
     logits = _checks.floats(name, "logits", logits)
@@ -135,8 +135,9 @@ def softmax_cross_entropy_with_integer_labels(
     ``softmax_cross_entropy``.
 
     >>> logits = jnp.array([[1.2, -0.8, -0.5], [0.9, -1.2, 1.1]])
-    >>> print(softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 1])).round(4))
-    [0.2761 2.9518]
+    >>> loss = softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 1]))
+    >>> [round(float(x), 4) for x in loss]
+    [0.2761, 2.9518]
     """
     name = "softmax_cross_entropy_with_integer_labels"
     p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights)

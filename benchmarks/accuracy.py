@@ -1,0 +1,216 @@
+"""Errors of loss and gradient in units of the last place, beside optax and jax.nn.
+
+    pip install "xent-jax[bench]"
+    python benchmarks/accuracy.py [--output DIR]
+
+Every number is compared with one of 60 digits, by mpmath. A cell of the tables has the worst
+over its rows of three errors: of the loss, of the gradient at the label, of the gradient's
+other components. The plot shows the same against the gap: the label's logit less the largest
+other. Results below the smallest normal number, which XLA:CPU takes for 0, are left out; the
+grey band is where a class's exponential is one, though their sum need not be.
+
+Prints the tables; writes accuracy.md and accuracy.png. About a minute.
+"""
+
+import argparse
+import datetime
+import functools
+import importlib.metadata
+import platform
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import optax
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import xent_jax
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  after the choice of backend
+
+sys.path.append(str(Path(__file__).parent.parent))  # the references stand beside the tests
+from tests import exact, measure  # noqa: E402
+
+DTYPES = ("float32", "bfloat16")
+QUANTITIES = ("loss", "gradient at the label", "worst other gradient component")
+ROWS = 8
+
+
+def with_log_softmax(z, y):
+    return -jnp.take_along_axis(jax.nn.log_softmax(z), y[..., None], axis=-1)[..., 0]
+
+
+LIBRARIES = {
+    "optax one-hot": lambda z, y: optax.softmax_cross_entropy(z, jax.nn.one_hot(y, z.shape[-1])),
+    "optax integer": optax.softmax_cross_entropy_with_integer_labels,
+    "jax.nn.log_softmax": with_log_softmax,
+    "xent_jax": xent_jax.softmax_cross_entropy_with_integer_labels,
+}
+
+
+@functools.cache
+def compiled(library):
+    return jax.jit(functools.partial(measure.reverse, LIBRARIES[library]))
+
+
+def draw(rng, k=100, gap=None, n=ROWS, scale=1.0, offset=0.0, masked=0.0):
+    """n rows of k logits with their labels."""
+    z, y = scale * rng.normal(size=(n, k)), rng.integers(0, k, n)
+    rows = np.arange(n)
+    if gap is not None:
+        z[rows, y] = -np.inf
+        z[rows, y] = z.max(axis=1) + gap
+    out = rng.random((n, k)) < masked
+    out[rows, y] = False
+    return np.where(out, -np.inf, z + offset), y
+
+
+def vocabulary(rng):
+    """A language model's row. With few distinct logits its reference is soon computed."""
+    z, y = draw(rng, k=131_072, n=1)
+    z = np.round(z, 2)
+    z[0, y] = np.delete(z[0], y).max() + 24
+    return z, y
+
+
+CASES = {
+    "N(0, 1), 1000 classes": lambda rng: draw(rng, k=1000),
+    "N(0, 10²), 1000 classes": lambda rng: draw(rng, k=1000, scale=10),
+    **{f"gap {g}": lambda rng, g=g: draw(rng, gap=g) for g in (5, 10, 15, 20, 40, 60, 80)},
+    "gap -6": lambda rng: draw(rng, gap=-6),
+    "all + 1e4": lambda rng: draw(rng, offset=1e4),
+    "131072 classes, gap 24": vocabulary,
+    "half the logits -inf": lambda rng: draw(rng, masked=0.5),
+}
+
+
+def references(z, y):
+    return [exact.cross_entropy(r, exact.onehot(i, len(r))) for r, i in zip(z, y, strict=True)]
+
+
+def errors(library, z, y, wanted):
+    """[rows, 3] in ulp of the logits' dtype, and the same relative to each number."""
+    losses, gradients = compiled(library)(z, y)
+    in_ulp, relative = [], []
+    for loss, gradient, want, label in zip(losses, gradients, wanted, y, strict=True):
+        got = np.append(np.asarray(gradient, np.float64), float(loss))
+        want = np.append(want.gradient, want.loss)
+        error = exact.ulps(got, want, dtype=z.dtype)
+        in_ulp.append([error[-1], error[label], np.delete(error[:-1], label).max()])
+        with np.errstate(all="ignore"):
+            share = abs(got / want.astype(np.float64) - 1) * (error > 0)
+        relative.append([share[-1], share[label], np.delete(share[:-1], label).max()])
+    return np.array(in_ulp), np.array(relative)
+
+
+def text(in_ulp, relative) -> str:
+    """The worst of some rows, in per cent where it is of the size of the number itself."""
+    worst = in_ulp.max()
+    if np.isinf(worst):
+        return "NaN"
+    if worst > 10 and relative.max() > 0.01:
+        return f"{relative.max():.0%}"
+    return f"{worst:.1g}" if worst >= 1e3 else f"{worst:.0f}" if worst >= 10 else f"{worst:.1f}"
+
+
+def cases(dtype, progress) -> list[list[str]]:
+    """A row of text for each case."""
+    rng, lines = np.random.default_rng(0), []
+    for name, make in progress.track(CASES.items(), description=f"cases in {dtype}"):
+        z, y = make(rng)
+        z = jnp.asarray(z, dtype)
+        wanted, line = references(z, y), [name]
+        for library in LIBRARIES:
+            found = errors(library, z, y, wanted)
+            line.append(" / ".join(text(*(e[:, i] for e in found)) for i in range(3)))
+        lines.append(line)
+    return lines
+
+
+def sweep(progress) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
+    """Gaps, the first at which a class underflows, and each library's errors, [gaps, 3].
+
+    In float32; the worst of a gap's rows.
+    """
+    rng, gaps, underflow = np.random.default_rng(1), np.arange(0, 91, 1.0), np.inf
+    tiny = float(jnp.finfo("float32").smallest_normal)
+    found = {library: [] for library in LIBRARIES}
+    for gap in progress.track(gaps, description="gaps"):
+        z, y = draw(rng, gap=gap, n=4)
+        z = jnp.asarray(z, jnp.float32)
+        wanted = references(z, y)
+        if min(abs(want.gradient).min() for want in wanted) < tiny:
+            underflow = min(underflow, gap)
+        for library in LIBRARIES:
+            found[library].append(errors(library, z, y, wanted)[0].max(axis=0))
+    return gaps, underflow, {library: np.array(e) for library, e in found.items()}
+
+
+def plot(gaps, underflow, found, path: Path) -> None:
+    figure, axes = plt.subplots(1, 3, figsize=(15, 5), sharey=True, layout="constrained")
+    bounds = (measure.LOSS, measure.LABEL["float32"], measure.OTHERS["float32"])
+    styles = ["--", "-", ":", "-"]
+    for i, (axis, bound) in enumerate(zip(axes, bounds, strict=True)):
+        for (library, e), style in zip(found.items(), styles, strict=True):
+            ours = library == "xent_jax"
+            axis.plot(gaps, np.maximum(e[:, i], 0.1), style, label=library, lw=3 if ours else 2)
+        axis.axhline(bound, color="black", ls=(0, (6, 4)), lw=1, label=f"the bound: {bound} ulp")
+        axis.set(title=QUANTITIES[i], yscale="log", xlabel="gap: the label's logit less the next")
+        axis.axvspan(underflow, gaps[-1], color="0.9", label="some classes below 1.2e-38")
+        axis.axhline(2.0**23, color="0.6", lw=1)
+        axis.text(25, 2.0**23 / 3, "100 % wrong", color="0.4", fontsize=9)
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center", bbox_to_anchor=(0.56, 0.6), fontsize=9)
+    axes[0].set_ylabel("error, units in the last place\n(worst of 4 rows; below 0.1 drawn at 0.1)")
+    figure.suptitle("float32 cross-entropy of 100 classes, the others N(0, 1), against 60 digits")
+    figure.savefig(path, dpi=130)
+
+
+def environment() -> str:
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "optax")]
+    versions.append(f"xent_jax {xent_jax.__version__}")
+    where = f"JAX on {jax.devices()[0].platform}, Python {platform.python_version()}"
+    return f"{datetime.date.today()}; {where}, {', '.join(versions)}"
+
+
+def markdown(head, lines) -> str:
+    rows = [head, ["---"] + ["---:"] * (len(head) - 1), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Errors in ulp beside optax and jax.nn.")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="DIR")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    console = Console(width=max(Console().width, 140))
+    with Progress(console=console) as progress:
+        tables = {dtype: cases(dtype, progress) for dtype in DTYPES}
+        swept = sweep(progress)
+    parts = [
+        f"# Errors in units of the last place\n\n{environment()}",
+        "Loss / gradient at the label / worst other gradient component: the worst error of the\n"
+        "case's rows, in ulp of the logits' dtype, against 60 digits; in per cent where it\n"
+        "exceeds 10 ulp and 1 %. `gap` is the label's logit less the largest other's; the\n"
+        "others are N(0, 1), 100 classes unless stated.",
+    ]
+    head = ["case", *LIBRARIES]
+    for dtype, lines in tables.items():
+        table = Table(*head, title=f"{dtype}: loss / label's gradient / worst other, in ulp")
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+        parts.append(f"## {dtype}\n\n{markdown(head, lines)}")
+    console.print(environment())
+    (options.output / "accuracy.md").write_text("\n\n".join(parts) + "\n")
+    plot(*swept, options.output / "accuracy.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""The numerical contract of the softmax losses, against 60 digits on hard rows."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests import exact
+from tests.hard_rows import CLASSES, by_size, hard_rows
+from tests.measure import (
+    LABEL,
+    LOSS,
+    OTHERS,
+    PATHS,
+    SOFT,
+    accumulator,
+    dtypes,
+    excesses,
+    integer_errors,
+    paths,
+    reverse,
+    run,
+    wide_dtypes,
+)
+
+# ------------------------------------------------------------------ integer labels
+
+
+@functools.cache
+def integer_reference(rows, dtype, name):
+    z, y = rows(dtype)[name]
+    return exact.cross_entropy(z, exact.onehot(y, len(z)))
+
+
+@functools.cache
+def errors_of_integer_labels(dtype, path, rows=hard_rows):
+    """{quantity: {row: ulp}} and the derivative's dtype."""
+    module, derivative = PATHS[path]
+    loss = functools.partial(derivative, module.softmax_cross_entropy_with_integer_labels)
+    errors = {"loss": {}, "label": {}, "others": {}}
+    for names, z, y in by_size(rows(dtype)):
+        if path != "default" and z.shape[1] != CLASSES:
+            continue  # one shape to compile says enough of a mode
+        losses, gradients = run(loss, dtype, z, y)
+        assert losses.dtype == accumulator(dtype)
+        references = [integer_reference(rows, dtype, name) for name in names]
+        for name, row in zip(names, integer_errors(losses, gradients, references, y), strict=True):
+            errors["loss"][name], errors["label"][name], errors["others"][name] = row
+    return errors, str(gradients.dtype)
+
+
+rows = pytest.mark.parametrize("kind", [hard_rows])
+
+
+@paths
+def test_loss_of_integer_labels(dtype, path):
+    errors, _ = errors_of_integer_labels(dtype, path)
+    assert not excesses(errors["loss"], LOSS)
+
+
+@paths
+def test_gradient_at_the_label(dtype, path):
+    errors, result = errors_of_integer_labels(dtype, path)
+    assert not excesses(errors["label"], LABEL[result])
+
+
+@paths
+def test_gradient_at_the_other_classes(dtype, path):
+    errors, result = errors_of_integer_labels(dtype, path)
+    assert not excesses(errors["others"], OTHERS[result])
+
+
+@dtypes
+def test_a_language_model_s_row(dtype):
+    """131072 classes, gap 24."""
+    rng, y = np.random.default_rng(1), 50_000
+    z = np.round(rng.normal(size=131_072), 2)
+    z[y] = np.delete(z, y).max() + (24 if dtype != "float16" else 6)  # its gradient in range
+    z = z.astype(jnp.dtype(dtype))
+    loss = functools.partial(reverse, xent_jax.softmax_cross_entropy_with_integer_labels)
+    losses, gradients = run(loss, dtype, z[None], np.array([y]))
+    row = exact.softmax(z)
+    assert exact.ulps(losses[0], -exact.mp.log1p(-row.rest[y])).item() <= LOSS
+    assert exact.ulps(gradients[0, y], -row.rest[y]).item() <= LABEL[dtype]
+    _, each = np.unique(np.delete(z, y), return_index=True)
+    p, got = np.delete(row.p, y)[each], np.delete(gradients[0], y)[each]
+    assert exact.ulps(got, p).max() <= OTHERS[dtype]
+
+
+# ------------------------------------------------------------------ all other targets
+
+SMOOTHING, Z_LOSS = 0.1, 1e-3
+
+
+def target_cases(kind, dtype):
+    """Losses of (z, y, t), its soft labels by row, and the exact targets that they stand for."""
+    k, rng = CLASSES, np.random.default_rng(2)
+    group = next(g for g in by_size(hard_rows(dtype)) if g[1].shape[1] == k)
+    names, z, y = group
+    t = rng.dirichlet(np.ones(k), len(y))
+    if kind == "half the labels zero":
+        t *= rng.random(t.shape) < 0.5
+    if kind == "labels of sum 0.1 to 10":
+        t *= 10.0 ** rng.uniform(-1, 1, (len(y), 1))
+    if kind == "one-hot":
+        t = np.eye(k)[y]
+    return names, z, y, t.astype(accumulator(dtype))
+
+
+# kind: (whether its labels are integers, whether smoothed, whether with z-loss)
+TARGETS = {
+    "one-hot": (False, False, False),
+    "soft": (False, False, False),
+    "half the labels zero": (False, False, False),
+    "labels of sum 0.1 to 10": (False, False, False),
+    "smoothed soft": (False, True, False),
+    "smoothed": (True, True, False),
+    "z-loss": (True, False, True),
+    "smoothed, z-loss": (True, True, True),
+    "soft, z-loss": (False, False, True),
+}
+
+
+def target_loss(module, kind, dtype):
+    integer, smoothed, with_z_loss = TARGETS[kind]
+    number = np.dtype(accumulator(dtype)).type
+    e = number(SMOOTHING if smoothed else 0)
+    c = number(Z_LOSS if with_z_loss else 0)
+    options = {"label_smoothing": float(e), "z_loss": float(c)}
+    if integer:
+        f = functools.partial(module.softmax_cross_entropy_with_integer_labels, **options)
+    else:
+        f = functools.partial(module.softmax_cross_entropy, **options)
+    return integer, f, exact.exact(e).item(), float(c)
+
+
+@functools.cache
+def errors_of_targets(kind, dtype, path):
+    module, derivative = PATHS[path]
+    names, z, y, t = target_cases(kind, dtype)
+    integer, loss, e, c = target_loss(module, kind, dtype)
+    losses, gradients = run(functools.partial(derivative, loss), dtype, z, y if integer else t)
+    errors = {"loss": {}, "gradient": {}}
+    for i, name in enumerate(names):
+        target = exact.exact(exact.onehot(y[i], CLASSES) if integer else t[i])
+        want = exact.cross_entropy(z[i], (1 - e) * target + e / CLASSES, c)
+        errors["loss"][name] = exact.ulps(losses[i], want.loss, want.loss_scale).item()
+        gradient = exact.ulps(gradients[i], want.gradient, want.gradient_scale)
+        errors["gradient"][name] = gradient.max()
+    return errors, str(gradients.dtype)
+
+
+kinds = pytest.mark.parametrize("kind", list(TARGETS))
+every_term = pytest.mark.parametrize("kind", ["soft", "smoothed, z-loss", "soft, z-loss"])
+
+
+@kinds
+@wide_dtypes
+def test_loss_of_targets(kind, dtype):
+    assert not excesses(errors_of_targets(kind, dtype, "default")[0]["loss"], LOSS)
+
+
+@kinds
+@dtypes
+def test_gradient_of_targets(kind, dtype):
+    errors, result = errors_of_targets(kind, dtype, "default")
+    assert not excesses(errors["gradient"], SOFT[result])
+
+
+@every_term
+@wide_dtypes
+def test_gradient_of_targets_in_forward_mode(kind, dtype):
+    errors, result = errors_of_targets(kind, dtype, "forward_mode")
+    assert not excesses(errors["loss"], LOSS) and not excesses(errors["gradient"], SOFT[result])
+
+
+# ------------------------------------------------------------------ logits of the same jit
+
+
+def logits_of_the_same_jit(make, dtype, candidates, *args):
+    """The worst excess over the bounds, against whichever candidate logits fit a row best.
+
+    XLA may fuse a multiply into an add or subtract that follows, with one rounding for the
+    two. Whichever way it takes, the loss must take one for all its reads of the logits.
+    """
+    k = candidates[0].shape[1]
+    y = np.random.default_rng(3).integers(0, k, len(candidates[0]))
+    loss = xent_jax.softmax_cross_entropy_with_integer_labels
+    losses, gradients = run(
+        lambda y, *args: reverse(lambda z: loss(z, y), make(*args)), y.dtype, y, *args
+    )
+    bounds = np.array([LOSS, LABEL[dtype], OTHERS[dtype]])
+    fits = []
+    for z in candidates:
+        references = [exact.cross_entropy(r, exact.onehot(i, k)) for r, i in zip(z, y, strict=True)]
+        errors = list(integer_errors(losses, gradients, references, y))
+        fits.append((np.array(errors) / bounds).max(axis=1))
+    return np.min(fits, axis=0).max()
+
+
+def spread_rows(scale, dtype):
+    """Rows of that size, of which half are close to one another."""
+    rng = np.random.default_rng(4)
+    near = rng.normal(size=(8, 5)) + scale * rng.choice([-1, 1], (8, 1))
+    return np.concatenate([near, scale * rng.normal(size=(8, 5))]).astype(jnp.dtype(dtype))
+
+
+@wide_dtypes
+@pytest.mark.parametrize("scale", [1, 1e4, 1e9])
+@pytest.mark.parametrize("temperature", [0.7, 1.3])
+def test_logits_divided_in_the_same_jit(dtype, scale, temperature):
+    x = spread_rows(min(scale, 1e4) if dtype == "float16" else scale, dtype)
+    divisor = jnp.asarray(temperature, dtype) if dtype != "float64" else temperature
+    z = run(lambda x: x / divisor, dtype, x)
+    assert z.dtype == dtype
+    assert logits_of_the_same_jit(lambda x: x / divisor, dtype, [z], x) <= 1
+
+
+@wide_dtypes
+@pytest.mark.parametrize("scale", [1, 1e4, 1e9])
+def test_logits_scaled_and_shifted_in_the_same_jit(dtype, scale):
+    rng, x = np.random.default_rng(5), spread_rows(scale, dtype)
+    w, b = (1 + rng.normal(size=(2, x.shape[1])) / 1000).astype(dtype)
+    product = exact.exact(x) * exact.exact(w)
+    fused = exact.rounded(product + exact.exact(b), dtype)
+    apart = exact.rounded(exact.rounded(product, dtype) + exact.exact(b), dtype)
+    worst = logits_of_the_same_jit(lambda x, w, b: x * w + b, dtype, [fused, apart], x, w, b)
+    assert worst <= 1

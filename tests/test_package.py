@@ -1,0 +1,167 @@
+"""What is shipped: the wheel, its metadata, what it needs at run time, and the docstrings."""
+
+import doctest
+import email.parser
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import os
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import xent_jax
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = {"xent_jax": "xent_jax", "proofs": "xent_jax/proofs"}  # where it is, where it goes
+
+# ------------------------------------------------------------------------------ the wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy, since building leaves files in the source tree."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in (*SHIPPED, "tests", "examples", "benchmarks"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", out, source]
+    # An isolated build downloads setuptools; one that reads this pyproject.toml may be here.
+    if importlib.util.find_spec("setuptools"):
+        if Version(importlib.metadata.version("setuptools")) >= Version("77"):
+            command.append("--no-build-isolation")
+    subprocess.run(command, check=True)
+    (built,) = out.iterdir()
+    return built
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    expected = {"xent_jax/py.typed"}
+    for here, there in SHIPPED.items():
+        sources = (ROOT / here).rglob("*.py")
+        expected |= {f"{there}/{path.relative_to(ROOT / here).as_posix()}" for path in sources}
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == expected
+    assert "xent_jax/proofs/__init__.py" in names
+
+
+def test_the_metadata(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = email.parser.Parser().parsestr(archive.read(path).decode())
+        assert any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
+    assert metadata["Name"] == "xent-jax"
+    assert metadata["Version"] == xent_jax.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    extras = {"examples", "test", "proofs", "bench", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == extras
+    required = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
+    assert {r.name for r in required if r.marker is None} == {"jax", "jaxtyping"}
+    assert all(r.marker is None or "extra ==" in str(r.marker) for r in required)
+
+
+def printed(command):
+    """What a command prints, as JSON."""
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+USE = """
+import importlib.util, json
+import jax, jax.numpy as jnp, xent_jax
+
+def mean(logits):
+    return xent_jax.softmax_cross_entropy_with_integer_labels(
+        logits, jnp.array([2, 0]), reduction="mean"
+    )
+
+def found(name):
+    spec = importlib.util.find_spec(name)
+    return None if spec is None else spec.origin
+
+print(json.dumps({
+    "gradient": jax.grad(mean)(jnp.array([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0]])).tolist(),
+    "found": {name: found(name) for name in ("xent_jax", "xent_jax.proofs", "sympy", "optax")},
+}))
+"""
+
+
+@pytest.mark.slow
+def test_the_wheel_works_with_its_run_time_dependencies_alone(wheel, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    # -I: neither the current directory nor PYTHONPATH may stand in for what is installed.
+    subprocess.run([python, "-I", "-m", "pip", "install", "-q", wheel], check=True)
+    result = printed([python, "-I", "-c", USE])
+
+    found = result["found"]
+    assert found["sympy"] is None and found["optax"] is None
+    for name, folder in (("xent_jax", "xent_jax"), ("xent_jax.proofs", "proofs")):
+        installed = Path(found[name])
+        assert installed.is_file() and installed.is_relative_to(tmp_path)
+        assert installed.parts[-2:] == (folder, "__init__.py")
+
+    exponentials = np.exp([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0]])
+    p = exponentials / np.sum(exponentials, axis=-1, keepdims=True)
+    expected = (p - np.eye(3)[[2, 0]]) / 2
+    np.testing.assert_allclose(result["gradient"], expected, rtol=1e-6)
+
+
+def test_importing_the_library_imports_no_optional_dependency():
+    optional = {"sympy", "optax", "matplotlib", "mpmath", "rich", "sklearn"}
+    assert importlib.util.find_spec("sympy"), "install xent-jax[test]"
+    code = "import json, sys, xent_jax; print(json.dumps(list(sys.modules)))"
+    imported = set(printed([sys.executable, "-c", code]))
+    assert "xent_jax" in imported and not imported & optional
+
+
+# ------------------------------------------------------------------------- the docstrings
+
+PUBLIC = [name for name in xent_jax.__all__ if inspect.isfunction(getattr(xent_jax, name))]
+MODULES = [
+    name
+    for _, name, is_package in pkgutil.iter_modules(xent_jax.__path__, "xent_jax.")
+    if not is_package
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_run(name):
+    module = importlib.import_module(name)
+    assert doctest.testmod(module, extraglobs={"jnp": jnp}).failed == 0
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_docstrings_are_complete(name):
+    function = getattr(xent_jax, name)
+    text = inspect.getdoc(function)
+    for section in ("Args", "Returns", "Raises", "Gradient"):
+        assert re.search(rf"^{section}:\s+\S", text, re.MULTILINE), section
+    assert re.search(r"\bProof:\s+``\w+``", text)
+    assert re.search(r"\bSource:\s+\w", text)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_functions_have_an_example_that_doctest_finds(name):
+    function = getattr(xent_jax, name)
+    module = importlib.import_module(function.__module__)
+    assert module.__name__ in MODULES
+    found = {test.name: test for test in doctest.DocTestFinder().find(module)}
+    assert found[f"{module.__name__}.{name}"].examples
