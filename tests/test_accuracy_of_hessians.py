@@ -1,0 +1,150 @@
+"""The numerical contract of second derivatives, in every combination of the two modes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests import exact
+from tests.hard_rows import CLASSES, by_size, hard_rows
+from tests.measure import HESSIAN_ENTRY, HESSIAN_PRODUCT, excesses, run, wide_dtypes
+
+K = 8  # classes, where all entries of the Hessian are read
+
+
+@functools.cache
+def small_rows(dtype):
+    """{name: (logits, label)} of 8 classes."""
+    rng = np.random.default_rng(7)
+    z = rng.normal(size=K)
+    rows = {"N(0, 1)": z, "N(0, 10^2)": 10 * z, "N(0, 40^2)": 40 * z, "all + 1e4": 1e4 + z}
+    for gap in (1, 5, 15, 30, 60):
+        rows[f"gap {gap}"] = np.where(np.arange(K) == 2, z.max() + gap, z)
+    rows["all tied"] = np.full(K, 0.3)
+    rows["two tied"] = np.where(np.arange(K) < 2, 20, z)
+    rows["two nearly tied"] = np.where(np.arange(K) == 0, 20.001, rows["two tied"])
+    rows["half the logits -inf"] = np.where(np.arange(K) % 2, -np.inf, z)
+    rows["one class just above a half"] = np.where(np.arange(K) == 3, np.log(K - 1) + 1e-6, 0)
+    return {name: (np.asarray(z, dtype), 2) for name, z in rows.items()}
+
+
+def losses(module):
+    """Losses of one row, each with the Hessian's factor."""
+    soft = jnp.arange(K) / 16  # of sum 1.75, exactly
+
+    def of_soft_labels(z, y):
+        return module.softmax_cross_entropy(z, soft.astype(z.dtype))
+
+    return {
+        "integer": (module.softmax_cross_entropy_with_integer_labels, 1),
+        "soft": (of_soft_labels, 1.75),
+        "lse": (lambda z, y: module.logsumexp(z), 1),
+    }
+
+
+MODES = {
+    "forward over reverse": (xent_jax, lambda f: jax.jacfwd(jax.jacrev(f))),
+    "reverse over reverse": (xent_jax, lambda f: jax.jacrev(jax.jacrev(f))),
+    "hessian, forward_mode": (xent_jax.forward_mode, jax.hessian),
+    "forward over forward": (xent_jax.forward_mode, lambda f: jax.jacfwd(jax.jacfwd(f))),
+    "reverse over forward": (xent_jax.forward_mode, lambda f: jax.jacrev(jax.jacfwd(f))),
+}
+
+
+@functools.cache
+def exact_hessian(dtype, name):
+    return exact.hessian(small_rows(dtype)[name][0])
+
+
+@wide_dtypes
+@pytest.mark.parametrize(
+    "loss, mode",
+    [("integer", mode) for mode in MODES]
+    + [(loss, mode) for loss in ("soft", "lse") for mode in list(MODES)[:2]],
+)
+def test_hessian_entries(dtype, loss, mode):
+    module, differentiate = MODES[mode]
+    f, factor = losses(module)[loss]
+    hessian = jax.vmap(lambda z, y: differentiate(lambda z: f(z, y))(z))
+    errors = {}
+    for names, z, y in by_size(small_rows(dtype)):
+        for name, got in zip(names, run(hessian, dtype, z, y), strict=True):
+            errors[name] = exact.ulps(got, factor * exact_hessian(dtype, name)).max()
+    assert not excesses(errors, HESSIAN_ENTRY)
+
+
+# ------------------------------------------------------------------ products with a vector
+
+
+def vectors(z):
+    """{name: a vector for each row of z}."""
+    rng = np.random.default_rng(8)
+    n, k = z.shape
+    normal = rng.normal(size=z.shape)
+    top = np.argmax(z, axis=1)[:, None] == np.arange(k)
+    return {
+        "N(0, 1)": normal,
+        "1e4 + N(0, 1)": 1e4 + normal,
+        "1e-3 N(0, 1), but 1e3 at the largest logit": np.where(top, 1e3, 1e-3 * normal),
+        "one class": np.eye(k)[rng.integers(0, k, n)],
+    }
+
+
+def jvp_of_grad(f):
+    return lambda z, v: jax.jvp(jax.grad(f), (z,), (v,))[1]
+
+
+def vjp_of_grad(f):
+    return lambda z, v: jax.vjp(jax.grad(f), z)[1](v)[0]
+
+
+@functools.cache
+def product_cases(dtype, rows):
+    """The rows, and {name of the vectors: (v, exact product and scale for each row)}."""
+    kept = {name: row for name, row in rows(dtype).items() if len(row[0]) == CLASSES}
+    names, z, y = next(by_size(kept))
+    cases = {}
+    for kind, v in vectors(z).items():
+        v = v.astype(dtype)
+        cases[kind] = v, [exact.hessian_product(*pair) for pair in zip(z, v, strict=True)]
+    return names, z, y, cases
+
+
+def product_errors(dtype, product, rows=hard_rows):
+    """{(row, vector): ulp}."""
+    names, z, y, cases = product_cases(dtype, rows)
+    errors = {}
+    for kind, (v, references) in cases.items():
+        products = run(jax.vmap(product), dtype, z, y, v)
+        for name, got, reference in zip(names, products, references, strict=True):
+            errors[name, kind] = exact.ulps(got, *reference).max()
+    return errors
+
+
+def integer_product(module, product):
+    loss = module.softmax_cross_entropy_with_integer_labels
+    return lambda z, y, v: product(lambda z: loss(z, y))(z, v)
+
+
+@pytest.mark.parametrize("dtype", ["float32"])
+@pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["default", "forward"])
+@pytest.mark.parametrize("product", [jvp_of_grad, vjp_of_grad])
+def test_hessian_vector_products(dtype, module, product):
+    errors = product_errors(dtype, integer_product(module, product))
+    assert not excesses(errors, HESSIAN_PRODUCT)
+
+
+@pytest.mark.parametrize("dtype", ["float32"])
+@pytest.mark.parametrize("derivative", ["jvp", "vjp"])
+def test_derivative_of_softmax(dtype, derivative):
+    """The same matrix is softmax's Jacobian."""
+
+    def product(z, y, v):
+        if derivative == "jvp":
+            return jax.jvp(xent_jax.forward_mode.softmax, (z,), (v,))[1]
+        return jax.vjp(xent_jax.softmax, z)[1](v)[0]
+
+    assert not excesses(product_errors(dtype, product), HESSIAN_PRODUCT)
