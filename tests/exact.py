@@ -45,6 +45,8 @@ def _ulps(got, want, scale, info) -> float:
     if not np.isfinite(got) or abs(want) > float(info.max):
         overflows = abs(want) >= mp.ldexp(1 - mp.ldexp(1, -info.nmant - 2), info.maxexp)
         return 0.0 if overflows and got == float(mp.sign(want)) * np.inf else np.inf
+    if mp.isinf(scale):
+        return 0.0  # to an infinite result's terms no finite number makes a difference
     if scale < tiny:
         return 0.0 if abs(got) <= tiny else np.inf
     _, exponent = mp.frexp(scale)  # scale / 2^exponent is in [1/2, 1)
