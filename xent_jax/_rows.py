@@ -117,32 +117,46 @@ def row_statistics(z: Array, y: Array | None, shift: Array) -> Rows:
     return Rows(shift, others + own, log_total, label)
 
 
+def row_sum(x: Array) -> Array:
+    """The sum of each row; of terms at least 0, rounded once on CPU."""
+
+    def plain(x):
+        return jnp.sum(x, axis=-1)
+
+    return lax.platform_dependent(x, cpu=lambda x: _rounded_once(x)[0], default=plain)
+
+
 def _sums(e: Array, top: Array) -> tuple[Array, Array]:
     """The sum of a row's exponentials, and that less 1; ``top`` marks the ones.
 
     A plain sum loses what lies below the last place of its partial sums, and always to
     the same side in a row of ties.
     """
-    return lax.platform_dependent(e, top, cpu=_rounded_once, default=_sums_beside_the_largest)
+    return lax.platform_dependent(
+        e, top, cpu=lambda e, _: _rounded_once(e), default=_sums_beside_the_largest
+    )
 
 
-def _rounded_once(e: Array, _: Array) -> tuple[Array, Array]:
-    """From two plain sums: of the terms, and of what they have beyond a grid.
+def _rounded_once(x: Array) -> tuple[Array, Array]:
+    """The sum of terms at least 0, and that less 1, from two plain sums: of the terms, and
+    of what they have beyond a grid.
 
     In units of c the multiples of the grid add up to a whole number, which the first sum,
     of about 2^17 such units (2^46 in float64), misses by less than a half. XLA:CPU is
     fastest at plain sums, and slow at all that adds two numbers for each term.
     """
-    info = jnp.finfo(e.dtype)
+    info = jnp.finfo(x.dtype)
     units = 2.0**-6 / float(info.eps)
-    plain = jnp.sum(e, axis=-1)
-    lowest = jnp.asarray(2 * units / float(info.max), e.dtype)
+    plain = jnp.sum(x, axis=-1)
+    lowest = jnp.asarray(2 * units / float(info.max), x.dtype)
     # A power of two, so that scaling rounds nothing.
     c = lax.reduce_precision(units / jnp.maximum(plain, lowest), info.nexp, 0)
-    scaled = e * c[..., None]
+    scaled = x * c[..., None]
     rest = jnp.sum(scaled - jnp.floor(scaled), axis=-1)
     whole = jnp.round(c * plain - rest)
-    return (whole + rest) / c, ((whole - c) + rest) / c
+    total, less_one = (whole + rest) / c, ((whole - c) + rest) / c
+    infinite = plain == jnp.inf
+    return jnp.where(infinite, plain, total), jnp.where(infinite, plain, less_one)
 
 
 def _sums_beside_the_largest(e: Array, top: Array) -> tuple[Array, Array]:
