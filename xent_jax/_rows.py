@@ -138,12 +138,12 @@ def _sums(e: Array, top: Array) -> tuple[Array, Array]:
 
 
 def _rounded_once(x: Array) -> tuple[Array, Array]:
-    """The sum of terms at least 0, and that less 1, from two plain sums: of the terms, and
-    of what they have beyond a grid.
+    """The sum of terms at least 0, and that less 1, right to the last place.
 
-    In units of c the multiples of the grid add up to a whole number, which the first sum,
-    of about 2^17 such units (2^46 in float64), misses by less than a half. XLA:CPU is
-    fastest at plain sums, and slow at all that adds two numbers for each term.
+    Two plain sums do it: of the terms, and of what they have beyond a grid. In units of c
+    the multiples of the grid add up to a whole number, which the first sum, of about 2^17
+    such units (2^46 in float64), misses by less than a half. XLA:CPU is fast at plain sums
+    and slow at all that would add two numbers for each term.
     """
     info = jnp.finfo(x.dtype)
     units = 2.0**-6 / float(info.eps)
