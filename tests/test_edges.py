@@ -234,6 +234,41 @@ def test_masked_class_may_hold_anything(module, wrap):
 
 
 @every_way
+@pytest.mark.parametrize("soft", [False, True])
+def test_masked_class_reaches_no_other_argument(module, wrap, soft):
+    """Options' gradients are those of the problem without the class."""
+    where, left = jnp.array([[True, False, True]]), jnp.array([0, 2])
+
+    def loss(options, z, where=None):
+        e, w = options
+        classes = left if where is None else jnp.arange(3)
+        f = module.softmax_cross_entropy if soft else integer(module)
+        labels = jnp.eye(3)[:1, classes] if soft else jnp.array([0])
+        w = w[classes]
+        return f(z, labels, where=where, label_smoothing=e, class_weights=w).sum()
+
+    options = jnp.asarray(0.3), jnp.array([1.0, 2.0, 3.0])
+    z = jnp.asarray([GOOD])
+    got = wrap(jax.grad(lambda o: loss(o, z, where)))(options)
+    want = jax.grad(lambda o: loss(o, z[:, left]))(options)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), got, want)
+
+
+@every_way
+def test_weight_of_a_class_at_minus_infinity_without_label(module, wrap):
+    """Its gradient is t_j (lse - z_j), with 0 * inf = 0."""
+
+    def loss(w, t):
+        return module.softmax_cross_entropy(jnp.array([0.5, -INF, 2.0]), t, class_weights=w)
+
+    w, t = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.4, 0.0, 0.6])
+    by_weight, by_label = wrap(jax.grad(loss, (0, 1)))(w, t)
+    surprise = -np.log(softmax([0.5, 2.0]))
+    np.testing.assert_allclose(by_weight, [0.4 * surprise[0], 0, 0.6 * surprise[1]], rtol=1e-6)
+    np.testing.assert_allclose(by_label, [surprise[0], INF, 3 * surprise[1]], rtol=1e-6)
+
+
+@every_way
 def test_smoothing_stays_on_the_classes_left_in(module, wrap):
     where = jnp.array([[True, False, True]])
     p = softmax([0.5, 2.0])

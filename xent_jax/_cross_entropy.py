@@ -88,7 +88,8 @@ def softmax_cross_entropy(
     if smoothing is not None:
         t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
     if class_weights is not None:
-        t = t * place.per_class(_class_weights(name, class_weights, place, t.dtype))
+        t = _weighed(t, place.per_class(_class_weights(name, class_weights, place, t.dtype)))
+    t = _classes_left(place, t)
     return reduce(weighted_cross_entropy(z, None, None, t, c), reduction, place.examples)
 
 
@@ -149,6 +150,7 @@ def softmax_cross_entropy_with_integer_labels(
         a = (1 - smoothing) * a
         b = smoothing * _uniform(p.place, a.dtype)
         b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
+        b = _classes_left(p.place, b)
     losses = weighted_cross_entropy(p.z, p.y, a, b, c)
     return reduce(losses, reduction, p.place.examples, p.divisor)
 
@@ -234,6 +236,16 @@ def _uniform(place: Layout, dtype) -> Array:
         return place.per_class(jnp.full((1,), 1 / place.size, dtype))
     left = jnp.maximum(jnp.sum(place.classes, axis=-1, keepdims=True), 1)
     return jnp.where(place.classes, 1 / left.astype(dtype), jnp.zeros((), dtype))
+
+
+def _weighed(t: Array, w: Array) -> Array:
+    """``t * w``; where t is 0 no cotangent, which may be infinite, reaches w."""
+    return jnp.where(t == 0, t * lax.stop_gradient(w), t * w)
+
+
+def _classes_left(place: Layout, t: Array) -> Array:
+    """0 at the classes that are out, last: the infinite cotangent there must reach no factor."""
+    return t if place.classes is None else jnp.where(place.classes, t, jnp.zeros((), t.dtype))
 
 
 def _statistics(z: Array, y, a, b, c) -> tuple[Rows, Array | None]:
