@@ -1,9 +1,13 @@
 """The two ways to sum a row's exponentials: CPU runs one, other platforms the other."""
 
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import xent_jax
 from xent_jax import _rows
 
 
@@ -58,3 +62,12 @@ def test_log1p_is_within_its_bound():
     exact = np.log1p(x.astype(np.float64))
     error = np.abs(np.asarray(_rows.log1p(jnp.asarray(x)), np.float64) - exact)
     assert np.max(error / np.spacing(exact.astype(np.float32))) <= 1.3
+
+
+def test_logits_of_half_precision_are_gathered_as_they_came():
+    """Of widened ones TPU's compiler makes an array, twice the size of the logits."""
+    loss = xent_jax.softmax_cross_entropy_with_integer_labels
+    z, y = jnp.zeros((2, 3), jnp.bfloat16), jnp.zeros(2, jnp.int32)
+    jaxpr = str(jax.make_jaxpr(jax.value_and_grad(lambda z: loss(z, y).sum()))(z))
+    gathered = re.findall(r"gather\[.*?\] (\w+)", jaxpr, re.DOTALL)
+    assert gathered and all(re.search(rf"\b{v}:bf16\[2,3\]", jaxpr) for v in gathered)

@@ -70,7 +70,7 @@ def softmax_cross_entropy(
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
 
     Gradient: ``(T + 2 c lse) p - t`` with ``T = sum(t)``, rounded once to the logits'
-    dtype; ``lse - z`` to the labels; to the weights, e and c too. Proof:
+    dtype; ``lse - z`` to the labels, 0 to one of 0 over -inf; to the weights, e and c too. Proof:
     ``softmax_cross_entropy``. Source: the seed; Bridle (1990); z-loss: Chowdhery et al.
     (2022), "PaLM"; smoothing: Szegedy et al. (2016), "Rethinking the Inception
     Architecture".
@@ -88,8 +88,7 @@ def softmax_cross_entropy(
     if smoothing is not None:
         t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
     if class_weights is not None:
-        t = _weighed(t, place.per_class(_class_weights(name, class_weights, place, t.dtype)))
-    t = _classes_left(place, t)
+        t = t * place.per_class(_class_weights(name, class_weights, place, t.dtype))
     return reduce(weighted_cross_entropy(z, None, None, t, c), reduction, place.examples)
 
 
@@ -150,7 +149,6 @@ def softmax_cross_entropy_with_integer_labels(
         a = (1 - smoothing) * a
         b = smoothing * _uniform(p.place, a.dtype)
         b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
-        b = _classes_left(p.place, b)
     losses = weighted_cross_entropy(p.z, p.y, a, b, c)
     return reduce(losses, reduction, p.place.examples, p.divisor)
 
@@ -238,16 +236,6 @@ def _uniform(place: Layout, dtype) -> Array:
     return jnp.where(place.classes, 1 / left.astype(dtype), jnp.zeros((), dtype))
 
 
-def _weighed(t: Array, w: Array) -> Array:
-    """``t * w``; where t is 0 no cotangent, which may be infinite, reaches w."""
-    return jnp.where(t == 0, t * lax.stop_gradient(w), t * w)
-
-
-def _classes_left(place: Layout, t: Array) -> Array:
-    """0 at the classes that are out, last: the infinite cotangent there must reach no factor."""
-    return t if place.classes is None else jnp.where(place.classes, t, jnp.zeros((), t.dtype))
-
-
 def _statistics(z: Array, y, a, b, c) -> tuple[Rows, Array | None]:
     shift = row_shift(z)
     if b is None:
@@ -285,6 +273,8 @@ def _backward(statistics, args, g: Array):
         g_a = to_argument(g * rows.label.loss, a)
     if b is not None:
         surprise = (rows.shift[..., None] - z.astype(g.dtype)) + rows.log_total[..., None]
+        # 0 * inf = 0 here too, or a class that is out would reach the options as NaN.
+        surprise = jnp.where((b == 0) & (z == -jnp.inf), jnp.zeros((), g.dtype), surprise)
         g_b = to_argument(g[..., None] * surprise, b)
     if c is not None:
         lse = rows.shift + rows.log_total

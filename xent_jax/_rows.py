@@ -104,13 +104,14 @@ def row_statistics(z: Array, y: Array | None, shift: Array) -> Rows:
     log S = log1p(S - 1), where S - 1 never held the 1: with labels it is a sum without
     the label's term, or else without the largest.
     """
-    z = z.astype(shift.dtype)
+    wide = z.astype(shift.dtype)
+    top = wide == shift[..., None]
     if y is None:
-        total, excess = _sums(exp_difference(z, shift[..., None]), z == shift[..., None])
+        total, excess = _sums(exp_difference(wide, shift[..., None]), top)
         return Rows(shift, total, log1p(excess))
-    top = (z == shift[..., None]) & ~hits(z, y)
-    others, excess = _sums(other_exponentials(z, y, shift), top)
-    z_y = jnp.take_along_axis(z, y[..., None], axis=-1, mode="clip")[..., 0]
+    others, excess = _sums(other_exponentials(z, y, shift), top & ~hits(z, y))
+    # Gathered from the logits as they came: of the wide ones TPU would make an array.
+    z_y = jnp.take_along_axis(z, y[..., None], axis=-1, mode="clip")[..., 0].astype(shift.dtype)
     own = exp_difference(z_y, shift)
     log_total = log1p(jnp.where(z_y >= shift, others, excess + own))
     label = Label(others, own, (shift - z_y) + log_total)
