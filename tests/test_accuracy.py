@@ -160,7 +160,7 @@ every_term = pytest.mark.parametrize("kind", ["soft", "smoothed, z-loss", "soft,
 
 
 @kinds
-@dtypes
+@wide_dtypes
 def test_loss_of_targets(kind, dtype):
     assert not excesses(errors_of_targets(kind, dtype, "default")[0]["loss"], LOSS)
 

@@ -213,6 +213,14 @@ def test_labels_that_do_not_sum_to_one(module, wrap):
 
 
 @every_way
+def test_labels_below_zero(module, wrap):
+    """They are not asked for, but the formula holds for them too."""
+    t = np.array([0.5, -2.0, 0.3])
+    expected = [-(t * np.log(P)).sum()], [t.sum() * P - t]
+    check(both(wrap, module.softmax_cross_entropy, [GOOD], jnp.asarray(t[None])), *expected)
+
+
+@every_way
 def test_mask_excludes_the_labels_class(module, wrap):
     where = jnp.array([[True, False, True]])
     p = softmax([0.5, 2.0])

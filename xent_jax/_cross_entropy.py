@@ -30,7 +30,6 @@ from xent_jax._rows import (
     probabilities,
     row_shift,
     row_statistics,
-    row_sum,
 )
 from xent_jax._types import Axis, Reduction
 
@@ -242,7 +241,7 @@ def _statistics(z: Array, y, a, b, c) -> tuple[Rows, Array | None]:
         return row_statistics(z, y, shift), None
     # sum_j b_j (m - z_j), with 0 * inf = 0. Its derivative is that of the value.
     gap = shift[..., None] - z.astype(shift.dtype)
-    spread = row_sum(jnp.where(b == 0, jnp.zeros((), gap.dtype), b * gap))
+    spread = jnp.sum(jnp.where(b == 0, jnp.zeros((), gap.dtype), b * gap), axis=-1)
     spread = lax.stop_gradient(spread)
     # A NaN label poisons its row; and since the exponentials now wait for this sum, XLA
     # computes both [n, k] arrays in one buffer, that of the gradient.

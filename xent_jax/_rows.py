@@ -118,15 +118,6 @@ def row_statistics(z: Array, y: Array | None, shift: Array) -> Rows:
     return Rows(shift, others + own, log_total, label)
 
 
-def row_sum(x: Array) -> Array:
-    """The sum of each row; of terms at least 0, rounded once on CPU."""
-
-    def plain(x):
-        return jnp.sum(x, axis=-1)
-
-    return lax.platform_dependent(x, cpu=lambda x: _rounded_once(x)[0], default=plain)
-
-
 def _sums(e: Array, top: Array) -> tuple[Array, Array]:
     """The sum of a row's exponentials, and that less 1; ``top`` marks the ones.
 
@@ -155,9 +146,7 @@ def _rounded_once(x: Array) -> tuple[Array, Array]:
     scaled = x * c[..., None]
     rest = jnp.sum(scaled - jnp.floor(scaled), axis=-1)
     whole = jnp.round(c * plain - rest)
-    total, less_one = (whole + rest) / c, ((whole - c) + rest) / c
-    infinite = plain == jnp.inf
-    return jnp.where(infinite, plain, total), jnp.where(infinite, plain, less_one)
+    return (whole + rest) / c, ((whole - c) + rest) / c
 
 
 def _sums_beside_the_largest(e: Array, top: Array) -> tuple[Array, Array]:
