@@ -85,7 +85,9 @@ def samples(
         for kind in _KINDS:
             sizes = {d: int(d) if d.isdigit() else size for d in names}
             if size == 3:
-                sizes = {d: n if d.isdigit() else 2 + i % 3 for i, (d, n) in enumerate(sizes.items())}
+                sizes = {
+                    d: n if d.isdigit() else 2 + i % 3 for i, (d, n) in enumerate(sizes.items())
+                }
             for d, low in (least or {}).items():
                 sizes[d] = max(sizes.get(d, low), low)
             yield _draw(specs, sizes, kind, rng)
@@ -157,9 +159,7 @@ def _tangent_is_wrong(fun: Any, reference: Any, x: Arrays, wrt: Sequence[str], r
     arrays = [jnp.asarray(v) for v in x.values()]
     places = [list(x).index(w) for w in wrt]
     directions = [jnp.asarray(rng.normal(size=arrays[p].shape)) for p in places]
-    out, tangent = jax.jvp(
-        _moving(fun, arrays, places), [arrays[p] for p in places], directions
-    )
+    out, tangent = jax.jvp(_moving(fun, arrays, places), [arrays[p] for p in places], directions)
     g = jnp.asarray(rng.normal(size=out.shape))
 
     def along(s: Any) -> Any:

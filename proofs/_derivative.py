@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from ._functions import inverse, is_zero, together
 from ._normal_form import (
     ONE,
@@ -13,6 +15,7 @@ from ._normal_form import (
     Refused,
     Symbol,
     add_all,
+    atom,
     delta,
     fresh,
     opened,
@@ -99,9 +102,7 @@ def _reciprocal(p: Poly) -> Poly:
     if term is not None and len(term[0]) == 1:
         ((a, e),) = term[0]
         if e == 1 and is_zero(p).terms:
-            from ._normal_form import atom
-
-            return poly(atom("recip", a)) * (1 / term[1])
+            return poly(atom("recip", a)) * (Fraction(1) / term[1])
     return inverse(p)
 
 

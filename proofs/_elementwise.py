@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _functions as f
-from ._normal_form import ONE, ZERO, Poly, Refused, poly
+from ._normal_form import ONE, ZERO, Poly, Refused
 from ._read import assume, reads, shape_of
 from ._signs import nonnegative, positive
 from ._tensor import Tensor, either
@@ -105,13 +105,9 @@ def _pow(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     number = y.value.number()
     if number is not None and number == int(number) and number >= 0:
         return _out(eqn, x.value ** int(number), bad=bad)
-    if not positive(x.value) and not _positive_in_each_case(x.value):
+    if f.greater(x.value) != ONE:
         raise Refused(f"a power of {x.value}, which is not known to be positive")
     return _out(eqn, f.exp(y.value * f.log(x.value)), bad=bad)
-
-
-def _positive_in_each_case(p: Poly) -> bool:
-    return f.greater(p) == ONE
 
 
 @reads("sqrt")
@@ -147,11 +143,8 @@ def _log1p(eqn: Any, x: Tensor) -> Tensor:
 
 
 def _log_of(eqn: Any, p: Poly, bad: Poly) -> Tensor:
-    if positive(p):
-        return _out(eqn, f.log(p), bad=bad)
-    if nonnegative(p):
-        return _out(eqn, f.log(p), f.is_zero(p), bad)
-    return _out(eqn, f.log(p), bad=bad)  # which refuses a case that may not be positive
+    value = f.log(p)  # refused where it may be negative
+    return _out(eqn, value, f.is_zero(p), bad)
 
 
 @reads("tanh")
@@ -332,13 +325,12 @@ def _select_n(eqn: Any, which: Tensor, *cases: Tensor) -> Tensor:
     def mixed(a: Poly, b: Poly) -> Poly:
         return a + w * (b - a)
 
-    out = Tensor(
+    nowhere = [ONE in (t.lowest, t.bad) for t in cases]  # there the term means nothing
+    value = yes.value if nowhere[0] else no.value if nowhere[1] else mixed(no.value, yes.value)
+    return Tensor(
         no.shape or yes.shape or which.shape,
-        mixed(no.value, yes.value),
+        value,
         mixed(no.lowest, yes.lowest),
         either(mixed(no.bad, yes.bad), which.bad),
         yes.dtype,
     )
-    return out
-
-

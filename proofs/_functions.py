@@ -22,22 +22,32 @@ from ._normal_form import (
     Refused,
     add_all,
     as_index,
+    at_kept_label,
     atom,
     bind,
     delta,
     fresh,
     index_range,
+    known_where_zero,
     monomial_key,
     opened,
     poly,
     product,
     rebuilds,
-    solution,
+    row_kept,
     substitute,
     surely_positive,
     total,
 )
-from ._signs import atom_nonnegative, facts, knowing, nonnegative, positive, without_facts
+from ._signs import (
+    atom_nonnegative,
+    atom_positive,
+    facts,
+    knowing,
+    nonnegative,
+    positive,
+    without_facts,
+)
 
 _MAX_GUARDS = 10
 
@@ -72,8 +82,11 @@ def given(p: Poly, guard: Atom) -> Poly:
     if guard.kind == "delta" and not _inside(guard.args[0], guard.args[1]):
         return substitute(p, {guard.args[0]: poly(guard.args[1])})
     if guard.kind == "zero":
-        solved = solution(guard.args[0])
-        return p if solved is None else substitute(p, {solved[0]: solved[1]})
+        return substitute(p, known_where_zero(guard, p.atoms()))
+    if guard.kind == "entry":
+        masks = [a for a in p.inside() if a.kind == "entry" and a.args[0].kept]
+        known = {a: ONE for a in masks if at_kept_label(a) and row_kept(a) is guard}
+        return substitute(p, known)
     return p
 
 
@@ -91,6 +104,8 @@ def together(p: Poly) -> tuple[Poly, dict[Atom, Number]]:
         low: dict[Atom, Number] = {}
         for m in p.terms:
             for a, e in m:
+                if a.kind == "recip" and atom_positive(a.args[0]):
+                    a, e = a.args[0], -e
                 if e < low.get(a, 0):
                     low[a] = e
         if not low:
@@ -117,6 +132,11 @@ def content(p: Poly) -> tuple[Number, dict[Atom, Number], Poly]:
     )
     down = [(a, -e) for a, e in shared.items()]
     return size, shared, add_all(product([*m, *down], c / size) for m, c in p.terms.items())
+
+
+def above_zero(p: Poly) -> bool:
+    """Whether p > 0 is sure, as a fraction."""
+    return positive(together(p)[0])
 
 
 def inverse(p: Poly) -> Poly:
@@ -205,9 +225,9 @@ def log(p: Poly) -> Poly:
 
 
 def _log(p: Poly, anywhere: bool = False) -> Poly:
-    if not positive(p):
+    if not above_zero(p):
         term = p.single()
-        if not (anywhere or nonnegative(p)):
+        if not (anywhere or nonnegative(together(p)[0])):
             raise Refused(f"the logarithm of {p}, which is not known to be positive")
         if not p.terms:
             return ZERO
@@ -332,9 +352,7 @@ def _zero_of_common_factor(p: Poly) -> Poly | None:
     if not common:
         return None
     a = min(common, key=lambda a: a.key)
-    rest = add_all(
-        product(((b, e - (b is a)) for b, e in m), c) for m, c in p.terms.items()
-    )
+    rest = add_all(product(((b, e - (b is a)) for b, e in m), c) for m, c in p.terms.items())
     return 1 - (1 - _zero_of_factor(a)) * (1 - is_zero(rest))
 
 
@@ -473,9 +491,7 @@ def integral(p: Poly) -> bool:
 
 
 def _integral_atom(a: Atom) -> bool:
-    return a.integer or a.kind == "at_least_one" or (
-        a.kind == "sum" and integral(opened(a)[1])
-    )
+    return a.integer or a.kind == "at_least_one" or (a.kind == "sum" and integral(opened(a)[1]))
 
 
 def floor(p: Poly) -> Poly:

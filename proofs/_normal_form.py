@@ -60,8 +60,10 @@ class Atom:
     @property
     def integer(self) -> bool:
         """Whether its value is an integer."""
-        return self.boolean or self.kind in {"index", "dim", "floor", "round"} or (
-            self.kind == "entry" and self.args[0].sort in {"index", "integer"}
+        return (
+            self.boolean
+            or self.kind in {"index", "dim", "floor", "round"}
+            or (self.kind == "entry" and self.args[0].sort in {"index", "integer"})
         )
 
 
@@ -235,8 +237,19 @@ def surely_positive(a: Atom) -> bool:
         return a.args[0].sort in {"positive", "unit"}
     if a.kind == "sum":
         ((m, _),) = a.args[1].terms.items()
-        return all(surely_positive(b) for b, _ in m)
+        unsure = [b for b, _ in m if not surely_positive(b)]
+        return not unsure or _keep_one_label(unsure, a.args[0])
     return a.kind in {"exp", "dim", "group", "at_least_one"}
+
+
+def _keep_one_label(masks: list[Atom], i: Atom) -> bool:
+    """Whether one label, in every row, is kept by all masks of a sum over i."""
+    if not all(b.kind == "entry" and b.args[0].keeps and b.args[1][-1] is i for b in masks):
+        return False
+    labels = {label_of(b) for b in masks}
+    return len(labels) == 1 and all(
+        b.args[0].kept is None and i not in label_of(b).free for b in masks
+    )
 
 
 # ---------------------------------------------------------------- indices
@@ -249,14 +262,33 @@ class Symbol:
     name: str
     sort: str  # real, positive, nonnegative, unit (in (0, 1)), boolean, index, integer
     dim: Poly | None = None
+    keeps: Symbol | None = None  # of a mask: the labels at which it is 1,
+    kept: Symbol | None = None  # in the rows where this is 1; None for all rows
 
     def __repr__(self) -> str:
         return self.name
 
 
 def entry(symbol: Symbol, *indices: Atom | int) -> Poly:
-    """An entry of an argument."""
-    return poly(atom("entry", symbol, tuple(indices)))
+    """An entry of an argument; 1 where a mask keeps its label."""
+    made = atom("entry", symbol, tuple(indices))
+    return ONE if symbol.kept is None and at_kept_label(made) else poly(made)
+
+
+def at_kept_label(a: Atom) -> bool:
+    """Whether an entry is that of a mask at the label it keeps."""
+    symbol, indices = a.args
+    return symbol.keeps is not None and indices[-1] is label_of(a)
+
+
+def label_of(a: Atom) -> Atom:
+    """The label that a mask keeps in the row of an entry."""
+    return atom("entry", a.args[0].keeps, a.args[1][:-1])
+
+
+def row_kept(a: Atom) -> Atom | None:
+    """What must be 1 for a mask to keep its label in the row of an entry."""
+    return a.args[0].kept and atom("entry", a.args[0].kept, a.args[1][:-1])
 
 
 def index(name: Any, dim: Poly) -> Atom:
@@ -270,6 +302,11 @@ _names = itertools.count()
 def fresh(dim: Poly) -> Atom:
     """An index whose name nobody has used."""
     return index(f"_{next(_names)}", dim)
+
+
+def is_index(t: Atom) -> bool:
+    """Whether an atom is an index or a label."""
+    return t.kind == "index" or (t.kind == "entry" and t.args[0].sort == "index")
 
 
 def index_range(t: Atom) -> Poly:
@@ -301,7 +338,7 @@ def as_index(p: Poly) -> Atom | int:
     term = p.single()
     if term is not None and term[1] == 1 and len(term[0]) == 1:
         ((a, e),) = term[0]
-        if e == 1 and (a.kind == "index" or (a.kind == "entry" and a.args[0].sort == "index")):
+        if e == 1 and is_index(a):
             return a
     raise Refused(f"an index that is not read: {p}")
 
@@ -337,6 +374,13 @@ def _idempotent(powers: dict[Atom, Number], _: Number) -> None:
             powers[a] = 1
 
 
+def _kept_labels(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+    for a in powers:
+        if a.kind == "entry" and a.args[0].kept and at_kept_label(a) and row_kept(a) in powers:
+            return _without(powers, a) * coefficient
+    return None
+
+
 def _expanded(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
     for a, e in powers.items():
         if a.kind == "group" and e > 0 and e == int(e):
@@ -363,18 +407,66 @@ def _zeros(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
     for a in powers:
         if a.kind != "zero":
             continue
-        if atom("positive", a.args[0]) in powers:
+        if atom("positive", a.args[0]) in powers or _beside_no_witness(a, powers):
             return ZERO
-        solved = solution(a.args[0])
-        if solved is None:
+        known = known_where_zero(a, (b for b in powers if b is not a))
+        if known:
+            return substitute(_without(powers, a), known) * poly(a) * coefficient
+        if solution(a.args[0]) is None:
             rest = _reduced({b: e for b, e in powers.items() if b is not a}, a.args[0])
-        elif any(solved[0] in b.inside for b in powers if b is not a):
-            rest = substitute(_without(powers, a), {solved[0]: solved[1]})
-        else:
-            continue
-        if rest is not None:
-            return rest * poly(a) * coefficient
+            if rest is not None:
+                return rest * poly(a) * coefficient
     return None
+
+
+def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
+    """``[sum_j b_j = 0]``, for 0-1 terms b, beside a b_t."""
+    a = _sum_of_booleans(zero)
+    if a is None:
+        return False
+    guards = {b for b in powers if b.boolean}
+    places = {i for b in guards for i in b.inside if is_index(i)}
+    masks = [b for b in a.args[1].atoms() if b.kind == "entry" and b.args[0].keeps]
+    places |= {label_of(b) for b in masks if a.args[0] not in label_of(b).free}
+    for t in places:
+        if index_range(t) != a.args[0].args[1]:
+            continue
+        there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
+        if there is not None and all(b in guards or _kept_by(b, guards) for b, _ in there[0]):
+            return True
+    return False
+
+
+def _kept_by(b: Atom, guards: set[Atom]) -> bool:
+    return b.kind == "entry" and at_kept_label(b) and row_kept(b) in guards
+
+
+def _sum_of_booleans(zero: Atom) -> Atom | None:
+    term = zero.args[0].single()
+    if term is None or len(term[0]) != 1:
+        return None
+    ((a, _),) = term[0]
+    return a if a.kind == "sum" and all(b.boolean for b in a.args[1].atoms()) else None
+
+
+def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
+    """What atoms inside others are where ``zero`` is 1: one solved for, or sums that vanish."""
+    inside = frozenset().union(*(b.inside for b in others))
+    a = _sum_of_booleans(zero)
+    if a is not None:
+        return {b: ZERO for b in inside if b.kind == "sum" and _has_factors_of(b, a)}
+    solved = solution(zero.args[0])
+    return {} if solved is None or solved[0] not in inside else {solved[0]: solved[1]}
+
+
+def _has_factors_of(b: Atom, a: Atom) -> bool:
+    """Whether each term of the sum b holds all factors of that of the sum a."""
+    if b.args[0].args[1] != a.args[0].args[1]:
+        return False
+    i, body = opened(b)
+    ((mine, _),) = body.terms.items()
+    there = substitute(a.args[1], {a.args[0]: poly(i)}).single()
+    return there is not None and there[0] <= mine
 
 
 def solution(p: Poly) -> tuple[Atom, Poly] | None:
@@ -385,7 +477,8 @@ def solution(p: Poly) -> tuple[Atom, Poly] | None:
             continue
         ((a, e),) = m
         rest = p - poly(a) * c
-        if e != 1 or a.kind not in {"entry", "max"} or surely_positive(a) or a in rest.inside():
+        known = a.kind == "entry" and surely_positive(a)
+        if e != 1 or a.kind not in {"entry", "max", "sum"} or known or a in rest.inside():
             continue
         if best is None or (a.kind != "max", a.key) < (best[0].kind != "max", best[0].key):
             best = a, rest * Fraction(-1, 1) * (Fraction(1) / c)
@@ -437,7 +530,7 @@ def _dominant_in(a: Atom) -> Atom | None:
 
 
 _RULES: tuple[Callable[[dict[Atom, Number], Number], Poly | None], ...] = (
-    _idempotent, _expanded, _deltas, _zeros, _dominants,
+    _idempotent, _kept_labels, _expanded, _deltas, _zeros, _dominants,
 )  # fmt: skip
 
 
@@ -584,7 +677,7 @@ def _index(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
 
 @rebuilds("entry")
 def _entry(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return poly(atom("entry", a.args[0], tuple(_index_in(t, new) for t in a.args[1])))
+    return entry(a.args[0], *(_index_in(t, new) for t in a.args[1]))
 
 
 def _index_in(t: Atom | int, new: Mapping[Atom, Poly]) -> Atom | int:

@@ -10,7 +10,6 @@ import numpy as np
 from ._functions import by_cases, greatest, is_zero
 from ._normal_form import (
     ONE,
-    ZERO,
     Atom,
     Poly,
     Refused,
@@ -23,7 +22,7 @@ from ._normal_form import (
 )
 from ._read import assume, dimension, reads, shape_of
 from ._signs import nonnegative
-from ._tensor import Tensor, anywhere, axes, axis, renamed
+from ._tensor import Tensor, anywhere, axis, renamed
 
 
 def _shaped(eqn: Any, t: Tensor, out: int = 0) -> Tensor:
@@ -132,9 +131,7 @@ def _reduce_max(eqn: Any, t: Tensor) -> Tensor:
 @reads("reduce_or")
 def _reduce_or(eqn: Any, t: Tensor) -> Tensor:
     _only_booleans(t)
-    return _reduced(
-        eqn, t, lambda t, i: Tensor((), anywhere(t.value, i), bad=anywhere(t.bad, i))
-    )
+    return _reduced(eqn, t, lambda t, i: Tensor((), anywhere(t.value, i), bad=anywhere(t.bad, i)))
 
 
 @reads("reduce_and")
@@ -315,5 +312,3 @@ def _added(
         if isinstance(i, Atom) and u not in fixed:
             value = total(value, i)
     return value
-
-

@@ -15,12 +15,16 @@ from ._normal_form import (
     Atom,
     Monomial,
     Poly,
+    at_kept_label,
     at_least,
     index_range,
+    is_index,
+    label_of,
     monomial_key,
     opened,
     poly,
     product,
+    row_kept,
     substitute,
     surely_positive,
 )
@@ -67,7 +71,9 @@ def atom_positive(a: Atom) -> bool:
 
 
 def _has_witness(a: Atom) -> bool:
-    """A sum of b_j q_j with q_j > 0, where the sum of the b_j is known not to be 0."""
+    """A sum of b_j q_j with q_j > 0, one b_j known to be 1, or their sum known not to be 0."""
+    if nonnegative(opened(a)[1]) and any(_holds_at(a, t) for t in _labels_kept(a) | _known_ones()):
+        return True
     for fact in facts():
         known = fact.single()
         if known is None or len(known[0]) != 1:
@@ -83,6 +89,40 @@ def _has_witness(a: Atom) -> bool:
         if positive(product(mine - masks)):
             return True
     return False
+
+
+def _labels_kept(a: Atom) -> set[Atom]:
+    masks = [b for b in a.args[1].atoms() if b.kind == "entry" and b.args[0].keeps]
+    return {label_of(b) for b in masks if a.args[0] not in label_of(b).free}
+
+
+def _known_ones() -> set[Atom]:
+    """The indices in what is known to be 1."""
+    guards = {b for p in facts() if len(p.terms) == 1 for b in p.atoms() if b.boolean}
+    return {t for b in guards for t in b.inside if is_index(t)}
+
+
+def _holds_at(a: Atom, t: Atom) -> bool:
+    """Whether the term of a sum at an index is positive, by the facts."""
+    if index_range(t) != a.args[0].args[1]:
+        return False
+    there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
+    if there is None:
+        return False
+    sure = {b for b, _ in there[0] if b.boolean and _holds(b)}
+    return positive(product((b, e) for b, e in there[0] if b not in sure))
+
+
+def _all_hold(mask: Poly) -> bool:
+    """Whether a product of 0-1 atoms is known to be 1."""
+    term = mask.single()
+    return term is not None and term[1] == 1 and all(b.boolean and _holds(b) for b, _ in term[0])
+
+
+def _holds(b: Atom) -> bool:
+    if poly(b) in facts():
+        return True
+    return b.kind == "entry" and at_kept_label(b) and poly(row_kept(b)) in facts()
 
 
 def atom_nonnegative(a: Atom) -> bool:
@@ -136,7 +176,7 @@ def _by_bounds(p: Poly, strict: bool) -> bool:
             return False
         term = Poly({m: c})
         for a, _ in m:
-            if a.kind == "index" or (a.kind == "entry" and a.args[0].sort == "index"):
+            if is_index(a):
                 term = (index_range(a) - 1) * c if c < 0 else Poly({})
             elif a.kind != "dim":
                 return False
@@ -177,19 +217,14 @@ def _is_instance(a: Atom, kept: Poly, m: Monomial) -> bool:
     for t in _candidates(m, a.args[0].args[1]):
         at = {a.args[0]: poly(t)}
         if kept * substitute(a.args[1], at) == target:
-            return a.kind == "sum" or substitute(a.args[2], at).number() == 1
+            return a.kind == "sum" or _all_hold(substitute(a.args[2], at))
     return False
 
 
 def _candidates(m: Monomial, dim: Poly) -> list[Atom | int]:
     found: set[Atom] = set()
     for a, _ in m:
-        found |= {
-            t
-            for t in a.inside
-            if (t.kind == "index" or (t.kind == "entry" and t.args[0].sort == "index"))
-            and index_range(t) == dim
-        }
+        found |= {t for t in a.inside if is_index(t) and index_range(t) == dim}
     return [*sorted(found, key=lambda t: t.key), 0]
 
 
@@ -219,5 +254,3 @@ def _corner(p: Poly, between: list[Atom], strict: bool) -> bool:
         _corner(x, rest, True) and _corner(y, rest, False)
         for x, y in itertools.permutations((low, high))
     )
-
-

@@ -6,8 +6,7 @@ from typing import Any
 
 import sympy as sp
 
-from ._functions import together
-from ._normal_form import Atom, Monomial, Number, Poly, opened, poly, substitute
+from ._normal_form import Atom, Monomial, Number, Poly, poly, substitute
 
 
 def to_sympy(p: Poly) -> Any:
@@ -88,5 +87,3 @@ def opened_dominant(name: Atom, body: Poly) -> tuple[Atom, Poly]:
 
     i = fresh(name.args[1])
     return i, substitute(body, {name: poly(i)})
-
-

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from ._normal_form import ONE, Poly, Refused, Symbol, delta, entry, poly
+from ._normal_form import Poly, Refused, Symbol, entry
 from ._read import assume, dimension, least_sizes
 from ._spec import Spec
 from ._tensor import Tensor, axes
@@ -45,8 +45,8 @@ def arguments(specs: Mapping[str, Spec]) -> Arguments:
         shapes.append(jax.ShapeDtypeStruct(shape, spec.dtype))
         terms = tuple(dimension(d) for d in shape)
         dim = dimension(known[spec.classes]) if spec.classes else None
-        symbols[name] = Symbol(name, spec.sort, dim)
-        tensors.append(_tensor(name, spec, specs, terms, symbols))
+        symbols[name] = _symbol(name, spec, dim, specs, symbols)
+        tensors.append(_tensor(name, spec, terms, symbols[name]))
     _note(specs)
     return Arguments(tuple(specs), tuple(shapes), tuple(tensors), symbols)
 
@@ -55,33 +55,33 @@ def _size(name: str, scope: Any) -> Any:
     return int(name) if name.isdigit() else jax.export.symbolic_shape(name, scope=scope)[0]
 
 
-def _tensor(
-    name: str,
-    spec: Spec,
-    specs: Mapping[str, Spec],
-    shape: tuple[Poly, ...],
-    symbols: Mapping[str, Symbol],
-) -> Tensor:
-    value = entry(symbols[name], *axes(shape))
+def _tensor(name: str, spec: Spec, shape: tuple[Poly, ...], symbol: Symbol) -> Tensor:
+    value = entry(symbol, *axes(shape))
     if spec.ignore is not None:
-        kept = _kept(name, shape)
+        kept = entry(_kept(name), *axes(shape))
         value = kept * value + (1 - kept) * spec.ignore
-    if spec.keeps is not None:
-        other = specs[spec.keeps]
-        if spec.keeps not in symbols or spec.dims != (*other.dims, other.classes):
-            raise Refused(f"{name} keeps {spec.keeps}: give the labels first, and its shape")
-        y = entry(symbols[spec.keeps], *axes(shape)[:-1])
-        ((m, _),) = y.terms.items()
-        ((label, _),) = m
-        hit = delta(axes(shape)[-1], label)
-        if other.ignore is not None:
-            hit = hit * _kept(spec.keeps, shape[:-1])
-        value = hit + value - hit * value
     return Tensor(shape, value, dtype=np.dtype(spec.dtype))
 
 
-def _kept(name: str, shape: tuple[Poly, ...]) -> Poly:
-    return entry(Symbol(f"{name}_kept", "boolean"), *axes(shape))
+def _symbol(
+    name: str,
+    spec: Spec,
+    dim: Poly | None,
+    specs: Mapping[str, Spec],
+    symbols: Mapping[str, Symbol],
+) -> Symbol:
+    if spec.keeps is None:
+        return Symbol(name, spec.sort, dim)
+    other = specs.get(spec.keeps)
+    if spec.keeps not in symbols or other is None or spec.dims != (*other.dims, other.classes):
+        raise Refused(f"{name} keeps {spec.keeps}: give the labels first, and its shape")
+    kept = None if other.ignore is None else _kept(spec.keeps)
+    return Symbol(name, spec.sort, dim, symbols[spec.keeps], kept)
+
+
+def _kept(labels: str) -> Symbol:
+    """Whether a label is not the ignored one."""
+    return Symbol(f"{labels}_kept", "boolean")
 
 
 def _note(specs: Mapping[str, Spec]) -> None:
@@ -132,5 +132,3 @@ def only(function: Callable[..., Any], args: Arguments, wrt: Sequence[str]) -> C
 def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
     """An array of any real numbers: a cotangent or a tangent."""
     return Tensor(like.shape, entry(symbol, *axes(like.shape)), dtype=like.dtype)
-
-
