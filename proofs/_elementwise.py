@@ -11,7 +11,7 @@ import numpy as np
 from . import _functions as f
 from ._normal_form import ONE, ZERO, Poly, Refused
 from ._read import assume, reads, shape_of
-from ._signs import nonnegative, positive
+from ._signs import positive
 from ._tensor import Tensor, either
 
 _TINY = Fraction(1, 10**30)
@@ -170,14 +170,22 @@ def _sign(eqn: Any, x: Tensor) -> Tensor:
     return _out(eqn, value, bad=either(x.bad, x.lowest))
 
 
+def _above_floor(x: Tensor, y: Tensor) -> bool:
+    """Whether y is a number next to 0, above which x, a positive term, is taken to be."""
+    number = y.value.number() if y.finite else None
+    if number is None or not 0 < number <= _TINY or not x.finite or not f.above_zero(x.value):
+        return False
+    assume(f"positive numbers that are kept above {float(number):.3g} are above it")
+    return True
+
+
 @reads("max")
 def _max(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     for a, b in ((x, y), (y, x)):
         number = b.value.number() if b.finite else None
         if number == 1 and a.finite and f.integral(a.value):
             return _out(eqn, f.at_least_one(a.value))
-        if number is not None and 0 < number <= _TINY and a.finite and nonnegative(a.value):
-            assume(f"what is kept at or above {float(number):.3g} by a maximum is not below it")
+        if _above_floor(a, b):
             return _out(eqn, a.value)
     above = _greater(x, y)
     value = y.value + above * (x.value - y.value)
@@ -227,6 +235,10 @@ def _convert(eqn: Any, x: Tensor) -> Tensor:
 
 def _greater(x: Tensor, y: Tensor) -> Poly:
     """``[x > y]``, where neither is bad."""
+    if _above_floor(x, y):
+        return ONE
+    if _above_floor(y, x):
+        return ZERO
     finite = f.greater(x.value - y.value)
     return (1 - x.lowest) * (y.lowest + (1 - y.lowest) * finite)
 
@@ -262,6 +274,8 @@ def _ge(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
 def _eq(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     if x.infinite or y.infinite:
         return _beside_infinity(eqn, x, y, False)
+    if _above_floor(x, y) or _above_floor(y, x):
+        return _out(eqn, ZERO)
     finite = (1 - x.lowest) * (1 - y.lowest)
     value = x.lowest * y.lowest + finite * f.is_zero(x.value - y.value)
     return _compare(eqn, x, y, value)

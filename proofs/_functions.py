@@ -26,11 +26,13 @@ from ._normal_form import (
     atom,
     bind,
     delta,
+    facts,
     fresh,
     index_range,
     known_where_zero,
     monomial_key,
     opened,
+    peek,
     poly,
     product,
     rebuilds,
@@ -42,7 +44,6 @@ from ._normal_form import (
 from ._signs import (
     atom_nonnegative,
     atom_positive,
-    facts,
     knowing,
     nonnegative,
     positive,
@@ -420,7 +421,7 @@ def _dominance(p: Poly) -> Poly | None:
         if c < 0 or d > 0 or -d / Fraction(c) < Fraction(1, 2):
             continue
         for a, e in n:
-            if a.kind == "sum" and e == 1 and nonnegative(opened(a)[1]):
+            if a.kind == "sum" and e == 1 and nonnegative(peek(a)):
                 kept = product((b, f) for b, f in n if b is not a)
                 at = _where_instance(a, kept, Poly({m: 1})) if positive(kept) else None
                 if at is not None:
@@ -491,7 +492,7 @@ def integral(p: Poly) -> bool:
 
 
 def _integral_atom(a: Atom) -> bool:
-    return a.integer or a.kind == "at_least_one" or (a.kind == "sum" and integral(opened(a)[1]))
+    return a.integer or a.kind == "at_least_one" or (a.kind == "sum" and integral(peek(a)))
 
 
 def floor(p: Poly) -> Poly:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -543,6 +544,17 @@ def opened(a: Atom) -> tuple[Atom, Poly]:
     return i, substitute(a.args[1], {a.args[0]: poly(i)})
 
 
+_peeked: dict[tuple, Poly] = {}
+
+
+def peek(a: Atom) -> Poly:
+    """The body of a bound atom, to be looked at and not to be put into another term."""
+    key = (a, facts())
+    if key not in _peeked:
+        _peeked[key] = opened(a)[1]
+    return _peeked[key]
+
+
 def total(p: Poly, i: Atom) -> Poly:
     """The sum of p over the index i."""
     return add_all(_total_of(m, i) * c for m, c in p.terms.items())
@@ -650,24 +662,41 @@ def substitute(p: Poly, new: Mapping[Atom, Poly]) -> Poly:
     keys = frozenset(new)
     if not keys & p.inside():
         return p
-    memo: dict[Atom, Poly] = {}
     parts = []
     for m, c in p.terms.items():
-        kept = [(a, e) for a, e in m if not keys & a.inside]
-        part = product(kept, c)
+        part = product(((a, e) for a, e in m if not keys & a.inside), c)
         for a, e in m:
             if keys & a.inside:
-                if a not in memo:
-                    memo[a] = _replaced(a, new)
-                part = part * power(memo[a], e)
+                part = part * power(_replaced(a, new), e)
         parts.append(part)
     return add_all(parts)
+
+
+_replacements: dict[tuple, Poly] = {}
 
 
 def _replaced(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     if a in new:
         return new[a]
-    return _rebuild[a.kind](a, new)
+    here = frozenset((b, p) for b, p in new.items() if b in a.inside)
+    key = (a, here, facts())
+    if key not in _replacements:
+        _replacements[key] = _rebuild[a.kind](a, new)
+    return _replacements[key]
+
+
+def forget() -> None:
+    """Drops what was remembered, for want of memory alone."""
+    _replacements.clear()
+    _peeked.clear()
+
+
+_facts: ContextVar[frozenset[Poly]] = ContextVar("facts", default=frozenset())
+
+
+def facts() -> frozenset[Poly]:
+    """The terms known not to be 0 here; ``_signs`` says how they come to be known."""
+    return _facts.get()
 
 
 @rebuilds("index")

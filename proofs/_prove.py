@@ -21,7 +21,7 @@ from . import _elementwise as _elementwise
 from . import _shapes as _shapes
 from ._derivative import vanishes
 from ._linear import pull, push
-from ._normal_form import Poly, Refused, Symbol
+from ._normal_form import Poly, Refused, Symbol, forget
 from ._read import assume, assumed, least_sizes, read
 from ._spec import Spec
 from ._sympy import to_sympy
@@ -84,7 +84,7 @@ def prove_jvp(
 
     def claims(a: Arguments) -> Claims:
         out = _value(fun, a, reference)
-        symbols = [Symbol(f"{w}_dot", "real") for w in wrt]
+        symbols = [_extra(a, f"{w}_dot") for w in wrt]
         tangents = [new_tensor(s, a.tensor(w)) for s, w in zip(symbols, wrt, strict=True)]
 
         def forward(moving: Sequence[Any], *rest: Any) -> Any:
@@ -137,7 +137,7 @@ def prove_backward(
             _require([("the value", out, wanted)])
             out = wanted
         _finite("the value", out)
-        g = new_tensor(Symbol("g", "real"), out)
+        g = new_tensor(_extra(a, "g"), out)
         return _gradients(read(backward, [g, *a.tensors]), out, g, a, wrt)
 
     return _decide(args, claims, least, lambda: None)
@@ -177,7 +177,7 @@ def _claims(
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     out = _value(fun, a, reference)
     g_shape = jax.eval_shape(fun, *a.shapes)
-    g = new_tensor(Symbol("g", "real"), out)
+    g = new_tensor(_extra(a, "g"), out)
     backward = vjp_of(fun, a, wrt)
     if not second:
         yield from _gradients(
@@ -201,7 +201,7 @@ def _gradients(
 def _forward_over(
     backward: Function, grads: list[Tensor], g: Tensor, g_shape: Any, a: Arguments, wrt: Any
 ) -> Claims:
-    tangents = [new_tensor(Symbol(f"{w}_dot", "real"), a.tensor(w)) for w in wrt]
+    tangents = [new_tensor(_extra(a, f"{w}_dot"), a.tensor(w)) for w in wrt]
 
     def forward(moving: Sequence[Any], g: Any, *rest: Any) -> Any:
         of = only(lambda *args: backward(g, *args), a, wrt)
@@ -220,7 +220,7 @@ def _forward_over(
 def _reverse_over(
     backward: Function, grads: list[Tensor], g: Tensor, g_shape: Any, a: Arguments, wrt: Any
 ) -> Claims:
-    seconds = [new_tensor(Symbol(f"{w}_bar", "real"), a.tensor(w)) for w in wrt]
+    seconds = [new_tensor(_extra(a, f"{w}_bar"), a.tensor(w)) for w in wrt]
 
     def reverse(h: Sequence[Any], g: Any, *rest: Any) -> Any:
         primals = tuple(rest[a.names.index(w)] for w in wrt)
@@ -232,11 +232,18 @@ def _reverse_over(
 
     jaxpr = trace(reverse, [[a.shape(w) for w in wrt], g_shape, *a.shapes])
     claimed = read(jaxpr, [*seconds, g, *a.tensors])
-    targets = [("g", Symbol("g", "real"), g), *((w, a.symbols[w], a.tensor(w)) for w in wrt)]
+    targets = [("g", _extra(a, "g"), g), *((w, a.symbols[w], a.tensor(w)) for w in wrt)]
     return [
         (f"reverse over the gradient, to {name}", c, pull(grads, seconds, symbol, like))
         for c, (name, symbol, like) in zip(claimed, targets, strict=True)
     ]
+
+
+def _extra(a: Arguments, name: str) -> Symbol:
+    """A cotangent or a tangent, by a name that no argument has."""
+    while name in a.names:
+        name += "_"
+    return Symbol(name, "real")
 
 
 def _value(fun: Function, a: Arguments, reference: Function | None) -> Tensor:
@@ -306,6 +313,7 @@ def _decide(
 
 @contextmanager
 def _noting(least: Mapping[str, int] | None) -> Iterator[Callable[[], tuple[str, ...]]]:
+    forget()
     book: dict[str, None] = {}
     tokens = assumed.set(book), least_sizes.set(dict(least or {}))
     try:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from jax.dtypes import float0
 from jax.extend import core
 
 from ._derivative import vanishes
@@ -101,6 +102,8 @@ def constant(x: Any, aval: Any = None) -> Tensor:
         return x
     values = np.asarray(x)
     shape = tuple(map(poly, values.shape)) if aval is None else shape_of(aval)
+    if values.dtype == float0:  # the tangent of an integer: never used
+        return Tensor(shape, ZERO, dtype=values.dtype)
     first = values.flat[0] if values.size else None
     if first is None or not all(v == first or (v != v and first != first) for v in values.flat):
         raise Refused(f"an array of constants of shape {values.shape}")

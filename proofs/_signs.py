@@ -9,19 +9,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
-from contextvars import ContextVar
 
 from ._normal_form import (
     Atom,
     Monomial,
     Poly,
+    _facts,
     at_kept_label,
     at_least,
+    facts,
     index_range,
     is_index,
     label_of,
     monomial_key,
     opened,
+    peek,
     poly,
     product,
     row_kept,
@@ -29,7 +31,6 @@ from ._normal_form import (
     surely_positive,
 )
 
-_facts: ContextVar[frozenset[Poly]] = ContextVar("facts", default=frozenset())
 _MAX_CORNERS = 6
 
 
@@ -53,26 +54,18 @@ def without_facts() -> Iterator[None]:
         _facts.reset(token)
 
 
-def facts() -> frozenset[Poly]:
-    """The terms known not to be 0 here."""
-    return _facts.get()
-
-
 def atom_positive(a: Atom) -> bool:
     """Whether an atom is above 0, here."""
     if surely_positive(a):
         return True
     if a.kind == "sum":
-        i, body = opened(a)
-        if positive(body):
-            return True
-        return _has_witness(a)
+        return positive(peek(a)) or _has_witness(a)
     return poly(a) in facts() and atom_nonnegative(a)
 
 
 def _has_witness(a: Atom) -> bool:
     """A sum of b_j q_j with q_j > 0, one b_j known to be 1, or their sum known not to be 0."""
-    if nonnegative(opened(a)[1]) and any(_holds_at(a, t) for t in _labels_kept(a) | _known_ones()):
+    if nonnegative(peek(a)) and any(_holds_at(a, t) for t in _labels_kept(a) | _known_ones()):
         return True
     for fact in facts():
         known = fact.single()
@@ -132,7 +125,7 @@ def atom_nonnegative(a: Atom) -> bool:
     if a.kind == "entry":
         return a.args[0].sort in {"nonnegative", "index"}
     if a.kind == "sum":
-        return nonnegative(opened(a)[1])
+        return nonnegative(peek(a))
     if a.kind == "recip":
         return nonnegative(poly(a.args[0]))
     return False
@@ -203,7 +196,7 @@ def _without_instances(p: Poly, strict: bool) -> bool:
                     continue
                 rest = p - Poly({m: c, n: -c})
                 more = a.kind == "sum" and at_least(a.args[0].args[1]) >= 2
-                more = more and positive(opened(a)[1]) and positive(kept)
+                more = more and positive(peek(a)) and positive(kept)
                 if _sign(rest, strict and not more):
                     return True
     return False
@@ -211,7 +204,7 @@ def _without_instances(p: Poly, strict: bool) -> bool:
 
 def _is_instance(a: Atom, kept: Poly, m: Monomial) -> bool:
     """Whether m is ``kept`` times the body of a at some index, and no term of it is below 0."""
-    if a.kind == "sum" and not nonnegative(opened(a)[1]):
+    if a.kind == "sum" and not nonnegative(peek(a)):
         return False
     target = Poly({m: 1})
     for t in _candidates(m, a.args[0].args[1]):
