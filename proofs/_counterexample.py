@@ -215,10 +215,10 @@ def _differences(f: Callable[[Any], Any], x: Any) -> tuple[np.ndarray, np.ndarra
     values = np.asarray(jax.vmap(jax.vmap(f))(x + moves)).reshape(_LEVELS, 2, size)
     middle = np.asarray(f(x))
     h = steps[:, None] * scale
-    central = _extrapolated((values[:, 0] - values[:, 1]) / (2 * h), 4.0)
-    right = _extrapolated((values[:, 0] - middle) / h, 2.0)
-    left = _extrapolated((middle - values[:, 1]) / h, 2.0)
     with np.errstate(all="ignore"):
+        central = _extrapolated((values[:, 0] - values[:, 1]) / (2 * h), 4.0)
+        right = _extrapolated((values[:, 0] - middle) / h, 2.0)
+        left = _extrapolated((middle - values[:, 1]) / h, 2.0)
         smooth = np.abs(right - left) <= 1e-4 * (1 + np.abs(central))
     return central.reshape(x.shape), smooth.reshape(x.shape)
 

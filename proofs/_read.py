@@ -88,7 +88,10 @@ def _equation(eqn: core.JaxprEqn, operands: list[Tensor]) -> list[Tensor]:
     except Refused as error:
         if getattr(error, "placed", False):
             raise
-        placed = Refused(f"{eqn.primitive.name} at {where_written(eqn)}: {error}")
+        line = where_written(eqn)
+        if not line:
+            raise  # the equation that holds this one has a line
+        placed = Refused(f"{line}: {eqn.primitive.name}: {error}")
         placed.placed = True  # type: ignore[attr-defined]
         raise placed from error
     except RecursionError as error:
