@@ -72,7 +72,7 @@ def _search(
                 if _values_differ(fun, reference, x) or wrong(x, rng):
                     return x
             except (TypeError, ValueError):
-                return None  # the function does not run: nothing is shown by that
+                continue  # the function does not take these: nothing is shown by that
     return None
 
 

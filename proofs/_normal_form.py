@@ -223,15 +223,6 @@ def _term_key(monomial: str, c: Number) -> str:
     return monomial if c == 1 else f"{c}*{monomial}"
 
 
-def leading(p: Poly) -> Monomial:
-    """The monomial of highest degree in what may vanish, and of those the first by name."""
-    return max(p.terms, key=lambda m: (_degree(m), monomial_key(m)))
-
-
-def _degree(m: Monomial) -> Number:
-    return sum(e for a, e in m if not surely_positive(a))
-
-
 def surely_positive(a: Atom) -> bool:
     """Whether the atom alone is above 0 by what it is: such atoms may be divided by."""
     if a.kind == "entry":
@@ -487,14 +478,23 @@ def solution(p: Poly) -> tuple[Atom, Poly] | None:
 
 
 def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:
-    """A monomial modulo p, where p's leading monomial divides it."""
-    lead = leading(p)
-    needed = [(a, e) for a, e in lead if not surely_positive(a)]
-    if not needed or any(powers.get(a, 0) < e for a, e in needed):
+    """A monomial modulo p: p's leading part in what may vanish, over what may not, replaced.
+
+    Each replacement is lower in the order of those parts, so that this ends.
+    """
+    parts: dict[Monomial, Poly] = {}
+    for m, c in p.terms.items():
+        unsure = frozenset((a, e) for a, e in m if not surely_positive(a))
+        parts[unsure] = parts.get(unsure, ZERO) + Poly({m - unsure: c})
+    lead = max(parts, key=lambda m: (sum(e for _, e in m), monomial_key(m)))
+    if not lead or any(powers.get(a, 0) < e for a, e in lead):
         return None
-    quotient = product([*powers.items(), *((a, -e) for a, e in lead)])
-    coefficient = Fraction(p.terms[lead])
-    return quotient * Poly({m: -c / coefficient for m, c in p.terms.items() if m != lead})
+    try:
+        over = power(parts[lead], -1)
+    except Refused:
+        return None
+    rest = p - parts[lead] * Poly({lead: 1})
+    return product([*powers.items(), *((a, -e) for a, e in lead)]) * -rest * over
 
 
 def _dominants(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:

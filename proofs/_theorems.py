@@ -61,6 +61,7 @@ class _Case:
 
 
 _Z, _T, _S = array("n k"), array("n k"), scalar()
+_E, _C = scalar(unit=True), scalar(nonnegative=True)
 _POSITIVE = array("n k", positive=True)
 _Y, _IGNORED = labels("n", classes="k"), labels("n", classes="k", ignore=-100)
 _EXAMPLES, _CLASSES = array("n", dtype=bool), array("n k", dtype=bool)
@@ -133,7 +134,7 @@ def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fix
 def _integers() -> list[_Case]:
     zy, zi = {"z": _Z, "y": _Y}, {"z": _Z, "y": _IGNORED}
     e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
-    full = zi | {"m": _KEEPS, "e": _S, "c": _S, "w": _WEIGHTS}
+    full = zi | {"m": _KEEPS, "e": _E, "c": _C, "w": _WEIGHTS}
     everything = f"where=classes {e} {c} {w}"
     return [
         _integer("", zy, "z", ""),
@@ -144,12 +145,12 @@ def _integers() -> list[_Case]:
         _integer("masked examples, mean", zy | {"m": _EXAMPLES}, "z", "where=examples",
                  reduction="mean"),
         _integer("masked classes", zy | {"m": _KEEPS}, "z", "where=classes"),
-        _integer("label_smoothing", zy | {"e": _S}, "z e", e),
-        _integer("z_loss", zy | {"c": _S}, "z c", c),
+        _integer("label_smoothing", zy | {"e": _E}, "z e", e),
+        _integer("z_loss", zy | {"c": _C}, "z c", c),
         _integer("class_weights", zy | {"w": _W}, "z w", w),
         _integer("class_weights, mean", zy | {"w": _WEIGHTS}, "z w", w, reduction="mean"),
         _integer("label_smoothing, z_loss, class_weights, mean",
-                 zy | {"e": _S, "c": _S, "w": _WEIGHTS}, "z e c w", f"{e} {c} {w}",
+                 zy | {"e": _E, "c": _C, "w": _WEIGHTS}, "z e c w", f"{e} {c} {w}",
                  reduction="mean"),
         _integer("masked classes and all options, mean", full, "z c", everything,
                  ignore=-100, reduction="mean"),
@@ -186,18 +187,18 @@ def _soft(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed:
 def _softs() -> list[_Case]:
     zt = {"z": _Z, "t": _T}
     e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
-    full = zt | {"m": _CLASSES, "e": _S, "c": _S, "w": _W}
+    full = zt | {"m": _CLASSES, "e": _E, "c": _C, "w": _W}
     everything = f"where=classes {e} {c} {w}"
     return [
         _soft("", zt, "z t", ""),
         _soft("sum", zt, "z t", "", reduction="sum"),
         _soft("masked examples, mean", zt | {"m": _EXAMPLES}, "z t", "where=examples",
               reduction="mean"),
-        _soft("label_smoothing", zt | {"e": _S}, "z t e", e),
-        _soft("z_loss", zt | {"c": _S}, "z t c", c),
+        _soft("label_smoothing", zt | {"e": _E}, "z t e", e),
+        _soft("z_loss", zt | {"c": _C}, "z t c", c),
         _soft("class_weights", zt | {"w": _W}, "z t w", w),
         _soft("label_smoothing, z_loss, class_weights, mean",
-              zt | {"e": _S, "c": _S, "w": _W}, "z t e c w", f"{e} {c} {w}", reduction="mean"),
+              zt | {"e": _E, "c": _C, "w": _W}, "z t e c w", f"{e} {c} {w}", reduction="mean"),
         _soft("masked classes", zt | {"m": _CLASSES}, "z", "where=classes"),
         _soft("masked classes and all options, mean", full, "z c", everything, reduction="mean"),
         _unproved(
@@ -215,7 +216,7 @@ _LOST = "wrong at t = 0: the guard for 0 * inf drops the derivative to the label
 
 
 def _binaries() -> list[_Case]:
-    z, t, e = array("n"), array("n"), _S
+    z, t, e = array("n"), array("n"), _E
     w, m, unit, hard = (
         array("n"),
         array("n", dtype=bool),
@@ -255,9 +256,9 @@ def _binaries() -> list[_Case]:
         _Case(binary, "all options, mean, to logits and weights", partial(call, reduction="mean"),
               full, "z w", every, kinds=("second order",)),
         _Case(focal, "labels in (0, 1)", focal_call,
-              {"z": z, "t": unit, "a": _S, "gamma": _S}, "z t a gamma", focal_reference),
+              {"z": z, "t": unit, "a": _S, "gamma": _C}, "z t a gamma", focal_reference),
         _Case(focal, "labels 0 or 1", focal_call,
-              {"z": z, "t": hard, "a": _S, "gamma": _S}, "z a gamma", focal_reference),
+              {"z": z, "t": hard, "a": _S, "gamma": _C}, "z a gamma", focal_reference),
     ]  # fmt: skip
 
 
@@ -266,8 +267,8 @@ _BOUNDARY = "NaN: the derivative to a target that a mask set to 0 is -inf, and m
 
 def _others() -> list[_Case]:
     two = {"k": 2}  # with one class 1 - p_y is 0
-    focal = {"z": _Z, "y": _Y, "gamma": _S}
-    weighted = {"z": _Z, "y": _IGNORED, "gamma": _S, "w": _WEIGHTS}
+    focal = {"z": _Z, "y": _Y, "gamma": _C}
+    weighted = {"z": _Z, "y": _IGNORED, "gamma": _C, "w": _WEIGHTS}
     poly = {"z": _Z, "t": _T, "epsilon": _S}
     p, q = _POSITIVE, array("n k", positive=True)
     c = scalar(positive=True)
