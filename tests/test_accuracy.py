@@ -8,7 +8,7 @@ import pytest
 
 import xent_jax
 from tests import exact
-from tests.hard_rows import CLASSES, by_size, hard_rows
+from tests.hard_rows import CLASSES, by_size, hard_rows, rows_of_ties
 from tests.measure import (
     LABEL,
     LOSS,
@@ -51,24 +51,27 @@ def errors_of_integer_labels(dtype, path, rows=hard_rows):
     return errors, str(gradients.dtype)
 
 
-rows = pytest.mark.parametrize("kind", [hard_rows])
+kinds_of_rows = pytest.mark.parametrize("rows", [hard_rows, rows_of_ties])
 
 
 @paths
-def test_loss_of_integer_labels(dtype, path):
-    errors, _ = errors_of_integer_labels(dtype, path)
+@kinds_of_rows
+def test_loss_of_integer_labels(dtype, path, rows):
+    errors, _ = errors_of_integer_labels(dtype, path, rows)
     assert not excesses(errors["loss"], LOSS)
 
 
 @paths
-def test_gradient_at_the_label(dtype, path):
-    errors, result = errors_of_integer_labels(dtype, path)
+@kinds_of_rows
+def test_gradient_at_the_label(dtype, path, rows):
+    errors, result = errors_of_integer_labels(dtype, path, rows)
     assert not excesses(errors["label"], LABEL[result])
 
 
 @paths
-def test_gradient_at_the_other_classes(dtype, path):
-    errors, result = errors_of_integer_labels(dtype, path)
+@kinds_of_rows
+def test_gradient_at_the_other_classes(dtype, path, rows):
+    errors, result = errors_of_integer_labels(dtype, path, rows)
     assert not excesses(errors["others"], OTHERS[result])
 
 
@@ -157,7 +160,7 @@ every_term = pytest.mark.parametrize("kind", ["soft", "smoothed, z-loss", "soft,
 
 
 @kinds
-@wide_dtypes
+@dtypes
 def test_loss_of_targets(kind, dtype):
     assert not excesses(errors_of_targets(kind, dtype, "default")[0]["loss"], LOSS)
 

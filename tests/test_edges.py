@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import xent_jax
+from xent_jax import forward_mode
 
 INF, NAN = np.inf, np.nan
 
@@ -231,6 +232,76 @@ def test_masked_class_may_hold_anything(module, wrap):
         labels = jnp.array([[1.0, 5.0, 0.0]])
         soft = functools.partial(module.softmax_cross_entropy, where=where)
         check(both(wrap, soft, row, labels), [-np.log(p[0])], [[p[0] - 1, 0, p[1]]])
+
+
+@every_way
+@pytest.mark.parametrize("soft", [False, True])
+def test_masked_class_reaches_no_other_argument(module, wrap, soft):
+    """Options' gradients are those of the problem without the class."""
+    where, left = jnp.array([[True, False, True]]), jnp.array([0, 2])
+
+    def loss(options, z, where=None):
+        e, w = options
+        classes = left if where is None else jnp.arange(3)
+        f = module.softmax_cross_entropy if soft else integer(module)
+        labels = jnp.eye(3)[:1, classes] if soft else jnp.array([0])
+        w = w[classes]
+        return f(z, labels, where=where, label_smoothing=e, class_weights=w).sum()
+
+    options = jnp.asarray(0.3), jnp.array([1.0, 2.0, 3.0])
+    z = jnp.asarray([GOOD])
+    got = wrap(jax.grad(lambda o: loss(o, z, where)))(options)
+    want = jax.grad(lambda o: loss(o, z[:, left]))(options)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), got, want)
+
+
+@every_way
+def test_weight_of_a_class_at_minus_infinity_without_label(module, wrap):
+    """Its gradient is t_j (lse - z_j), with 0 * inf = 0; and so is the label's."""
+
+    def loss(w, t):
+        return module.softmax_cross_entropy(jnp.array([0.5, -INF, 2.0]), t, class_weights=w)
+
+    w, t = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.4, 0.0, 0.6])
+    by_weight, by_label = wrap(jax.grad(loss, (0, 1)))(w, t)
+    surprise = -np.log(softmax([0.5, 2.0]))
+    np.testing.assert_allclose(by_weight, [0.4 * surprise[0], 0, 0.6 * surprise[1]], rtol=1e-6)
+    np.testing.assert_allclose(by_label, [surprise[0], 0, 3 * surprise[1]], rtol=1e-6)
+
+
+LABELS = jnp.array([0.4, 0.0, 0.6])
+
+
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "poly_loss_cross_entropy"])
+@pytest.mark.parametrize("where", [None, jnp.array([True, False, True])])
+def test_label_gradient_in_both_modes_beside_minus_infinity(derivative, name, where):
+    loss = getattr(forward_mode, name)
+    z = jnp.array([0.5, -INF if where is None else 1.0, 2.0])
+    got = derivative(lambda t: loss(z, t, where=where))(LABELS)
+    left = jnp.array([0, 2])
+    want = jax.grad(lambda t: loss(z[left], t))(LABELS[left])
+    np.testing.assert_allclose(got[left], want, rtol=1e-6)
+    assert np.isfinite(got[1])
+
+
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
+def test_divergence_to_targets_under_a_mask(derivative):
+    where, q = jnp.array([True, False, True]), jnp.log(jnp.array([0.5, 0.2, 0.3]))
+    got = derivative(lambda t: forward_mode.kl_divergence(q, t, where=where))(LABELS)
+    want = [np.log(0.4 / 0.5) + 1, 0, np.log(0.6 / 0.3) + 1]
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+@every_way
+def test_positive_weight_s_gradient_at_a_label_of_zero(module, wrap):
+    """d2L / dw dt = softplus(-z) also where t is 0."""
+
+    def loss(w, t):
+        return module.sigmoid_binary_cross_entropy(jnp.asarray(0.3), t, pos_weight=w)
+
+    mixed = wrap(jax.jacrev(jax.grad(loss), 1))(jnp.asarray(2.0), jnp.asarray(0.0))
+    np.testing.assert_allclose(mixed, np.log1p(np.exp(-0.3)), rtol=1e-6)
 
 
 @every_way

@@ -30,6 +30,7 @@ from xent_jax._rows import (
     probabilities,
     row_shift,
     row_statistics,
+    row_sum,
 )
 from xent_jax._types import Axis, Reduction
 
@@ -69,7 +70,7 @@ def softmax_cross_entropy(
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
 
     Gradient: ``(T + 2 c lse) p - t`` with ``T = sum(t)``, rounded once to the logits'
-    dtype; ``lse - z`` to the labels; to the weights, e and c too. Proof:
+    dtype; ``lse - z`` to the labels, 0 to one of 0 over -inf; to the weights, e and c too. Proof:
     ``softmax_cross_entropy``. Source: the seed; Bridle (1990); z-loss: Chowdhery et al.
     (2022), "PaLM"; smoothing: Szegedy et al. (2016), "Rethinking the Inception
     Architecture".
@@ -241,7 +242,7 @@ def _statistics(z: Array, y, a, b, c) -> tuple[Rows, Array | None]:
         return row_statistics(z, y, shift), None
     # sum_j b_j (m - z_j), with 0 * inf = 0. Its derivative is that of the value.
     gap = shift[..., None] - z.astype(shift.dtype)
-    spread = jnp.sum(jnp.where(b == 0, jnp.zeros((), gap.dtype), b * gap), axis=-1)
+    spread = row_sum(jnp.where(b == 0, jnp.zeros((), gap.dtype), b * gap))
     spread = lax.stop_gradient(spread)
     # A NaN label poisons its row; and since the exponentials now wait for this sum, XLA
     # computes both [n, k] arrays in one buffer, that of the gradient.
@@ -272,6 +273,8 @@ def _backward(statistics, args, g: Array):
         g_a = to_argument(g * rows.label.loss, a)
     if b is not None:
         surprise = (rows.shift[..., None] - z.astype(g.dtype)) + rows.log_total[..., None]
+        # 0 * inf = 0 here too, or a class that is out would reach the options as NaN.
+        surprise = jnp.where((b == 0) & (z == -jnp.inf), jnp.zeros((), g.dtype), surprise)
         g_b = to_argument(g[..., None] * surprise, b)
     if c is not None:
         lse = rows.shift + rows.log_total

@@ -162,7 +162,8 @@ def kl_divergence(
     """
     given = ("log_predictions", log_predictions, "targets", targets)
     log_q, t, place = _two_distributions("kl_divergence", *given, axis, where)
-    return _kl(place.clear(log_q, 0.0), place.clear(t, 0.0))
+    # 1 log 1 is 0, and its derivative is finite where that of 0 log 0 is not.
+    return _kl(place.clear(log_q, 0.0), place.clear(t, 1.0))
 
 
 def _kl_value(_, log_q: Array, t: Array) -> Array:

@@ -189,7 +189,7 @@ def _sigmoid_jvp(primals, tangents):
 
 def _times(weight: Array, x: Array) -> Array:
     """``weight * x`` with 0 * inf = 0."""
-    return jnp.where(weight == 0, jnp.zeros((), x.dtype), weight * x)
+    return weight * jnp.where((weight == 0) & ~jnp.isfinite(x), jnp.zeros((), x.dtype), x)
 
 
 def _wrong(x: Array, t: Array) -> tuple[Array, Array]:
