@@ -32,7 +32,8 @@ _KINKED = {
     "max": "a maximum",
     "floor": "a rounding",
     "round": "a rounding",
-    "at_least_one": "a maximum",
+    "at_least": "a maximum",
+    "fewer_bits": "a rounding",
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from . import _functions as f
@@ -13,8 +14,6 @@ from ._normal_form import ONE, ZERO, Poly, Refused
 from ._read import assume, reads, shape_of
 from ._signs import positive
 from ._tensor import Tensor, either
-
-_TINY = Fraction(1, 10**30)
 
 
 def _out(eqn: Any, value: Poly, lowest: Poly = ZERO, bad: Poly = ZERO) -> Tensor:
@@ -32,11 +31,22 @@ def _arithmetic(eqn: Any) -> None:
 
 
 @reads(
-    "stop_gradient", "copy", "copy_p", "reduce_precision", "optimization_barrier", "pvary",
-    "sharding_constraint",
+    "stop_gradient", "copy", "copy_p", "optimization_barrier", "pvary", "sharding_constraint",
 )  # fmt: skip
 def _identity(eqn: Any, *xs: Tensor) -> list[Tensor]:
     return list(xs)
+
+
+@reads("reduce_precision")
+def _reduce_precision(eqn: Any, x: Tensor) -> Tensor:
+    """The identity where all bits are kept; else a number of which the sign is known."""
+    info = jnp.finfo(x.dtype)
+    exponent, mantissa = eqn.params["exponent_bits"], eqn.params["mantissa_bits"]
+    if exponent >= info.nexp and mantissa >= info.nmant:
+        return x
+    if exponent < info.nexp:
+        raise Refused(f"{x.dtype} with an exponent of {exponent} bits, which may overflow")
+    return _out(eqn, f.fewer_bits(mantissa, x.value), bad=either(x.bad, x.lowest))
 
 
 @reads("add", "add_any")
@@ -171,9 +181,11 @@ def _sign(eqn: Any, x: Tensor) -> Tensor:
 
 
 def _above_floor(x: Tensor, y: Tensor) -> bool:
-    """Whether y is a number next to 0, above which x, a positive term, is taken to be."""
+    """Whether y is a number below all normal ones, and x a positive term: taken to be above."""
     number = y.value.number() if y.finite else None
-    if number is None or not 0 < number <= _TINY or not x.finite or not f.above_zero(x.value):
+    if number is None or number <= 0 or not jnp.issubdtype(y.dtype, jnp.floating):
+        return False
+    if number > float(jnp.finfo(y.dtype).tiny) or not x.finite or not f.above_zero(x.value):
         return False
     assume(f"positive numbers that are kept above {float(number):.3g} are above it")
     return True
@@ -183,10 +195,11 @@ def _above_floor(x: Tensor, y: Tensor) -> bool:
 def _max(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     for a, b in ((x, y), (y, x)):
         number = b.value.number() if b.finite else None
-        if number == 1 and a.finite and f.integral(a.value):
-            return _out(eqn, f.at_least_one(a.value))
         if _above_floor(a, b):
             return _out(eqn, a.value)
+        if number is not None and number > 0:
+            kept = f.at_least(number, a.value)
+            return _out(eqn, kept + a.lowest * (number - kept), bad=a.bad)
     above = _greater(x, y)
     value = y.value + above * (x.value - y.value)
     return _out(eqn, value, x.lowest * y.lowest, either(x.bad, y.bad))

@@ -492,7 +492,9 @@ def integral(p: Poly) -> bool:
 
 
 def _integral_atom(a: Atom) -> bool:
-    return a.integer or a.kind == "at_least_one" or (a.kind == "sum" and integral(peek(a)))
+    if a.kind == "at_least":
+        return a.args[0] == int(a.args[0]) and integral(a.args[1])
+    return a.integer or (a.kind == "sum" and integral(peek(a)))
 
 
 def floor(p: Poly) -> Poly:
@@ -508,11 +510,24 @@ def nearest(p: Poly) -> Poly:
     return poly(atom("round", ordered)) * (1 if ordered == p else -1)
 
 
-def at_least_one(p: Poly) -> Poly:
-    """max(p, 1) of an integer p."""
-    if positive(p):
+def at_least(number: Number, p: Poly) -> Poly:
+    """max(p, number) for a number above 0, so that it is positive whatever p is."""
+    if number <= 0:
+        raise Refused(f"a maximum with {number} as if it were positive")
+    if number == 1 and integral(p) and positive(p):
         return p
-    return ONE if nonnegative(-p) else poly(atom("at_least_one", p))
+    value = p.number()
+    if value is not None:
+        return poly(max(value, number))
+    return poly(number) if nonnegative(-p) else poly(atom("at_least", number, p))
+
+
+def fewer_bits(bits: int, p: Poly) -> Poly:
+    """A positive p rounded to fewer bits of its mantissa: positive; no more is known of it."""
+    with without_facts():
+        if not above_zero(p):
+            raise Refused(f"fewer bits of {p}, which is not known to be positive")
+    return poly(atom("fewer_bits", bits, p))
 
 
 # ---------------------------------------------------------------- atoms made anew
@@ -577,9 +592,14 @@ def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     return nearest(substitute(a.args[0], new))
 
 
-@rebuilds("at_least_one")
+@rebuilds("at_least")
 def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return at_least_one(substitute(a.args[0], new))
+    return at_least(a.args[0], substitute(a.args[1], new))
+
+
+@rebuilds("fewer_bits")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return fewer_bits(a.args[0], substitute(a.args[1], new))
 
 
 @rebuilds("dim")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from jax._src import source_info_util
+from jax._src.interpreters import partial_eval
 from jax.extend import core
 
 
@@ -27,3 +28,10 @@ def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
 def where_written(eqn: core.JaxprEqn) -> str:
     """The line of the user's source that an equation comes from."""
     return source_info_util.summarize(eqn.source_info)
+
+
+def without_dead_code(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """The same function without equations that no output depends on, as XLA compiles it."""
+    outputs = [True] * len(jaxpr.jaxpr.outvars)
+    live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs, instantiate=True)
+    return jaxpr.replace(jaxpr=live)

@@ -67,8 +67,8 @@ def _function(a: Atom) -> Any:
         return 1 / _atom(args[0])
     if a.kind == "floor":
         return sp.floor(to_sympy(args[0]))
-    if a.kind == "at_least_one":
-        return sp.Max(to_sympy(args[0]), 1)
+    if a.kind == "at_least":
+        return sp.Max(to_sympy(args[1]), sp.Rational(args[0]))
     if a.kind in {"zero", "positive"}:
         relation = sp.Eq if a.kind == "zero" else sp.Gt
         return sp.Piecewise((1, relation(to_sympy(args[0]), 0)), (0, True))

@@ -111,7 +111,6 @@ def _softmaxes() -> list[_Case]:
 
 
 _INTEGER = "softmax_cross_entropy_with_integer_labels"
-_INFINITE = "NaN: the gradient to a target on a class that is out is +inf, and meets a factor of 0"
 
 
 def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> _Case:
@@ -154,20 +153,9 @@ def _integers() -> list[_Case]:
                  reduction="mean"),
         _integer("masked classes and all options, mean", full, "z c", everything,
                  ignore=-100, reduction="mean"),
-        _unproved(
-            _integer("masked classes and all options, to the options",
-                     full, "e w", everything, ignore=-100),
-            gradient=_INFINITE, second_order=_INFINITE, forward_mode=_INFINITE,
-        ),
+        _integer("masked classes and all options, to the options",
+                 full, "e w", everything, ignore=-100),
     ]  # fmt: skip
-
-
-def _unproved(case: _Case, **reasons: str) -> _Case:
-    known = {kind.replace("_", " "): reason for kind, reason in reasons.items()}
-    return _Case(
-        case.function, case.options, case.call, case.args, case.wrt, case.reference, case.least,
-        known, case.kinds,
-    )  # fmt: skip
 
 
 def _soft(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> _Case:
@@ -201,18 +189,9 @@ def _softs() -> list[_Case]:
               zt | {"e": _E, "c": _C, "w": _W}, "z t e c w", f"{e} {c} {w}", reduction="mean"),
         _soft("masked classes", zt | {"m": _CLASSES}, "z", "where=classes"),
         _soft("masked classes and all options, mean", full, "z c", everything, reduction="mean"),
-        _unproved(
-            _soft("masked classes, to the labels", zt | {"m": _CLASSES}, "t", "where=classes"),
-            second_order=_INFINITE, forward_mode=_INFINITE,
-        ),
-        _unproved(
-            _soft("masked classes, to the options", full, "e w", everything, reduction="mean"),
-            gradient=_INFINITE, second_order=_INFINITE, forward_mode=_INFINITE,
-        ),
+        _soft("masked classes, to the labels", zt | {"m": _CLASSES}, "t", "where=classes"),
+        _soft("masked classes, to the options", full, "e w", everything, reduction="mean"),
     ]  # fmt: skip
-
-
-_LOST = "wrong at t = 0: the guard for 0 * inf drops the derivative to the label there"
 
 
 def _binaries() -> list[_Case]:
@@ -248,7 +227,7 @@ def _binaries() -> list[_Case]:
         _Case(binary, "label_smoothing", call, {"z": z, "t": t, "e": e}, "z t e",
               lambda z, t, e: book.binary_loss(z, t, smoothing=e)),
         _Case(binary, "pos_weight", weighted, {"z": z, "t": t, "w": w}, "z t w",
-              lambda z, t, w: book.binary_loss(z, t, w=w), unproved={"second order": _LOST}),
+              lambda z, t, w: book.binary_loss(z, t, w=w)),
         _Case(binary, "pos_weight, to logits and weights", weighted, {"z": z, "t": t, "w": w},
               "z w", lambda z, t, w: book.binary_loss(z, t, w=w), kinds=("second order",)),
         _Case(binary, "all options, mean", partial(call, reduction="mean"), full, "z t e w", every,
@@ -260,9 +239,6 @@ def _binaries() -> list[_Case]:
         _Case(focal, "labels 0 or 1", focal_call,
               {"z": z, "t": hard, "a": _S, "gamma": _C}, "z a gamma", focal_reference),
     ]  # fmt: skip
-
-
-_BOUNDARY = "NaN: the derivative to a target that a mask set to 0 is -inf, and meets a tangent of 0"
 
 
 def _others() -> list[_Case]:
@@ -299,7 +275,7 @@ def _others() -> list[_Case]:
               lambda x, q, t, m: x.kl_divergence(q, t, where=m),
               {"log_q": _Z, "t": p, "m": _CLASSES}, "log_q t",
               lambda q, t, m: jnp.sum(jnp.where(m, t * (jnp.log(t) - q), 0.0), -1),
-              kinds=("gradient", "forward mode"), unproved={"forward mode": _BOUNDARY}),
+              kinds=("gradient", "forward mode")),
         _Case("softcap", "", lambda x, z, c: x.softcap(z, c), {"z": _Z, "c": c}, "z c",
               book.softcap),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from ._jax_internals import without_dead_code
 from ._normal_form import Poly, Refused, Symbol, entry
 from ._read import assume, dimension, least_sizes
 from ._spec import Spec
@@ -105,7 +106,7 @@ def _note(specs: Mapping[str, Spec]) -> None:
 
 
 def trace(function: Callable[..., Any], shapes: Sequence[Any]) -> core.ClosedJaxpr:
-    """The jaxpr of a function of one output."""
+    """The jaxpr of a function, without what no output depends on: stopped tangents, say."""
     try:
         traced = jax.make_jaxpr(function)(*shapes)
     except Refused:
@@ -113,7 +114,7 @@ def trace(function: Callable[..., Any], shapes: Sequence[Any]) -> core.ClosedJax
     except Exception as error:  # whatever the user's function raises is the reason
         line = str(error).strip().split("\n")[0]
         raise Refused(f"tracing at symbolic sizes: {type(error).__name__}: {line}") from error
-    return traced
+    return without_dead_code(traced)
 
 
 def only(function: Callable[..., Any], args: Arguments, wrt: Sequence[str]) -> Callable[..., Any]:

@@ -83,8 +83,12 @@ class Evaluation:
     def _round(self, at, p):
         return round(self(p, at))
 
-    def _at_least_one(self, at, p):
-        return max(self(p, at), 1.0)
+    def _at_least(self, at, number, p):
+        return max(self(p, at), float(number))
+
+    def _fewer_bits(self, at, bits, p):
+        mantissa, exponent = math.frexp(self(p, at))
+        return math.ldexp(round(mantissa * 2 ** (bits + 1)), exponent - bits - 1)
 
 
 def evaluated(value: Evaluation, p: Poly, axes, shape) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The normal form: its rules against direct evaluation, and its binders."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +22,7 @@ from xent_jax.proofs._normal_form import (
     substitute,
     total,
 )
+from xent_jax.proofs._signs import knowing, positive
 
 from tests.terms import Evaluation
 
@@ -265,3 +268,52 @@ def test_dominance_is_of_one_class_only_from_one_half_on(numerator):
 def test_an_index_of_another_dimension_is_refused():
     with pytest.raises(Refused):
         total(delta(J, index("i", N)) * entry(Z, ROW, J), J)
+
+
+# ---------------------------------------------------------------- sums rounded once
+
+C = f.fewer_bits(0, f.at_least(Fraction(1, 2**20), total(entry(Z, ROW, J), J)))
+
+
+def test_what_is_kept_above_a_number_is_positive_whatever_it_was():
+    kept = f.at_least(Fraction(1, 2), entry(Z, ROW, J))
+    assert positive(kept) and (kept * f.inverse(kept)).number() == 1
+    assert f.greater(kept - Fraction(1, 2)).number() is None  # it may be the number itself
+    with pytest.raises(Refused, match="as if it were positive"):
+        f.at_least(0, entry(Z, ROW, J))
+
+
+def test_substitution_reaches_what_is_kept_above_a_number():
+    kept = f.at_least(Fraction(1, 2), entry(Z, ROW, J))
+    (z,) = entry(Z, ROW, J).atoms()
+    assert substitute(kept, {z: poly(3)}).number() == 3
+    assert substitute(kept, {z: poly(-3)}).number() == Fraction(1, 2)
+
+
+def test_fewer_bits_of_what_may_not_be_positive_are_refused():
+    with pytest.raises(Refused, match="not known to be positive"):
+        f.fewer_bits(0, entry(Z, ROW, J))
+    ((b, _),) = entry(B, ROW, J).single()[0]
+    with knowing(poly(b)), pytest.raises(Refused):  # the atom would outlive the case
+        f.fewer_bits(0, poly(b))
+
+
+def test_fewer_bits_are_not_the_number():
+    assert C != f.at_least(Fraction(1, 2**20), total(entry(Z, ROW, J), J))
+    assert f.fewer_bits(1, ONE + entry(W, ROW, J)) != f.fewer_bits(0, ONE + entry(W, ROW, J))
+
+
+def test_a_sum_less_its_fractions_is_a_sum_of_integers():
+    scaled = C * entry(Z, ROW, J)
+    rest = total(scaled - f.floor(scaled), J)
+    whole = f.nearest(C * total(entry(Z, ROW, J), J) - rest)
+    assert whole == total(f.floor(scaled), J)
+    assert (whole + rest) * f.inverse(C) == total(entry(Z, ROW, J), J)
+    assert not f.integral(C * total(entry(Z, ROW, J), J))
+
+
+def test_a_maximum_with_an_integer_is_one_only_of_an_integer():
+    count = total(entry(B, ROW, J), J)
+    assert f.integral(f.at_least(1, count))
+    assert not f.integral(f.at_least(1, total(entry(Z, ROW, J), J)))
+    assert not f.integral(f.at_least(Fraction(1, 2), count))

@@ -229,6 +229,49 @@ def test_a_divisor_must_be_declared():
     assert verdict.proved and "c is positive" in verdict.assumptions
 
 
+def _rounded_once(x, whole_of=jnp.round, bits=0):
+    """Sums as ``_rows`` takes them, with parts that may be wrong."""
+    plain = jnp.sum(x, axis=-1)
+    c = jax.lax.reduce_precision(1e5 / jnp.maximum(plain, 1e-30), 8, bits)
+    scaled = x * c[..., None]
+    rest = jnp.sum(scaled - jnp.floor(scaled), axis=-1)
+    return jnp.where(plain == jnp.inf, plain, (whole_of(c * plain - rest) + rest) / c)
+
+
+def test_a_sum_rounded_once_is_proved_for_terms_of_any_sign():
+    verdict = prove_equal(_rounded_once, lambda x: jnp.sum(x, -1), {"x": Z})
+    assert verdict.proved, verdict.reason
+    assert not any("above" in note for note in verdict.assumptions)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: _rounded_once(x, lambda w: jnp.round(w) + 1),
+        lambda x: _rounded_once(x, lambda w: jnp.round(w / 2)),
+        lambda x: jax.lax.reduce_precision(jnp.sum(jnp.exp(x), -1), 8, 0),
+        lambda x: jax.lax.reduce_precision(jnp.sum(jnp.exp(x), -1), 7, 23),
+    ],
+)
+def test_a_sum_rounded_wrongly_is_not_proved(wrong):
+    assert not prove_equal(wrong, lambda x: jnp.sum(x, -1), {"x": Z}).proved
+    assert not prove_equal(wrong, lambda x: jnp.sum(jnp.exp(x), -1), {"x": Z}).proved
+
+
+def test_all_bits_kept_is_the_identity():
+    def kept(x):
+        return jax.lax.reduce_precision(x, 8, 23)
+
+    assert prove_equal(kept, lambda x: x, {"x": Z}).proved
+
+
+def test_what_is_stopped_is_not_read():
+    def loss(z):
+        return jnp.sum(z) + 0 * jax.lax.stop_gradient(jnp.sum(_rounded_once(jnp.exp(z))))
+
+    assert prove_jvp(loss, {"z": Z}, ("z",), lambda z: jnp.sum(z)).proved
+
+
 # ---------------------------------------------------------------- jaxprs and theorems
 
 
