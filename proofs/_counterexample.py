@@ -149,7 +149,10 @@ def _gradient_is_wrong(fun: Any, reference: Any, x: Arrays, wrt: Sequence[str], 
     out, pullback = jax.vjp(_moving(fun, arrays, places), *[arrays[p] for p in places])
     g = jnp.asarray(rng.normal(size=out.shape))
     for p, claimed in zip(places, pullback(g), strict=True):
-        truth = _differences(lambda v, p=p: jnp.sum(g * _with(reference, arrays, p, v)), arrays[p])
+        truth = _differences(
+            lambda v, p=p: jnp.sum(g * _with(reference, arrays, p, v)),  # type: ignore[misc]
+            arrays[p],
+        )
         if _disagree(np.asarray(claimed), *truth):
             return True
     return False

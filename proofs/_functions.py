@@ -157,9 +157,10 @@ def _inverse(p: Poly, anywhere: bool = False) -> Poly:
             return ZERO
         raise Refused("division by 0")
     size, shared, rest = content(numerator)
-    outside = product([*below.items(), *((a, -e) for a, e in shared.items())], 1 / size)
-    if rest.number() is not None:
-        return outside * (1 / Fraction(rest.number()))
+    outside = product([*below.items(), *((a, -e) for a, e in shared.items())], 1 / Fraction(size))
+    number = rest.number()
+    if number is not None:
+        return outside * (1 / Fraction(number))
     return outside * _inverse_of_rest(rest, anywhere)
 
 
@@ -377,7 +378,8 @@ def _zero_of_logs(p: Poly) -> Poly | None:
     if len(p.terms) == 2 and all(surely_positive(a) for a in p.atoms()):
         (m, c), (n, d) = p.terms.items()
         if c * d < 0 and any(a.kind == "exp" for a in p.atoms()):
-            return is_zero(log(Poly({m: abs(c)})) - log(Poly({n: abs(d)})))
+            here, there = (Poly({m: -c}), Poly({n: d})) if c < 0 else (Poly({m: c}), Poly({n: -d}))
+            return is_zero(log(here) - log(there))
     return None
 
 
@@ -569,7 +571,8 @@ def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     i = fresh(substitute(name.args[1], new))
     inner = substitute(body, {**new, name: poly(i)})
     place = t if isinstance(t, int) else as_index(substitute(poly(t), new))
-    if inner.single() is not None and inner.single()[1] == 1 and i in inner.free():
+    term = inner.single()
+    if term is not None and term[1] == 1 and i in inner.free():
         return _dominant(i, inner, threshold, place)
     return greater(substitute(inner, {i: poly(place)}) - threshold * total(inner, i))
 

@@ -503,8 +503,8 @@ def _dominants(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
     for a, b in itertools.combinations(single, 2):
         if a.args[:3] == b.args[:3]:
             return _without(powers, b) * delta(a.args[3], b.args[3]) * coefficient
-    sums = [(a, _dominant_in(a)) for a, e in powers.items() if a.kind == "sum" and e > 0]
-    sums = [(a, d) for a, d in sums if d is not None]
+    found = [(a, _dominant_in(a)) for a, e in powers.items() if a.kind == "sum" and e > 0]
+    sums = [(a, d) for a, d in found if d is not None]
     for a, d in sums:
         e = int(powers[a])
         for b in single:
@@ -630,7 +630,8 @@ def _in_order(flat: list[tuple[Atom, Number]], order: tuple[Atom, ...]) -> dict[
 def _bind(factors: list[tuple[Atom, Number]], i: Atom) -> Atom:
     """The sum over i of a product of factors that all depend on it."""
     name, (body,) = bind(i, product(factors))
-    if body.single() is None or body.single()[1] != 1:
+    term = body.single()
+    if term is None or term[1] != 1:
         raise Refused("a sum whose body changes with the name of its index")
     return atom("sum", name, body, binder=name)
 

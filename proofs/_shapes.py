@@ -96,11 +96,11 @@ def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor]) -> Ten
             continue
         target = fresh(d) if i in gone else axis(kept.index(i), d)
         new[axis(i, d)] = poly(target)  # type: ignore[index]
-        if i in gone:
-            inner.append(target)  # type: ignore[arg-type]
+        if i in gone and isinstance(target, Atom):
+            inner.append(target)
     t = t.at(new)
-    for i in inner:
-        t = over(t, i)
+    for bound in inner:
+        t = over(t, bound)
     return _shaped(eqn, t)
 
 

@@ -115,7 +115,8 @@ def _all_hold(mask: Poly) -> bool:
 def _holds(b: Atom) -> bool:
     if poly(b) in facts():
         return True
-    return b.kind == "entry" and at_kept_label(b) and poly(row_kept(b)) in facts()
+    row = row_kept(b) if b.kind == "entry" and at_kept_label(b) else None
+    return row is not None and poly(row) in facts()
 
 
 def atom_nonnegative(a: Atom) -> bool:

@@ -40,7 +40,8 @@ def arguments(specs: Mapping[str, Spec]) -> Arguments:
     names = [d for spec in specs.values() for d in (*spec.dims, spec.classes or "1")]
     scope = jax.export.SymbolicScope()
     known = {d: _size(d, scope) for d in names}
-    shapes, tensors, symbols = [], [], {}
+    shapes, tensors = [], []
+    symbols: dict[str, Symbol] = {}
     for name, spec in specs.items():
         shape = tuple(known[d] for d in spec.dims)
         shapes.append(jax.ShapeDtypeStruct(shape, spec.dtype))
