@@ -26,6 +26,8 @@ from xent_jax.proofs._signs import knowing, positive
 
 from tests.terms import Evaluation
 
+_SLOW = [HealthCheck.too_slow]
+
 N, K = poly(atom("dim", "n", 1)), poly(atom("dim", "k", 1))
 Z, W = Symbol("z", "real"), Symbol("w", "positive")
 B, Y = Symbol("b", "boolean"), Symbol("y", "index", K)
@@ -106,7 +108,7 @@ def _arrays(seed):
     }
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=_SLOW)
 @given(st.lists(st.sampled_from(sorted(_steps())), min_size=1, max_size=4), st.integers(0, 999))
 def test_terms_mean_what_they_were_made_of(names, seed):
     p = entry(Z, ROW, J)
@@ -124,7 +126,7 @@ def test_terms_mean_what_they_were_made_of(names, seed):
     np.testing.assert_allclose(got, wanted, rtol=1e-7, atol=1e-9)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=_SLOW)
 @given(
     st.lists(
         st.sampled_from(
