@@ -1,0 +1,100 @@
+"""Terms of the prover, evaluated at concrete sizes from what their atoms mean.
+
+Written without the rules by which the prover rewrites them, so that it can judge those.
+"""
+
+import itertools
+import math
+
+import numpy as np
+from xent_jax.proofs._normal_form import Atom, Poly
+
+
+class Evaluation:
+    """The value of terms for given arguments, sizes and indices."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], sizes: dict[str, int]):
+        self.arrays, self.sizes = arrays, sizes
+
+    def __call__(self, p: Poly, at: dict[Atom, int] | None = None) -> float:
+        at = at or {}
+        return sum(
+            float(c) * math.prod(self._power(a, e, at) for a, e in m) for m, c in p.terms.items()
+        )
+
+    def _power(self, a: Atom, e, at: dict[Atom, int]) -> float:
+        x = self._atom(a, at)
+        return x ** (int(e) if e == int(e) else float(e))
+
+    def _index(self, t, at: dict[Atom, int]) -> int:
+        return t if isinstance(t, int) else round(self._atom(t, at))
+
+    def _atom(self, a: Atom, at: dict[Atom, int]) -> float:
+        return getattr(self, f"_{a.kind}")(at, *a.args) if a not in at else at[a]
+
+    def _dim(self, at, name, _):
+        return self.sizes[name]
+
+    def _entry(self, at, symbol, indices):
+        return float(self.arrays[symbol.name][tuple(self._index(i, at) for i in indices)])
+
+    def _delta(self, at, i, j):
+        return float(self._index(i, at) == self._index(j, at))
+
+    def _exp(self, at, p):
+        return math.exp(self(p, at))
+
+    def _log(self, at, p):
+        x = self(p, at)
+        return math.log(x) if x > 0 else 0.0
+
+    def _group(self, at, p):
+        return self(p, at)
+
+    def _recip(self, at, a):
+        x = self._atom(a, at)
+        return 1 / x if x else 0.0
+
+    def _over(self, name, at):
+        return [{**at, name: i} for i in range(round(self(name.args[1], at)))]
+
+    def _sum(self, at, name, body):
+        return sum(self(body, here) for here in self._over(name, at))
+
+    def _max(self, at, name, body, inside):
+        left = [self(body, here) for here in self._over(name, at) if self(inside, here)]
+        return max(left, default=0.0)
+
+    def _zero(self, at, p):
+        return float(abs(self(p, at)) < 1e-12)
+
+    def _positive(self, at, p):
+        return float(self(p, at) > 1e-12)
+
+    def _dominant(self, at, name, body, threshold, t):
+        every = self._sum(at, name, body)
+        return float(
+            self(body, {**at, name: self._index(t, at)}) > float(threshold) * every + 1e-12
+        )
+
+    def _floor(self, at, p):
+        return math.floor(self(p, at) + 1e-9)
+
+    def _round(self, at, p):
+        return round(self(p, at))
+
+    def _at_least(self, at, number, p):
+        return max(self(p, at), float(number))
+
+    def _fewer_bits(self, at, bits, p):
+        mantissa, exponent = math.frexp(self(p, at))
+        return math.ldexp(round(mantissa * 2 ** (bits + 1)), exponent - bits - 1)
+
+
+def evaluated(value: Evaluation, p: Poly, axes, shape) -> np.ndarray:
+    """A term at every index of an array's axes."""
+    out = np.empty(shape)
+    for place in itertools.product(*map(range, shape)):
+        at = {a: i for a, i in zip(axes, place, strict=True) if isinstance(a, Atom)}
+        out[place] = value(p, at)
+    return out

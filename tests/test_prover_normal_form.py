@@ -1,0 +1,321 @@
+"""The normal form: its rules against direct evaluation, and its binders."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from xent_jax.proofs import _functions as f
+from xent_jax.proofs._derivative import derivative, vanishes
+from xent_jax.proofs._normal_form import (
+    ONE,
+    Refused,
+    Symbol,
+    atom,
+    delta,
+    entry,
+    fresh,
+    index,
+    opened,
+    poly,
+    substitute,
+    total,
+)
+from xent_jax.proofs._signs import knowing, positive
+
+from tests.terms import Evaluation
+
+_SLOW = [HealthCheck.too_slow]
+
+N, K = poly(atom("dim", "n", 1)), poly(atom("dim", "k", 1))
+Z, W = Symbol("z", "real"), Symbol("w", "positive")
+B, Y = Symbol("b", "boolean"), Symbol("y", "index", K)
+ROW, J = index("i", N), index("j", K)
+(LABEL,) = entry(Y, ROW).atoms()
+
+
+def _steps():
+    """Operations on terms in the indices i and j; each means what its name says."""
+    masked = entry(B, ROW, J)
+    return {
+        "plus z": lambda p: p + entry(Z, ROW, J),
+        "times w": lambda p: p * entry(W, ROW, J),
+        "times 1/2 less 1": lambda p: p * f.inverse(poly(2)) - 1,
+        "exp": lambda p: f.exp(p * f.inverse(poly(4))),
+        "log": lambda p: f.log(p * p + 1),
+        "softplus": lambda p: f.log(f.exp(p) + 1),
+        "inverse": lambda p: f.inverse(p * p + entry(W, ROW, J)),
+        "sum over j": lambda p: total(p, J) + entry(Z, ROW, J),
+        "sum over i": lambda p: total(p, ROW) * entry(W, ROW, J),
+        "normalise": lambda p: f.exp(p) * f.inverse(total(f.exp(p), J)),
+        "at the label": lambda p: substitute(p, {J: poly(LABEL)}) - p,
+        "hit": lambda p: delta(J, LABEL) * p + entry(Z, ROW, J) * (1 - delta(J, LABEL)),
+        "mask": lambda p: masked * p + (1 - masked) * entry(Z, ROW, J),
+        "where positive": lambda p: f.greater(p) * p,
+        "where zero": lambda p: f.is_zero(entry(Z, ROW, J) - entry(W, ROW, J)) * p + p * p,
+        "greatest": lambda p: p - f.greatest(p, ONE, J),
+        "half": lambda p: f.greater(2 * f.exp(p) - total(f.exp(p), J)) + p,
+        "floor": lambda p: f.floor(p) - p,
+    }
+
+
+def _direct(names, arrays):
+    """The same operations in NumPy; at a jump both sides agree on which side they are."""
+    z, w, b, y = (arrays[k] for k in "zwby")
+    hit = np.arange(z.shape[1]) == y[:, None]
+
+    def label(x):
+        return np.take_along_axis(x, y[:, None], 1)
+
+    def row(x):
+        return x.sum(1, keepdims=True)
+
+    steps = {
+        "plus z": lambda p: p + z,
+        "times w": lambda p: p * w,
+        "times 1/2 less 1": lambda p: p / 2 - 1,
+        "exp": lambda p: np.exp(p / 4),
+        "log": lambda p: np.log(p * p + 1),
+        "softplus": lambda p: np.log(np.exp(p) + 1),
+        "inverse": lambda p: 1 / (p * p + w),
+        "sum over j": lambda p: row(p) + z,
+        "sum over i": lambda p: p.sum(0, keepdims=True) * w,
+        "normalise": lambda p: np.exp(p) / row(np.exp(p)),
+        "at the label": lambda p: label(p) - p,
+        "hit": lambda p: np.where(hit, p, z),
+        "mask": lambda p: np.where(b, p, z),
+        "where positive": lambda p: np.where(p > 1e-12, p, 0),
+        "where zero": lambda p: np.where(z == w, p, 0) + p * p,
+        "greatest": lambda p: p - p.max(1, keepdims=True),
+        "half": lambda p: (2 * np.exp(p) > row(np.exp(p)) + 1e-12) + p,
+        "floor": lambda p: np.floor(p + 1e-9) - p,
+    }
+    p = z
+    for name in names:
+        p = steps[name](p)
+    return p
+
+
+def _arrays(seed):
+    rng = np.random.default_rng(seed)
+    z, w = rng.normal(size=(2, 3)), rng.random((2, 3)) + 0.1
+    return {
+        "z": np.where(rng.random((2, 3)) < 0.2, w, z),
+        "w": w,
+        "b": rng.random((2, 3)) < 0.5,
+        "y": rng.integers(0, 3, 2),
+    }
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@given(st.lists(st.sampled_from(sorted(_steps())), min_size=1, max_size=4), st.integers(0, 999))
+def test_terms_mean_what_they_were_made_of(names, seed):
+    p = entry(Z, ROW, J)
+    try:
+        for name in names:
+            p = _steps()[name](p)
+    except Refused:
+        return
+    arrays = _arrays(seed)
+    wanted = _direct(names, arrays)
+    if not np.isfinite(wanted).all() or abs(wanted).max() > 1e6:
+        return
+    value = Evaluation(arrays, {"n": 2, "k": 3})
+    got = [[value(p, {ROW: i, J: j}) for j in range(3)] for i in range(2)]
+    np.testing.assert_allclose(got, wanted, rtol=1e-7, atol=1e-9)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["plus z", "times w", "exp", "log", "softplus", "inverse", "sum over j", "sum over i",
+             "normalise", "at the label", "hit", "mask"]
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.integers(0, 999),
+)  # fmt: skip
+def test_derivatives_are_those_of_the_term(names, seed):
+    p = entry(Z, ROW, J)
+    a, b = fresh(N), fresh(K)
+    try:
+        for name in names:
+            p = _steps()[name](p)
+        slope = derivative(p, Z, a, b)
+    except Refused:
+        return
+    arrays = _arrays(seed)
+    value = Evaluation(arrays, {"n": 2, "k": 3})
+    here = {ROW: 1, J: 2}
+
+    def moved(step, place):
+        z = arrays["z"].copy()
+        z[place] += step
+        return Evaluation({**arrays, "z": z}, {"n": 2, "k": 3})(p, here)
+
+    for place in ((1, 2), (0, 1)):
+        numeric = (8 * (moved(1e-3, place) - moved(-1e-3, place))
+                   - (moved(2e-3, place) - moved(-2e-3, place))) / 12e-3  # fmt: skip
+        if abs(numeric) > 1e6:
+            return
+        got = value(slope, {**here, a: place[0], b: place[1]})
+        assert got == pytest.approx(numeric, rel=1e-5, abs=1e-7)
+
+
+# ---------------------------------------------------------------- binders
+
+
+def test_equal_sums_are_equal_whatever_their_index_is_called():
+    a, b = fresh(K), fresh(K)
+    assert total(f.exp(entry(Z, ROW, a)), a) == total(f.exp(entry(Z, ROW, b)), b)
+
+
+def test_sums_over_different_dimensions_differ():
+    a, b = fresh(K), fresh(N)
+    assert total(entry(Z, ROW, a), a) != total(entry(Z, ROW, b), b)
+
+
+def test_an_index_put_into_a_sum_is_not_captured():
+    a = fresh(K)
+    s = total(f.exp(entry(Z, ROW, a) + entry(Z, ROW, J)), a)  # j is free in it
+    ((bound,),) = [[x for x in s.atoms() if x.kind == "sum"]]
+    inner, _ = opened(bound)
+    captured = substitute(s, {J: poly(inner)})  # even by a name it was opened with
+    arrays = _arrays(0)
+    value = Evaluation(arrays, {"n": 2, "k": 3})
+    assert value(captured, {ROW: 0, inner: 2}) == pytest.approx(value(s, {ROW: 0, J: 2}))
+
+
+def test_bound_names_cannot_be_put_in_from_outside():
+    a = fresh(K)
+    s = total(entry(Z, ROW, a) * entry(W, ROW, J), a)
+    (bound,) = [x for x in s.atoms() if x.kind == "sum"]
+    name = bound.args[0]
+    assert substitute(s, {name: poly(J)}) == s
+
+
+def test_the_product_of_two_sums_is_not_the_sum_of_the_product():
+    a = fresh(K)
+    once, square = total(entry(Z, ROW, a), a), total(entry(Z, ROW, a) ** 2, a)
+    assert once * once != square
+    value = Evaluation(_arrays(0), {"n": 2, "k": 3})
+    z = _arrays(0)["z"]
+    assert value(once * once, {ROW: 0}) == pytest.approx(z[0].sum() ** 2)
+
+
+def test_the_derivative_at_an_index_that_is_summed_over_keeps_one_term():
+    a, b = fresh(N), fresh(K)
+    lse = f.log(total(f.exp(entry(Z, ROW, J)), J))
+    softmax = f.exp(entry(Z, ROW, b)) * f.inverse(total(f.exp(entry(Z, ROW, J)), J))
+    assert derivative(lse, Z, a, b) == delta(a, ROW) * substitute(softmax, {ROW: poly(ROW)})
+
+
+def test_sums_of_sums_do_not_depend_on_the_order():
+    x, u = Symbol("x", "real"), Symbol("u", "real")
+    p = entry(x, ROW) * entry(Z, ROW, J) * entry(u, J)
+    assert total(total(p, ROW), J) == total(total(p, J), ROW)
+
+
+# ---------------------------------------------------------------- side conditions
+
+
+def test_a_logarithm_of_what_may_be_negative_is_refused():
+    with pytest.raises(Refused, match="not known to be positive"):
+        f.log(entry(Z, ROW, J) + 1)
+
+
+def test_a_quotient_by_what_may_be_0_is_refused():
+    with pytest.raises(Refused, match="not known to differ from 0"):
+        f.inverse(entry(Z, ROW, J))
+
+
+def test_logarithms_do_not_split_over_what_may_be_0():
+    x = Symbol("x", "nonnegative")
+    with pytest.raises(Refused, match="may be 0"):
+        f.log(entry(x, ROW) * entry(W, ROW, J))
+
+
+def test_a_sum_over_a_mask_does_not_cancel_against_its_inverse():
+    """Where the mask is empty both are 0, and their product is not 1."""
+    s = total(entry(B, ROW, J) * f.exp(entry(Z, ROW, J)), J)
+    product = s * f.reciprocal(s)
+    assert product == 1 - f.is_zero(total(entry(B, ROW, J), J))
+
+
+def test_the_other_classes_are_there_from_two_classes_on():
+    others = total(f.exp(entry(Z, ROW, J)), J) - f.exp(entry(Z, ROW, LABEL))
+    with pytest.raises(Refused):
+        f.log(others)
+    two = poly(atom("dim", "k", 2))
+    y, j = Symbol("y", "index", two), index("j", two)
+    (label,) = entry(y, ROW).atoms()
+    f.log(total(f.exp(entry(Z, ROW, j)), j) - f.exp(entry(Z, ROW, label)))
+
+
+@pytest.mark.parametrize("numerator", [499, 500, 501])
+def test_dominance_is_of_one_class_only_from_one_half_on(numerator):
+    """[E_j > c S] of two classes excludes each other for c >= 1/2, and for no less."""
+    e = f.exp(entry(Z, ROW, J))
+    j = fresh(K)
+    other = substitute(e, {J: poly(j)})
+    s = total(e, J)
+    both = f.greater(1000 * e - numerator * s) * f.greater(1000 * other - numerator * s)
+    exclusive = vanishes(both * (1 - delta(J, j)))
+    assert exclusive == (numerator >= 500)
+
+
+def test_an_index_of_another_dimension_is_refused():
+    with pytest.raises(Refused):
+        total(delta(J, index("i", N)) * entry(Z, ROW, J), J)
+
+
+# ---------------------------------------------------------------- sums rounded once
+
+C = f.fewer_bits(0, f.at_least(Fraction(1, 2**20), total(entry(Z, ROW, J), J)))
+
+
+def test_what_is_kept_above_a_number_is_positive_whatever_it_was():
+    kept = f.at_least(Fraction(1, 2), entry(Z, ROW, J))
+    assert positive(kept) and (kept * f.inverse(kept)).number() == 1
+    assert f.greater(kept - Fraction(1, 2)).number() is None  # it may be the number itself
+    with pytest.raises(Refused, match="as if it were positive"):
+        f.at_least(0, entry(Z, ROW, J))
+
+
+def test_substitution_reaches_what_is_kept_above_a_number():
+    kept = f.at_least(Fraction(1, 2), entry(Z, ROW, J))
+    (z,) = entry(Z, ROW, J).atoms()
+    assert substitute(kept, {z: poly(3)}).number() == 3
+    assert substitute(kept, {z: poly(-3)}).number() == Fraction(1, 2)
+
+
+def test_fewer_bits_of_what_may_not_be_positive_are_refused():
+    with pytest.raises(Refused, match="not known to be positive"):
+        f.fewer_bits(0, entry(Z, ROW, J))
+    ((b, _),) = entry(B, ROW, J).single()[0]
+    with knowing(poly(b)), pytest.raises(Refused):  # the atom would outlive the case
+        f.fewer_bits(0, poly(b))
+
+
+def test_fewer_bits_are_not_the_number():
+    assert C != f.at_least(Fraction(1, 2**20), total(entry(Z, ROW, J), J))
+    assert f.fewer_bits(1, ONE + entry(W, ROW, J)) != f.fewer_bits(0, ONE + entry(W, ROW, J))
+
+
+def test_a_sum_less_its_fractions_is_a_sum_of_integers():
+    scaled = C * entry(Z, ROW, J)
+    rest = total(scaled - f.floor(scaled), J)
+    whole = f.nearest(C * total(entry(Z, ROW, J), J) - rest)
+    assert whole == total(f.floor(scaled), J)
+    assert (whole + rest) * f.inverse(C) == total(entry(Z, ROW, J), J)
+    assert not f.integral(C * total(entry(Z, ROW, J), J))
+
+
+def test_a_maximum_with_an_integer_is_one_only_of_an_integer():
+    count = total(entry(B, ROW, J), J)
+    assert f.integral(f.at_least(1, count))
+    assert not f.integral(f.at_least(1, total(entry(Z, ROW, J), J)))
+    assert not f.integral(f.at_least(Fraction(1, 2), count))

@@ -1,0 +1,136 @@
+"""What the prover reads of a jaxpr against what JAX computes, at concrete sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from xent_jax.proofs import _prove as prover
+from xent_jax.proofs import array, labels, scalar
+from xent_jax.proofs._counterexample import samples
+from xent_jax.proofs._normal_form import Symbol
+from xent_jax.proofs._read import least_sizes, read
+from xent_jax.proofs._tensor import axes
+from xent_jax.proofs._theorems import CASES
+from xent_jax.proofs._trace import arguments, new_tensor, trace
+
+from tests.terms import Evaluation, evaluated
+
+_SLOW = [HealthCheck.too_slow]
+
+
+def _close(function, specs, terms, inputs, sizes):
+    """Whether terms and execution agree in float64."""
+    with jax.enable_x64(True):
+        outs = jax.tree.leaves(function(*map(jnp.asarray, inputs.values())))
+    # A sentinel is split into whether the label is kept and the label.
+    arrays = dict(inputs)
+    for name, spec in specs.items():
+        if spec.ignore is not None:
+            arrays[f"{name}_kept"] = inputs[name] != spec.ignore
+            arrays[name] = np.where(arrays[f"{name}_kept"], inputs[name], 0)
+    value = Evaluation(arrays, sizes)
+    for out, term in zip(outs, terms, strict=True):
+        for flag in (term.lowest, term.bad):
+            assert not evaluated(value, flag, axes(term.shape), out.shape).any()
+        got = evaluated(value, term.value, axes(term.shape), out.shape)
+        np.testing.assert_allclose(got, out, rtol=1e-6, atol=1e-9)
+
+
+def _sizes(specs, inputs):
+    return {
+        d: n for name, s in specs.items() for d, n in zip(s.dims, inputs[name].shape, strict=True)
+    }
+
+
+def _marked(case):
+    many = "," in case.options or "masked classes" in case.options
+    return pytest.param(
+        case, id=f"{case.function} {case.options}", marks=[pytest.mark.slow] if many else []
+    )
+
+
+@pytest.mark.parametrize("case", map(_marked, CASES))
+def test_shipped_backwards(case):
+    import xent_jax
+
+    def fun(*args):
+        return case.call(xent_jax, *args)
+
+    if case.unproved.get("gradient"):
+        pytest.skip("the backward is not finite: " + case.unproved["gradient"])
+    least_sizes.set(case.least)
+    a = arguments(case.args)
+    wrt = case.wrt.split()
+    out = jax.eval_shape(fun, *a.shapes)
+    backward = prover.vjp_of(fun, a, wrt)
+    g = new_tensor(Symbol("cotangent", "real"), read(trace(fun, a.shapes), a.tensors)[0])
+    terms = read(trace(backward, [out, *a.shapes]), [g, *a.tensors])
+    rng = np.random.default_rng(1)
+    for inputs in list(samples(case.args, rng, case.least))[4:8]:
+        sizes = _sizes(case.args, inputs)
+        shape = tuple(sizes[str(d)] for d in out.shape)
+        full = {"cotangent": rng.normal(size=shape), **inputs}
+        _close(backward, {"cotangent": array(""), **case.args}, terms, full, sizes)
+
+
+_UNARY = {
+    "exp": lambda x, p, y: jnp.exp(x / 4),
+    "tanh": lambda x, p, y: jnp.tanh(x),
+    "logistic": lambda x, p, y: jax.nn.sigmoid(x),
+    "abs": lambda x, p, y: jnp.abs(x),
+    "relu": lambda x, p, y: jnp.maximum(x, 0),
+    "square": lambda x, p, y: jnp.square(x),
+    "times": lambda x, p, y: x * p,
+    "minus": lambda x, p, y: x - p,
+    "divide": lambda x, p, y: x / (1 + p),
+    "log": lambda x, p, y: jnp.log1p(jnp.square(x) + p),
+    "softmax": lambda x, p, y: jax.nn.softmax(x, -1),
+    "center": lambda x, p, y: x - jnp.mean(x, 0, keepdims=True),
+    "greatest": lambda x, p, y: x - jnp.max(x, -1, keepdims=True),
+    "hit": lambda x, p, y: jnp.where(jnp.arange(x.shape[1]) == y[:, None], -x, x),
+    "take": lambda x, p, y: x - jnp.take_along_axis(x, y[:, None], -1, mode="clip"),
+    "choose": lambda x, p, y: jnp.where(x > p, x, p),
+    "ties": lambda x, p, y: jnp.where(x == jnp.max(x, -1, keepdims=True), p, x),
+    "transposed": lambda x, p, y: (x.T * 2).T,
+    "product": lambda x, p, y: x + jnp.dot(x, jnp.dot(p.T, x)) / 8,
+    "some": lambda x, p, y: jnp.where(jnp.any(x > 1, -1, keepdims=True), x, p),
+}
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@given(st.lists(st.sampled_from(sorted(_UNARY)), min_size=1, max_size=3), st.integers(0, 99))
+def test_drawn_functions(names, seed):
+    specs = {"x": array("n k"), "p": array("n k", positive=True), "y": labels("n", classes="k")}
+
+    def function(x, p, y):
+        for name in names:
+            x = _UNARY[name](x, p, y)
+        return x
+
+    least_sizes.set({})
+    a = arguments(specs)
+    try:
+        terms = read(trace(function, a.shapes), a.tensors)
+    except prover.Refused:
+        return  # which is no claim
+    rng = np.random.default_rng(seed)
+    inputs = {"x": np.round(rng.normal(size=(2, 3)), 1), "p": rng.random((2, 3)) + 0.1}
+    inputs["y"] = rng.integers(0, 3, 2).astype(np.int32)
+    _close(function, specs, terms, inputs, {"n": 2, "k": 3})
+
+
+def test_few_drawn_functions_are_refused():
+    """The test above says something: each of its functions is read."""
+    specs = {"x": array("n k"), "p": array("n k", positive=True), "y": labels("n", classes="k")}
+    least_sizes.set({})
+    a = arguments(specs)
+    for f in _UNARY.values():
+        read(trace(f, a.shapes), a.tensors)
+
+
+def test_scalars_are_read():
+    a = arguments({"c": scalar(positive=True)})
+    (term,) = read(trace(lambda c: c * jnp.log(c), a.shapes), a.tensors)
+    assert Evaluation({"c": np.array(2.0)}, {})(term.value) == pytest.approx(2 * np.log(2))

@@ -1,0 +1,302 @@
+"""What the prover answers: to right code, to wrong code, and to what it does not read."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from xent_jax.proofs import _textbook as book
+from xent_jax.proofs import (
+    array,
+    assert_vjp_proved,
+    labels,
+    prove_equal,
+    prove_jvp,
+    prove_vjp,
+    scalar,
+)
+from xent_jax.proofs._prove import prove_backward, vjp_of
+from xent_jax.proofs._theorems import THEOREMS
+from xent_jax.proofs._trace import arguments, trace
+
+import xent_jax
+
+Z, T = array("n k"), array("n k")
+INTEGER = {"z": Z, "y": labels("n", classes="k")}
+
+
+def _with_backward(value, backward):
+    """A custom_vjp of ``value`` whose cotangents are ``backward(g, *args)``."""
+    fun = jax.custom_vjp(value)
+    fun.defvjp(lambda *args: (value(*args), args), lambda args, g: backward(g, *args))
+    return fun
+
+
+# ---------------------------------------------------------------- right code
+
+
+def test_a_naive_mean_cross_entropy_is_proved_without_a_reference():
+    def loss(z, y):
+        return jnp.mean(book.logsumexp(z) - book.at_label(z, y))
+
+    verdict = prove_vjp(loss, INTEGER, wrt=("z",))
+    assert verdict.proved and verdict.status == "proved" and not verdict.reason
+    assert "y is in [0, k)" in verdict.assumptions
+    assert "KroneckerDelta" in str(verdict.identity)
+
+
+def test_jax_softmax_is_proved_with_its_stopped_maximum():
+    assert_vjp_proved(lambda z: jax.nn.softmax(z), {"z": Z}, ("z",), book.softmax)
+
+
+def test_forward_mode_is_proved():
+    assert prove_jvp(lambda z: jax.nn.log_softmax(z), {"z": Z}, ("z",), book.log_softmax).proved
+
+
+def test_values_are_proved_equal():
+    assert prove_equal(xent_jax.logsumexp, book.logsumexp, {"z": Z}).proved
+
+
+def test_every_platform_is_read():
+    def fun(z):
+        return jax.lax.platform_dependent(z, cpu=lambda z: z + z, default=lambda z: 2 * z)
+
+    assert prove_equal(fun, lambda z: 2 * z, {"z": array("n")}).proved
+
+    def other(z):
+        return jax.lax.platform_dependent(z, cpu=lambda z: z + z, default=lambda z: z * z)
+
+    verdict = prove_equal(other, lambda z: 2 * z, {"z": array("n")})
+    assert verdict.status == "refused" and "platform" in verdict.reason
+
+
+def test_arguments_may_have_the_names_of_cotangents():
+    verdict = prove_vjp(lambda g, z: g * jnp.exp(z), {"g": array("n"), "z": array("n")}, ("g", "z"))
+    assert verdict.proved
+
+
+# ---------------------------------------------------------------- wrong code
+
+
+def test_p_minus_t_is_refuted():
+    """Right only where the target sums to 1."""
+    fun = _with_backward(
+        lambda z, t: xent_jax.softmax_cross_entropy(z, t),
+        lambda g, z, t: (g[:, None] * (jax.nn.softmax(z) - t), jnp.zeros_like(t)),
+    )
+    verdict = prove_vjp(fun, {"z": Z, "t": T}, ("z",), book.soft_loss)
+    assert verdict.status == "refuted"
+    assert not np.allclose(verdict.counterexample["t"].sum(-1), 1)
+
+
+def test_z_loss_without_its_factor_is_refuted():
+    fun = _with_backward(
+        lambda z, c: c * book.logsumexp(z) ** 2,
+        lambda g, z, c: (
+            g[:, None] * c * book.logsumexp(z)[:, None] * jax.nn.softmax(z), jnp.zeros_like(c),
+        ),
+    )  # fmt: skip
+    verdict = prove_vjp(
+        fun, {"z": Z, "c": scalar()}, ("z",), lambda z, c: c * book.logsumexp(z) ** 2
+    )
+    assert verdict.status == "refuted"
+
+
+def test_finite_masks_are_not_proved():
+    """-1e9 is not -inf: where it meets logits as low, or no class at all."""
+
+    def masked(z, m):
+        return jax.nn.logsumexp(jnp.where(m, z, -1e9), axis=-1)
+
+    def wanted(z, m):
+        return jnp.where(jnp.any(m, -1), book.logsumexp(z, m), 0.0)
+
+    args = {"z": Z, "m": array("n k", dtype=bool)}
+    assert not prove_vjp(masked, args, ("z",), wanted).proved
+
+
+@pytest.mark.parametrize("share", [0.5, 0.499])
+def test_a_guard_must_hold_half_the_sum(share):
+    """Below one half two classes may dominate, and the shortcut is wrong there."""
+
+    def backward(g, z):
+        p = jax.nn.softmax(z)
+        dominant = p > share
+        r = jnp.where(jnp.any(dominant, -1, keepdims=True), dominant.astype(p.dtype), p)
+        rest = jnp.where(dominant, 0.0, p)
+        w = g - jnp.sum(r * g, -1, keepdims=True)
+        u = rest * (w - jnp.sum(rest * w, -1, keepdims=True))
+        return (u - r * jnp.sum(u, -1, keepdims=True),)
+
+    fun = _with_backward(lambda z: jax.nn.softmax(z), backward)
+    verdict = prove_vjp(fun, {"z": Z}, ("z",), book.softmax)
+    assert verdict.proved == (share == 0.5), verdict.reason
+
+
+def test_jax_own_derivative_through_a_kink_is_refuted():
+    """At z = 0 it is that of no smooth function, though the loss is smooth."""
+
+    def stable(z, t):
+        return jnp.maximum(z, 0) - z * t + jnp.log1p(jnp.exp(-jnp.abs(z)))
+
+    verdict = prove_vjp(stable, {"z": array("n"), "t": array("n")}, ("z",))
+    assert verdict.status == "refuted"
+    assert (verdict.counterexample["z"] == 0).any()
+
+
+def test_a_wrong_function_with_its_right_gradient_is_refuted():
+    verdict = prove_vjp(lambda z: jax.nn.softmax(2 * z), {"z": Z}, ("z",), book.softmax)
+    assert verdict.status == "refuted" and "the value" in verdict.reason
+
+
+def test_a_gradient_for_ignored_labels_is_not_proved_vacuously():
+    """Right for labels in range: only declaring the sentinel shows what is wrong."""
+
+    def value(z, y):
+        return book.integer_loss(z, y, ignore=-100)
+
+    def backward(g, z, y):
+        hit = jnp.arange(z.shape[1]) == jnp.where(y == -100, 0, y)[:, None]
+        return g[:, None] * (jax.nn.softmax(z) - hit), None
+
+    fun = _with_backward(value, backward)
+    sentinel = {"z": Z, "y": labels("n", classes="k", ignore=-100)}
+    assert prove_vjp(fun, INTEGER, ("z",), value).proved
+    verdict = prove_vjp(fun, sentinel, ("z",), value)
+    assert verdict.status == "refuted" and (verdict.counterexample["y"] == -100).any()
+
+
+def test_a_wrong_second_order_is_refuted():
+    @jax.custom_jvp
+    def slope(z):
+        return jnp.exp(z)
+
+    slope.defjvp(lambda p, t: (slope(*p), 2 * t[0] * slope(*p)))
+    fun = _with_backward(jnp.exp, lambda g, z: (g * slope(z),))
+    args = {"z": array("n")}
+    assert prove_vjp(fun, args, ("z",), jnp.exp).proved
+    verdict = prove_vjp(fun, args, ("z",), jnp.exp, second_order=True)
+    assert verdict.status == "refuted"
+
+
+def test_the_helper_says_why():
+    with pytest.raises(AssertionError, match="cumsum"):
+        assert_vjp_proved(lambda z: jnp.cumsum(z, -1), {"z": Z}, ("z",))
+
+
+# ---------------------------------------------------------------- what is not read
+
+
+@pytest.mark.parametrize(
+    ("fun", "reason"),
+    [
+        (lambda z: jnp.cumsum(z, -1), "cumsum"),
+        (lambda z: jnp.sort(z, -1), "sort"),
+        (lambda z: z[:, ::-1], "rev"),
+        (lambda z: jax.scipy.special.erf(z), "erf"),
+        (lambda z: jnp.maximum(z, 0), "derivative of an inequality"),
+        (lambda z: jnp.max(z, -1), "derivative of a maximum"),
+        (lambda z: 1 / z, "may be NaN"),
+        (lambda z: z.reshape(-1), "reshape"),
+        (lambda z: jax.lax.fori_loop(0, 3, lambda i, x: x + i, z), "scan|while"),
+        (lambda z: z[:, 1], "clamped|tracing|primitive|index"),
+        (lambda z: z * jnp.arange(z.shape[1], dtype=jnp.int8), "int8"),
+        (lambda z: (z, z), "2 outputs"),
+    ],
+)
+def test_refused_by_name(fun, reason, monkeypatch):
+    monkeypatch.setattr("xent_jax.proofs._counterexample.vjp", lambda *_: None)
+    verdict = prove_vjp(fun, {"z": Z}, ("z",))
+    assert verdict.status == "refused"
+    assert re.search(reason, verdict.reason), verdict.reason
+
+
+def test_labels_that_may_be_out_of_range_are_refused():
+    def loss(z, y):
+        return -book.at_label(z, y + 1)
+
+    verdict = prove_vjp(loss, INTEGER, ("z",))
+    assert verdict.status == "refused" and "clamped" in verdict.reason
+
+
+def test_a_divisor_must_be_declared():
+    def fun(z, c):
+        return jnp.tanh(z / c)
+
+    assert not prove_vjp(fun, {"z": array("n"), "c": scalar()}, ("z",)).proved
+    verdict = prove_vjp(fun, {"z": array("n"), "c": scalar(positive=True)}, ("z",))
+    assert verdict.proved and "c is positive" in verdict.assumptions
+
+
+def _rounded_once(x, whole_of=jnp.round, bits=0):
+    """Sums as ``_rows`` takes them, with parts that may be wrong."""
+    plain = jnp.sum(x, axis=-1)
+    c = jax.lax.reduce_precision(1e5 / jnp.maximum(plain, 1e-30), 8, bits)
+    scaled = x * c[..., None]
+    rest = jnp.sum(scaled - jnp.floor(scaled), axis=-1)
+    return jnp.where(plain == jnp.inf, plain, (whole_of(c * plain - rest) + rest) / c)
+
+
+def test_a_sum_rounded_once_is_proved_for_terms_of_any_sign():
+    verdict = prove_equal(_rounded_once, lambda x: jnp.sum(x, -1), {"x": Z})
+    assert verdict.proved, verdict.reason
+    assert not any("above" in note for note in verdict.assumptions)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: _rounded_once(x, lambda w: jnp.round(w) + 1),
+        lambda x: _rounded_once(x, lambda w: jnp.round(w / 2)),
+        lambda x: jax.lax.reduce_precision(jnp.sum(jnp.exp(x), -1), 8, 0),
+        lambda x: jax.lax.reduce_precision(jnp.sum(jnp.exp(x), -1), 7, 23),
+    ],
+)
+def test_a_sum_rounded_wrongly_is_not_proved(wrong):
+    assert not prove_equal(wrong, lambda x: jnp.sum(x, -1), {"x": Z}).proved
+    assert not prove_equal(wrong, lambda x: jnp.sum(jnp.exp(x), -1), {"x": Z}).proved
+
+
+def test_all_bits_kept_is_the_identity():
+    def kept(x):
+        return jax.lax.reduce_precision(x, 8, 23)
+
+    assert prove_equal(kept, lambda x: x, {"x": Z}).proved
+
+
+def test_what_is_stopped_is_not_read():
+    def loss(z):
+        return jnp.sum(z) + 0 * jax.lax.stop_gradient(jnp.sum(_rounded_once(jnp.exp(z))))
+
+    assert prove_jvp(loss, {"z": Z}, ("z",), lambda z: jnp.sum(z)).proved
+
+
+# ---------------------------------------------------------------- jaxprs and theorems
+
+
+def test_traced_backwards_are_proved():
+    a = arguments(INTEGER)
+    fun = xent_jax.softmax_cross_entropy_with_integer_labels
+    value = trace(fun, a.shapes)
+    backward = trace(vjp_of(fun, a, ("z",)), [jax.eval_shape(fun, *a.shapes), *a.shapes])
+    assert prove_backward(value, backward, INTEGER, ("z",), book.integer_loss).proved
+
+
+def test_every_loss_has_a_theorem_of_every_kind():
+    exported = set(xent_jax.__all__) - {"__version__", "forward_mode"}
+    for kind in ("gradient", "second order", "forward mode"):
+        assert {t.function for t in THEOREMS if t.kind == kind and not t.unproved} == exported
+
+
+def test_names_of_theorems_are_unique():
+    assert len({t.name for t in THEOREMS}) == len(THEOREMS)
+
+
+@pytest.mark.parametrize(
+    "theorem", [t for t in THEOREMS if t.kind == "gradient"], ids=lambda t: t.name
+)
+def test_shipped_gradients(theorem, monkeypatch):
+    monkeypatch.setattr("xent_jax.proofs._counterexample.vjp", lambda *_: None)  # for speed
+    verdict = theorem.prove()
+    assert verdict.proved == (not theorem.unproved), verdict.reason
