@@ -1,0 +1,118 @@
+"""All that is proved, in one list: derivations, and theorems about the shipped code."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import (
+    _cross_entropy,
+    _focal,
+    _information,
+    _lemmas,
+    _poly,
+    _seed,
+    _sigmoid,
+    _softcap,
+    _softmax,
+)
+from ._derivation import Derivation
+
+Engine = Literal["derivation", "all sizes", "concrete shapes"]
+
+CHAPTERS: tuple[tuple[str, tuple[Derivation, ...]], ...] = (
+    ("The seed", _seed.DERIVATIONS),
+    ("Softmax and log-sum-exp", _softmax.DERIVATIONS),
+    ("Softmax cross-entropy", _cross_entropy.DERIVATIONS),
+    ("Focal loss over classes", _focal.DERIVATIONS),
+    ("Poly loss", _poly.DERIVATIONS),
+    ("Binary losses", _sigmoid.DERIVATIONS),
+    ("Entropy and divergence", _information.DERIVATIONS),
+    ("Soft cap", _softcap.DERIVATIONS),
+    ("Lemmas of the fast code", _lemmas.DERIVATIONS),
+)
+
+DERIVATIONS = {d.name: d for _, chapter in CHAPTERS for d in chapter}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a claim."""
+
+    holds: bool
+    reason: str
+    assumptions: tuple[str, ...]
+    seconds: float
+    detail: Any = None
+    """The outcomes of a derivation's steps, or a theorem's verdict."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the table."""
+
+    name: str
+    group: str
+    statement: str
+    sizes: str
+    engine: Engine
+    subject: Any
+    run: Callable[[], Answer]
+
+
+def claims(independent: bool = False) -> list[Claim]:
+    """Every derivation and theorem; with ``independent``, theorems by the second engine too."""
+    out = [_derived(group, d) for group, chapter in CHAPTERS for d in chapter]
+    out += [_proved(t) for t in theorems()]
+    return out + [_concrete(t) for t in theorems()] if independent else out
+
+
+def theorems() -> tuple[Any, ...]:
+    """Those of the engine for all sizes; none where it is not installed."""
+    found = _part("_theorems")
+    return () if found is None else found.THEOREMS
+
+
+def _part(name: str) -> Any:
+    full = f"{__package__}.{name}"
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:
+            raise
+        return None
+
+
+def _derived(group: str, d: Derivation) -> Claim:
+    def run() -> Answer:
+        outcomes = d.check()
+        failed = [o for o in outcomes if not o.holds]
+        reason = "; ".join(f"step “{o.step.name}”: {o.reason}" for o in failed)
+        seconds = sum(o.seconds for o in outcomes)
+        return Answer(not failed, reason, tuple(a.text for a in d.assumptions), seconds, outcomes)
+
+    sizes = f"all k ≥ {d.least}"
+    return Claim(d.name, group, d.conclusion, sizes, "derivation", d, run)
+
+
+def _proved(theorem: Any) -> Claim:
+    return _of_theorem(theorem, "all sizes", "all n, k ≥ 1", theorem.prove)
+
+
+def _concrete(theorem: Any) -> Claim:
+    engine = _part("_concrete")
+    if engine is None:
+        raise ModuleNotFoundError("the second engine is not installed")
+    sizes = "n, k ≤ 3"
+    return _of_theorem(theorem, "concrete shapes", sizes, lambda: engine.prove_theorem(theorem))
+
+
+def _of_theorem(theorem: Any, engine: Engine, sizes: str, prove: Callable[[], Any]) -> Claim:
+    def run() -> Answer:
+        v = prove()
+        reason = "" if v.proved else f"{v.status}: {v.reason}"
+        return Answer(v.proved, reason, tuple(v.assumptions), v.seconds, v)
+
+    return Claim(theorem.name, theorem.function, theorem.statement, sizes, engine, theorem, run)
