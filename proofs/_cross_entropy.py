@@ -20,7 +20,7 @@ from ._notation import (
     Y,
     c,
     dot,
-    e,
+    eps,
     lse,
     p,
     t,
@@ -51,13 +51,13 @@ def _gradient_steps(loss: sp.Expr, why: str) -> tuple[Step, ...]:
 
 
 def _soft() -> Derivation:
-    loss = total(lambda j: w(j) * ((1 - e) * _s(j) + e / K) * -sp.log(p(j))) + c * lse**2
+    loss = total(lambda j: w(j) * ((1 - eps) * _s(j) + eps / K) * -sp.log(p(j))) + c * lse**2
     return Derivation(
         _SOFT,
-        "Soft labels s with class weights w, smoothing e and z-loss c",
+        "Soft labels s with class weights w, smoothing ε and z-loss c",
         "∂L/∂z_i = (T + 2 c lse) p_i − t_i",
-        _gradient_steps(loss, "t_j = w_j ((1 − e) s_j + e/k)"),
-        (*_GENERAL, (t(A), w(A) * ((1 - e) * _s(A) + e / K))),
+        _gradient_steps(loss, "t_j = w_j ((1 − ε) s_j + ε/k)"),
+        (*_GENERAL, (t(A), w(A) * ((1 - eps) * _s(A) + eps / K))),
         source=_SOURCE,
         about="Nothing is assumed of the labels; the factor T is 1 only if they sum to 1.",
     )
@@ -65,14 +65,16 @@ def _soft() -> Derivation:
 
 def _hard() -> Derivation:
     loss = (
-        -(1 - e) * w(Y) * sp.log(p(Y)) + e / K * total(lambda j: -w(j) * sp.log(p(j))) + c * lse**2
+        -(1 - eps) * w(Y) * sp.log(p(Y))
+        + eps / K * total(lambda j: -w(j) * sp.log(p(j)))
+        + c * lse**2
     )
     return Derivation(
         _HARD,
-        "Integer labels with class weights w, smoothing e and z-loss c",
+        "Integer labels with class weights w, smoothing ε and z-loss c",
         "∂L/∂z_i = (T + 2 c lse) p_i − t_i",
-        _gradient_steps(loss, "t_j = (1 − e) w_y δ_yj + w_j e/k"),
-        (*_GENERAL, (t(A), (1 - e) * w(Y) * delta(Y, A) + e / K * w(A))),
+        _gradient_steps(loss, "t_j = (1 − ε) w_y δ_yj + w_j ε/k"),
+        (*_GENERAL, (t(A), (1 - eps) * w(Y) * delta(Y, A) + eps / K * w(A))),
         (LABEL,),
         source=f"{_SOURCE}; smoothing: Szegedy et al. (2016)",
     )
@@ -97,7 +99,7 @@ def _general() -> Derivation:
 def _special_cases() -> tuple[Derivation, ...]:
     one = Assumption("Σ_j t_j = 1", equation=(total(t), sp.Integer(1)))
     start = Step("general", _factor * p(I) - t(I), "softmax_cross_entropy")
-    uniform = (t(A), (1 - e) * delta(Y, A) + e / K)
+    uniform = (t(A), (1 - eps) * delta(Y, A) + eps / K)
     z_loss = (c, sp.Integer(0))
     return (
         Derivation(
@@ -119,8 +121,8 @@ def _special_cases() -> tuple[Derivation, ...]:
         Derivation(
             f"{_HARD}.smoothed",
             "Integer labels with smoothing",
-            "∂L/∂z_i = p_i − (1 − e) δ_yi − e/k",
-            (start, Step("smoothed", p(I) - (1 - e) * delta(Y, I) - e / K, "T = 1, c = 0")),
+            "∂L/∂z_i = p_i − (1 − ε) δ_yi − ε/k",
+            (start, Step("smoothed", p(I) - (1 - eps) * delta(Y, I) - eps / K, "T = 1, c = 0")),
             (*_GENERAL, z_loss, uniform),
             (LABEL,),
         ),
@@ -145,7 +147,7 @@ def _special_cases() -> tuple[Derivation, ...]:
 
 def _by_options() -> tuple[Derivation, ...]:
     surprise = lse - z(I)
-    smoothed = total(lambda j: ((1 - e) * _s(j) + e / K) * -sp.log(p(j)))
+    smoothed = total(lambda j: ((1 - eps) * _s(j) + eps / K) * -sp.log(p(j)))
     weighted = total(lambda j: -w(j) * _s(j) * sp.log(p(j)))
     return (
         Derivation(
@@ -173,10 +175,10 @@ def _by_options() -> tuple[Derivation, ...]:
         Derivation(
             f"{_SOFT}.label_smoothing",
             "The gradient to the smoothing",
-            "∂L/∂e = Σ_j (1/k − s_j) (lse − z_j)",
+            "∂L/∂ε = Σ_j (1/k − s_j) (lse − z_j)",
             (
-                Step("definition", Partial(smoothed, e), "definition"),
-                Step("termwise", total(lambda j: (1 / K - _s(j)) * -sp.log(p(j))), "linear in e"),
+                Step("definition", Partial(smoothed, eps), "definition"),
+                Step("termwise", total(lambda j: (1 / K - _s(j)) * -sp.log(p(j))), "linear in ε"),
                 Step("closed form", total(lambda j: (1 / K - _s(j)) * (lse - z(j))),
                      "log p_j = z_j − lse"),
             ),

@@ -12,7 +12,7 @@ Y = Index("y", K)
 """The label of an example."""
 
 z, t, w, v, g, p = (family(name) for name in "ztwvgp")
-c, e = sp.symbols("c e", real=True)
+c, eps = sp.symbols("c epsilon", real=True)
 lse = sp.Symbol("lse", real=True)
 T = sp.Symbol("T", real=True)
 

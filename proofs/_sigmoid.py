@@ -5,9 +5,9 @@ from __future__ import annotations
 import sympy as sp
 
 from ._derivation import Assumption, Derivation, Step
-from ._terms import Partial
+from ._terms import Partial, instantiate
 
-x, t, e, a = sp.symbols("x t e a", real=True)
+x, t, a, eps = sp.symbols("x t a epsilon", real=True)
 w = sp.Symbol("w", real=True)
 gamma = sp.Symbol("gamma", nonnegative=True)
 _u, _r = sp.symbols("u r", positive=True)
@@ -77,7 +77,7 @@ def _gradient() -> Derivation:
 
 def _others() -> tuple[Derivation, ...]:
     name = "sigmoid_binary_cross_entropy"
-    smoothed = _BINARY.subs(t, (1 - e) * t + e / 2)
+    smoothed = instantiate(_BINARY, {t: (1 - eps) * t + eps / 2})
     plus = sp.log(1 + sp.exp(-x))
     return (
         Derivation(
@@ -103,12 +103,12 @@ def _others() -> tuple[Derivation, ...]:
         ),
         Derivation(
             f"{name}.label_smoothing",
-            "With smoothing the label is (1 − e) t + e/2",
+            "With smoothing the label is (1 − ε) t + ε/2",
             "∂L/∂x = (1 − t') s₊ − w t' s₋",
             (
                 Step("definition", Partial(smoothed, x), "definition"),
-                Step("closed form", (1 - (1 - e) * t - e / 2) * up
-                     - w * ((1 - e) * t + e / 2) * down, name),
+                Step("closed form", (1 - (1 - eps) * t - eps / 2) * up
+                     - w * ((1 - eps) * t + eps / 2) * down, name),
             ),
             _SIGMOIDS,
         ),

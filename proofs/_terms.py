@@ -83,12 +83,12 @@ def total(f: Callable[[Index], Any], over: sp.Expr = K, letter: str = "j", but=N
 
 
 def family(name: str, **assumptions: bool) -> Any:
-    """Numbers with indices, such as ``z = family("z")``; real unless told more."""
+    """The name of numbers with indices, z of z(i); real unless told more."""
     return sp.Function(name, **(assumptions or {"real": True}))
 
 
 def label_family(name: str, classes: sp.Expr = K) -> Any:
-    """Classes with an index, such as ``y = label_family("y")``, in the range of classes."""
+    """The name of labels with an index, y of y(n), each one of the classes."""
     made = sp.Function(name, integer=True, nonnegative=True)
     made.size = classes
     return made

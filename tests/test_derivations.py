@@ -203,7 +203,7 @@ def arrays(seed=0):
     rng = np.random.default_rng(seed)
     real = {n: rng.normal(size=KCLASSES) for n in "zgls"}
     real |= {n: rng.uniform(0.1, 1, KCLASSES) for n in "tpqw"}
-    scalars = dict(c=0.3, e=0.2, x=0.7, w=1.7, gamma=1.5, epsilon=0.6)
+    scalars = dict(c=0.3, x=0.7, w=1.7, gamma=1.5, epsilon=0.2)
     return real, scalars | dict(t=0.3, z=1.3)
 
 
@@ -236,7 +236,7 @@ def shipped():
     """The same, by ``jax.grad`` of what ships."""
     real, s = arrays()
     a = {n: jnp.asarray(v) for n, v in real.items()}
-    soft = dict(label_smoothing=s["e"], z_loss=s["c"], class_weights=a["w"])
+    soft = dict(label_smoothing=s["epsilon"], z_loss=s["c"], class_weights=a["w"])
     x = xent_jax
     return {
         "softmax": jax.grad(lambda z: jnp.dot(a["g"], x.softmax(z)))(a["z"]),
