@@ -65,7 +65,7 @@ def _soft() -> Derivation:
 
 def _hard() -> Derivation:
     loss = (
-        -(1 - eps) * w(Y) * sp.log(p(Y))
+        (1 - eps) * w(Y) * -sp.log(p(Y))
         + eps / K * total(lambda j: -w(j) * sp.log(p(j)))
         + c * lse**2
     )

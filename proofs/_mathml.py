@@ -16,6 +16,7 @@ from ._terms import Blocks, Gap, Index, Partial, Total, subterms
 _GREEK = {"gamma": "γ", "epsilon": "ε", "alpha": "α"}
 _SUBSCRIPT = {"+": "+", "-": "−"}
 _LETTERS = "jlnabdf"
+_THIN = '<mspace width="0.17em"/>'
 
 
 def mathml(e: sp.Expr, display: bool = True) -> str:
@@ -29,7 +30,7 @@ def mathml(e: sp.Expr, display: bool = True) -> str:
 def relation(head: sp.Expr, sign: str, body: sp.Expr) -> str:
     """``head sign body`` as a ``math`` element within a line."""
     left, right = (_Printer(x).of(x) for x in (head, body))
-    return f"<math>{_row(left + _o(sign) + right)}</math>"
+    return f'<math displaystyle="true">{_row(left + _o(sign) + right)}</math>'
 
 
 def _row(*parts: str) -> str:
@@ -98,13 +99,16 @@ class _Printer:
         return f"<msub>{_i('δ')}{_row(i, j)}</msub>"
 
     def add(self, e: sp.Add) -> str:
-        terms = sorted(e.args, key=lambda t: (_negative(t), _weight(t), sp.sstr(t)))
+        # A sum's body ends where the next term begins, so sums come last.
+        terms = sorted(e.args, key=lambda t: (t.has(Total), _negative(t), t.count_ops(), str(t)))
         out = self.of(terms[0])
         for t in terms[1:]:
             out += _o("−") + self.of(-t) if _negative(t) else _o("+") + self.of(t)
         return out
 
     def mul(self, e: sp.Mul) -> str:
+        if any(isinstance(a, sp.Mul) for a in e.args):  # made by ``written``
+            return _THIN.join(self.inside(a) if n else self.of(a) for n, a in enumerate(e.args))
         coefficient, _ = e.as_coeff_Mul()
         sign = _o("−") if coefficient < 0 else ""
         above, below = [], []
@@ -117,6 +121,8 @@ class _Printer:
             return sign + self.product(above)
         big = [f for f in above if isinstance(f, Total | Partial)]
         rest = [f for f in above if f not in big and f != 1]
+        if isinstance(sp.Mul(*big), Total) and not rest and sp.Mul(*below).has(Total):
+            big, rest = rest, big
         fraction = f"<mfrac>{_row(self.product(rest))}{_row(self.product(below))}</mfrac>"
         return sign + fraction + (self.product(big) if big else "")
 
@@ -127,7 +133,7 @@ class _Printer:
         out = ""
         for n, f in enumerate(factors):
             loose = isinstance(f, sp.Add | Gap) or (isinstance(f, Total) and n < len(factors) - 1)
-            out += '<mspace width="0.17em"/>' * (n > 0)
+            out += _THIN * (n > 0)
             out += _fenced(self.of(f)) if loose else self.of(f)
         return out
 
@@ -147,7 +153,9 @@ class _Printer:
         return f'<msup><mi mathvariant="normal">e</mi>{_row(self.of(e.args[0]))}</msup>'
 
     def function(self, e: sp.Function) -> str:
-        return _applied(e.func.__name__, self.argument(e.args[0]))
+        (x,) = e.args
+        space = _THIN if isinstance(x, sp.Symbol | AppliedUndef) else ""
+        return _applied(e.func.__name__, space + self.argument(x))
 
     def argument(self, e: sp.Expr) -> str:
         bare = isinstance(e, sp.Symbol | AppliedUndef)
@@ -169,9 +177,11 @@ class _Printer:
         if e.others:
             under = _row(under, _o("≠"), *(self.of(o) for o in e.others))
         sign = f"<munder>{_o('∑', movablelimits='false')}{under}</munder>"
-        body = self.of(e.body)
+        minus = not isinstance(e.body, sp.Add) and _negative(e.body)
+        body = self.of(-e.body if minus else e.body)
         self.taken = before
-        return sign + (_fenced(body) if isinstance(e.body, sp.Add) else _row(body))
+        body = _fenced(body) if isinstance(e.body, sp.Add) else _row(body)
+        return (_o("−") if minus else "") + sign + body
 
     def partial(self, e: Partial) -> str:
         by = _row(_o("∂"), self.of(e.by))
@@ -237,6 +247,8 @@ def _weight(e: sp.Expr) -> int:
         return max(_weight(a) for a in e.args)
     if isinstance(e, sp.Pow):
         return max(3, _weight(e.base))
+    if isinstance(e, sp.Add) and not e.has(AppliedUndef):
+        return 1
     order = (sp.Number, sp.Symbol, AppliedUndef | sp.exp, sp.Pow, sp.Add, sp.KroneckerDelta)
     for n, kind in enumerate(order):
         if isinstance(e, kind):

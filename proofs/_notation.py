@@ -7,7 +7,8 @@ import sympy as sp
 from ._derivation import Assumption
 from ._terms import Index, K, family, total
 
-I, J, A = Index("i", K), Index("j", K), Index("a", K)
+I, J = Index("i", K), Index("j", K)
+A = Index("i", K)  # of the definitions
 Y = Index("y", K)
 """The label of an example."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
@@ -12,7 +13,7 @@ import sympy as sp
 import xent_jax
 
 from ._backwards import backwards
-from ._catalogue import Answer, Claim
+from ._catalogue import DERIVATIONS, Answer, Claim
 from ._derivation import Derivation, Outcome
 from ._mathml import mathml, relation
 from ._style import STYLE
@@ -94,6 +95,23 @@ def _section(group: str, results: Results, sources: dict[str, list[str]]) -> str
     return f'<section id="{_slug(group)}"><h2>{escape(group)}</h2>{inner}</section>'
 
 
+_SUBSCRIPT = re.compile(
+    r"(?<![A-Za-z_])([A-Za-zδΣ])_(?:\{([^}]+)\}|([a-z0-9]{1,2})(?![A-Za-z0-9_]))"
+)
+_NAMED = re.compile(r"[a-z0-9]+(?:[_.][a-z0-9]+)+|logsumexp")
+
+
+def _text(text: str) -> str:
+    """A remark, with subscripts, powers of γ and links to the derivations it names."""
+
+    def named(match: re.Match[str]) -> str:
+        name = match[0]
+        return f'<a href="#{name}">{name}</a>' if name in DERIVATIONS else name
+
+    linked = _NAMED.sub(named, escape(text, quote=False)).replace("^γ", "<sup>γ</sup>")
+    return _SUBSCRIPT.sub(lambda m: f"{m[1]}<sub>{m[2] or m[3]}</sub>", linked)
+
+
 def _mark(holds: bool) -> str:
     word = "holds" if holds else "fails"
     return (
@@ -103,20 +121,20 @@ def _mark(holds: bool) -> str:
 
 def _derivation(d: Derivation, answer: Answer, sources: Iterable[str]) -> str:
     steps = "".join(_step(o, first=n == 0) for n, o in enumerate(answer.detail))
-    about = f'<p class="about">{escape(d.about)}</p>' if d.about else ""
-    source = f'<p class="source">Source: {escape(d.source)}</p>' if d.source else ""
+    about = f'<p class="about">{_text(d.about)}</p>' if d.about else ""
+    source = f'<p class="source">Source: {_text(d.source)}</p>' if d.source else ""
     code = "".join(f"<pre><code>{escape(s)}</code></pre>" for s in sources)
     shipped = f"<details open><summary>As it ships</summary>{code}</details>" if code else ""
-    return f"""<article id="{d.name}"><h3>{_mark(answer.holds)} {escape(d.title)}</h3>
-<p class="conclusion">{escape(d.conclusion)}</p>{about}{_context(d)}
+    return f"""<article id="{d.name}"><h3>{_mark(answer.holds)} {_text(d.title)}</h3>
+<p class="conclusion">{_text(d.conclusion)}</p>{about}{_context(d)}
 <ol class="steps">{steps}</ol>{shipped}
 <p class="name"><code>{d.name}</code></p>{source}</article>"""
 
 
 def _context(d: Derivation) -> str:
     where = [f"<li>{relation(head, '=', body)}</li>" for head, body in d.definitions]
-    given = [f"<li>{escape(a.text)}</li>" for a in d.assumptions] or ["<li>none</li>"]
-    given += [f"<li>for every k ≥ {d.least}</li>"]
+    given = [f"<li>{_text(a.text)}</li>" for a in d.assumptions]
+    given += [f"<li>every number of classes k ≥ {d.least}, all real values</li>"]
     where_list = f"<div><h4>Where</h4><ul>{''.join(where)}</ul></div>" if where else ""
     return f"""<div class="context">{where_list}
 <div><h4>Assumptions</h4><ul>{"".join(given)}</ul></div></div>"""
@@ -124,8 +142,8 @@ def _context(d: Derivation) -> str:
 
 def _step(o: Outcome, first: bool) -> str:
     sign = "" if first else o.step.relation
-    place = f'<small class="place">{escape(o.step.place)}</small>' if o.step.place else ""
-    why = escape(o.step.why) + (f' <b class="reason">{escape(o.reason)}</b>' if o.reason else "")
+    place = f'<small class="place">{_text(o.step.place)}</small>' if o.step.place else ""
+    why = _text(o.step.why) + (f' <b class="reason">{escape(o.reason)}</b>' if o.reason else "")
     slack = ""
     if o.step.slack is not None:
         slack = f' <span class="slack">the difference is {mathml(o.step.slack, False)}</span>'

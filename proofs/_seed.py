@@ -10,9 +10,10 @@ from __future__ import annotations
 import sympy as sp
 
 from ._derivation import Assumption, Derivation, Step
-from ._terms import Gap, Index, K, Partial, delta, family, label_family, total
+from ._terms import Gap, Index, K, Partial, delta, family, label_family, total, written
 
-I, J, A = Index("i", K), Index("j", K), Index("a", K)
+I, J = Index("i", K), Index("j", K)
+A = Index("i", K)  # of the definitions
 z, y = family("z"), family("y")
 t = family("t", positive=True)
 p, q = family("p", positive=True), family("q", positive=True)
@@ -271,8 +272,8 @@ def _chain() -> Derivation:
             Step("term i apart", -t(I) / y(I) * by_z(I)
                  + total(lambda j: -t(j) / y(j) * by_z(j), but=I),
                  "term i of a sum", "the derivative by z_i, split by j"),
-            Step("Jacobian", -t(I) / y(I) * y(I) * (1 - y(I))
-                 + total(lambda j: t(j) / y(j) * y(I) * y(j), but=I),
+            Step("Jacobian", written(-t(I) / y(I), y(I), 1 - y(I))
+                 + total(lambda j: written(t(j) / y(j), y(I), y(j)), but=I),
                  "the two cases above", place),
             Step("cancelled", y(I) * t(I) - t(I) + total(lambda j: y(I) * t(j), but=I),
                  "y_j > 0 cancels", place),
@@ -308,7 +309,7 @@ def _indicator() -> Derivation:
 def _batch() -> Derivation:
     m = sp.Symbol("m", integer=True, positive=True)
     label, logits, probabilities = label_family("c"), family("z"), family("y")
-    n, b, a = Index("n", m), Index("b", m), Index("a", K)
+    r, b, a = Index("r", m), Index("n", m), Index("i", K)
     mass = total(lambda j: exp(logits(b, j)))
     hot = family("t")
 
@@ -318,18 +319,18 @@ def _batch() -> Derivation:
     return Derivation(
         "seed_batch_mean",
         "The mean over a batch of m",
-        "its derivative by z_ni is (y_ni − t_ni) / m",
+        "∂L/∂z_ri = (y_ri − t_ri) / m",
         (
             Step("derivative of the mean", Partial(
                 mean(lambda n: total(lambda j: delta(label(n), j) * log(probabilities(n, j)))),
-                logits(n, I)), "definition", "the other form, L"),
+                logits(r, I)), "definition", "the other form, L"),
             Step("one-hot", Partial(
                 mean(lambda n: total(lambda j: hot(n, j) * log(probabilities(n, j)))),
-                logits(n, I)), "t_nj = 1{c_n = j}", "the other form, L, second line"),
+                logits(r, I)), "t_nj = 1{c_n = j}", "the other form, L, second line"),
             Step("the label's terms", Partial(
-                mean(lambda n: log(probabilities(n, label(n)))), logits(n, I)),
+                mean(lambda n: log(probabilities(n, label(n)))), logits(r, I)),
                 "term c_n of each sum", "the other form, L, second line"),
-            Step("closed form", (probabilities(n, I) - hot(n, I)) / m,
+            Step("closed form", (probabilities(r, I) - hot(r, I)) / m,
                  "seed_gradient for each example; Σ_j t_nj = 1"),
         ),
         definitions=(

@@ -20,7 +20,8 @@ body {
   font: 1rem/1.6 "Charter", "Iowan Old Style", "Source Serif 4", Georgia, "DejaVu Serif", serif;
 }
 h1, h2, h3, h4, nav, .key, .rule, .name, .source, .context, summary, footer, .verdict {
-  font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "DejaVu Sans", sans-serif;
+  font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "DejaVu Sans",
+    sans-serif;
 }
 h1 { font-size: 2rem; line-height: 1.2; letter-spacing: -0.02em; margin: 0 0 1rem; }
 h2 { font-size: 1.4rem; margin: 3.5rem 0 1rem; padding-bottom: .4rem;
@@ -49,20 +50,21 @@ article { background: var(--card); border: 1px solid var(--line); border-radius:
 .context { display: grid; gap: .75rem 2rem; font-size: .86rem; margin: 0 0 .75rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr)); }
 .context ul { margin: 0; padding: 0; list-style: none; }
-.context li { overflow-x: auto; overflow-y: hidden; }
+.context li { overflow-x: auto; overflow-y: hidden; padding: .15rem 0; }
+sub, sup { line-height: 0; font-size: .75em; }
 .steps { list-style: none; margin: 0 0 .75rem; padding: 0; }
 .steps li { display: grid; grid-template-columns: 1.4rem minmax(0, 3fr) minmax(0, 2fr);
   gap: 0 .75rem; align-items: center; border-top: 1px solid var(--line); padding: .35rem 0; }
 .sign { color: var(--soft); text-align: center; font-size: 1.15rem; }
 .formula { overflow-x: auto; overflow-y: hidden; padding: .35rem 0; min-width: 0; }
-.formula:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; border-radius: .2rem; }
+.formula:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", "Libertinus Math",
   "DejaVu Math TeX Gyre", math; font-size: 1.12em; }
 .formula math { display: block math; width: max-content; margin: 0; text-align: left; }
 .rule { display: grid; grid-template-columns: 1.2rem minmax(0, 1fr); font-size: .86rem;
   line-height: 1.45; color: var(--soft); overflow-wrap: anywhere; }
 .rule .place { grid-column: 2; font-style: italic; opacity: .85; }
-.place::before { content: "seed or source: "; font-style: normal; }
+.place::before { content: "in the seed: "; font-style: normal; }
 .slack { display: block; overflow-x: auto; overflow-y: hidden; }
 .mark { font-weight: 700; }
 pre { background: var(--code); border: 1px solid var(--line); border-radius: .4rem;

@@ -119,6 +119,11 @@ def instantiate(e: sp.Expr, values: dict[sp.Basic, sp.Expr]) -> sp.Expr:
     return e.func(*(instantiate(a, values) for a in e.args)) if e.args else e
 
 
+def written(*factors: sp.Expr) -> sp.Expr:
+    """Their product as it is written, before SymPy cancels: for people to read."""
+    return sp.Mul(*factors, evaluate=False)
+
+
 def subterms(e: sp.Basic) -> set[sp.Basic]:
     """All of them, inside sums and derivatives too, binders apart."""
     inner = [a for a in e.args if not (isinstance(e, Total) and a is e.index)]
