@@ -93,8 +93,7 @@ def _derived(group: str, d: Derivation) -> Claim:
         seconds = sum(o.seconds for o in outcomes)
         return Answer(not failed, reason, tuple(a.text for a in d.assumptions), seconds, outcomes)
 
-    sizes = f"all k ≥ {d.least}"
-    return Claim(d.name, group, d.conclusion, sizes, "derivation", d, run)
+    return Claim(d.name, group, d.conclusion, d.scope, "derivation", d, run)
 
 
 def _proved(theorem: Any) -> Claim:

@@ -24,7 +24,7 @@ import sympy as sp
 
 from ._decide import Context, Undecided, equal, nonnegative
 from ._numbers import DIGITS, TOLERANCE, Sample
-from ._terms import Total
+from ._terms import Index, Total, subterms
 
 SIZES = (1, 2, 3, 5)
 
@@ -94,6 +94,13 @@ class Derivation:
     about: str = ""
     sizes: dict[sp.Expr, int] = field(default_factory=dict)
     """Sizes for the guard of dimensions other than k."""
+
+    @property
+    def scope(self) -> str:
+        """The sizes and values for which it is stated."""
+        terms = set().union(*(subterms(s.expr) for s in self.steps))
+        sized = any(isinstance(t, Total | Index) for t in terms)
+        return f"all k ≥ {self.least}" if sized else "all reals"
 
     @property
     def least(self) -> int:

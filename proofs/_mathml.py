@@ -22,15 +22,28 @@ _THIN = '<mspace width="0.17em"/>'
 def mathml(e: sp.Expr, display: bool = True) -> str:
     """A ``math`` element, self-contained."""
     block = ' display="block"' if display else ""
-    return (
-        f'<math{block} xmlns="http://www.w3.org/1998/Math/MathML">{_row(_Printer(e).of(e))}</math>'
-    )
+    return f'<math{block} xmlns="http://www.w3.org/1998/Math/MathML">{_content(e)}</math>'
 
 
 def relation(head: sp.Expr, sign: str, body: sp.Expr) -> str:
     """``head sign body`` as a ``math`` element within a line."""
-    left, right = (_Printer(x).of(x) for x in (head, body))
-    return f'<math displaystyle="true">{_row(left + _o(sign) + right)}</math>'
+    inner = _row(_content(head), _o(sign), _content(body))
+    return f'<math displaystyle="true">{inner}</math>'
+
+
+def _content(e: sp.Expr) -> str:
+    e = _signs_outside(e)
+    return _row(_Printer(e).of(e))
+
+
+def _signs_outside(e: sp.Basic) -> sp.Basic:
+    """With the sign of a sum's terms before the sum."""
+    args = tuple(_signs_outside(a) for a in e.args)
+    if args != e.args:
+        e = e.func(*args)
+    if isinstance(e, Total) and not isinstance(e.body, sp.Add) and _negative(e.body):
+        return -Total(-e.body, e.index, *e.others)
+    return e
 
 
 def _row(*parts: str) -> str:
@@ -70,7 +83,7 @@ class _Printer:
 
     def inside(self, e: sp.Basic) -> str:
         """In parentheses if it is a sum, a product or negative."""
-        loose = isinstance(e, sp.Add | sp.Mul | Total | Partial | Gap) or e.is_negative
+        loose = isinstance(e, sp.Add | sp.Mul | Total | Partial) or e.is_negative
         return _fenced(self.of(e)) if loose else self.of(e)
 
     def symbol(self, e: sp.Symbol) -> str:
@@ -129,10 +142,10 @@ class _Printer:
     def product(self, factors: list[sp.Expr]) -> str:
         if len(factors) < 2:
             return self.of(factors[0]) if factors else "<mn>1</mn>"
-        factors = sorted(factors, key=lambda f: (_weight(f), sp.sstr(f)))
+        factors = sorted(factors, key=lambda f: (_weight(f), "_" in str(f), str(f)))
         out = ""
         for n, f in enumerate(factors):
-            loose = isinstance(f, sp.Add | Gap) or (isinstance(f, Total) and n < len(factors) - 1)
+            loose = isinstance(f, sp.Add) or (isinstance(f, Total) and n < len(factors) - 1)
             out += _THIN * (n > 0)
             out += _fenced(self.of(f)) if loose else self.of(f)
         return out
@@ -167,7 +180,8 @@ class _Printer:
 
     def gap(self, e: Gap) -> str:
         (x,) = e.args
-        return _fenced(f"{self.inside(x)}{_o('−')}<mn>1</mn>{_o('−')}{self.of(sp.log(x))}")
+        first = self.inside(x) if isinstance(x, sp.Add) else self.of(x)
+        return _fenced(f"{first}{_o('−')}<mn>1</mn>{_o('−')}{self.of(sp.log(x))}")
 
     def total(self, e: Total) -> str:
         before = self.taken
@@ -177,11 +191,9 @@ class _Printer:
         if e.others:
             under = _row(under, _o("≠"), *(self.of(o) for o in e.others))
         sign = f"<munder>{_o('∑', movablelimits='false')}{under}</munder>"
-        minus = not isinstance(e.body, sp.Add) and _negative(e.body)
-        body = self.of(-e.body if minus else e.body)
+        body = self.of(e.body)
         self.taken = before
-        body = _fenced(body) if isinstance(e.body, sp.Add) else _row(body)
-        return (_o("−") if minus else "") + sign + body
+        return sign + (_fenced(body) if isinstance(e.body, sp.Add) else _row(body))
 
     def partial(self, e: Partial) -> str:
         by = _row(_o("∂"), self.of(e.by))

@@ -46,7 +46,8 @@ def page(results: Results) -> str:
 <body><header><h1>The proofs of xent_jax</h1>{_summary(results)}</header>
 <nav aria-label="Contents"><ol>{"".join(_entry(g, rs) for g, rs in groups)}
 <li><a href="#not-covered">What is not covered</a></li></ol></nav>
-<main>{sections}<section id="not-covered"><h2>What is not covered</h2>{_NOT_COVERED}</section></main>
+<main>{sections}
+<section id="not-covered"><h2>What is not covered</h2>{_NOT_COVERED}</section></main>
 <footer>xent_jax {xent_jax.__version__}, SymPy {sp.__version__}.
 Written by <code>python -m xent_jax.proofs --html</code>.</footer></body></html>
 """
@@ -78,8 +79,8 @@ def _summary(results: Results) -> str:
     else:
         names = ", ".join(f'<a href="#{n}">{n}</a>' for n in failed)
         verdict = f'<p class="verdict fails"><b>✗</b> {len(failed)} do not hold: {names}</p>'
-    return f"""<p class="lead">Softmax cross-entropy and its kin, from the textbook definition to the
-gradient that ships: {counted}. Each step is decided by the machine, for every number
+    return f"""<p class="lead">Softmax cross-entropy and its kin, from the textbook definition to
+the gradient that ships: {counted}. Each step is decided by the machine, for every number
 of classes; “could not decide” counts as a failure.</p>{verdict}
 <p class="key">Sums run over all k classes. z are logits, p probabilities, t targets; δ<sub>ij</sub>
 is 1 where i = j and 0 elsewhere; lse is the logarithm of the sum of exponentials.</p>"""
@@ -134,7 +135,7 @@ def _derivation(d: Derivation, answer: Answer, sources: Iterable[str]) -> str:
 def _context(d: Derivation) -> str:
     where = [f"<li>{relation(head, '=', body)}</li>" for head, body in d.definitions]
     given = [f"<li>{_text(a.text)}</li>" for a in d.assumptions]
-    given += [f"<li>every number of classes k ≥ {d.least}, all real values</li>"]
+    given += [f"<li>stated for {d.scope}</li>"]
     where_list = f"<div><h4>Where</h4><ul>{''.join(where)}</ul></div>" if where else ""
     return f"""<div class="context">{where_list}
 <div><h4>Assumptions</h4><ul>{"".join(given)}</ul></div></div>"""
@@ -157,7 +158,8 @@ def _theorem(c: Claim, a: Answer) -> str:
     reason = f'<p class="reason">{escape(a.reason)}</p>' if a.reason else ""
     return f"""<article class="theorem" id="{c.engine[:3]}-{_slug(c.name)}">
 <h3>{_mark(a.holds)} {escape(c.statement)}</h3>{reason}{_identity(a.detail)}
-<details><summary>{escape(c.sizes)}; {len(a.assumptions)} assumptions</summary><ul>{given}</ul></details>
+<details><summary>{escape(c.sizes)}; {len(a.assumptions)} assumptions</summary>
+<ul>{given}</ul></details>
 <p class="name"><code>{escape(c.name)}</code></p></article>"""
 
 
