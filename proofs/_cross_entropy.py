@@ -106,7 +106,7 @@ def _special_cases() -> tuple[Derivation, ...]:
             f"{_SOFT}.unit_mass",
             "Soft labels that sum to 1, no z-loss: the seed's form",
             "∂L/∂z_i = p_i − t_i",
-            (start, Step("seed", p(I) - t(I), "T = 1, c = 0", "last line of the seed's chain")),
+            (start, Step("seed", p(I) - t(I), "T = 1, c = 0", "last line of the last block")),
             (*_GENERAL, z_loss),
             (one,),
         ),

@@ -99,8 +99,10 @@ class Derivation:
     def scope(self) -> str:
         """The sizes and values for which it is stated."""
         terms = set().union(*(subterms(s.expr) for s in self.steps))
-        sized = any(isinstance(t, Total | Index) for t in terms)
-        return f"all k ≥ {self.least}" if sized else "all reals"
+        sizes = {t.size for t in terms if isinstance(t, Index)}
+        sizes |= {t.index.size for t in terms if isinstance(t, Total)}
+        names = sorted({str(s) for size in sizes for s in size.free_symbols})
+        return f"all {', '.join(names)} ≥ {self.least}" if names else "all reals"
 
     @property
     def least(self) -> int:

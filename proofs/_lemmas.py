@@ -5,19 +5,23 @@ from __future__ import annotations
 import sympy as sp
 
 from ._derivation import Assumption, Derivation, Step
-from ._notation import LABEL, LSE, SUM_EXP, I, J, Y, lse, z
-from ._terms import Blocks, Index, K, delta, family, total
+from ._notation import LABEL, LSE, SUM_EXP, I, Y, dot, lse, v, z
+from ._terms import Blocks, Index, K, delta, family, total, written
 
 _m = sp.Symbol("m", real=True)
 _R = Index("r", K)  # where the row's largest logit stands
-_v = family("v")
 _MAXIMUM = "m is any real number here; in the code it is the row's largest logit"
 
 
 def _merge(a: tuple[sp.Expr, sp.Expr], b: tuple[sp.Expr, sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
-    """(m, s) stands for s exp(m), a partial sum of exponentials."""
-    m = sp.Max(a[0], b[0])
-    return m, a[1] * sp.exp(a[0] - m) + b[1] * sp.exp(b[0] - m)
+    """(m, s) stands for s exp(m), a partial sum of exponentials. As written, unevaluated."""
+    m = sp.Max(a[0], b[0], evaluate=False)
+
+    def rescaled(part: tuple[sp.Expr, sp.Expr]) -> sp.Expr:
+        change = sp.Add(part[0], -m, evaluate=False)
+        return written(part[1], sp.exp(change, evaluate=False))
+
+    return m, sp.Add(rescaled(a), rescaled(b), evaluate=False)
 
 
 def _parts() -> list[tuple[sp.Expr, sp.Expr]]:
@@ -146,46 +150,38 @@ def _with_label() -> tuple[Derivation, ...]:
 def _hessian_products() -> tuple[Derivation, ...]:
     """``hessian_product`` of xent_jax/_rows.py, in the order it computes."""
     p = family("p", positive=True)
+    r, q, w, u = (family(name) for name in "rqwu")
+    top, a = Index("d", K), Index("i", K)
     one = Assumption("Σ_j p_j = 1", equation=(total(p), sp.Integer(1)))
-    textbook = total(lambda j: (delta(I, j) * p(I) - p(I) * p(j)) * _v(j))
+    shipped = (
+        (w(a), v(a) - dot(r, v)),
+        (u(a), q(a) * (w(a) - dot(q, w))),
+    )
 
-    def product(r, rest) -> sp.Expr:
-        def w(j):
-            return _v(j) - total(lambda n: r(n) * _v(n), letter="n")
-
-        def u(j):
-            return rest(j) * (w(j) - total(lambda n: rest(n) * w(n), letter="n"))
-
-        return u(I) - r(I) * total(u)
-
-    def spike(j):
-        return delta(J, j)
-
-    def off_spike(j):
-        return (1 - delta(J, j)) * p(j)
-
-    def chain(name: str, title: str, about: str, closed: sp.Expr) -> Derivation:
+    def chain(name: str, title: str, about: str, r_a: sp.Expr, q_a: sp.Expr) -> Derivation:
         return Derivation(
             f"hessian_product.{name}",
             title,
-            "(H v)_i with H = diag(p) − p pᵀ",
+            "(H v)_i = u_i − r_i Σ_j u_j, where H = diag(p) − p pᵀ",
             (
-                Step("textbook", textbook, "definition"),
-                Step("by components", p(I) * (_v(I) - total(lambda j: p(j) * _v(j))),
-                     "term i of a sum with δ_ij"),
-                Step("as shipped", closed, "Σ_j p_j = 1; both cases of i = j"),
+                Step("textbook", total(lambda j: (delta(I, j) * p(I) - p(I) * p(j)) * v(j)),
+                     "definition"),
+                Step("by components", p(I) * (v(I) - dot(p, v)), "term i of a sum with δ_ij"),
+                Step("as shipped", u(I) - r(I) * total(u), "Σ_j p_j = 1; both cases of i = d"),
             ),
-            assumptions=(one,),
-            about=about,
+            ((r(a), r_a), (q(a), q_a), *shipped),
+            (one,),
+            "xent_jax/_rows.py, hessian_product: its r, rest (here q), w and u",
+            about,
         )  # fmt: skip
 
     return (
         chain("spread", "The Hessian product where no class has p > ½",
-              "w = v − ⟨p, v⟩, u = p (w − ⟨p, w⟩), H v = u − p Σ u.", product(p, p)),
-        chain("dominant", "The Hessian product where class j has p_j > ½",
-              "w = v − v_j, p' = p without p_j, u = p' (w − ⟨p', w⟩), (H v)_j = −Σ u, else u: "
-              "all differences are between entries of v. The identity holds for any j.",
-              product(spike, off_spike)),
+              "Both r and q are p.", p(a), p(a)),
+        chain("dominant", "The Hessian product where class d has p_d > ½",
+              "All differences are between entries of v. The identity holds for any d; that p_d "
+              "is above ½ matters to the rounding alone.",
+              delta(top, a), (1 - delta(top, a)) * p(a)),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import sympy as sp
 
 import xent_jax
 
-from ._backwards import backwards
+from ._backwards import Source, backwards
 from ._catalogue import DERIVATIONS, Answer, Claim
 from ._derivation import Derivation, Outcome
 from ._mathml import mathml, relation
@@ -86,7 +86,7 @@ of classes; “could not decide” counts as a failure.</p>{verdict}
 is 1 where i = j and 0 elsewhere; lse is the logarithm of the sum of exponentials.</p>"""
 
 
-def _section(group: str, results: Results, sources: dict[str, list[str]]) -> str:
+def _section(group: str, results: Results, sources: dict[str, list[Source]]) -> str:
     inner = "".join(
         _derivation(c.subject, a, sources.get(c.name, []))
         if isinstance(c.subject, Derivation)
@@ -97,7 +97,7 @@ def _section(group: str, results: Results, sources: dict[str, list[str]]) -> str
 
 
 _SUBSCRIPT = re.compile(
-    r"(?<![A-Za-z_])([A-Za-zδΣ])_(?:\{([^}]+)\}|([a-z0-9]{1,2})(?![A-Za-z0-9_]))"
+    r"(?<![A-Za-z_])([A-Za-zδΣ)])_(?:\{([^}]+)\}|([a-z0-9]{1,2})(?![A-Za-z0-9_]))"
 )
 _NAMED = re.compile(r"[a-z0-9]+(?:[_.][a-z0-9]+)+|logsumexp")
 
@@ -120,16 +120,22 @@ def _mark(holds: bool) -> str:
     )
 
 
-def _derivation(d: Derivation, answer: Answer, sources: Iterable[str]) -> str:
+def _derivation(d: Derivation, answer: Answer, sources: Iterable[Source]) -> str:
     steps = "".join(_step(o, first=n == 0) for n, o in enumerate(answer.detail))
     about = f'<p class="about">{_text(d.about)}</p>' if d.about else ""
     source = f'<p class="source">Source: {_text(d.source)}</p>' if d.source else ""
-    code = "".join(f"<pre><code>{escape(s)}</code></pre>" for s in sources)
-    shipped = f"<details open><summary>As it ships</summary>{code}</details>" if code else ""
+    shipped = "".join(map(_source, sources))
     return f"""<article id="{d.name}"><h3>{_mark(answer.holds)} {_text(d.title)}</h3>
 <p class="conclusion">{_text(d.conclusion)}</p>{about}{_context(d)}
 <ol class="steps">{steps}</ol>{shipped}
 <p class="name"><code>{d.name}</code></p>{source}</article>"""
+
+
+def _source(source: Source) -> str:
+    calls = f"<pre><code>{escape(source.calls)}</code></pre>"
+    more = f"<details><summary>and what it calls</summary>{calls}</details>"
+    return f"""<details open><summary>As it ships, in {source.file}</summary>
+<pre><code>{escape(source.backward)}</code></pre></details>{more if source.calls else ""}"""
 
 
 def _context(d: Derivation) -> str:
