@@ -97,7 +97,10 @@ def _derived(group: str, d: Derivation) -> Claim:
 
 
 def _proved(theorem: Any) -> Claim:
-    return _of_theorem(theorem, "all sizes", "all n, k ≥ 1", theorem.prove)
+    least = theorem.build.least
+    dims = sorted({d for spec in theorem.build.args.values() for d in spec.dims}, reverse=True)
+    sizes = "all " + ", ".join(f"{d} ≥ {least.get(d, 1)}" for d in dims)
+    return _of_theorem(theorem, "all sizes", sizes, theorem.prove)
 
 
 def _concrete(theorem: Any) -> Claim:

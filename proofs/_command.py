@@ -6,6 +6,7 @@ import argparse
 import fnmatch
 import json
 import pathlib
+import re
 import time
 
 from rich.console import Console
@@ -60,7 +61,8 @@ def _chosen(every: list[Claim], patterns: list[str] | None) -> list[Claim]:
 
 
 def _matches(claim: Claim, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(claim.name, pattern)
+    names = [claim.name] if claim.engine == "derivation" else [claim.name, claim.group]
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def _proved(chosen: list[Claim], console: Console) -> Results:
@@ -89,18 +91,34 @@ def _print(results: Results, console: Console, seconds: float) -> None:
         table.add_column(name, max_width=width, overflow="fold")
     for name in ("sizes", "engine", "s"):
         table.add_column(name, no_wrap=True, justify="right" if name == "s" else "left")
+    shared = _shared(results)
     for c, a in results:
         mark = "[green]✓[/green]" if a.holds else "[red]✗[/red]"
-        given = "\n".join(f"[dim]{escape(text)}[/dim]" for text in a.assumptions)
+        own = [text for text in a.assumptions if text not in shared.get(c.engine, ())]
+        own = [text for text in own if not re.fullmatch(r"\w+ is at least \d+", text)]  # a size
+        given = "\n".join(f"[dim]{escape(text)}[/dim]" for text in own)
         reason = f"[red]{escape(a.reason)}[/red]" if a.reason else ""
         what = "\n".join(t for t in (escape(c.statement), given, reason) if t)
         table.add_row(mark, escape(c.name), what, c.sizes, c.engine, f"{a.seconds:.2f}")
     console.print(table, highlight=False)
+    for engine, texts in shared.items():
+        console.print(f"every proof by {engine}: {'; '.join(texts)}", highlight=False)
     failed = sum(not a.holds for _, a in results)
     counts = ", ".join(f"{n} by {e}" for e, n in _counts(results).items())
     verdict = f"[red]{failed} do not hold[/red]" if failed else "[green]all hold[/green]"
     console.print(f"{len(results)} claims ({counts}): {verdict}; {seconds:.1f} s", highlight=False)
     console.print("identities of real numbers: nothing here is about rounding, overflow or NaN")
+
+
+def _shared(results: Results) -> dict[str, list[str]]:
+    """What all claims of an engine assume, to be printed once."""
+    shared = {}
+    for engine in _counts(results):
+        given = [a.assumptions for c, a in results if c.engine == engine]
+        common = [text for text in given[0] if all(text in texts for texts in given)]
+        if common and len(given) > 1:
+            shared[engine] = common
+    return shared
 
 
 def _counts(results: Results) -> dict[str, int]:

@@ -6,6 +6,7 @@ subscripts, one fraction for a product, and bound indices by letters that are fr
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 import sympy as sp
@@ -59,6 +60,19 @@ def _o(text: str, **attributes: str) -> str:
     return f"<mo{extra}>{escape(text)}</mo>"
 
 
+def _dotted(name: str) -> str:
+    """A direction, ż."""
+    return f'<mover accent="true">{_i(name)}{_o("˙")}</mover>'
+
+
+def _axis(name: str) -> str:
+    """The engine's a0, a1 and bound j0, j1 as letters."""
+    if not re.fullmatch(r"[aj]\d", name):
+        return name
+    number = int(name[1])
+    return "ijh"[number % 3] if name[0] == "a" else "l" + "′" * number
+
+
 def _fenced(inner: str, left: str = "(", right: str = ")") -> str:
     return _row(_o(left), inner, _o(right))
 
@@ -89,9 +103,11 @@ class _Printer:
     def symbol(self, e: sp.Symbol) -> str:
         """By its letter; what follows an underscore is a subscript."""
         name, _, below = self.letters.get(e, e.name).partition("_")
-        name = _GREEK.get(name, name)
+        name = _axis(_GREEK.get(name, name))
         if not below:
             return _i(name)
+        if below == "dot":
+            return _dotted(name)
         sign = _o(_SUBSCRIPT[below]) if below in _SUBSCRIPT else f"<mn>{below}</mn>"
         return f"<msub>{_i(name)}{sign}</msub>"
 
@@ -205,14 +221,16 @@ class _Printer:
         return f"<mfrac>{_o('∂')}{by}</mfrac>{_fenced(inner, '[', ']')}"
 
     def summed(self, e: sp.Sum) -> str:
-        limits = [_i(str(lim[0])) for lim in e.limits]
+        limits = [self.of(lim[0]) for lim in e.limits]
         sign = f"<munder>{_o('∑', movablelimits='false')}{_row(*limits)}</munder>"
         inner = self.of(e.function)
         return sign + (_fenced(inner) if isinstance(e.function, sp.Add) else _row(inner))
 
     def indexed(self, e: sp.Indexed) -> str:
         below = _o(",").join(self.of(a) for a in e.indices)
-        return f"<msub>{_i(str(e.base))}{_row(below)}</msub>"
+        name, _, mark = str(e.base).partition("_")
+        base = _dotted(name) if mark == "dot" else _i(_GREEK.get(str(e.base), str(e.base)))
+        return f"<msub>{base}{_row(below)}</msub>"
 
     def indicator(self, e: sp.Piecewise) -> str:
         """A condition's indicator: 1 where it holds."""

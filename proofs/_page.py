@@ -33,6 +33,10 @@ theorems, the engine’s own trusted base.</p>
 """
 
 
+_AXES = """<p class="key">What JAX computes from the code, in closed form: i counts the examples, j
+the classes, l is summed over; g is the cotangent, a dot marks a direction, a mask is 1 or 0.</p>"""
+
+
 def page(results: Results) -> str:
     """The HTML of a run of the command."""
     sources = backwards()
@@ -63,6 +67,12 @@ def _slug(text: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in text.lower())
 
 
+def _anchor(claim: Claim) -> str:
+    if claim.engine == "derivation":
+        return claim.name
+    return f"{_slug(claim.engine)}-{_slug(claim.name)}"
+
+
 def _entry(group: str, results: Results) -> str:
     return f'<li><a href="#{_slug(group)}">{escape(group)}</a> <small>{len(results)}</small></li>'
 
@@ -70,14 +80,14 @@ def _entry(group: str, results: Results) -> str:
 def _summary(results: Results) -> str:
     derivations = [(c, a) for c, a in results if c.engine == "derivation"]
     steps = sum(len(a.detail) for _, a in derivations)
-    failed = [c.name for c, a in results if not a.holds]
+    failed = [c for c, a in results if not a.holds]
     theorems = len(results) - len(derivations)
     counted = f"{len(derivations)} derivations in {steps} steps"
     counted += f" and {theorems} theorems about the shipped code" if theorems else ""
     if not failed:
         verdict = '<p class="verdict holds"><b>✓</b> All hold.</p>'
     else:
-        names = ", ".join(f'<a href="#{n}">{n}</a>' for n in failed)
+        names = ", ".join(f'<a href="#{_anchor(c)}">{escape(c.name)}</a>' for c in failed)
         verdict = f'<p class="verdict fails"><b>✗</b> {len(failed)} do not hold: {names}</p>'
     return f"""<p class="lead">Softmax cross-entropy and its kin, from the textbook definition to
 the gradient that ships: {counted}. Each step is decided by the machine, for every number
@@ -93,11 +103,12 @@ def _section(group: str, results: Results, sources: dict[str, list[Source]]) -> 
         else _theorem(c, a)
         for c, a in results
     )
-    return f'<section id="{_slug(group)}"><h2>{escape(group)}</h2>{inner}</section>'
+    axes = "" if isinstance(results[0][0].subject, Derivation) else _AXES
+    return f'<section id="{_slug(group)}"><h2>{escape(group)}</h2>{axes}{inner}</section>'
 
 
 _SUBSCRIPT = re.compile(
-    r"(?<![A-Za-z_])([A-Za-zδΣ)])_(?:\{([^}]+)\}|([a-z0-9]{1,2})(?![A-Za-z0-9_]))"
+    r"((?<![A-Za-z_])[A-Za-zδΣ]|\))_(?:\{([^}]+)\}|([a-z0-9]{1,2})(?![A-Za-z0-9_]))"
 )
 _NAMED = re.compile(r"[a-z0-9]+(?:[_.][a-z0-9]+)+|logsumexp")
 
@@ -162,11 +173,11 @@ def _step(o: Outcome, first: bool) -> str:
 def _theorem(c: Claim, a: Answer) -> str:
     given = "".join(f"<li>{escape(text)}</li>" for text in a.assumptions)
     reason = f'<p class="reason">{escape(a.reason)}</p>' if a.reason else ""
-    return f"""<article class="theorem" id="{c.engine[:3]}-{_slug(c.name)}">
-<h3>{_mark(a.holds)} {escape(c.statement)}</h3>{reason}{_identity(a.detail)}
-<details><summary>{escape(c.sizes)}; {len(a.assumptions)} assumptions</summary>
-<ul>{given}</ul></details>
-<p class="name"><code>{escape(c.name)}</code></p></article>"""
+    return f"""<article class="theorem" id="{_anchor(c)}">
+<h3>{_mark(a.holds)} {escape(c.name)}</h3>
+<p class="conclusion">{escape(c.statement)}; {escape(c.sizes)}</p>{reason}{_identity(a.detail)}
+<div class="context"><div><h4>Assumptions</h4><ul class="inline">{given}</ul></div></div>
+</article>"""
 
 
 def _identity(verdict: Any) -> str:

@@ -52,6 +52,7 @@ article { background: var(--card); border: 1px solid var(--line); border-radius:
 .context ul { margin: 0; padding: 0; list-style: none; }
 .context li { overflow-x: auto; overflow-y: hidden; padding: .15rem 0; }
 sub, sup { line-height: 0; font-size: .75em; }
+.context .inline { display: flex; flex-wrap: wrap; gap: 0 1.2rem; }
 .steps { list-style: none; margin: 0 0 .75rem; padding: 0; }
 .steps li { display: grid; grid-template-columns: 1.4rem minmax(0, 3fr) minmax(0, 2fr);
   gap: 0 .75rem; align-items: center; border-top: 1px solid var(--line); padding: .35rem 0; }

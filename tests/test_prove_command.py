@@ -1,0 +1,87 @@
+"""``python -m xent_jax.proofs``: what it prints, writes and returns."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
+pytest.importorskip("rich", reason="the command needs rich: pip install xent-jax[proofs]")
+
+from xent_jax.proofs import _catalogue  # noqa: E402
+from xent_jax.proofs.__main__ import main  # noqa: E402
+from xent_jax.proofs._derivation import Step  # noqa: E402
+
+
+def test_the_module_runs_and_names_what_it_proves(tmp_path):
+    command = [sys.executable, "-m", "xent_jax.proofs", "--only", "seed_gradient"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    for part in ("seed_gradient", "labels sum to 1", "all k ≥ 1", "derivation", "all hold"):
+        assert part in run.stdout
+
+
+def test_list_prints_every_name_and_proves_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("xent_jax.proofs._derivation.Derivation.check", None)
+    assert main(["--list"]) == 0
+    printed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert {c.name for c in _catalogue.claims()} == printed
+
+
+def test_only_takes_patterns_and_json_holds_the_table(tmp_path, capsys):
+    out = tmp_path / "results.json"
+    assert main(["--only", "entropy", "--only", "softcap*", "--json", str(out)]) == 0
+    rows = json.loads(out.read_text("utf-8"))
+    assert {row["name"] for row in rows} >= {"entropy", "softcap", "softcap.cap"}
+    assert all(row["holds"] and row["engine"] and row["sizes"] for row in rows)
+
+
+def test_html_writes_the_page(tmp_path, capsys):
+    out = tmp_path / "page.html"
+    assert main(["--only", "entropy", "--html", str(out)]) == 0
+    assert "<math" in out.read_text("utf-8")
+
+
+def test_one_wrong_step_makes_the_status_1(monkeypatch, capsys):
+    (chapter, (first, *rest)), *others = _catalogue.CHAPTERS
+    last = first.steps[-1]
+    steps = (*first.steps[:-1], Step(last.name, last.expr + 1, last.why, "", "=", None))
+    wrong = dataclasses.replace(first, steps=steps)
+    monkeypatch.setattr(_catalogue, "CHAPTERS", ((chapter, (wrong, *rest)), *others))
+    assert main(["--only", first.name]) == 1
+    assert "1 do not hold" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--only", "nothing_of_the_sort"], "nothing is called 'nothing_of_the_sort'"),
+        (["--args", "z=array('n k')"], "give --module"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_the_status_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("xent-prove: ") and message in line
+
+
+@pytest.mark.parametrize("missing", ["sympy", "rich"])
+def test_without_an_extra_the_error_is_one_line_that_names_it(missing):
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec\n"
+        f"sys.modules[{missing!r}] = None\n"
+        f"u.find_spec = lambda n, *a: None if n == {missing!r} else find(n, *a)\n"
+        "from xent_jax.proofs.__main__ import main; sys.exit(main([]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr == f"xent-prove needs {missing}: pip install 'xent-jax[proofs]'\n"
+
+
+def test_the_console_script_is_declared():
+    from importlib.metadata import entry_points
+
+    (script,) = entry_points(group="console_scripts", name="xent-prove")
+    assert script.load() is main
