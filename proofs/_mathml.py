@@ -97,7 +97,7 @@ class _Printer:
 
     def inside(self, e: sp.Basic) -> str:
         """In parentheses if it is a sum, a product or negative."""
-        loose = isinstance(e, sp.Add | sp.Mul | Total | Partial) or e.is_negative
+        loose = isinstance(e, sp.Add | sp.Mul | Total | sp.Sum | Partial) or e.is_negative
         return _fenced(self.of(e)) if loose else self.of(e)
 
     def symbol(self, e: sp.Symbol) -> str:
@@ -129,7 +129,9 @@ class _Printer:
 
     def add(self, e: sp.Add) -> str:
         # A sum's body ends where the next term begins, so sums come last.
-        terms = sorted(e.args, key=lambda t: (t.has(Total), _negative(t), t.count_ops(), str(t)))
+        terms = sorted(
+            e.args, key=lambda t: (t.has(Total, sp.Sum), _negative(t), t.count_ops(), str(t))
+        )
         out = self.of(terms[0])
         for t in terms[1:]:
             out += _o("−") + self.of(-t) if _negative(t) else _o("+") + self.of(t)
@@ -148,9 +150,13 @@ class _Printer:
             below, above = [sp.Integer(above[0].q), *below], [sp.Integer(above[0].p), *above[1:]]
         if not below:
             return sign + self.product(above)
-        big = [f for f in above if isinstance(f, Total | Partial)]
+        big = [f for f in above if isinstance(f, Total | sp.Sum | Partial)]
         rest = [f for f in above if f not in big and f != 1]
-        if isinstance(sp.Mul(*big), Total) and not rest and sp.Mul(*below).has(Total):
+        if (
+            isinstance(sp.Mul(*big), Total | sp.Sum)
+            and not rest
+            and sp.Mul(*below).has(Total, sp.Sum)
+        ):
             big, rest = rest, big
         fraction = f"<mfrac>{_row(self.product(rest))}{_row(self.product(below))}</mfrac>"
         return sign + fraction + (self.product(big) if big else "")
@@ -161,7 +167,9 @@ class _Printer:
         factors = sorted(factors, key=lambda f: (_weight(f), "_" in str(f), str(f)))
         out = ""
         for n, f in enumerate(factors):
-            loose = isinstance(f, sp.Add) or (isinstance(f, Total) and n < len(factors) - 1)
+            loose = isinstance(f, sp.Add) or (
+                isinstance(f, Total | sp.Sum) and n < len(factors) - 1
+            )
             out += _THIN * (n > 0)
             out += _fenced(self.of(f)) if loose else self.of(f)
         return out
@@ -283,4 +291,4 @@ def _weight(e: sp.Expr) -> int:
     for n, kind in enumerate(order):
         if isinstance(e, kind):
             return n
-    return 8 if isinstance(e, Partial) else 7 if isinstance(e, Total) else 6
+    return 8 if isinstance(e, Partial) else 7 if isinstance(e, Total | sp.Sum) else 6
