@@ -85,3 +85,69 @@ def test_the_console_script_is_declared():
 
     (script,) = entry_points(group="console_scripts", name="xent-prove")
     assert script.load() is main
+
+
+# ------------------------------------------------------------- a user's own function
+
+OWN = """
+import jax
+from jax.nn import logsumexp, softmax
+from xent_jax.proofs import array, scalar
+
+def z_loss(factor):
+    @jax.custom_vjp
+    def loss(z, c):
+        return c * logsumexp(z, axis=-1) ** 2
+
+    def backward(kept, g):
+        z, c = kept
+        lse = logsumexp(z, axis=-1, keepdims=True)
+        return factor * c * lse * softmax(z) * g[:, None], None
+
+    loss.defvjp(lambda z, c: (loss(z, c), (z, c)), backward)
+    loss.xent_spec = {"z": array("n k"), "c": scalar()}
+    return loss
+
+right, wrong = z_loss(2), z_loss(1)
+bare = lambda z, c: wrong(z, c)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Two functions of a user's, in a module of the current directory."""
+    pytest.importorskip("xent_jax.proofs._prove", reason="--module needs the prover of code")
+    (tmp_path / "own_losses.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_losses", raising=False)
+
+
+def test_a_users_function_is_proved(own, capsys):
+    assert main(["--module", "own_losses:right"]) == 0
+    assert "own_losses:right by z: proved" in capsys.readouterr().out
+
+
+def test_a_users_wrong_function_is_refuted_with_its_counterexample(own, capsys):
+    specs = 'z=array("n k"), c=scalar(positive=True)'
+    assert main(["--module", "own_losses:bare", "--args", specs, "--wrt", "z"]) == 1
+    printed = capsys.readouterr().out
+    assert "refuted" in printed and "at z = [[" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["own_losses"], "pkg.mod:function"),
+        (["own_losses:nothing"], "own_losses:nothing is not there"),
+        (["no_such_module:f"], "no_such_module:f is not there"),
+        (["own_losses:bare"], "xent_spec"),
+        (["own_losses:right", "--wrt", "q"], "--wrt names 'q'"),
+        (["own_losses:right", "--args", "z=open('x')"], "cannot be read"),
+        (["own_losses:right", "--args", "z=array("], "cannot be read"),
+    ],
+)
+def test_a_wrong_call_for_a_users_function(own, arguments, message, capsys):
+    assert main(["--module", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
