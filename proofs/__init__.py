@@ -1,34 +1,51 @@
-"""The prover of shipped derivatives, and checks of the closed forms at three classes.
+"""Proofs of what ships: derivations by SymPy, and the prover of code, for all sizes.
 
 ``prove_vjp`` decides, for all sizes, whether the backward that JAX will run is the
-derivative of a function; so do ``prove_jvp`` for forward mode and ``prove_equal`` for
-values. ``CHECKS`` are the older checks, by SymPy at three classes.
+derivative of a function, anybody's; so do ``prove_jvp`` for forward mode and
+``prove_equal`` for values; ``assert_vjp_proved`` makes a test of it.
 
-Each check differentiates a textbook loss with ``sympy.diff`` and asks whether the closed
-form that the library ships is the same expression. What this does not say: anything
-about other numbers of classes, about the traced code, or about rounding.
+``DERIVATIONS`` holds the derivations by name, each a chain of expressions that ``check``
+decides step by step. ``python -m xent_jax.proofs`` checks all; ``_derivation`` says what a
+check means. Names are loaded at first use, so that the command can say that SymPy is
+missing.
 """
 
-from ._fixed_size import CHECKS as CHECKS
-from ._fixed_size import check as check
-from ._prove import assert_vjp_proved as assert_vjp_proved
-from ._prove import prove_equal as prove_equal
-from ._prove import prove_jvp as prove_jvp
-from ._prove import prove_vjp as prove_vjp
-from ._spec import array as array
-from ._spec import labels as labels
-from ._spec import scalar as scalar
-from ._verdict import Verdict as Verdict
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "CHECKS",
-    "Verdict",
-    "array",
-    "assert_vjp_proved",
-    "check",
-    "labels",
-    "prove_equal",
-    "prove_jvp",
-    "prove_vjp",
-    "scalar",
-]
+if TYPE_CHECKING:
+    from ._catalogue import DERIVATIONS as DERIVATIONS
+    from ._derivation import Assumption as Assumption
+    from ._derivation import Derivation as Derivation
+    from ._derivation import Step as Step
+    from ._prove import assert_vjp_proved as assert_vjp_proved
+    from ._prove import prove_equal as prove_equal
+    from ._prove import prove_jvp as prove_jvp
+    from ._prove import prove_vjp as prove_vjp
+    from ._spec import array as array
+    from ._spec import labels as labels
+    from ._spec import scalar as scalar
+    from ._verdict import Verdict as Verdict
+
+_HOME = {
+    "Assumption": "_derivation",
+    "DERIVATIONS": "_catalogue",
+    "Derivation": "_derivation",
+    "Step": "_derivation",
+    "Verdict": "_verdict",
+    "array": "_spec",
+    "assert_vjp_proved": "_prove",
+    "labels": "_spec",
+    "prove_equal": "_prove",
+    "prove_jvp": "_prove",
+    "prove_vjp": "_prove",
+    "scalar": "_spec",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -1,19 +1,51 @@
-"""Runs the checks: ``python -m xent_jax.proofs``."""
+"""Checks every proof: ``python -m xent_jax.proofs``, or ``xent-prove``."""
 
+from __future__ import annotations
+
+import argparse
+import importlib.util
 import sys
+from collections.abc import Sequence
 
-from . import CHECKS, check
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0 if all hold, 1 if something does not, 2 for a wrong call."""
+    options = _parser().parse_args(argv)
+    missing = [m for m in ("sympy", "rich") if importlib.util.find_spec(m) is None]
+    if missing:
+        names = " and ".join(missing)
+        print(f"xent-prove needs {names}: pip install 'xent-jax[proofs]'", file=sys.stderr)
+        return 2
+    from ._command import Misused, run
+
+    try:
+        return run(options)
+    except Misused as error:
+        print(f"xent-prove: {error}", file=sys.stderr)
+        return 2
 
 
-def main() -> int:
-    """Prints a line for each check; the status is the number of failures."""
-    failures = 0
-    for name in CHECKS:
-        holds = check(name)
-        failures += not holds
-        print(f"{'holds' if holds else 'FAILS':6} {name}", flush=True)
-    print("at 3 classes, over the real numbers; not the code, not its rounding")
-    return failures
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="xent-prove",
+        description="Checks the derivations and the theorems about the shipped code.",
+        epilog="Exit status: 0 if all hold, 1 if something does not, 2 for a wrong call.",
+    )
+    add = parser.add_argument
+    add("--list", action="store_true", help="print the names, prove nothing")
+    add("--only", action="append", metavar="NAME", help="a name, or a pattern such as 'seed_*'")
+    add("--json", metavar="FILE", help="write the results to FILE")
+    add("--html", metavar="FILE", help="write the page to FILE")
+    add("--module", metavar="PKG.MOD:FUNCTION", help="prove your own function instead")
+    add(
+        "--args",
+        metavar="SPECS",
+        help="its arguments, as prove_vjp takes them, in order: "
+        '\'z=array("n k"), y=labels("n", classes="k")\'; '
+        "without, the function's attribute xent_spec, a dictionary of them",
+    )
+    add("--wrt", metavar="NAMES", help="what to differentiate by, as z,b; the first one without")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""All that is proved, in one list: derivations, and theorems about the shipped code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import (
+    _cross_entropy,
+    _focal,
+    _information,
+    _lemmas,
+    _poly,
+    _seed,
+    _sigmoid,
+    _softcap,
+    _softmax,
+)
+from ._derivation import Derivation
+from ._theorems import THEOREMS, Theorem
+
+Engine = Literal["derivation", "all sizes"]
+
+CHAPTERS: tuple[tuple[str, tuple[Derivation, ...]], ...] = (
+    ("The seed", _seed.DERIVATIONS),
+    ("Softmax and log-sum-exp", _softmax.DERIVATIONS),
+    ("Softmax cross-entropy", _cross_entropy.DERIVATIONS),
+    ("Focal loss over classes", _focal.DERIVATIONS),
+    ("Poly loss", _poly.DERIVATIONS),
+    ("Binary losses", _sigmoid.DERIVATIONS),
+    ("Entropy and divergence", _information.DERIVATIONS),
+    ("Soft cap", _softcap.DERIVATIONS),
+    ("Lemmas of the fast code", _lemmas.DERIVATIONS),
+)
+
+DERIVATIONS = {d.name: d for _, chapter in CHAPTERS for d in chapter}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a claim."""
+
+    holds: bool
+    reason: str
+    assumptions: tuple[str, ...]
+    seconds: float
+    detail: Any = None
+    """The outcomes of a derivation's steps, or a theorem's verdict."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the table."""
+
+    name: str
+    group: str
+    statement: str
+    sizes: str
+    engine: Engine
+    subject: Any
+    run: Callable[[], Answer]
+
+
+def claims() -> list[Claim]:
+    """Every derivation and theorem."""
+    out = [_derived(group, d) for group, chapter in CHAPTERS for d in chapter]
+    return out + [_proved(t) for t in THEOREMS]
+
+
+def _derived(group: str, d: Derivation) -> Claim:
+    def run() -> Answer:
+        outcomes = d.check()
+        failed = [o for o in outcomes if not o.holds]
+        reason = "; ".join(f"step “{o.step.name}”: {o.reason}" for o in failed)
+        seconds = sum(o.seconds for o in outcomes)
+        return Answer(not failed, reason, tuple(a.text for a in d.assumptions), seconds, outcomes)
+
+    return Claim(d.name, group, d.conclusion, d.scope, "derivation", d, run)
+
+
+def _proved(theorem: Theorem) -> Claim:
+    least = theorem.build.least
+    dims = sorted({d for spec in theorem.build.args.values() for d in spec.dims}, reverse=True)
+    sizes = "all " + ", ".join(f"{d} ≥ {least.get(d, 1)}" for d in dims)
+
+    def run() -> Answer:
+        v = theorem.prove()
+        reason = "" if v.proved else f"{v.status}: {v.reason}"
+        return Answer(v.proved, reason, tuple(v.assumptions), v.seconds, v)
+
+    name, group, statement = theorem.name, theorem.function, theorem.statement
+    return Claim(name, group, statement, sizes, "all sizes", theorem, run)

@@ -1,0 +1,143 @@
+"""What the command does, once its options are read."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import pathlib
+import re
+import time
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ._catalogue import Answer, Claim, claims
+
+Results = list[tuple[Claim, Answer]]
+
+
+class Misused(Exception):
+    """The command was called with something that it cannot use; the message says what."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit status, after printing."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    if options.module:
+        from ._users import prove_users
+
+        return prove_users(options, console)
+    if options.args or options.wrt:
+        raise Misused("--args and --wrt describe the function that --module names; give --module")
+    chosen = _chosen(claims(), options.only)
+    if options.list:
+        for c in chosen:
+            console.print(f"{c.name}  [dim]{c.engine}[/dim]", highlight=False)
+        return 0
+    start = time.perf_counter()
+    results = _proved(chosen, console)
+    _print(results, console, time.perf_counter() - start)
+    if options.json:
+        pathlib.Path(options.json).write_text(_json(results), "utf-8")
+    if options.html:
+        from ._page import page
+
+        pathlib.Path(options.html).write_text(page(results), "utf-8")
+    return int(not all(a.holds for _, a in results))
+
+
+def _chosen(every: list[Claim], patterns: list[str] | None) -> list[Claim]:
+    if not patterns:
+        return every
+    for pattern in patterns:
+        if not any(_matches(c, pattern) for c in every):
+            raise Misused(f"nothing is called {pattern!r}; --list prints the names")
+    return [c for c in every if any(_matches(c, pattern) for pattern in patterns)]
+
+
+def _matches(claim: Claim, pattern: str) -> bool:
+    names = [claim.name] if claim.engine == "derivation" else [claim.name, claim.group]
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def _proved(chosen: list[Claim], console: Console) -> Results:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )  # fmt: skip
+    results = []
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(chosen))
+        for claim in chosen:
+            progress.update(task, description=f"{claim.engine}: {claim.name}"[:60].ljust(60))
+            results.append((claim, claim.run()))
+            if not results[-1][1].holds:
+                console.print(f"[red]fails[/red] {escape(claim.name)}")
+            progress.advance(task)
+    return results
+
+
+def _print(results: Results, console: Console, seconds: float) -> None:
+    table = Table(header_style="bold", pad_edge=False)
+    for name, width in (
+        ("", None),
+        ("name", 34),
+        ("what is proved, under which assumptions", None),
+    ):
+        table.add_column(name, max_width=width, overflow="fold")
+    for name in ("sizes", "engine", "s"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "s" else "left")
+    shared = _shared(results)
+    for c, a in results:
+        mark = "[green]✓[/green]" if a.holds else "[red]✗[/red]"
+        own = [text for text in a.assumptions if text not in shared.get(c.engine, ())]
+        own = [text for text in own if not re.fullmatch(r"\w+ is at least \d+", text)]  # a size
+        given = "\n".join(f"[dim]{escape(text)}[/dim]" for text in own)
+        reason = f"[red]{escape(a.reason)}[/red]" if a.reason else ""
+        what = "\n".join(t for t in (escape(c.statement), given, reason) if t)
+        table.add_row(mark, escape(c.name), what, c.sizes, c.engine, f"{a.seconds:.2f}")
+    console.print(table, highlight=False)
+    for engine, texts in shared.items():
+        console.print(f"every proof by {engine}: {'; '.join(texts)}", highlight=False)
+    failed = sum(not a.holds for _, a in results)
+    counts = ", ".join(f"{n} by {e}" for e, n in _counts(results).items())
+    verdict = f"[red]{failed} do not hold[/red]" if failed else "[green]all hold[/green]"
+    console.print(f"{len(results)} claims ({counts}): {verdict}; {seconds:.1f} s", highlight=False)
+    console.print("identities of real numbers: nothing here is about rounding, overflow or NaN")
+
+
+def _shared(results: Results) -> dict[str, list[str]]:
+    """What all claims of an engine assume, to be printed once."""
+    shared = {}
+    for engine in _counts(results):
+        given = [a.assumptions for c, a in results if c.engine == engine]
+        common = [text for text in given[0] if all(text in texts for texts in given)]
+        if common and len(given) > 1:
+            shared[engine] = common
+    return shared
+
+
+def _counts(results: Results) -> dict[str, int]:
+    engines = [c.engine for c, _ in results]
+    return {e: engines.count(e) for e in dict.fromkeys(engines)}
+
+
+def _json(results: Results) -> str:
+    rows = [
+        {
+            "name": c.name,
+            "engine": c.engine,
+            "statement": c.statement,
+            "sizes": c.sizes,
+            "assumptions": list(a.assumptions),
+            "holds": a.holds,
+            "reason": a.reason,
+            "seconds": round(a.seconds, 4),
+        }
+        for c, a in results
+    ]
+    return json.dumps(rows, ensure_ascii=False, indent=1) + "\n"

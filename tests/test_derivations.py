@@ -1,0 +1,278 @@
+"""The derivations: each holds, each spoiled one fails, and what they end in is what ships."""
+
+import random
+import re
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests.cases import x64
+
+sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
+
+from xent_jax.proofs import _notation as notation  # noqa: E402
+from xent_jax.proofs._catalogue import DERIVATIONS  # noqa: E402
+from xent_jax.proofs._decide import Context, Undecided, equal  # noqa: E402
+from xent_jax.proofs._derivation import Assumption, Derivation, Step  # noqa: E402
+from xent_jax.proofs._numbers import Sample  # noqa: E402
+from xent_jax.proofs._terms import (  # noqa: E402
+    Index,
+    K,
+    Partial,
+    Total,
+    family,
+    instantiate,
+    total,
+)
+
+FUNCTIONS = sorted(set(xent_jax.__all__) - {"forward_mode", "__version__"})
+z, I, J = family("z"), notation.I, notation.J
+
+
+@pytest.mark.parametrize("name", DERIVATIONS)
+def test_every_step_holds(name):
+    assert [(o.step.name, o.reason) for o in DERIVATIONS[name].check() if not o.holds] == []
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_docstring_names_a_derivation(name):
+    (proof,) = re.findall(r"Proof:\s+``(\w+)``", getattr(xent_jax, name).__doc__)
+    assert proof == name and proof in DERIVATIONS
+
+
+# ------------------------------------------------------------------- spoiled steps
+
+
+def spoiled(e):
+    """``e`` with one operation changed: every way of some twelve kinds, at every place."""
+    yield -e if e != 0 else sp.Integer(1)
+    yield e + sp.Rational(1, 7)
+    if isinstance(e, Index):
+        yield J if e is I else I
+    if isinstance(e, sp.Add | sp.Mul):
+        for n in range(len(e.args)):
+            yield e.func(*e.args[:n], *e.args[n + 1 :])
+    if isinstance(e, sp.Pow):
+        yield e.base ** (e.exp + 1)
+    if isinstance(e, sp.exp | sp.log):
+        yield e.func(2 * e.args[0])
+    if isinstance(e, Total):
+        yield Total(e.body, e.index) if e.others else Total(e.body, e.index, I)
+        yield from (
+            Total(b, e.index, *e.others) for b in spoiled(e.body) if not isinstance(e.body, Index)
+        )
+    elif isinstance(e, Partial):
+        yield from (Partial(b, e.by) for b in spoiled(e.body))
+    else:
+        for n, argument in enumerate(e.args):
+            if isinstance(argument, Index) or not e.is_Function or not e.args[0].is_Symbol:
+                for other in spoiled(argument):
+                    if not isinstance(argument, Index) or isinstance(other, Index):
+                        yield e.func(*e.args[:n], other, *e.args[n + 1 :])
+
+
+def is_wrong(derivation, before, step):
+    """Whether the numbers say so."""
+    try:
+        return bool(derivation.guard(before, step))
+    except (ZeroDivisionError, ValueError, KeyError, TypeError):
+        return None  # it has no value there
+
+
+PER_STEP = 5
+
+
+@pytest.mark.parametrize("name", DERIVATIONS)
+def test_no_spoiled_step_is_decided(name):
+    derivation, tried = DERIVATIONS[name], 0
+    for before, step in zip(derivation.steps, derivation.steps[1:], strict=False):
+        every = list(spoiled(step.expr))
+        chosen = random.Random(f"{name} {step.name}").sample(every, min(PER_STEP, len(every)))
+        for expression in [every[0], *chosen]:
+            mutant = Step(step.name, expression, step.why, "", step.relation, step.slack)
+            if is_wrong(derivation, before, mutant):
+                tried += 1
+                assert derivation.decide(before, mutant), expression
+    assert tried
+
+
+def test_a_step_that_is_only_undecided_fails():
+    x = sp.Symbol("x", positive=True)
+    start = Step("start", sp.log(1 + sp.exp(x)) - x, "definition")
+    hard = Step("true, but beyond the rules", sp.log(1 + sp.exp(-x)), "log of a product")
+    assert not Derivation("decided", "", "", (start, hard)).check()[1].reason
+    unread = Step("not read", sp.gamma(x + 1) / sp.gamma(x), "functional equation")
+    reason = Derivation("open", "", "", (Step("start", x, ""), unread)).check()[1].reason
+    assert "gamma is not read" in reason
+
+
+def test_the_numbers_are_a_guard_of_their_own(monkeypatch):
+    wrong = (Step("start", z(I), ""), Step("wrong", 2 * z(I), ""))
+    derivation = Derivation("wrong", "", "", wrong)
+    monkeypatch.setattr(Derivation, "decide", lambda *_: "")
+    assert "the numbers are" in derivation.check()[1].reason
+
+
+def test_an_inequality_needs_a_slack_that_is_shown_not_to_be_negative():
+    start, end = Step("start", z(I), ""), Step("end", sp.Integer(0), "", "", "≥", z(I))
+    assert "not negative" in Derivation("unsigned", "", "", (start, end)).check()[1].reason
+
+
+@pytest.mark.parametrize(
+    "divisor", [z(I), z(I) - z(J), total(z), sp.exp(z(I)) - 1], ids=lambda e: sp.sstr(e)[:20]
+)
+def test_a_divisor_that_may_be_zero_is_undecided(divisor):
+    with pytest.raises(Undecided, match="is not 0 is not shown"):
+        equal(total(lambda j: z(j) / divisor), total(z) / divisor, Context())
+
+
+@pytest.mark.parametrize(
+    "left, right",
+    [
+        (sp.log(z(I) ** 2), 2 * sp.log(z(I))),
+        (sp.log(z(I) * z(J)), sp.log(z(I)) + sp.log(z(J))),
+        ((z(I) * z(J)) ** sp.Symbol("g"), z(I) ** sp.Symbol("g") * z(J) ** sp.Symbol("g")),
+    ],
+)
+def test_logarithms_and_powers_of_what_may_be_negative_are_undecided(left, right):
+    with pytest.raises(Undecided, match="is (positive|not 0) is not shown"):
+        equal(left + z(I), z(I) + right, Context())
+
+
+def test_without_two_classes_the_others_may_be_an_empty_sum():
+    (below_one,) = (d for d in DERIVATIONS.values() if d.name == "seed_softmax_below_one")
+    unassumed = Derivation("open", "", "", below_one.steps, below_one.definitions)
+    assert "is positive is not shown" in unassumed.check()[-1].reason
+
+
+def test_an_assumption_is_needed_where_it_is_stated():
+    chain = DERIVATIONS["seed_gradient"]
+    unassumed = Derivation("open", "", "", chain.steps, chain.definitions)
+    assert [o.step.name for o in unassumed.check() if not o.holds] == ["closed form"]
+
+
+def test_what_is_called_positive_must_be_a_sum_of_positive_terms():
+    wrong = Assumption("wrong", positive=(total(z, but=I),))
+    steps = (Step("start", z(I), ""), Step("same", z(I), ""))
+    reason = Derivation("wrong", "", "", steps, assumptions=(wrong,)).check()[1].reason
+    assert "is not a sum of positive terms" in reason
+
+
+# -------------------------------------------------- why SymPy's own sums are not used
+
+
+def test_sympy_captures_a_bound_variable_and_instantiate_does_not():
+    a = sp.IndexedBase("a")
+    i, j, n = sp.symbols("i j n", integer=True)
+    captured = sp.Sum(a[i, j] * a[i, n], (j, 1, 3)).subs(n, j)
+    assert captured == sp.Sum(a[i, j] ** 2, (j, 1, 3))  # it is not: j was free
+    pairs = total(lambda j: z(j) * z(I))
+    bound = pairs.index
+    outer = Total(instantiate(pairs, {I: bound}), bound)
+    equal(outer, total(z) ** 2, Context())
+
+
+def test_sympy_differentiates_a_bound_variable_wrongly_and_partial_does_not():
+    a = sp.IndexedBase("a")
+    j = sp.Symbol("j", integer=True)
+    whole = sp.Sum(a[j] ** 2, (j, 1, 3))
+    wrong = whole.diff(a[j])
+    assert wrong != 2 * a[j] and wrong.has(sp.Sum)
+    squares = total(lambda j: z(j) ** 2)
+    equal(Partial(squares, z(squares.index)), 2 * z(squares.index), Context())
+
+
+def test_sympy_finds_no_derivative_of_a_matrix_expression():
+    size = sp.Symbol("size", integer=True, positive=True)
+    x = sp.MatrixSymbol("x", size, 1)
+    mass = (sp.OneMatrix(1, size) * x.applyfunc(sp.exp))[0, 0]
+    assert sp.log(mass).diff(x) == sp.ZeroMatrix(size, 1) or sp.log(mass).diff(x) == 0
+
+
+# ------------------------------------------------------- the closed forms, as they ship
+
+KCLASSES, LABEL = 5, 2
+
+
+def arrays(seed=0):
+    """Numbers for every name a derivation uses."""
+    rng = np.random.default_rng(seed)
+    real = {n: rng.normal(size=KCLASSES) for n in "zgls"}
+    real |= {n: rng.uniform(0.1, 1, KCLASSES) for n in "tpqw"}
+    scalars = dict(c=0.3, x=0.7, w=1.7, gamma=1.5, epsilon=0.2)
+    return real, scalars | dict(t=0.3, z=1.3)
+
+
+def closed_form(name, skip=()):
+    """The last expression of a derivation, component by component, at these numbers."""
+    derivation = DERIVATIONS[name]
+    last = derivation.steps[-1].expr
+    real, scalars = arrays()
+    families = {f.func for f in last.atoms(sp.core.function.AppliedUndef)}
+    families |= {f.func for _, b in derivation.definitions for f in b.atoms(sp.Function)}
+    families |= {
+        f.func for _, b in derivation.definitions for f in b.atoms(sp.core.function.AppliedUndef)
+    }
+    values = {f: (lambda i, n=f.__name__: real[n][i]) for f in families if f.__name__ in real}
+    symbols = last.free_symbols.union(*(b.free_symbols for _, b in derivation.definitions))
+    for s in symbols:
+        values[s] = LABEL if s is notation.Y else scalars.get(s.name)
+    values = {s: v for s, v in values.items() if v is not None}
+    out = []
+    context = derivation.context()
+    with mp.workdps(30):
+        for i in range(KCLASSES if I in symbols else 1):
+            sample = Sample({K: KCLASSES}, context, 0, {**values, I: i})
+            sample._drawn.update({s: v for s, v in values.items() if isinstance(s, sp.Symbol)})
+            out.append(float(sample.value(last)))
+    return np.array(out)
+
+
+def shipped():
+    """The same, by ``jax.grad`` of what ships."""
+    real, s = arrays()
+    a = {n: jnp.asarray(v) for n, v in real.items()}
+    soft = dict(label_smoothing=s["epsilon"], z_loss=s["c"], class_weights=a["w"])
+    x = xent_jax
+    return {
+        "softmax": jax.grad(lambda z: jnp.dot(a["g"], x.softmax(z)))(a["z"]),
+        "log_softmax": jax.grad(lambda z: jnp.dot(a["g"], x.log_softmax(z)))(a["z"]),
+        "logsumexp": jax.grad(x.logsumexp)(a["z"]),
+        "softmax_cross_entropy": jax.grad(x.softmax_cross_entropy)(a["z"], a["s"], **soft),
+        "softmax_cross_entropy_with_integer_labels": jax.grad(
+            x.softmax_cross_entropy_with_integer_labels
+        )(a["z"], LABEL, **soft),
+        "softmax_cross_entropy.labels": jax.grad(x.softmax_cross_entropy, 1)(a["z"], a["t"]),
+        "softmax_focal_loss": jax.grad(
+            lambda z: x.softmax_focal_loss(z, LABEL, gamma=s["gamma"], class_weights=a["w"])
+        )(a["z"]),
+        "poly_loss_cross_entropy": jax.grad(x.poly_loss_cross_entropy)(
+            a["z"], a["t"], s["epsilon"]
+        ),
+        "sigmoid_binary_cross_entropy": jax.grad(
+            lambda z: x.sigmoid_binary_cross_entropy(z, s["t"], pos_weight=jnp.asarray(s["w"]))
+        )(s["x"]),
+        "sigmoid_focal_loss": jax.grad(lambda z: x.sigmoid_focal_loss(z, s["t"], gamma=s["gamma"]))(
+            s["x"]
+        ),
+        "entropy": jax.grad(x.entropy)(a["p"]),
+        "cross_entropy": jax.grad(x.cross_entropy, 1)(a["p"], a["q"]),
+        "relative_entropy": jax.grad(x.relative_entropy, 1)(a["p"], a["q"]),
+        "kl_divergence": jax.grad(x.kl_divergence)(a["l"], a["t"]),
+        "softcap": jax.grad(x.softcap)(s["z"], s["c"]),
+    }
+
+
+@pytest.fixture(scope="module")
+def gradients():
+    with x64():
+        return {name: np.atleast_1d(g) for name, g in shipped().items()}
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "softmax_cross_entropy.labels"])
+def test_the_closed_form_is_what_ships(name, gradients):
+    np.testing.assert_allclose(gradients[name], closed_form(name), rtol=1e-12)

@@ -1,0 +1,154 @@
+"""``python -m xent_jax.proofs``: what it prints, writes and returns."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
+pytest.importorskip("rich", reason="the command needs rich: pip install xent-jax[proofs]")
+
+from xent_jax.proofs import _catalogue  # noqa: E402
+from xent_jax.proofs.__main__ import main  # noqa: E402
+from xent_jax.proofs._derivation import Step  # noqa: E402
+
+
+def test_the_module_runs_and_names_what_it_proves(tmp_path):
+    command = [sys.executable, "-m", "xent_jax.proofs", "--only", "seed_gradient"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    for part in ("seed_gradient", "labels sum to 1", "all k ≥ 1", "derivation", "all hold"):
+        assert part in run.stdout
+
+
+def test_list_prints_every_name_and_proves_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("xent_jax.proofs._derivation.Derivation.check", None)
+    monkeypatch.setattr("xent_jax.proofs._prove._decide", None)
+    assert main(["--list"]) == 0
+    printed = {line.rsplit("  ", 1)[0] for line in capsys.readouterr().out.splitlines()}
+    assert {c.name for c in _catalogue.claims()} == printed
+
+
+def test_only_takes_patterns_and_json_holds_the_table(tmp_path, capsys):
+    out = tmp_path / "results.json"
+    assert main(["--only", "entropy", "--only", "softcap*", "--json", str(out)]) == 0
+    rows = json.loads(out.read_text("utf-8"))
+    assert {row["name"] for row in rows} >= {"entropy", "softcap", "softcap.cap"}
+    assert all(row["holds"] and row["engine"] and row["sizes"] for row in rows)
+
+
+def test_html_writes_the_page(tmp_path, capsys):
+    out = tmp_path / "page.html"
+    assert main(["--only", "entropy", "--html", str(out)]) == 0
+    assert "<math" in out.read_text("utf-8")
+
+
+def test_one_wrong_step_makes_the_status_1(monkeypatch, capsys):
+    (chapter, (first, *rest)), *others = _catalogue.CHAPTERS
+    last = first.steps[-1]
+    steps = (*first.steps[:-1], Step(last.name, last.expr + 1, last.why, "", "=", None))
+    wrong = dataclasses.replace(first, steps=steps)
+    monkeypatch.setattr(_catalogue, "CHAPTERS", ((chapter, (wrong, *rest)), *others))
+    assert main(["--only", first.name]) == 1
+    assert "1 do not hold" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--only", "nothing_of_the_sort"], "nothing is called 'nothing_of_the_sort'"),
+        (["--args", "z=array('n k')"], "give --module"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_the_status_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("xent-prove: ") and message in line
+
+
+@pytest.mark.parametrize("missing", ["sympy", "rich"])
+def test_without_an_extra_the_error_is_one_line_that_names_it(missing):
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec\n"
+        f"sys.modules[{missing!r}] = None\n"
+        f"u.find_spec = lambda n, *a: None if n == {missing!r} else find(n, *a)\n"
+        "from xent_jax.proofs.__main__ import main; sys.exit(main([]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr == f"xent-prove needs {missing}: pip install 'xent-jax[proofs]'\n"
+
+
+def test_the_console_script_is_declared():
+    from importlib.metadata import entry_points
+
+    (script,) = entry_points(group="console_scripts", name="xent-prove")
+    assert script.load() is main
+
+
+# ------------------------------------------------------------- a user's own function
+
+OWN = """
+import jax
+from jax.nn import logsumexp, softmax
+from xent_jax.proofs import array, scalar
+
+def z_loss(factor):
+    @jax.custom_vjp
+    def loss(z, c):
+        return c * logsumexp(z, axis=-1) ** 2
+
+    def backward(kept, g):
+        z, c = kept
+        lse = logsumexp(z, axis=-1, keepdims=True)
+        return factor * c * lse * softmax(z) * g[:, None], None
+
+    loss.defvjp(lambda z, c: (loss(z, c), (z, c)), backward)
+    loss.xent_spec = {"z": array("n k"), "c": scalar()}
+    return loss
+
+right, wrong = z_loss(2), z_loss(1)
+bare = lambda z, c: wrong(z, c)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Two functions of a user's, in a module of the current directory."""
+    pytest.importorskip("xent_jax.proofs._prove", reason="--module needs the prover of code")
+    (tmp_path / "own_losses.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_losses", raising=False)
+
+
+def test_a_users_function_is_proved(own, capsys):
+    assert main(["--module", "own_losses:right"]) == 0
+    assert "own_losses:right by z: proved" in capsys.readouterr().out
+
+
+def test_a_users_wrong_function_is_refuted_with_its_counterexample(own, capsys):
+    specs = 'z=array("n k"), c=scalar(positive=True)'
+    assert main(["--module", "own_losses:bare", "--args", specs, "--wrt", "z"]) == 1
+    printed = capsys.readouterr().out
+    assert "refuted" in printed and "at z = [[" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["own_losses"], "pkg.mod:function"),
+        (["own_losses:nothing"], "own_losses:nothing is not there"),
+        (["no_such_module:f"], "no_such_module:f is not there"),
+        (["own_losses:bare"], "xent_spec"),
+        (["own_losses:right", "--wrt", "q"], "--wrt names 'q'"),
+        (["own_losses:right", "--args", "z=open('x')"], "cannot be read"),
+        (["own_losses:right", "--args", "z=array("], "cannot be read"),
+    ],
+)
+def test_a_wrong_call_for_a_users_function(own, arguments, message, capsys):
+    assert main(["--module", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
