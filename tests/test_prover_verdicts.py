@@ -293,10 +293,14 @@ def test_names_of_theorems_are_unique():
     assert len({t.name for t in THEOREMS}) == len(THEOREMS)
 
 
-@pytest.mark.parametrize(
-    "theorem", [t for t in THEOREMS if t.kind == "gradient"], ids=lambda t: t.name
-)
-def test_shipped_gradients(theorem, monkeypatch):
-    monkeypatch.setattr("xent_jax.proofs._counterexample.vjp", lambda *_: None)  # for speed
+def _marked(theorem):
+    marks = [] if theorem.kind == "gradient" else [pytest.mark.slow]
+    return pytest.param(theorem, id=theorem.name, marks=marks)
+
+
+@pytest.mark.parametrize("theorem", map(_marked, THEOREMS))
+def test_what_ships_is_proved(theorem, monkeypatch):
+    for search in ("vjp", "jvp"):  # no counterexample is looked for: the failure says enough
+        monkeypatch.setattr(f"xent_jax.proofs._counterexample.{search}", lambda *_: None)
     verdict = theorem.prove()
     assert verdict.proved == (not theorem.unproved), verdict.reason
