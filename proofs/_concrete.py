@@ -1,0 +1,392 @@
+"""The second engine: exact proofs at small concrete shapes, through ``sympy.diff``.
+
+It runs the traced function on exact numbers, differentiates its value with SymPy, and
+decides whether what JAX's backward computes is the same function: for every labelling and
+mask, and for every order of the logits, ties included. It shares nothing with the engine
+for all sizes but the form of its questions and answers.
+"""
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sympy as sp
+from jax.extend import core
+
+from ._concrete_read import Reader, Refused, _filled
+from ._exact import Crowded, Field, Number, Undecided
+from ._extended import Arithmetic, Special
+from ._piecewise import Node, Path, Pieces
+from ._verdict import Verdict
+
+Derivative = Literal["vjp", "jvp", "vjp of vjp", "jvp of vjp"]
+SIZES = ({"n": 1, "k": 1}, {"n": 1, "k": 2}, {"n": 1, "k": 3}, {"n": 2, "k": 2})
+"""The shapes at which a function is proved."""
+
+_MOST = 24  # labellings and masks of one shape
+_SAMPLES = 400
+_COTANGENT, _DIRECTION = "cotangent", "direction"
+
+
+def prove_concrete(
+    fun: Callable[..., Any],
+    args: Mapping[str, Any],
+    wrt: Sequence[str],
+    reference: Callable[..., Any] | None = None,
+    sizes: Sequence[Mapping[str, int]] = SIZES,
+    derivative: Derivative = "vjp",
+) -> Verdict:
+    """Proves at concrete shapes that JAX's derivative of ``fun`` is its derivative.
+
+    Args:
+        fun: a function of the arguments, in their order, that returns one array.
+        args: ``{name: spec}``, as for ``prove_vjp``.
+        wrt: the arguments differentiated.
+        reference: a function that ``fun`` must equal.
+        sizes: a size for each dimension's name; several.
+        derivative: of what the derivative is proved: the cotangents, the tangents, or
+            either derivative of the cotangents.
+
+    Returns:
+        The verdict; its assumptions list the shapes and labellings done.
+    """
+    start, remarks = time.perf_counter(), []
+    verdict = Verdict("proved")
+    for size in _distinct(sizes, args):
+        shapes = [_shape(spec, size) for spec in args.values()]
+        claim = trace(fun, shapes, [list(args).index(name) for name in wrt], derivative)
+        truth = None if reference is None else jax.make_jaxpr(reference)(*shapes)
+        verdict = prove_traced(claim, args, wrt, truth, size)
+        remarks += [r for r in verdict.assumptions if r not in remarks]
+        if not verdict.proved:
+            break
+    seconds = time.perf_counter() - start
+    reason, counterexample = verdict.reason, verdict.counterexample
+    return Verdict(verdict.status, counterexample, tuple(remarks), reason, None, seconds)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A traced function and what claims to be a derivative of it.
+
+    ``claimed`` takes the cotangent (but for "jvp"), the directions (but for "vjp") and the
+    function's arguments, in this order.
+    """
+
+    value: core.ClosedJaxpr
+    claimed: core.ClosedJaxpr
+    derivative: Derivative
+
+
+def trace(
+    fun: Callable[..., Any], shapes: Sequence[Any], places: Sequence[int], derivative: Derivative
+) -> Claim:
+    """``fun`` and its derivative, as JAX will run them."""
+    value = jax.make_jaxpr(fun)(*shapes)
+    if len(value.out_avals) != 1:
+        raise TypeError("prove_concrete: the function must return one array.")
+    (out,) = value.out_avals
+    cotangent = jax.ShapeDtypeStruct(out.shape, out.dtype)
+    directions = [shapes[i] for i in places]
+    run = functools.partial(_derivative, fun, places, derivative)
+    first = [] if derivative == "jvp" else [cotangent]
+    second = [] if derivative == "vjp" else directions
+    claimed = jax.make_jaxpr(lambda *all_: run(len(first), len(second), all_))(
+        *first, *second, *shapes
+    )
+    return Claim(value, claimed, derivative)
+
+
+def _derivative(fun, places, derivative: Derivative, n_first: int, n_second: int, all_):
+    g, v, args = all_[:n_first], all_[n_first : n_first + n_second], all_[n_first + n_second :]
+    moving = [args[i] for i in places]
+
+    def function(*moving):
+        given = list(args)
+        for place, x in zip(places, moving, strict=True):
+            given[place] = x
+        return fun(*given)
+
+    def backward(g, *moving):
+        return jax.vjp(function, *moving)[1](g)
+
+    if derivative == "vjp":
+        return backward(*g, *moving)
+    if derivative == "jvp":
+        return jax.jvp(function, moving, list(v))[1]
+    if derivative == "jvp of vjp":
+        return jax.jvp(functools.partial(backward, *g), moving, list(v))[1]
+    return jax.vjp(backward, *g, *moving)[1](tuple(v))
+
+
+# ------------------------------------------------------------------------ one shape
+
+
+@dataclass
+class _Refuted(Exception):
+    reason: str
+    counterexample: dict[str, np.ndarray]
+
+
+def prove_traced(
+    claim: Claim,
+    args: Mapping[str, Any],
+    wrt: Sequence[str],
+    reference: core.ClosedJaxpr | None,
+    size: Mapping[str, int],
+) -> Verdict:
+    """The proof at one shape, of jaxprs that are traced already."""
+    for generators in (32, 64, 128):
+        proof = _Proof(claim, args, tuple(wrt), reference, size, generators)
+        try:
+            return Verdict("proved", None, proof.all())
+        except Crowded:
+            continue
+        except _Refuted as found:
+            return Verdict("refuted", found.counterexample, proof.remarks(), found.reason)
+        except Refused as error:
+            return Verdict("refused", None, proof.remarks(), str(error))
+        except (Undecided, RecursionError) as error:
+            return Verdict("unknown", None, proof.remarks(), str(error) or "too deep")
+    return Verdict("unknown", None, (), "too many exponentials and logarithms")
+
+
+@dataclass
+class _Proof:
+    claim: Claim
+    args: Mapping[str, Any]
+    wrt: tuple[str, ...]
+    reference: core.ClosedJaxpr | None
+    size: Mapping[str, int]
+    generators: int
+    done: int = 0
+    infinite: int = 0
+    reader: Reader = field(init=False)
+
+    def __post_init__(self):
+        self.reader = Reader(Arithmetic(Pieces(Field(self.generators))))
+        self.field, self.pieces = self.reader.field, self.reader.pieces
+
+    def all(self) -> tuple[str, ...]:
+        """The remarks, once every configuration is proved."""
+        for fixed in _configurations(self.args, self.size)[1]:
+            self._one(fixed)
+            self.done += 1
+        if self.infinite == self.done:
+            raise Undecided("the value is finite nowhere")
+        return self.remarks()
+
+    def remarks(self) -> tuple[str, ...]:
+        """What was done, and how it was read."""
+        total, _ = _configurations(self.args, self.size)
+        shape = ", ".join(f"{name} = {n}" for name, n in self.size.items())
+        out = [f"{shape}: {self.done} of {total} labellings and masks"]
+        if self.infinite:
+            out.append(f"{shape}: at {self.infinite} of them some value is not finite: not claimed")
+        return (*out, *sorted(self.reader.remarks))
+
+    def _one(self, fixed: dict[str, np.ndarray]) -> None:
+        given = {name: self._input(name, spec, fixed) for name, spec in self.args.items()}
+        (value,) = self.reader.run(self.claim.value, *given.values())
+        if self.reference is not None:
+            (expected,) = self.reader.run(self.reference, *given.values())
+            self._equal(value, expected, fixed, "the value is not the reference's")
+        cotangent = self._symbols(_COTANGENT, value.shape, False)
+        wild = [i for i, v in enumerate(value.ravel()) if self._somewhere_infinite(v)]
+        self.infinite += bool(wild)
+        for i in wild:
+            cotangent.ravel()[i] = self.field.zero
+        directions = {
+            name: self._symbols(f"{_DIRECTION} {name}", given[name].shape, False)
+            for name in self.wrt
+        }
+        truth = self._truth(value, given, cotangent, directions)
+        first = [] if self.claim.derivative == "jvp" else [cotangent]
+        second = [] if self.claim.derivative == "vjp" else list(directions.values())
+        claimed = self.reader.run(self.claim.claimed, *first, *second, *given.values())
+        for one, other in zip(claimed, truth, strict=True):
+            self._equal(one, other, fixed, f"the {self.claim.derivative} is wrong")
+
+    def _somewhere_infinite(self, value: Any) -> bool:
+        return any(isinstance(leaf, Special) for _, leaf in self.pieces.paths(value))
+
+    # ------------------------------------------------------------------ inputs
+
+    def _input(self, name: str, spec: Any, fixed: dict[str, np.ndarray]) -> np.ndarray:
+        shape = tuple(self.size[d] for d in spec.dims)
+        if name in fixed:
+            return self.reader.constant(fixed[name])
+        return self._symbols(name, shape, spec.positive, getattr(spec, "unit", False))
+
+    def _symbols(self, name: str, shape, positive: bool, unit: bool = False) -> np.ndarray:
+        names = [f"{name}{list(index)}" for index in np.ndindex(*shape)]
+        return _filled(shape, [self.field.symbol(n, positive or unit, unit) for n in names])
+
+    # ------------------------------------------------------------------ truth
+
+    def _truth(self, value, given, cotangent, directions) -> list[np.ndarray]:
+        """What the claim must be, by SymPy's derivatives of the value."""
+        total = sp.S.Zero
+        for v, g in zip(value.ravel(), cotangent.ravel(), strict=True):
+            if g.zero:
+                continue
+            if isinstance(v, Node):
+                question = self.field.expression(Number(self.pieces.questions[v.question]))
+                raise Undecided(f"the value is not one smooth function: it asks whether {question} > 0")
+            total += self.field.expression(v) * self.field.expression(g)
+        moving = [given[name] for name in self.wrt]
+        if self.claim.derivative != "vjp":
+            total = sp.Add(
+                *(
+                    self.field.expression(v) * sp.diff(total, self.field.expression(x))
+                    for xs, vs in zip(moving, directions.values(), strict=True)
+                    for x, v in zip(xs.ravel(), vs.ravel(), strict=True)
+                )
+            )
+        by = {"jvp": [cotangent], "vjp of vjp": [cotangent, *moving]}
+        return [
+            _filled(xs.shape, [self._slope(total, x) for x in xs.ravel()])
+            for xs in by.get(self.claim.derivative, moving)
+        ]
+
+    def _slope(self, total: sp.Expr, x: Number) -> Any:
+        if x.zero:  # the cotangent of a value that is not finite
+            return None
+        return self.field.read(sp.diff(total, self.field.expression(x)))
+
+    # ------------------------------------------------------------------ deciding
+
+    def _equal(self, ones, others, fixed, reason: str) -> None:
+        for one, other in zip(ones.ravel(), others.ravel(), strict=True):
+            if one == other or other is None:
+                continue
+            difference = self.pieces.apply(self._difference, one, other)
+            wrong = [
+                (path, leaf)
+                for path, leaf in self.pieces.paths(difference)
+                if isinstance(leaf, Special) or not self.pieces.zero_on(leaf, path)
+            ]
+            if wrong:
+                found = self._search(difference, fixed)
+                if found is not None:
+                    raise _Refuted(reason, found)
+                raise Undecided(f"{reason}, as far as can be decided; no counterexample found")
+
+    def _difference(self, one: Any, other: Any) -> Any:
+        if isinstance(one, Special) or isinstance(other, Special):
+            return self.field.zero if one is other else Special.NAN
+        return self.field.subtract(*map(self.reader.arithmetic.number, (one, other)))
+
+    # ------------------------------------------------------------------ counterexamples
+
+    def _search(self, difference: Any, fixed: dict[str, np.ndarray]) -> dict | None:
+        """Numbers at which the difference is not zero."""
+        rng = np.random.default_rng(0)
+        places = [i for i, g in enumerate(self.field.generators) if g.kind == "symbol"]
+        evaluate = _Evaluator(self.field, self.pieces)
+        for sample in range(_SAMPLES):
+            point = {}
+            for place in places:
+                generator = self.field.generators[place]
+                point[place] = _draw(rng, sample, generator)
+            if evaluate.differs(difference, point):
+                return self._named(point, fixed)
+        return None
+
+    def _named(self, point: dict[int, float], fixed: dict[str, np.ndarray]) -> dict:
+        by_name = {str(self.field.generators[i].expression): x for i, x in point.items()}
+        out = dict(fixed)
+        for name, spec in self.args.items():
+            if name not in fixed:
+                shape = tuple(self.size[d] for d in spec.dims)
+                entries = [by_name[f"{name}{list(i)}"] for i in np.ndindex(*shape)]
+                out[name] = np.array(entries).reshape(shape)
+        shape = self.claim.value.out_avals[0].shape
+        entries = [by_name.get(f"{_COTANGENT}{list(i)}", 0.0) for i in np.ndindex(*shape)]
+        out[_COTANGENT] = np.array(entries).reshape(shape)
+        return out
+
+
+def _draw(rng: np.random.Generator, sample: int, generator) -> float:
+    """A whole number in half of the samples, so that ties and zeros occur."""
+    if generator.unit:
+        return float(rng.choice([0.25, 0.5, 0.75]))
+    x = float(rng.integers(-2, 3)) if sample % 2 else float(rng.normal() * (1, 4)[sample // 2 % 2])
+    return abs(x) + 0.25 * (x == 0) if generator.positive else x
+
+
+class _Evaluator:
+    """Diagrams at numbers, in 30 digits."""
+
+    def __init__(self, numbers: Field, pieces: Pieces):
+        self.field, self.pieces = numbers, pieces
+
+    def differs(self, value: Any, point: dict[int, float]) -> bool:
+        """Whether the diagram is clearly not zero at the point."""
+        exact = {self.field.generators[i].expression: sp.Rational(x) for i, x in point.items()}
+        while isinstance(value, Node):
+            x = self._at(self.pieces.questions[value.question], exact)
+            value = value.branches[int(np.sign(float(x)) if abs(x) > 1e-25 else 0) + 1]
+        if isinstance(value, Special):
+            return True
+        number = self.field.expression(value).subs(exact).evalf(30)
+        return bool(number.is_number and abs(number) > 1e-12)
+
+    def _at(self, polynomial, exact) -> sp.Expr:
+        return self.field.expression(Number(polynomial)).subs(exact).evalf(30)
+
+
+# ------------------------------------------------------------------------ configurations
+
+
+def _distinct(sizes, args: Mapping[str, Any]) -> list[dict[str, int]]:
+    used = {d for spec in args.values() for d in spec.dims}
+    out: list[dict[str, int]] = []
+    for size in sizes:
+        kept = {name: n for name, n in size.items() if name in used}
+        missing = used - set(kept)
+        if missing:
+            raise ValueError(f"prove_concrete: sizes must give {', '.join(sorted(missing))}.")
+        if kept not in out:
+            out.append(kept)
+    return out
+
+
+def _shape(spec: Any, size: Mapping[str, int]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(tuple(size[d] for d in spec.dims), jnp.dtype(spec.dtype))
+
+
+def _configurations(args, size) -> tuple[int, Iterator[dict[str, np.ndarray]]]:
+    """Every labelling and mask, or a spread of them; and how many there are."""
+    fixed = {n: s for n, s in args.items() if not jnp.issubdtype(s.dtype, jnp.floating)}
+    choices = []
+    for name, spec in fixed.items():
+        shape = tuple(size[d] for d in spec.dims)
+        per_entry = [False, True] if spec.dtype == np.bool_ else _labels(name, spec, size)
+        choices.append(itertools.product(per_entry, repeat=math.prod(shape)))
+    everything = list(itertools.product(*choices))
+    step = max(1, math.ceil(len(everything) / _MOST))
+    chosen = everything[::-1][::step]
+
+    def each() -> Iterator[dict[str, np.ndarray]]:
+        for combination in chosen:
+            yield {
+                name: np.array(entries, spec.dtype).reshape([size[d] for d in spec.dims])
+                for (name, spec), entries in zip(fixed.items(), combination, strict=True)
+            }
+
+    return len(everything), each()
+
+
+def _labels(name: str, spec: Any, size: Mapping[str, int]) -> list[int]:
+    if getattr(spec, "classes", None) is None:
+        raise Refused(f"the integer argument {name}, which are not labels")
+    sentinel = [] if spec.ignore is None else [spec.ignore]
+    return [*range(size[spec.classes]), *sentinel]
