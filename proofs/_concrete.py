@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -212,7 +212,7 @@ class _Proof:
         second = [] if self.claim.derivative == "vjp" else list(directions.values())
         claimed = self.reader.run(self.claim.claimed, *first, *second, *given.values())
         for one, other in zip(claimed, truth, strict=True):
-            self._equal(one, other, fixed, f"the {self.claim.derivative} is wrong")
+            self._equal(one, other, fixed, f"the {self.claim.derivative} is wrong", bool(wild))
 
     def _somewhere_infinite(self, value: Any) -> bool:
         return any(isinstance(leaf, Special) for _, leaf in self.pieces.paths(value))
@@ -220,10 +220,10 @@ class _Proof:
     # ------------------------------------------------------------------ inputs
 
     def _input(self, name: str, spec: Any, fixed: dict[str, np.ndarray]) -> np.ndarray:
-        shape = tuple(self.size[d] for d in spec.dims)
+        shape = _dims(spec, self.size)
         if name in fixed:
             return self.reader.constant(fixed[name])
-        return self._symbols(name, shape, spec.positive, getattr(spec, "unit", False))
+        return self._symbols(name, shape, spec.positive, spec.unit)
 
     def _symbols(self, name: str, shape, positive: bool, unit: bool = False) -> np.ndarray:
         names = [f"{name}{list(index)}" for index in np.ndindex(*shape)]
@@ -263,7 +263,8 @@ class _Proof:
 
     # ------------------------------------------------------------------ deciding
 
-    def _equal(self, ones, others, fixed, reason: str) -> None:
+    def _equal(self, ones, others, fixed, reason: str, wild: bool = False) -> None:
+        """Raises unless equal; where a value is infinite, an infinity claims nothing."""
         for one, other in zip(ones.ravel(), others.ravel(), strict=True):
             if one == other or other is None:
                 continue
@@ -271,13 +272,16 @@ class _Proof:
             wrong = [
                 (path, leaf)
                 for path, leaf in self.pieces.paths(difference)
-                if isinstance(leaf, Special) or not self.pieces.zero_on(leaf, path)
+                if not self._holds(leaf, path, wild)
             ]
             if wrong:
                 found = self._search(difference, fixed)
                 if found is not None:
                     raise _Refuted(reason, found)
                 raise Undecided(f"{reason}, as far as can be decided; no counterexample found")
+
+    def _holds(self, leaf: Any, path: Path, wild: bool) -> bool:
+        return wild if isinstance(leaf, Special) else self.pieces.zero_on(leaf, path)
 
     def _difference(self, one: Any, other: Any) -> Any:
         if isinstance(one, Special) or isinstance(other, Special):
@@ -305,7 +309,7 @@ class _Proof:
         out = dict(fixed)
         for name, spec in self.args.items():
             if name not in fixed:
-                shape = tuple(self.size[d] for d in spec.dims)
+                shape = _dims(spec, self.size)
                 entries = [by_name[f"{name}{list(i)}"] for i in np.ndindex(*shape)]
                 out[name] = np.array(entries).reshape(shape)
         shape = self.claim.value.out_avals[0].shape
@@ -347,7 +351,8 @@ class _Evaluator:
 
 
 def _distinct(sizes, args: Mapping[str, Any]) -> list[dict[str, int]]:
-    used = {d for spec in args.values() for d in spec.dims}
+    used = {d for spec in args.values() for d in (*spec.dims, spec.classes or "1")}
+    used = {d for d in used if not d.isdigit()}
     out: list[dict[str, int]] = []
     for size in sizes:
         kept = {name: n for name, n in size.items() if name in used}
@@ -359,34 +364,47 @@ def _distinct(sizes, args: Mapping[str, Any]) -> list[dict[str, int]]:
     return out
 
 
+def _dims(spec: Any, size: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(int(d) if d.isdigit() else size[d] for d in spec.dims)
+
+
 def _shape(spec: Any, size: Mapping[str, int]) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(tuple(size[d] for d in spec.dims), jnp.dtype(spec.dtype))
+    return jax.ShapeDtypeStruct(_dims(spec, size), jnp.dtype(spec.dtype))
 
 
-def _configurations(args, size) -> tuple[int, Iterator[dict[str, np.ndarray]]]:
+def _configurations(args, size) -> tuple[int, list[dict[str, np.ndarray]]]:
     """Every labelling and mask, or a spread of them; and how many there are."""
     fixed = {n: s for n, s in args.items() if not jnp.issubdtype(s.dtype, jnp.floating)}
     choices = []
     for name, spec in fixed.items():
-        shape = tuple(size[d] for d in spec.dims)
+        shape = _dims(spec, size)
         per_entry = [False, True] if spec.dtype == np.bool_ else _labels(name, spec, size)
         choices.append(itertools.product(per_entry, repeat=math.prod(shape)))
-    everything = list(itertools.product(*choices))
+    shapes = {name: _dims(spec, size) for name, spec in fixed.items()}
+    everything = []
+    for combination in itertools.product(*choices):
+        arrays = {
+            name: np.array(entries, spec.dtype).reshape(shapes[name])
+            for (name, spec), entries in zip(fixed.items(), combination, strict=True)
+        }
+        if all(_kept(arrays[name], spec, args, arrays) for name, spec in fixed.items()):
+            everything.append(arrays)
     step = max(1, math.ceil(len(everything) / _MOST))
-    chosen = everything[::-1][::step]
+    return len(everything), everything[::-1][::step]
 
-    def each() -> Iterator[dict[str, np.ndarray]]:
-        for combination in chosen:
-            yield {
-                name: np.array(entries, spec.dtype).reshape([size[d] for d in spec.dims])
-                for (name, spec), entries in zip(fixed.items(), combination, strict=True)
-            }
 
-    return len(everything), each()
+def _kept(mask: np.ndarray, spec: Any, args, arrays: dict[str, np.ndarray]) -> bool:
+    """Whether a mask that keeps the labels' classes does."""
+    if spec.keeps is None:
+        return True
+    y = arrays[spec.keeps]
+    taken = y != args[spec.keeps].ignore if args[spec.keeps].ignore is not None else y == y
+    at_label = np.take_along_axis(mask, np.maximum(y, 0)[..., None], -1)[..., 0]
+    return bool((at_label | ~taken).all())
 
 
 def _labels(name: str, spec: Any, size: Mapping[str, int]) -> list[int]:
-    if getattr(spec, "classes", None) is None:
+    if spec.classes is None:
         raise Refused(f"the integer argument {name}, which are not labels")
     sentinel = [] if spec.ignore is None else [spec.ignore]
     return [*range(size[spec.classes]), *sentinel]

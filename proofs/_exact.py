@@ -18,6 +18,10 @@ from sympy.polys.orderings import lex
 from sympy.polys.rings import PolyElement, PolyRing
 
 
+_MOST_TERMS = 100_000  # products of terms in one multiplication
+_MOST_WORK = 5_000_000  # the same, in all
+
+
 class Undecided(Exception):
     """Something that this engine cannot decide or represent; never a proof."""
 
@@ -68,7 +72,15 @@ class Field:
         self._signs: dict[PolyElement, int | None] = {}
         self._order: dict[PolyElement, int] = {}
         self._read: dict[sp.Expr, Number] = {}
+        self._work = 0
         self.zero, self.one = Number(self.ring.zero), Number(self.ring.one)
+
+    def _product(self, x: PolyElement, y: PolyElement) -> PolyElement:
+        """x y, within the work allowed: counted, not timed, so that a run repeats."""
+        self._work += len(x) * len(y)
+        if self._work > _MOST_WORK or len(x) * len(y) > _MOST_TERMS:
+            raise Undecided("the expressions grow too large")
+        return x * y
 
     # ------------------------------------------------------------------ generators
 
@@ -123,7 +135,7 @@ class Field:
         own, numerator = dict(x.factors), x.numerator
         for factor, power in powers.items():
             for _ in range(power - own.get(factor, 0)):
-                numerator = numerator * factor
+                numerator = self._product(numerator, factor)
         return numerator
 
     def negative(self, x: Number) -> Number:
@@ -139,7 +151,7 @@ class Field:
         powers = dict(x.factors)
         for factor, power in y.factors:
             powers[factor] = powers.get(factor, 0) + power
-        return self._reduced(x.numerator * y.numerator, powers)
+        return self._reduced(self._product(x.numerator, y.numerator), powers)
 
     def inverse(self, x: Number) -> Number:
         """1 / x, for x that is not zero."""
@@ -179,14 +191,16 @@ class Field:
         return x.zero or self._divided(x.numerator, factor) is not None
 
     def factors(self, x: PolyElement):
-        """The content and irreducible factors, each with a positive leading coefficient."""
+        """The content and irreducible factors, each monic, or minus that where it is then positive."""
         if x not in self._split:
             content, factors = x.factor_list()
             parts = []
             for factor, power in factors:
                 lead = factor.LC
+                if self.polynomial_sign(factor.monic()) == -1:
+                    lead = -lead
                 content *= lead**power
-                parts.append((factor.monic(), power))
+                parts.append((factor.mul_ground(1 / lead), power))
             self._split[x] = (content, tuple(parts))
         return self._split[x]
 

@@ -19,7 +19,6 @@ class Shipped:
     args: Mapping[str, Any]
     wrt: tuple[str, ...]
     options: Mapping[str, Any]
-    odds: bool = False  # the labels are given as odds: t = labels / (1 + labels)
 
     @property
     def name(self) -> str:
@@ -33,8 +32,6 @@ class Shipped:
 
         def call(*values: Any) -> Any:
             given = dict(zip(self.args, values, strict=True))
-            if self.odds:
-                given["labels"] = given["labels"] / (1 + given["labels"])
             return function(**given, **self.options)
 
         return call
@@ -47,20 +44,20 @@ _SENTINEL = {**_Z, "labels": labels("n", classes="k", ignore=-100)}
 _CLASSES = {"where": array("n k", dtype=np.bool_)}
 _EXAMPLES = {"where": array("n", dtype=np.bool_)}
 _WEIGHTS = {"class_weights": array("k", positive=True)}
-_SMOOTHING = {"label_smoothing": scalar(positive=True)}
+_SMOOTHING = {"label_smoothing": scalar(unit=True)}
 _Z_LOSS = {"z_loss": scalar(positive=True)}
 _ALL = {**_SMOOTHING, **_Z_LOSS, **_WEIGHTS}
 _P = array("n k", positive=True)
-_UNIT = {"logits": array("n"), "labels": array("n", positive=True)}
+_UNIT = {"logits": array("n"), "labels": array("n", unit=True)}
 _HARD = {"logits": array("n"), "labels": array("n", dtype=np.bool_)}
 _GAMMA = {"gamma": scalar(positive=True)}
 _CE, _INT = "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels"
 _MEAN, _SUM = {"reduction": "mean"}, {"reduction": "sum"}
 
 
-def _ship(function: str, args: Mapping[str, Any], odds: bool = False, **options: Any) -> Shipped:
+def _ship(function: str, args: Mapping[str, Any], **options: Any) -> Shipped:
     floats = [name for name, spec in args.items() if np.issubdtype(spec.dtype, np.floating)]
-    return Shipped(function, args, tuple(floats), options, odds)
+    return Shipped(function, args, tuple(floats), options)
 
 
 SHIPPED: tuple[Shipped, ...] = (
@@ -101,8 +98,8 @@ SHIPPED: tuple[Shipped, ...] = (
     ),
     _ship("sigmoid_focal_loss", _HARD),
     _ship("sigmoid_focal_loss", {**_HARD, **_GAMMA}),
-    _ship("sigmoid_focal_loss", _UNIT, odds=True),
-    _ship("sigmoid_focal_loss", {**_UNIT, "alpha": scalar(), **_GAMMA}, odds=True),
+    _ship("sigmoid_focal_loss", _UNIT),
+    _ship("sigmoid_focal_loss", {**_UNIT, "alpha": scalar(), **_GAMMA}),
     _ship("softmax_focal_loss", _INTEGER),
     _ship("softmax_focal_loss", {**_INTEGER, **_GAMMA}, **_SUM),
     _ship("softmax_focal_loss", {**_SENTINEL, **_GAMMA, **_WEIGHTS}, ignore_index=-100, **_MEAN),

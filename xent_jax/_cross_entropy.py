@@ -86,6 +86,7 @@ def softmax_cross_entropy(
     reduction = _checks.reduction(name, reduction)
     if smoothing is not None:
         t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
+        t = _classes_left(place, t)
     if class_weights is not None:
         t = t * place.per_class(_class_weights(name, class_weights, place, t.dtype))
     return reduce(weighted_cross_entropy(z, None, None, t, c), reduction, place.examples)
@@ -146,7 +147,7 @@ def softmax_cross_entropy_with_integer_labels(
     a, b = p.weight, None
     if smoothing is not None:
         a = (1 - smoothing) * a
-        b = smoothing * _uniform(p.place, a.dtype)
+        b = _classes_left(p.place, smoothing * _uniform(p.place, a.dtype))
         b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
     losses = weighted_cross_entropy(p.z, p.y, a, b, c)
     return reduce(losses, reduction, p.place.examples, p.divisor)
@@ -233,6 +234,11 @@ def _uniform(place: Layout, dtype) -> Array:
         return place.per_class(jnp.full((1,), 1 / place.size, dtype))
     left = jnp.maximum(jnp.sum(place.classes, axis=-1, keepdims=True), 1)
     return jnp.where(place.classes, 1 / left.astype(dtype), jnp.zeros((), dtype))
+
+
+def _classes_left(place: Layout, b: Array) -> Array:
+    """0 at the classes that are out, last: the infinite cotangent there must reach no factor."""
+    return b if place.classes is None else jnp.where(place.classes, b, jnp.zeros((), b.dtype))
 
 
 def _statistics(z: Array, y, a, b, c) -> tuple[Rows, Array | None]:
