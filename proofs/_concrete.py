@@ -6,6 +6,7 @@ mask, and for every order of the logits, ties included. It shares nothing with t
 for all sizes but the form of its questions and answers.
 """
 
+import contextlib
 import functools
 import itertools
 import math
@@ -294,14 +295,14 @@ class _Proof:
         """Numbers at which the difference is not zero."""
         rng = np.random.default_rng(0)
         places = [i for i, g in enumerate(self.field.generators) if g.kind == "symbol"]
-        evaluate = _Evaluator(self.field, self.pieces)
         for sample in range(_SAMPLES):
             point = {}
             for place in places:
                 generator = self.field.generators[place]
                 point[place] = _draw(rng, sample, generator)
-            if evaluate.differs(difference, point):
-                return self._named(point, fixed)
+            with contextlib.suppress(ArithmeticError, ValueError):  # overflow, log of 0
+                if _Evaluator(self.field, self.pieces, point).differs(difference):
+                    return self._named(point, fixed)
         return None
 
     def _named(self, point: dict[int, float], fixed: dict[str, np.ndarray]) -> dict:
@@ -327,24 +328,40 @@ def _draw(rng: np.random.Generator, sample: int, generator) -> float:
 
 
 class _Evaluator:
-    """Diagrams at numbers, in 30 digits."""
+    """Diagrams at one point, in floats; the search's only, never a proof's."""
 
-    def __init__(self, numbers: Field, pieces: Pieces):
-        self.field, self.pieces = numbers, pieces
+    def __init__(self, numbers: Field, pieces: Pieces, point: dict[int, float]):
+        self.field, self.pieces, self.values = numbers, pieces, dict(point)
 
-    def differs(self, value: Any, point: dict[int, float]) -> bool:
-        """Whether the diagram is clearly not zero at the point."""
-        exact = {self.field.generators[i].expression: sp.Rational(x) for i, x in point.items()}
+    def differs(self, value: Any) -> bool:
+        """Whether the diagram is clearly not zero."""
         while isinstance(value, Node):
-            x = self._at(self.pieces.questions[value.question], exact)
-            value = value.branches[int(np.sign(float(x)) if abs(x) > 1e-25 else 0) + 1]
+            x, size = self._polynomial(self.pieces.questions[value.question])
+            value = value.branches[0 if x < -1e-12 * size else 2 if x > 1e-12 * size else 1]
         if isinstance(value, Special):
             return True
-        number = self.field.expression(value).subs(exact).evalf(30)
-        return bool(number.is_number and abs(number) > 1e-12)
+        x, size = self._polynomial(value.numerator)
+        return abs(x) > 1e-6 * size
 
-    def _at(self, polynomial, exact) -> sp.Expr:
-        return self.field.expression(Number(polynomial)).subs(exact).evalf(30)
+    def _polynomial(self, x: Any) -> tuple[float, float]:
+        """Its value, and the sum of its terms' magnitudes."""
+        terms = [
+            float(coefficient) * math.prod(self._generator(i) ** e for i, e in enumerate(m) if e)
+            for m, coefficient in x.terms()
+        ]
+        return sum(terms), sum(map(abs, terms))
+
+    def _number(self, x: Any) -> float:
+        x = x if isinstance(x, Number) else Number(x)
+        divisor = math.prod(self._polynomial(f)[0] ** p for f, p in x.factors)
+        return self._polynomial(x.numerator)[0] / divisor
+
+    def _generator(self, i: int) -> float:
+        if i not in self.values:
+            generator = self.field.generators[i]
+            function = {"exp": math.exp, "log": math.log, "floor": math.floor}[generator.kind]
+            self.values[i] = function(self._number(generator.inner))
+        return self.values[i]
 
 
 # ------------------------------------------------------------------------ configurations

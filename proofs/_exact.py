@@ -19,6 +19,7 @@ from sympy.polys.rings import PolyElement, PolyRing
 
 
 _MOST_TERMS = 100_000  # products of terms in one multiplication
+_MOST_POWER, _MOST_DEGREE, _MOST_FACTORED = 32, 40, 400
 _MOST_WORK = 5_000_000  # the same, in all
 
 
@@ -161,6 +162,8 @@ class Field:
 
     def power(self, x: Number, n: int) -> Number:
         """x^n, for an integer n; x is not zero where n is negative."""
+        if abs(n) > _MOST_POWER:
+            raise Undecided(f"the power {n}")
         if n < 0:
             return self.power(self.inverse(x), -n)
         return functools.reduce(self.multiply, [x] * n, self.one)
@@ -193,6 +196,8 @@ class Field:
     def factors(self, x: PolyElement):
         """The content and irreducible factors, each monic, or minus that where it is then positive."""
         if x not in self._split:
+            if len(x) > _MOST_FACTORED or max(map(sum, x), default=0) > _MOST_DEGREE:
+                raise Undecided("a polynomial too large to factor")
             content, factors = x.factor_list()
             parts = []
             for factor, power in factors:
