@@ -1,0 +1,740 @@
+"""The trusted base, 1: polynomials over atoms, with binders that cannot be captured.
+
+A term is a polynomial with rational coefficients; its atoms are entries of the arguments,
+dimensions, bound sums and the functions of ``_functions.py``, each itself built from
+terms. Equal terms are equal Python objects' values, by these rules alone:
+
+- an index that a sum binds is named by the height of its sum, so that equal sums look
+  alike; whoever looks inside first renames it to a name never used before, and whatever
+  is put back is summed and normalised afresh. No name can be captured;
+- sums are distributed over terms, factors that do not depend on the index stand outside,
+  ``[i = t]`` under a sum over i is replaced by t; sums inside sums are nested in the one
+  order, of all possible ones, whose text comes first;
+- atoms that are 0 or 1 are their own squares;
+- beside ``[i = t]`` i is t; beside ``[p = 0]`` p is solved for an atom, or its leading
+  monomial is replaced;
+- of an index, at most one class holds half of a sum of terms at least 0 or more:
+  ``D_j D_l = [j = l] D_j``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+
+class Refused(Exception):
+    """What stands in the way of a proof, in words."""
+
+
+Number = int | Fraction
+Monomial = frozenset  # of (Atom, exponent)
+_BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
+_MAX_TERMS = 20_000
+_MAX_BINDERS = 4
+
+
+class Atom:
+    """A factor that the polynomials do not look into; equal ones are the same object."""
+
+    __slots__ = ("kind", "args", "key", "inside", "free", "height", "rank")
+
+    kind: str
+    args: tuple
+    key: str
+    inside: frozenset[Atom]  # every atom in it, itself too
+    free: frozenset[Atom]  # the indices in it that no sum binds
+    height: int  # of the tallest nest of binders in it
+
+    def __repr__(self) -> str:
+        return self.key
+
+    @property
+    def boolean(self) -> bool:
+        """Whether its value is 0 or 1."""
+        return self.kind in _BOOLEAN or (self.kind == "entry" and self.args[0].sort == "boolean")
+
+    @property
+    def integer(self) -> bool:
+        """Whether its value is an integer."""
+        return (
+            self.boolean
+            or self.kind in {"index", "dim", "floor", "round"}
+            or (self.kind == "entry" and self.args[0].sort in {"index", "integer"})
+        )
+
+
+_atoms: dict[tuple, Atom] = {}
+
+
+def atom(kind: str, *args: Any, binder: Atom | None = None) -> Atom:
+    """The one atom of that kind and these parts."""
+    made = _atoms.get((kind, args))
+    if made is None:
+        made = _atoms[kind, args] = _new_atom(kind, args, binder)
+    return made
+
+
+def _new_atom(kind: str, args: tuple, binder: Atom | None) -> Atom:
+    new = Atom()
+    new.kind, new.args = kind, args
+    parts = [a for a in args if isinstance(a, Atom) and a is not binder]
+    for a in args:
+        if isinstance(a, Poly):
+            parts.extend(a.atoms())
+        elif isinstance(a, tuple):
+            parts.extend(x for x in a if isinstance(x, Atom))
+    new.inside = frozenset({new}).union(*(p.inside for p in parts))
+    free = frozenset().union(*(p.free for p in parts))
+    new.free = frozenset({new}) if kind == "index" else free - {binder}
+    new.height = max((p.height for p in parts), default=0) + (binder is not None)
+    new.key = _key(kind, args)
+    return new
+
+
+def _key(kind: str, args: tuple) -> str:
+    if kind == "dim":
+        return args[0]
+    if kind == "index":
+        return f"{args[0]}<{args[1]}"
+    if kind == "entry":
+        return f"{args[0]}{_text(args[1])}"
+    return f"{kind}({', '.join(map(_text, args))})"
+
+
+def _text(part: Any) -> str:
+    return "[" + ", ".join(map(_text, part)) + "]" if isinstance(part, tuple) else repr(part)
+
+
+class Poly:
+    """A polynomial: a number for each monomial."""
+
+    __slots__ = ("terms", "_hash", "_key")
+
+    def __init__(self, terms: Mapping[Monomial, Number]):
+        self.terms = {m: c for m, c in terms.items() if c}
+        self._hash: int | None = None
+        self._key: str | None = None
+        if len(self.terms) > _MAX_TERMS:
+            raise Refused("the terms grew beyond all bounds")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Poly) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(frozenset(self.terms.items()))
+        return self._hash
+
+    def __repr__(self) -> str:
+        if self._key is None:
+            lines = sorted((monomial_key(m), c) for m, c in self.terms.items())
+            self._key = " + ".join(_term_key(k, c) for k, c in lines) or "0"
+        return self._key
+
+    def __add__(self, other: Poly | Number) -> Poly:
+        terms = dict(self.terms)
+        for m, c in poly(other).terms.items():
+            terms[m] = terms.get(m, 0) + c
+        return Poly(terms)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Poly:
+        return Poly({m: -c for m, c in self.terms.items()})
+
+    def __sub__(self, other: Poly | Number) -> Poly:
+        return self + -poly(other)
+
+    def __rsub__(self, other: Number) -> Poly:
+        return poly(other) - self
+
+    def __mul__(self, other: Poly | Number) -> Poly:
+        if isinstance(other, int | Fraction):
+            return Poly({m: c * other for m, c in self.terms.items()})
+        return add_all(
+            product([*m, *n], c * d)
+            for (m, c), (n, d) in itertools.product(self.terms.items(), other.terms.items())
+        )
+
+    __rmul__ = __mul__
+
+    def __pow__(self, exponent: int) -> Poly:
+        result = ONE
+        for _ in range(exponent):
+            result = result * self
+        return result
+
+    def atoms(self) -> set[Atom]:
+        """The atoms of its monomials."""
+        return {a for m in self.terms for a, _ in m}
+
+    def inside(self) -> frozenset[Atom]:
+        """Every atom in it, at any depth."""
+        return frozenset().union(*(a.inside for a in self.atoms()))
+
+    def free(self) -> frozenset[Atom]:
+        """The indices in it that no sum binds."""
+        return frozenset().union(*(a.free for a in self.atoms()))
+
+    def number(self) -> Number | None:
+        """Its value, if it is a number."""
+        if not self.terms:
+            return 0
+        return self.terms.get(_UNIT) if len(self.terms) == 1 else None
+
+    def single(self) -> tuple[Monomial, Number] | None:
+        """Its only term, if it has one."""
+        return next(iter(self.terms.items())) if len(self.terms) == 1 else None
+
+
+_UNIT: Monomial = frozenset()
+ZERO, ONE = Poly({}), Poly({_UNIT: 1})
+
+
+def poly(x: Poly | Atom | Number) -> Poly:
+    """A number or an atom as a polynomial."""
+    if isinstance(x, Poly):
+        return x
+    return Poly({frozenset({(x, 1)}): 1}) if isinstance(x, Atom) else Poly({_UNIT: x})
+
+
+def add_all(parts: Iterable[Poly]) -> Poly:
+    """The sum of many."""
+    terms: dict[Monomial, Number] = {}
+    for part in parts:
+        for m, c in part.terms.items():
+            terms[m] = terms.get(m, 0) + c
+    return Poly(terms)
+
+
+def monomial_key(m: Monomial) -> str:
+    """A text that no other monomial has."""
+    return "*".join(sorted(f"{a.key}^{e}" if e != 1 else a.key for a, e in m))
+
+
+def _term_key(monomial: str, c: Number) -> str:
+    if not monomial:
+        return str(c)
+    return monomial if c == 1 else f"{c}*{monomial}"
+
+
+def leading(p: Poly) -> Monomial:
+    """The monomial of highest degree in what may vanish, and of those the first by name."""
+    return max(p.terms, key=lambda m: (_degree(m), monomial_key(m)))
+
+
+def _degree(m: Monomial) -> Number:
+    return sum(e for a, e in m if not surely_positive(a))
+
+
+def surely_positive(a: Atom) -> bool:
+    """Whether the atom alone is above 0 by what it is: such atoms may be divided by."""
+    if a.kind == "entry":
+        return a.args[0].sort in {"positive", "unit"}
+    if a.kind == "sum":
+        ((m, _),) = a.args[1].terms.items()
+        unsure = [b for b, _ in m if not surely_positive(b)]
+        return not unsure or _keep_one_label(unsure, a.args[0])
+    return a.kind in {"exp", "dim", "group", "at_least_one"}
+
+
+def _keep_one_label(masks: list[Atom], i: Atom) -> bool:
+    """Whether one label, in every row, is kept by all masks of a sum over i."""
+    if not all(b.kind == "entry" and b.args[0].keeps and b.args[1][-1] is i for b in masks):
+        return False
+    labels = {label_of(b) for b in masks}
+    return len(labels) == 1 and all(
+        b.args[0].kept is None and i not in label_of(b).free for b in masks
+    )
+
+
+# ---------------------------------------------------------------- indices
+
+
+@dataclass(frozen=True, repr=False)
+class Symbol:
+    """An argument: its name, what its entries are, and below what they are, if labels."""
+
+    name: str
+    sort: str  # real, positive, nonnegative, unit (in (0, 1)), boolean, index, integer
+    dim: Poly | None = None
+    keeps: Symbol | None = None  # of a mask: the labels at which it is 1,
+    kept: Symbol | None = None  # in the rows where this is 1; None for all rows
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def entry(symbol: Symbol, *indices: Atom | int) -> Poly:
+    """An entry of an argument; 1 where a mask keeps its label."""
+    made = atom("entry", symbol, tuple(indices))
+    return ONE if symbol.kept is None and at_kept_label(made) else poly(made)
+
+
+def at_kept_label(a: Atom) -> bool:
+    """Whether an entry is that of a mask at the label it keeps."""
+    symbol, indices = a.args
+    return symbol.keeps is not None and indices[-1] is label_of(a)
+
+
+def label_of(a: Atom) -> Atom:
+    """The label that a mask keeps in the row of an entry."""
+    return atom("entry", a.args[0].keeps, a.args[1][:-1])
+
+
+def row_kept(a: Atom) -> Atom | None:
+    """What must be 1 for a mask to keep its label in the row of an entry."""
+    return a.args[0].kept and atom("entry", a.args[0].kept, a.args[1][:-1])
+
+
+def index(name: Any, dim: Poly) -> Atom:
+    """An index that runs from 0 to ``dim - 1``."""
+    return atom("index", name, dim)
+
+
+_names = itertools.count()
+
+
+def fresh(dim: Poly) -> Atom:
+    """An index whose name nobody has used."""
+    return index(f"_{next(_names)}", dim)
+
+
+def is_index(t: Atom) -> bool:
+    """Whether an atom is an index or a label."""
+    return t.kind == "index" or (t.kind == "entry" and t.args[0].sort == "index")
+
+
+def index_range(t: Atom) -> Poly:
+    """The number of values of an index or of a label."""
+    return t.args[1] if t.kind == "index" else t.args[0].dim
+
+
+def delta(a: Atom | int, b: Atom | int) -> Poly:
+    """1 where two indices are equal, else 0."""
+    if a is b or a == b:
+        return ONE
+    if isinstance(a, int) and isinstance(b, int):
+        return ZERO
+    if isinstance(a, int) or (isinstance(b, Atom) and _elimination(b) < _elimination(a)):
+        a, b = b, a
+    return poly(atom("delta", a, b))
+
+
+def _elimination(t: Atom) -> tuple:
+    """Plain indices are replaced before labels are."""
+    return t.kind != "index", t.key
+
+
+def as_index(p: Poly) -> Atom | int:
+    """A term that is an index, a label or a number, as such."""
+    number = p.number()
+    if number is not None and number == int(number):
+        return int(number)
+    term = p.single()
+    if term is not None and term[1] == 1 and len(term[0]) == 1:
+        ((a, e),) = term[0]
+        if e == 1 and is_index(a):
+            return a
+    raise Refused(f"an index that is not read: {p}")
+
+
+# ---------------------------------------------------------------- products
+
+
+def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> Poly:
+    """A product of powers of atoms, normalised."""
+    powers: dict[Atom, Number] = {}
+    special = False
+    for a, e in factors:
+        powers[a] = powers.get(a, 0) + e
+        special = special or a.boolean or a.kind in {"group", "recip", "sum"}
+    powers = {a: e for a, e in powers.items() if e}
+    if special:
+        for rule in _RULES:
+            result = rule(powers, coefficient)
+            if result is not None:
+                return result
+    return Poly({frozenset(powers.items()): coefficient})
+
+
+def _without(powers: dict[Atom, Number], *atoms: Atom) -> Poly:
+    return product((a, e) for a, e in powers.items() if a not in atoms)
+
+
+def _idempotent(powers: dict[Atom, Number], _: Number) -> None:
+    for a, e in powers.items():
+        if a.boolean and e != 1:
+            if e != int(e) or e < 0:
+                raise Refused(f"division by {a}, which may be 0")
+            powers[a] = 1
+
+
+def _kept_labels(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+    for a in powers:
+        if a.kind == "entry" and a.args[0].kept and at_kept_label(a) and row_kept(a) in powers:
+            return _without(powers, a) * coefficient
+    return None
+
+
+def _expanded(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+    for a, e in powers.items():
+        if a.kind == "group" and e > 0 and e == int(e):
+            return _without(powers, a) * a.args[0] ** int(e) * coefficient
+        if a.kind == "recip" and (base := a.args[0]) in powers and powers[base] > 0:
+            rest = [(b, n - (b in (a, base))) for b, n in powers.items()]
+            return product(rest, coefficient) * (1 - zero_of_atom(base))
+    return None
+
+
+def _deltas(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+    for a in powers:
+        if a.kind == "delta":
+            old, new = a.args
+            if isinstance(new, Atom) and old in new.inside:
+                continue
+            if any(old in b.inside for b in powers if b is not a):
+                rest = substitute(_without(powers, a), {old: poly(new)})
+                return rest * poly(a) * coefficient
+    return None
+
+
+def _zeros(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+    for a in powers:
+        if a.kind != "zero":
+            continue
+        if atom("positive", a.args[0]) in powers or _beside_no_witness(a, powers):
+            return ZERO
+        known = known_where_zero(a, (b for b in powers if b is not a))
+        if known:
+            return substitute(_without(powers, a), known) * poly(a) * coefficient
+        if solution(a.args[0]) is None:
+            rest = _reduced({b: e for b, e in powers.items() if b is not a}, a.args[0])
+            if rest is not None:
+                return rest * poly(a) * coefficient
+    return None
+
+
+def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
+    """``[sum_j b_j = 0]``, for 0-1 terms b, beside a b_t."""
+    a = _sum_of_booleans(zero)
+    if a is None:
+        return False
+    guards = {b for b in powers if b.boolean}
+    places = {i for b in guards for i in b.inside if is_index(i)}
+    masks = [b for b in a.args[1].atoms() if b.kind == "entry" and b.args[0].keeps]
+    places |= {label_of(b) for b in masks if a.args[0] not in label_of(b).free}
+    for t in places:
+        if index_range(t) != a.args[0].args[1]:
+            continue
+        there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
+        if there is not None and all(b in guards or _kept_by(b, guards) for b, _ in there[0]):
+            return True
+    return False
+
+
+def _kept_by(b: Atom, guards: set[Atom]) -> bool:
+    return b.kind == "entry" and at_kept_label(b) and row_kept(b) in guards
+
+
+def _sum_of_booleans(zero: Atom) -> Atom | None:
+    term = zero.args[0].single()
+    if term is None or len(term[0]) != 1:
+        return None
+    ((a, _),) = term[0]
+    return a if a.kind == "sum" and all(b.boolean for b in a.args[1].atoms()) else None
+
+
+def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
+    """What atoms inside others are where ``zero`` is 1: one solved for, or sums that vanish."""
+    inside = frozenset().union(*(b.inside for b in others))
+    a = _sum_of_booleans(zero)
+    if a is not None:
+        return {b: ZERO for b in inside if b.kind == "sum" and _has_factors_of(b, a)}
+    solved = solution(zero.args[0])
+    return {} if solved is None or solved[0] not in inside else {solved[0]: solved[1]}
+
+
+def _has_factors_of(b: Atom, a: Atom) -> bool:
+    """Whether each term of the sum b holds all factors of that of the sum a."""
+    if b.args[0].args[1] != a.args[0].args[1]:
+        return False
+    i, body = opened(b)
+    ((mine, _),) = body.terms.items()
+    there = substitute(a.args[1], {a.args[0]: poly(i)}).single()
+    return there is not None and there[0] <= mine
+
+
+def solution(p: Poly) -> tuple[Atom, Poly] | None:
+    """An atom and what it is where p = 0, if p is linear in it with a number before it."""
+    best = None
+    for m, c in p.terms.items():
+        if len(m) != 1:
+            continue
+        ((a, e),) = m
+        rest = p - poly(a) * c
+        known = a.kind == "entry" and surely_positive(a)
+        if e != 1 or a.kind not in {"entry", "max", "sum"} or known or a in rest.inside():
+            continue
+        if best is None or (a.kind != "max", a.key) < (best[0].kind != "max", best[0].key):
+            best = a, rest * Fraction(-1, 1) * (Fraction(1) / c)
+    return best
+
+
+def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:
+    """A monomial modulo p, where p's leading monomial divides it."""
+    lead = leading(p)
+    needed = [(a, e) for a, e in lead if not surely_positive(a)]
+    if not needed or any(powers.get(a, 0) < e for a, e in needed):
+        return None
+    quotient = product([*powers.items(), *((a, -e) for a, e in lead)])
+    coefficient = Fraction(p.terms[lead])
+    return quotient * Poly({m: -c / coefficient for m, c in p.terms.items() if m != lead})
+
+
+def _dominants(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+    """``D_j D_l = [j = l] D_j``, also where the one, or both, are under sums."""
+    single = [a for a in powers if a.kind == "dominant"]
+    for a, b in itertools.combinations(single, 2):
+        if a.args[:3] == b.args[:3]:
+            return _without(powers, b) * delta(a.args[3], b.args[3]) * coefficient
+    sums = [(a, _dominant_in(a)) for a, e in powers.items() if a.kind == "sum" and e > 0]
+    sums = [(a, d) for a, d in sums if d is not None]
+    for a, d in sums:
+        e = int(powers[a])
+        for b in single:
+            if b.args[:3] == d.args[:3]:
+                at = substitute(a.args[1], {a.args[0]: poly(b.args[3])})
+                return _without(powers, a) * at**e * coefficient
+        others = [(b, f) for b, f in sums if b is not a and f.args[:3] == d.args[:3]]
+        if e > 1 or others:
+            i, body = opened(a)
+            body = body**e
+            for b, _ in others:
+                body = body * substitute(b.args[1], {b.args[0]: poly(i)}) ** int(powers[b])
+            rest = _without(powers, a, *(b for b, _ in others))
+            return rest * total(body, i) * coefficient
+    return None
+
+
+def _dominant_in(a: Atom) -> Atom | None:
+    """The dominance of a sum's own index in its body."""
+    for b in a.args[1].atoms():
+        if b.kind == "dominant" and b.args[3] is a.args[0]:
+            return b
+    return None
+
+
+_RULES: tuple[Callable[[dict[Atom, Number], Number], Poly | None], ...] = (
+    _idempotent, _kept_labels, _expanded, _deltas, _zeros, _dominants,
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- sums
+
+
+def opened(a: Atom) -> tuple[Atom, Poly]:
+    """A bound atom's index under a new name, and its body."""
+    i = fresh(a.args[0].args[1])
+    return i, substitute(a.args[1], {a.args[0]: poly(i)})
+
+
+_peeked: dict[tuple, Poly] = {}
+
+
+def peek(a: Atom) -> Poly:
+    """The body of a bound atom, to be looked at and not to be put into another term."""
+    key = (a, facts())
+    if key not in _peeked:
+        _peeked[key] = opened(a)[1]
+    return _peeked[key]
+
+
+def total(p: Poly, i: Atom) -> Poly:
+    """The sum of p over the index i."""
+    return add_all(_total_of(m, i) * c for m, c in p.terms.items())
+
+
+def _total_of(m: Monomial, i: Atom) -> Poly:
+    for a, _ in m:
+        if a.kind == "delta" and i in a.args:
+            other = a.args[1] if a.args[0] is i else a.args[0]
+            if isinstance(other, Atom) and i in other.free:
+                continue
+            _within(other, i)
+            return substitute(product((b, e) for b, e in m if b is not a), {i: poly(other)})
+    bound = [(a, e) for a, e in m if i in a.free]
+    rest = product((a, e) for a, e in m if i not in a.free)
+    return rest * (i.args[1] if not bound else product(_nested(bound, i).items()))
+
+
+def _within(t: Atom | int, i: Atom) -> None:
+    dim = i.args[1]
+    if isinstance(t, int):
+        if t < 0 or t >= at_least(dim):
+            raise Refused(f"index {t} of a dimension {dim}")
+    elif index_range(t) != dim:
+        raise Refused(f"an index below {index_range(t)} among {dim}")
+
+
+def at_least(dim: Poly) -> Number:
+    """The least value of a dimension."""
+    low: Number = 0
+    for m, c in dim.terms.items():
+        if c < 0:
+            return 0
+        least: Number = 1
+        for a, e in m:
+            least *= a.args[1] ** e if a.kind == "dim" else 0
+        low += c * least
+    return low
+
+
+def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> dict[Atom, Number]:
+    """A sum of products of sums, in the order whose text comes first."""
+    binders, flat = [i], []
+    queue = list(bound)
+    while queue:
+        a, e = queue.pop()
+        if a.kind != "sum" or e < 1 or e != int(e):
+            flat.append((a, e))
+            continue
+        for _ in range(int(e)):
+            j, body = opened(a)
+            binders.append(j)
+            ((m, _),) = body.terms.items()
+            queue.extend(m)
+    if len(binders) > _MAX_BINDERS:
+        return {_bind(bound, i): 1}
+    orders = (_in_order(flat, order) for order in itertools.permutations(binders))
+    return min(orders, key=lambda d: (sum(a.height for a in d), monomial_key(frozenset(d.items()))))
+
+
+def _in_order(flat: list[tuple[Atom, Number]], order: tuple[Atom, ...]) -> dict[Atom, Number]:
+    powers: dict[Atom, Number] = {}
+    for a, e in flat:
+        powers[a] = powers.get(a, 0) + e
+    for j in order:
+        inner = [(a, e) for a, e in powers.items() if j in a.free]
+        powers = {a: e for a, e in powers.items() if j not in a.free}
+        bound = _bind(inner, j)
+        powers[bound] = powers.get(bound, 0) + 1
+    return powers
+
+
+def _bind(factors: list[tuple[Atom, Number]], i: Atom) -> Atom:
+    """The sum over i of a product of factors that all depend on it."""
+    name, (body,) = bind(i, product(factors))
+    if body.single() is None or body.single()[1] != 1:
+        raise Refused("a sum whose body changes with the name of its index")
+    return atom("sum", name, body, binder=name)
+
+
+def bind(i: Atom, *bodies: Poly) -> tuple[Atom, tuple[Poly, ...]]:
+    """Bodies with their index i named by height."""
+    height = max((a.height for body in bodies for a in body.atoms()), default=0)
+    name = index(f"#{height}", i.args[1])
+    return name, tuple(substitute(body, {i: poly(name)}) for body in bodies)
+
+
+# ---------------------------------------------------------------- substitution
+
+_rebuild: dict[str, Callable[..., Poly]] = {}
+
+
+def rebuilds(kind: str) -> Callable[[Callable[..., Poly]], Callable[..., Poly]]:
+    """Registers how an atom is made anew from its changed parts."""
+
+    def register(function: Callable[..., Poly]) -> Callable[..., Poly]:
+        _rebuild[kind] = function
+        return function
+
+    return register
+
+
+def substitute(p: Poly, new: Mapping[Atom, Poly]) -> Poly:
+    """Atoms replaced, all at once, at every depth; everything else is normalised again."""
+    keys = frozenset(new)
+    if not keys & p.inside():
+        return p
+    parts = []
+    for m, c in p.terms.items():
+        part = product(((a, e) for a, e in m if not keys & a.inside), c)
+        for a, e in m:
+            if keys & a.inside:
+                part = part * power(_replaced(a, new), e)
+        parts.append(part)
+    return add_all(parts)
+
+
+_replacements: dict[tuple, Poly] = {}
+
+
+def _replaced(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    if a in new:
+        return new[a]
+    here = frozenset((b, p) for b, p in new.items() if b in a.inside)
+    key = (a, here, facts())
+    if key not in _replacements:
+        _replacements[key] = _rebuild[a.kind](a, new)
+    return _replacements[key]
+
+
+def forget() -> None:
+    """Drops what was remembered, for want of memory alone."""
+    _replacements.clear()
+    _peeked.clear()
+
+
+_facts: ContextVar[frozenset[Poly]] = ContextVar("facts", default=frozenset())
+
+
+def facts() -> frozenset[Poly]:
+    """The terms known not to be 0 here; ``_signs`` says how they come to be known."""
+    return _facts.get()
+
+
+@rebuilds("index")
+def _index(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return poly(index(a.args[0], substitute(a.args[1], new)))
+
+
+@rebuilds("entry")
+def _entry(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return entry(a.args[0], *(_index_in(t, new) for t in a.args[1]))
+
+
+def _index_in(t: Atom | int, new: Mapping[Atom, Poly]) -> Atom | int:
+    return t if isinstance(t, int) else as_index(substitute(poly(t), new))
+
+
+@rebuilds("delta")
+def _delta(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return delta(*(_index_in(t, new) for t in a.args))
+
+
+@rebuilds("sum")
+def _sum(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    i, body = fresh(a.args[0].args[1]), a.args[1]
+    return total(substitute(body, {**new, a.args[0]: poly(i)}), i)
+
+
+def power(p: Poly, e: Number) -> Poly:
+    """A power; set by ``_functions``, which knows when p may be divided by."""
+    if e == int(e) and e >= 0:
+        return p ** int(e)
+    from ._functions import power_of  # the two files are one: products need inverses
+
+    return power_of(p, e)
+
+
+def zero_of_atom(a: Atom) -> Poly:
+    """``[a = 0]``."""
+    from ._functions import is_zero
+
+    return is_zero(poly(a))

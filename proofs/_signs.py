@@ -1,0 +1,249 @@
+"""The trusted base, 2: when a term is above 0, or not below it.
+
+Every rule is sufficient and none is necessary: "cannot say" is the usual answer. Inside
+one branch of a case distinction the terms known not to be 0 there are ``facts``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+from ._normal_form import (
+    Atom,
+    Monomial,
+    Poly,
+    _facts,
+    at_kept_label,
+    at_least,
+    facts,
+    index_range,
+    is_index,
+    label_of,
+    monomial_key,
+    opened,
+    peek,
+    poly,
+    product,
+    row_kept,
+    substitute,
+    surely_positive,
+)
+
+_MAX_CORNERS = 6
+
+
+@contextlib.contextmanager
+def knowing(*nonzero: Poly) -> Iterator[None]:
+    """Inside, these terms are not 0."""
+    token = _facts.set(_facts.get() | frozenset(nonzero))
+    try:
+        yield
+    finally:
+        _facts.reset(token)
+
+
+@contextlib.contextmanager
+def without_facts() -> Iterator[None]:
+    """Inside, only what holds in every case is known."""
+    token = _facts.set(frozenset())
+    try:
+        yield
+    finally:
+        _facts.reset(token)
+
+
+def atom_positive(a: Atom) -> bool:
+    """Whether an atom is above 0, here."""
+    if surely_positive(a):
+        return True
+    if a.kind == "sum":
+        return positive(peek(a)) or _has_witness(a)
+    return poly(a) in facts() and atom_nonnegative(a)
+
+
+def _has_witness(a: Atom) -> bool:
+    """A sum of b_j q_j with q_j > 0, one b_j known to be 1, or their sum known not to be 0."""
+    if nonnegative(peek(a)) and any(_holds_at(a, t) for t in _labels_kept(a) | _known_ones()):
+        return True
+    for fact in facts():
+        known = fact.single()
+        if known is None or len(known[0]) != 1:
+            continue
+        ((b, e),) = known[0]
+        if b.kind != "sum" or e != 1 or b.args[0].args[1] != a.args[0].args[1]:
+            continue
+        i, body = opened(a)
+        ((mine, _),) = body.terms.items()
+        ((masks, _),) = substitute(b.args[1], {b.args[0]: poly(i)}).terms.items()
+        if not masks <= mine or not all(m.boolean for m, _ in masks):
+            continue
+        if positive(product(mine - masks)):
+            return True
+    return False
+
+
+def _labels_kept(a: Atom) -> set[Atom]:
+    masks = [b for b in a.args[1].atoms() if b.kind == "entry" and b.args[0].keeps]
+    return {label_of(b) for b in masks if a.args[0] not in label_of(b).free}
+
+
+def _known_ones() -> set[Atom]:
+    """The indices in what is known to be 1."""
+    guards = {b for p in facts() if len(p.terms) == 1 for b in p.atoms() if b.boolean}
+    return {t for b in guards for t in b.inside if is_index(t)}
+
+
+def _holds_at(a: Atom, t: Atom) -> bool:
+    """Whether the term of a sum at an index is positive, by the facts."""
+    if index_range(t) != a.args[0].args[1]:
+        return False
+    there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
+    if there is None:
+        return False
+    sure = {b for b, _ in there[0] if b.boolean and _holds(b)}
+    return positive(product((b, e) for b, e in there[0] if b not in sure))
+
+
+def _all_hold(mask: Poly) -> bool:
+    """Whether a product of 0-1 atoms is known to be 1."""
+    term = mask.single()
+    return term is not None and term[1] == 1 and all(b.boolean and _holds(b) for b, _ in term[0])
+
+
+def _holds(b: Atom) -> bool:
+    if poly(b) in facts():
+        return True
+    return b.kind == "entry" and at_kept_label(b) and poly(row_kept(b)) in facts()
+
+
+def atom_nonnegative(a: Atom) -> bool:
+    """Whether an atom is at least 0, here."""
+    if surely_positive(a) or a.boolean or a.kind == "index":
+        return True
+    if a.kind == "entry":
+        return a.args[0].sort in {"nonnegative", "index"}
+    if a.kind == "sum":
+        return nonnegative(peek(a))
+    if a.kind == "recip":
+        return nonnegative(poly(a.args[0]))
+    return False
+
+
+def positive(p: Poly) -> bool:
+    """Whether p > 0 is sure."""
+    return _sign(p, strict=True)
+
+
+def nonnegative(p: Poly) -> bool:
+    """Whether p >= 0 is sure."""
+    return not p.terms or _sign(p, strict=False)
+
+
+def _sign(p: Poly, strict: bool) -> bool:
+    number = p.number()
+    if number is not None:
+        return number > 0 or (number == 0 and not strict)
+    if _termwise(p, strict) or _by_bounds(p, strict) or _without_instances(p, strict):
+        return True
+    return _at_corners(p, strict)
+
+
+def _monomial_sign(m: Monomial, strict: bool) -> bool:
+    test = atom_positive if strict else atom_nonnegative
+    return all(test(a) or (not strict and e == int(e) and e % 2 == 0) for a, e in m)
+
+
+def _termwise(p: Poly, strict: bool) -> bool:
+    if any(c < 0 or not _monomial_sign(m, False) for m, c in p.terms.items()):
+        return False
+    return not strict or any(_monomial_sign(m, True) for m in p.terms)
+
+
+def _by_bounds(p: Poly, strict: bool) -> bool:
+    """Indices at their least or greatest, then dimensions at their least."""
+    bound = Poly({})
+    for m, c in p.terms.items():
+        if len(m) > 1 or any(e != 1 for _, e in m):
+            return False
+        term = Poly({m: c})
+        for a, _ in m:
+            if is_index(a):
+                term = (index_range(a) - 1) * c if c < 0 else Poly({})
+            elif a.kind != "dim":
+                return False
+        bound = bound + term
+    if any(c < 0 for m, c in bound.terms.items() if m):
+        return False
+    low = sum(c if not m else at_least(Poly({m: c})) for m, c in bound.terms.items())
+    return low > 0 or (low == 0 and not strict)
+
+
+def _without_instances(p: Poly, strict: bool) -> bool:
+    """Sums and maxima less one of their own terms: ``S - E_y >= 0``, ``M - z_y >= 0``."""
+    for m, c in sorted(p.terms.items(), key=lambda t: monomial_key(t[0])):
+        if c > 0:
+            continue
+        for n, d in p.terms.items():
+            if d < -c:
+                continue
+            for a, e in n:
+                if e != 1 or a.kind not in {"sum", "max"}:
+                    continue
+                kept = product((b, f) for b, f in n if b is not a)
+                if not nonnegative(kept) or not _is_instance(a, kept, m):
+                    continue
+                rest = p - Poly({m: c, n: -c})
+                more = a.kind == "sum" and at_least(a.args[0].args[1]) >= 2
+                more = more and positive(peek(a)) and positive(kept)
+                if _sign(rest, strict and not more):
+                    return True
+    return False
+
+
+def _is_instance(a: Atom, kept: Poly, m: Monomial) -> bool:
+    """Whether m is ``kept`` times the body of a at some index, and no term of it is below 0."""
+    if a.kind == "sum" and not nonnegative(peek(a)):
+        return False
+    target = Poly({m: 1})
+    for t in _candidates(m, a.args[0].args[1]):
+        at = {a.args[0]: poly(t)}
+        if kept * substitute(a.args[1], at) == target:
+            return a.kind == "sum" or _all_hold(substitute(a.args[2], at))
+    return False
+
+
+def _candidates(m: Monomial, dim: Poly) -> list[Atom | int]:
+    found: set[Atom] = set()
+    for a, _ in m:
+        found |= {t for t in a.inside if is_index(t) and index_range(t) == dim}
+    return [*sorted(found, key=lambda t: t.key), 0]
+
+
+def _at_corners(p: Poly, strict: bool) -> bool:
+    """Linear in each atom that is 0 or 1, or between: its sign is that at the corners."""
+    between = sorted(
+        (a for a in p.atoms() if a.boolean or (a.kind == "entry" and a.args[0].sort == "unit")),
+        key=lambda a: a.key,
+    )
+    if not between or len(between) > _MAX_CORNERS:
+        return False
+    if any(e != 1 for m in p.terms for a, e in m if a in between):
+        return False
+    if any(a in b.inside for a in between for b in p.atoms() if b is not a):
+        return False
+    return _corner(p, between, strict)
+
+
+def _corner(p: Poly, between: list[Atom], strict: bool) -> bool:
+    if not between:
+        return nonnegative(p) if not strict else positive(p)
+    a, rest = between[0], between[1:]
+    low, high = (substitute(p, {a: poly(x)}) for x in (0, 1))
+    if a.boolean or not strict:
+        return _corner(low, rest, strict) and _corner(high, rest, strict)
+    return any(
+        _corner(x, rest, True) and _corner(y, rest, False)
+        for x, y in itertools.permutations((low, high))
+    )

@@ -1,0 +1,346 @@
+"""What ships, and what is proved of it: one theorem for each function, option and order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+import xent_jax as x
+from xent_jax import forward_mode
+
+from . import _textbook as book
+from ._prove import prove_equal, prove_jvp, prove_vjp
+from ._spec import Spec, array, labels, scalar
+from ._verdict import Verdict
+
+Kind = Literal["value", "gradient", "second order", "forward mode"]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a theorem is about: for other engines, and for mutants of it."""
+
+    fun: Callable[..., Any]
+    args: Mapping[str, Spec]
+    wrt: tuple[str, ...]
+    reference: Callable[..., Any]
+    least: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """One claim."""
+
+    name: str
+    function: str
+    statement: str
+    kind: Kind
+    prove: Callable[[], Verdict]
+    build: Build
+    unproved: str = ""
+    """Why it is not proved; empty if it is."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A function with its options: the source of its theorems."""
+
+    function: str
+    options: str
+    call: Callable[..., Any]  # of the module that holds the function, then the arguments
+    args: Mapping[str, Spec]
+    wrt: str
+    reference: Callable[..., Any]
+    least: Mapping[str, int] = field(default_factory=dict)
+    unproved: Mapping[str, str] = field(default_factory=dict)
+    kinds: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
+
+
+_Z, _T, _S = array("n k"), array("n k"), scalar()
+_POSITIVE = array("n k", positive=True)
+_Y, _IGNORED = labels("n", classes="k"), labels("n", classes="k", ignore=-100)
+_EXAMPLES, _CLASSES = array("n", dtype=bool), array("n k", dtype=bool)
+_KEEPS = array("n k", dtype=bool, keeps="y")
+_W, _WEIGHTS = array("k"), array("k", positive=True)
+
+
+def _rows(mask: Any, value: Any) -> Any:
+    return jnp.where(mask[:, None], value, 0.0)
+
+
+def _softmaxes() -> list[_Case]:
+    zm, zc = {"z": _Z, "m": _EXAMPLES}, {"z": _Z, "m": _CLASSES}
+    return [
+        _Case("softmax", "", lambda x, z: x.softmax(z), {"z": _Z}, "z", book.softmax),
+        _Case(
+            "softmax", "masked examples", lambda x, z, m: x.softmax(z, where=m), zm, "z",
+            lambda z, m: _rows(m, book.softmax(z)),
+        ),
+        _Case(
+            "softmax", "masked classes", lambda x, z, m: x.softmax(z, where=m), zc, "z",
+            lambda z, m: jnp.where(m, book.softmax(z, m), 0.0),
+        ),
+        _Case("log_softmax", "", lambda x, z: x.log_softmax(z), {"z": _Z}, "z", book.log_softmax),
+        _Case(
+            "log_softmax", "masked examples",
+            lambda x, z, m: _rows(m, x.log_softmax(z, where=m)), zm, "z",
+            lambda z, m: _rows(m, book.log_softmax(z)),
+        ),
+        _Case(
+            "log_softmax", "masked classes",
+            lambda x, z, m: jnp.where(m, x.log_softmax(z, where=m), 0.0), zc, "z",
+            lambda z, m: jnp.where(m, z - book.logsumexp(z, m)[..., None], 0.0),
+        ),
+        _Case("logsumexp", "", lambda x, z: x.logsumexp(z), {"z": _Z}, "z", book.logsumexp),
+        _Case(
+            "logsumexp", "masked examples",
+            lambda x, z, m: jnp.where(m, x.logsumexp(z, where=m), 0.0), zm, "z",
+            lambda z, m: jnp.where(m, book.logsumexp(z), 0.0),
+        ),
+        _Case(
+            "logsumexp", "masked classes",
+            lambda x, z, m: jnp.where(jnp.any(m, -1), x.logsumexp(z, where=m), 0.0), zc, "z",
+            lambda z, m: jnp.where(jnp.any(m, -1), book.logsumexp(z, m), 0.0),
+        ),
+    ]  # fmt: skip
+
+
+_INTEGER = "softmax_cross_entropy_with_integer_labels"
+_INFINITE = "NaN: the gradient to a target on a class that is out is +inf, and meets a factor of 0"
+
+
+def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> _Case:
+    """``names`` pairs an option of the shipped function with one of the reference's."""
+    pairs = [n.split("=") for n in names.split()]
+    shipped = {"ignore": "ignore_index"}
+
+    def call(x: Any, z: Any, y: Any, *values: Any) -> Any:
+        given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
+        given |= {shipped.get(k, k): v for k, v in fixed.items()}
+        return getattr(x, _INTEGER)(z, y, **given)
+
+    def reference(z: Any, y: Any, *values: Any) -> Any:
+        given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
+        return book.integer_loss(z, y, **given, **fixed)
+
+    return _Case(_INTEGER, options, call, args, wrt, reference)
+
+
+def _integers() -> list[_Case]:
+    zy, zi = {"z": _Z, "y": _Y}, {"z": _Z, "y": _IGNORED}
+    e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
+    full = zi | {"m": _KEEPS, "e": _S, "c": _S, "w": _WEIGHTS}
+    everything = f"where=classes {e} {c} {w}"
+    return [
+        _integer("", zy, "z", ""),
+        _integer("sum", zy, "z", "", reduction="sum"),
+        _integer("mean", zy, "z", "", reduction="mean"),
+        _integer("ignore_index", zi, "z", "", ignore=-100),
+        _integer("ignore_index, mean", zi, "z", "", ignore=-100, reduction="mean"),
+        _integer("masked examples, mean", zy | {"m": _EXAMPLES}, "z", "where=examples",
+                 reduction="mean"),
+        _integer("masked classes", zy | {"m": _KEEPS}, "z", "where=classes"),
+        _integer("label_smoothing", zy | {"e": _S}, "z e", e),
+        _integer("z_loss", zy | {"c": _S}, "z c", c),
+        _integer("class_weights", zy | {"w": _W}, "z w", w),
+        _integer("class_weights, mean", zy | {"w": _WEIGHTS}, "z w", w, reduction="mean"),
+        _integer("label_smoothing, z_loss, class_weights, mean",
+                 zy | {"e": _S, "c": _S, "w": _WEIGHTS}, "z e c w", f"{e} {c} {w}",
+                 reduction="mean"),
+        _integer("masked classes and all options, mean", full, "z c", everything,
+                 ignore=-100, reduction="mean"),
+        _unproved(
+            _integer("masked classes and all options, to the options",
+                     full, "e w", everything, ignore=-100),
+            gradient=_INFINITE, second_order=_INFINITE, forward_mode=_INFINITE,
+        ),
+    ]  # fmt: skip
+
+
+def _unproved(case: _Case, **reasons: str) -> _Case:
+    known = {kind.replace("_", " "): reason for kind, reason in reasons.items()}
+    return _Case(
+        case.function, case.options, case.call, case.args, case.wrt, case.reference, case.least,
+        known, case.kinds,
+    )  # fmt: skip
+
+
+def _soft(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> _Case:
+    pairs = [n.split("=") for n in names.split()]
+
+    def call(x: Any, z: Any, t: Any, *values: Any) -> Any:
+        given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
+        return x.softmax_cross_entropy(z, t, **given, **fixed)
+
+    def reference(z: Any, t: Any, *values: Any) -> Any:
+        given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
+        return book.soft_loss(z, t, **given, **fixed)
+
+    return _Case("softmax_cross_entropy", options, call, args, wrt, reference)
+
+
+def _softs() -> list[_Case]:
+    zt = {"z": _Z, "t": _T}
+    e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
+    full = zt | {"m": _CLASSES, "e": _S, "c": _S, "w": _W}
+    everything = f"where=classes {e} {c} {w}"
+    return [
+        _soft("", zt, "z t", ""),
+        _soft("sum", zt, "z t", "", reduction="sum"),
+        _soft("masked examples, mean", zt | {"m": _EXAMPLES}, "z t", "where=examples",
+              reduction="mean"),
+        _soft("label_smoothing", zt | {"e": _S}, "z t e", e),
+        _soft("z_loss", zt | {"c": _S}, "z t c", c),
+        _soft("class_weights", zt | {"w": _W}, "z t w", w),
+        _soft("label_smoothing, z_loss, class_weights, mean",
+              zt | {"e": _S, "c": _S, "w": _W}, "z t e c w", f"{e} {c} {w}", reduction="mean"),
+        _soft("masked classes", zt | {"m": _CLASSES}, "z", "where=classes"),
+        _soft("masked classes and all options, mean", full, "z c", everything, reduction="mean"),
+        _unproved(
+            _soft("masked classes, to the labels", zt | {"m": _CLASSES}, "t", "where=classes"),
+            second_order=_INFINITE, forward_mode=_INFINITE,
+        ),
+        _unproved(
+            _soft("masked classes, to the options", full, "e w", everything, reduction="mean"),
+            gradient=_INFINITE, second_order=_INFINITE, forward_mode=_INFINITE,
+        ),
+    ]  # fmt: skip
+
+
+_LOST = "wrong at t = 0: the guard for 0 * inf drops the derivative to the label there"
+
+
+def _binaries() -> list[_Case]:
+    z, t, e = array("n"), array("n"), _S
+    w, m, unit, hard = (
+        array("n"),
+        array("n", dtype=bool),
+        array("n", unit=True),
+        array("n", dtype=bool),
+    )
+    binary, focal = "sigmoid_binary_cross_entropy", "sigmoid_focal_loss"
+
+    def call(x: Any, z: Any, t: Any, *options: Any, **fixed: Any) -> Any:
+        names = ("label_smoothing", "pos_weight", "where")
+        given = dict(zip(names, options, strict=False))
+        return x.sigmoid_binary_cross_entropy(z, t, **given, **fixed)
+
+    def weighted(x: Any, z: Any, t: Any, w: Any) -> Any:
+        return x.sigmoid_binary_cross_entropy(z, t, pos_weight=w)
+
+    def focal_call(x: Any, z: Any, t: Any, a: Any, gamma: Any) -> Any:
+        return x.sigmoid_focal_loss(z, t, a, gamma)
+
+    def focal_reference(z: Any, t: Any, a: Any, gamma: Any) -> Any:
+        return book.binary_focal(z, t * jnp.ones_like(z), gamma, a)
+
+    def every(z: Any, t: Any, e: Any, w: Any, m: Any) -> Any:
+        return book.binary_loss(z, t, smoothing=e, w=w, where=m, reduction="mean")
+
+    full = {"z": z, "t": t, "e": e, "w": w, "m": m}
+    return [
+        _Case(binary, "", call, {"z": z, "t": t}, "z t", book.binary_loss),
+        _Case(binary, "label_smoothing", call, {"z": z, "t": t, "e": e}, "z t e",
+              lambda z, t, e: book.binary_loss(z, t, smoothing=e)),
+        _Case(binary, "pos_weight", weighted, {"z": z, "t": t, "w": w}, "z t w",
+              lambda z, t, w: book.binary_loss(z, t, w=w), unproved={"second order": _LOST}),
+        _Case(binary, "pos_weight, to logits and weights", weighted, {"z": z, "t": t, "w": w},
+              "z w", lambda z, t, w: book.binary_loss(z, t, w=w), kinds=("second order",)),
+        _Case(binary, "all options, mean", partial(call, reduction="mean"), full, "z t e w", every,
+              kinds=("gradient", "forward mode")),
+        _Case(binary, "all options, mean, to logits and weights", partial(call, reduction="mean"),
+              full, "z w", every, kinds=("second order",)),
+        _Case(focal, "labels in (0, 1)", focal_call,
+              {"z": z, "t": unit, "a": _S, "gamma": _S}, "z t a gamma", focal_reference),
+        _Case(focal, "labels 0 or 1", focal_call,
+              {"z": z, "t": hard, "a": _S, "gamma": _S}, "z a gamma", focal_reference),
+    ]  # fmt: skip
+
+
+_BOUNDARY = "NaN: the derivative to a target that a mask set to 0 is -inf, and meets a tangent of 0"
+
+
+def _others() -> list[_Case]:
+    two = {"k": 2}  # with one class 1 - p_y is 0
+    focal = {"z": _Z, "y": _Y, "gamma": _S}
+    weighted = {"z": _Z, "y": _IGNORED, "gamma": _S, "w": _WEIGHTS}
+    poly = {"z": _Z, "t": _T, "epsilon": _S}
+    p, q = _POSITIVE, array("n k", positive=True)
+    c = scalar(positive=True)
+    return [
+        _Case("softmax_focal_loss", "",
+              lambda x, z, y, gamma: x.softmax_focal_loss(z, y, gamma=gamma), focal, "z gamma",
+              book.focal_loss, two),
+        _Case("softmax_focal_loss", "ignore_index, class_weights, mean",
+              lambda x, z, y, gamma, w: x.softmax_focal_loss(
+                  z, y, gamma=gamma, class_weights=w, ignore_index=-100, reduction="mean"),
+              weighted, "z gamma w",
+              lambda z, y, gamma, w: book.focal_loss(
+                  z, y, gamma, w=w, ignore=-100, reduction="mean"), two),
+        _Case("poly_loss_cross_entropy", "",
+              lambda x, z, t, e: x.poly_loss_cross_entropy(z, t, e), poly, "z t epsilon",
+              book.poly_loss),
+        _Case("poly_loss_cross_entropy", "masked classes",
+              lambda x, z, t, e, m: x.poly_loss_cross_entropy(z, t, e, where=m),
+              poly | {"m": _CLASSES}, "z epsilon", book.poly_loss),
+        _Case("entropy", "", lambda x, p: x.entropy(p), {"p": p}, "p", book.entropy),
+        _Case("cross_entropy", "", lambda x, p, q: x.cross_entropy(p, q), {"p": p, "q": q},
+              "p q", book.cross_entropy),
+        _Case("relative_entropy", "", lambda x, p, q: x.relative_entropy(p, q),
+              {"p": p, "q": q}, "p q", book.relative_entropy),
+        _Case("kl_divergence", "", lambda x, q, t: x.kl_divergence(q, t),
+              {"log_q": _Z, "t": p}, "log_q t", book.kl_divergence),
+        _Case("kl_divergence", "masked classes",
+              lambda x, q, t, m: x.kl_divergence(q, t, where=m),
+              {"log_q": _Z, "t": p, "m": _CLASSES}, "log_q t",
+              lambda q, t, m: jnp.sum(jnp.where(m, t * (jnp.log(t) - q), 0.0), -1),
+              kinds=("gradient", "forward mode"), unproved={"forward mode": _BOUNDARY}),
+        _Case("softcap", "", lambda x, z, c: x.softcap(z, c), {"z": _Z, "c": c}, "z c",
+              book.softcap),
+    ]  # fmt: skip
+
+
+def _theorems(case: _Case) -> list[Theorem]:
+    wrt = tuple(case.wrt.split())
+    made = []
+    for kind in case.kinds:
+        fun = partial(case.call, forward_mode if kind == "forward mode" else x)
+        build = Build(fun, case.args, wrt, case.reference, case.least)
+        name = case.function + (f" ({case.options})" if case.options else "")
+        made.append(
+            Theorem(
+                f"{name}: {kind}",
+                case.function,
+                _STATEMENTS[kind].format(", ".join(wrt)),
+                kind,
+                partial(_prove, kind, build),
+                build,
+                case.unproved.get(kind, ""),
+            )
+        )
+    return made
+
+
+_STATEMENTS = {
+    "value": "the value is the textbook's",
+    "gradient": "the value is the textbook's, and jax.vjp its derivative to {}",
+    "second order": "jax.jvp and jax.vjp of jax.vjp are the second derivative to {}",
+    "forward mode": "the value is the textbook's, and jax.jvp its derivative to {}",
+}
+
+
+def _prove(kind: Kind, b: Build) -> Verdict:
+    if kind == "value":
+        return prove_equal(b.fun, b.reference, b.args, least=b.least)
+    if kind == "forward mode":
+        return prove_jvp(b.fun, b.args, b.wrt, b.reference, least=b.least)
+    second = kind == "second order"
+    return prove_vjp(b.fun, b.args, b.wrt, b.reference, least=b.least, second_order=second)
+
+
+CASES = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others())
+THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in _theorems(case))
