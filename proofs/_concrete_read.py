@@ -81,7 +81,7 @@ class Reader:
         """A literal or a captured array."""
         value = np.asarray(value)
         if value.dtype == jax.dtypes.float0:  # the tangent of an integer
-            return _filled(value.shape, [False] * value.size)
+            return filled(value.shape, [False] * value.size)
         if jax.dtypes.issubdtype(value.dtype, np.floating):
             read = functools.partial(self._float, jnp.finfo(value.dtype), value.dtype)
         elif value.dtype == np.bool_:
@@ -90,7 +90,7 @@ class Reader:
             read = int
         else:
             raise Refused(f"a constant of dtype {value.dtype}")
-        return _filled(value.shape, [read(v) for v in value.ravel()])
+        return filled(value.shape, [read(v) for v in value.ravel()])
 
     def _float(self, info, dtype, value) -> Any:
         x = float(value)
@@ -153,13 +153,15 @@ class Reader:
     def _map(self, operation: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
         arrays = tuple(np.broadcast_arrays(*arrays))
         entries = zip(*(a.ravel() for a in arrays), strict=True)
-        return _filled(arrays[0].shape, [self.pieces.apply(operation, *e) for e in entries])
+        return filled(arrays[0].shape, [self.pieces.apply(operation, *e) for e in entries])
 
     def _convert(self, equation, x: np.ndarray) -> np.ndarray:
         old, new = equation.invars[0].aval.dtype, np.dtype(equation.params["new_dtype"])
         floating, integral = np.floating, np.integer
         if jax.dtypes.issubdtype(new, floating):
-            return x if jax.dtypes.issubdtype(old, floating) else self._map(self.arithmetic.number, x)
+            return (
+                x if jax.dtypes.issubdtype(old, floating) else self._map(self.arithmetic.number, x)
+            )
         if jax.dtypes.issubdtype(old, floating) and new != np.bool_:
             raise Refused("convert_element_type from floats to integers")
         if new == np.bool_:
@@ -178,7 +180,7 @@ class Reader:
         if rows.shape[1] == 0:
             raise Refused(f"{name} of nothing")
         fold = functools.partial(self.pieces.apply, self._reductions[name])
-        return _filled(shape, [functools.reduce(fold, row) for row in rows])
+        return filled(shape, [functools.reduce(fold, row) for row in rows])
 
     # ------------------------------------------------------------------ movement of data
 
@@ -192,7 +194,7 @@ class Reader:
             positions.append(np.arange(start, start + x.size, dtype=np.int32).reshape(x.shape))
             start += x.size
         if name == "gather":
-            if params["fill_value"] is not None:
+            if params["fill_value"] is not None and not np.isnan(params["fill_value"]):
                 raise Refused("gather with a fill value")
             params["fill_value"] = 0  # of a position: NaN, JAX's default for floats
         operands = [*positions, *(_integers(x, name) for x in inputs[len(data) :])]
@@ -205,7 +207,7 @@ class Reader:
         if (positions == 0).any() and not floating:
             raise Refused(f"{equation.primitive.name} of integers out of bounds")
         taken = [entries[p - 1] if p else Special.NAN for p in positions.ravel()]
-        return _filled(positions.shape, taken)
+        return filled(positions.shape, taken)
 
     def _scatter_add(self, equation, inputs: list[np.ndarray]) -> np.ndarray:
         """By scattering each update alone, as a one."""
@@ -234,7 +236,7 @@ class Reader:
         multiply = functools.partial(self.pieces.apply, self.arithmetic.multiply)
         add = functools.partial(self.pieces.apply, self.arithmetic.add)
         entries = [functools.reduce(add, map(multiply, row, col)) for row in rows for col in cols]
-        return _filled((*(x.shape[i] for i in x_kept), *(y.shape[i] for i in y_kept)), entries)
+        return filled((*(x.shape[i] for i in x_kept), *(y.shape[i] for i in y_kept)), entries)
 
     # ------------------------------------------------------------------ control
 
@@ -264,7 +266,9 @@ class Reader:
     def _same(self, ones: list[np.ndarray], others: list[np.ndarray]) -> None:
         for one, other in zip(ones, others, strict=True):
             for x, y in zip(one.ravel(), other.ravel(), strict=True):
-                if x != y and not self.always_zero(self.pieces.apply(self.arithmetic.subtract, x, y)):
+                if x != y and not self.always_zero(
+                    self.pieces.apply(self.arithmetic.subtract, x, y)
+                ):
                     raise Undecided("the branches of lax.platform_dependent differ")
 
     def always_zero(self, x: Any) -> bool:
@@ -316,7 +320,8 @@ def _logical(operation: Callable[..., bool]) -> Callable[..., bool]:
     return checked
 
 
-def _filled(shape: tuple[int, ...], entries: list[Any]) -> np.ndarray:
+def filled(shape: tuple[int, ...], entries: list[Any]) -> np.ndarray:
+    """An array of objects; NumPy would look into them."""
     out = np.empty(math.prod(shape), object)
     for i, entry in enumerate(entries):
         out[i] = entry
@@ -324,11 +329,11 @@ def _filled(shape: tuple[int, ...], entries: list[Any]) -> np.ndarray:
 
 
 def _row(x: np.ndarray, step: int) -> np.ndarray:
-    return _filled(x.shape[1:], list(x[step].ravel()) if x.ndim > 1 else [x[step]])
+    return filled(x.shape[1:], list(x[step].ravel()) if x.ndim > 1 else [x[step]])
 
 
 def _stacked(rows: tuple[np.ndarray, ...]) -> np.ndarray:
-    return _filled((len(rows), *rows[0].shape), [e for row in rows for e in row.ravel()])
+    return filled((len(rows), *rows[0].shape), [e for row in rows for e in row.ravel()])
 
 
 def _boolean(aval: Any) -> bool:

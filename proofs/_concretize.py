@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import export
+from jax import export, lax
 from jax.extend import core
 
 _JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
@@ -59,8 +59,20 @@ class Run:
                 return self.outputs(inner, inputs)
             if isinstance(inner, core.Jaxpr):
                 return self._of(inner, inputs)
+        if name == "scatter-add":
+            return [self._scatter_add(params, inputs)]
         out = equation.primitive.bind(*inputs, **{k: self._param(v) for k, v in params.items()})
         return list(out) if equation.primitive.multiple_results else [out]
+
+    def _scatter_add(self, params: Mapping[str, Any], inputs: list[Any]) -> Any:
+        """Made anew: the primitive holds an addition of the dtype that was traced."""
+        return lax.scatter_add(
+            *map(jnp.asarray, inputs),
+            params["dimension_numbers"],
+            indices_are_sorted=params["indices_are_sorted"],
+            unique_indices=params["unique_indices"],
+            mode=params["mode"],
+        )
 
     def _param(self, value: Any) -> Any:
         if type(value) is tuple:

@@ -17,7 +17,6 @@ from sympy.polys.domains import QQ
 from sympy.polys.orderings import lex
 from sympy.polys.rings import PolyElement, PolyRing
 
-
 _MOST_TERMS = 100_000  # products of terms in one multiplication
 _MOST_POWER, _MOST_DEGREE, _MOST_FACTORED = 32, 40, 400
 _MOST_WORK = 5_000_000  # the same, in all
@@ -194,7 +193,7 @@ class Field:
         return x.zero or self._divided(x.numerator, factor) is not None
 
     def factors(self, x: PolyElement):
-        """The content and irreducible factors, each monic, or minus that where it is then positive."""
+        """The content and the irreducible factors, each monic, or minus that to be positive."""
         if x not in self._split:
             if len(x) > _MOST_FACTORED or max(map(sum, x), default=0) > _MOST_DEGREE:
                 raise Undecided("a polynomial too large to factor")
@@ -299,7 +298,9 @@ class Field:
             return None
         strict = False
         for monomial, _ in terms:
-            unknown = [e for e, g in zip(monomial, self.generators, strict=False) if e and not g.positive]
+            unknown = [
+                e for e, g in zip(monomial, self.generators, strict=False) if e and not g.positive
+            ]
             if any(e % 2 for e in unknown):
                 return None
             strict |= not unknown
@@ -318,6 +319,9 @@ class Field:
 
     def sign_factors(self, x: Number) -> tuple[int, list[tuple[PolyElement, int]]]:
         """A sign and factors of no known sign, whose product has the sign of x."""
+        known = self.polynomial_sign(x.numerator)
+        if known is not None and all(self.positive(f) for f, p in x.factors if p % 2):
+            return known, []
         content, factors = self.factors(self._comparable(x).numerator)
         sign, unknown = (1 if content > 0 else -1), []
         for factor, power in factors + tuple((f, p) for f, p in x.factors if p % 2):

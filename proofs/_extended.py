@@ -7,7 +7,6 @@ known, they return a diagram.
 import enum
 import functools
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 from ._exact import Number
@@ -77,9 +76,7 @@ class Arithmetic:
             return _NAN
         if isinstance(y, Special):
             return self.field.zero
-        return self._by_sign(
-            y, lambda s: self.multiply(x, self.field.inverse(y)) if s else _NAN
-        )
+        return self._by_sign(y, lambda s: self.multiply(x, self.field.inverse(y)) if s else _NAN)
 
     def power(self, x, n: int):
         """x^n, for an integer n."""
@@ -157,7 +154,9 @@ class Arithmetic:
         """The sign of x, as a number."""
         if x is _NAN:
             return x
-        return self.pieces.apply(lambda s: s if isinstance(x, int) else self.number(s), self._sign(x))
+        return self.pieces.apply(
+            lambda s: s if isinstance(x, int) else self.number(s), self._sign(x)
+        )
 
     def _sign(self, x) -> Any:
         if isinstance(x, Special):

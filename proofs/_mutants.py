@@ -22,10 +22,12 @@ import numpy as np
 from jax import export
 from jax.extend import core
 
-from ._concrete import Claim, prove_traced, trace
+from ._concrete import trace
+from ._concrete_proof import Claim, prove_traced
 from ._concretize import Run, specialized
 from ._mutate import Mutant, mutants, well_typed
-from ._shipped import SHIPPED, Shipped
+from ._prove import prove_backward
+from ._theorems import THEOREMS, Theorem
 from ._verdict import Verdict
 
 Numbers = Literal["wrong", "equivalent", "invalid"]
@@ -37,25 +39,35 @@ _DRAWS = 4  # for each size: at random, with ties, dominated, far apart
 _RELATIVE, _ABSOLUTE = 1e-7, 1e-11
 
 
+SHIPPED = tuple(t for t in THEOREMS if t.kind == "gradient" and not t.unproved)
+"""The theorems whose backwards are changed."""
+
+
 @dataclass(frozen=True)
 class Backward:
     """A function that ships, traced at symbolic sizes with its backward."""
 
-    shipped: Shipped
+    theorem: Theorem
     value: core.ClosedJaxpr
     backward: core.ClosedJaxpr
 
     @classmethod
-    def of(cls, shipped: Shipped) -> "Backward":
+    def of(cls, theorem: Theorem) -> "Backward":
         """Traces it."""
-        names = sorted({d for s in shipped.args.values() for d in s.dims if not d.isdigit()})
+        build = theorem.build
+        names = sorted({d for s in build.args.values() for d in s.dims if not d.isdigit()})
         dims = dict(zip(names, export.symbolic_shape(", ".join(names)), strict=True))
         shapes = [
             jax.ShapeDtypeStruct(tuple(dims[d] if d in dims else int(d) for d in s.dims), s.dtype)
-            for s in shipped.args.values()
+            for s in build.args.values()
         ]
-        claim = trace(shipped.fun(), shapes, [list(shipped.args).index(w) for w in shipped.wrt], "vjp")
-        return cls(shipped, claim.value, claim.claimed)
+        places = [list(build.args).index(w) for w in build.wrt]
+        claim = trace(build.fun, shapes, places, "vjp")
+        return cls(theorem, claim.value, claim.claimed)
+
+    def allows(self, size: Mapping[str, int]) -> bool:
+        """Whether the theorem is about this size."""
+        return all(size[name] >= least for name, least in self.theorem.build.least.items())
 
 
 # ------------------------------------------------------------------------ numbers
@@ -66,37 +78,45 @@ class Numerics:
 
     def __init__(self, backward: Backward, seed: int = SEED):
         self.backward = backward
-        self.points = [
-            (Run({"n": n, "k": k}, wide=True, platform=platform), point, self._run)
-            for n, k in _SIZES
-            for draw in range(_DRAWS)
-            for platform in (range(2) if draw == 1 else range(1))
-            for point in [self._point(np.random.default_rng((seed, n, k, draw)), draw, n, k)]
-        ]
+        self.points = []
+        for n, k in _SIZES:
+            for draw in range(_DRAWS if backward.allows({"n": n, "k": k}) else 0):
+                point = self._point(np.random.default_rng((seed, n, k, draw)), draw, n, k)
+                for platform in (0, 1) if draw == 1 else (0,):
+                    run = Run({"n": n, "k": k}, wide=True, platform=platform)
+                    self.points.append((run, point))
         with jax.enable_x64(True):
-            self.expected = [self._run(run, backward.backward, point) for run, point, _ in self.points]
+            self.expected = [_outputs(run, backward.backward, p) for run, p in self.points]
 
     def classify(self, mutant: core.ClosedJaxpr) -> Numbers:
         """Whether the numbers of a mutant differ beyond rounding."""
         if not well_typed(mutant, self.backward.backward):
             return "invalid"
         with jax.enable_x64(True):
-            for (run, point, _), expected in zip(self.points, self.expected, strict=True):
-                got = self._run(run, mutant, point)
+            for (run, point), expected in zip(self.points, self.expected, strict=True):
+                try:
+                    got = _outputs(run, mutant, point)
+                except (TypeError, ValueError):  # of no type at these sizes
+                    return "invalid"
                 if any(map(_differ, got, expected)):
                     return "wrong"
         return "equivalent"
 
-    def _run(self, run: Run, jaxpr: core.ClosedJaxpr, point: list[np.ndarray]) -> list[np.ndarray]:
-        return [np.asarray(x) for x in run.outputs(jaxpr, point)]
-
     def _point(self, rng: np.random.Generator, draw: int, n: int, k: int) -> list[np.ndarray]:
-        size = {"n": n, "k": k}
-        args = self.backward.shipped.args
-        values = [_draw(rng, spec, draw, size) for spec in args.values()]
+        size, values = {"n": n, "k": k}, {}
+        for name, spec in self.backward.theorem.build.args.items():
+            values[name] = _draw(rng, spec, draw, size)
+            if spec.keeps is not None:
+                y = np.maximum(values[spec.keeps], 0)[..., None]
+                np.put_along_axis(values[name], y, True, -1)
         with jax.enable_x64(True):
-            shape = Run(size, wide=True).outputs(self.backward.value, values)[0].shape
-        return [rng.standard_normal(shape), *values]
+            run = Run(size, wide=True)
+            shape = run.outputs(self.backward.value, list(values.values()))[0].shape
+        return [rng.standard_normal(shape), *values.values()]
+
+
+def _outputs(run: Run, jaxpr: core.ClosedJaxpr, point: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.asarray(x) for x in run.outputs(jaxpr, point)]
 
 
 def _draw(rng: np.random.Generator, spec: Any, draw: int, size: Mapping[str, int]) -> np.ndarray:
@@ -129,17 +149,27 @@ def _differ(x: np.ndarray, y: np.ndarray) -> bool:
 # ------------------------------------------------------------------------ provers
 
 
-def by_concrete_shapes(backward: Backward, mutant: core.ClosedJaxpr) -> Verdict:
-    """The second engine, at k = 1, 2 and 3, with each platform's branches."""
+def for_all_sizes(backward: Backward, mutant: core.ClosedJaxpr) -> Verdict:
+    """The prover."""
+    build = backward.theorem.build
+    given = (backward.value, mutant, build.args, build.wrt, build.reference)
+    return prove_backward(*given, least=build.least)
+
+
+def at_concrete_shapes(backward: Backward, mutant: core.ClosedJaxpr) -> Verdict:
+    """The second engine, at up to three classes, with each platform's branches."""
     verdict = Verdict("unknown", reason="no shape was tried")
-    args, wrt = backward.shipped.args, backward.shipped.wrt
+    build = backward.theorem.build
     for size in ({"n": 2, "k": 1}, {"n": 1, "k": 2}, {"n": 1, "k": 3}):
-        for platform in _platforms(mutant):
+        for platform in _platforms(mutant) if backward.allows(size) else ():
             jaxprs = (specialized(j, size, platform) for j in (backward.value, mutant))
-            verdict = prove_traced(Claim(*jaxprs, "vjp"), args, wrt, None, size)
+            verdict = prove_traced(Claim(*jaxprs, "vjp"), build.args, build.wrt, None, size)
             if not verdict.proved:
                 return verdict
     return verdict
+
+
+_ENGINES: dict[str, Prover] = {"all": for_all_sizes, "concrete": at_concrete_shapes}
 
 
 def _platforms(jaxpr: core.ClosedJaxpr) -> Sequence[int]:
@@ -171,7 +201,7 @@ def sample(backward: Backward, count: int, seed: int = SEED) -> list[Mutant]:
     by_rule = collections.defaultdict(list)
     for mutant in mutants(backward.backward):
         by_rule[mutant.rule].append(mutant)
-    rng = random.Random(f"{seed} {backward.shipped.name}")
+    rng = random.Random(f"{seed} {backward.theorem.name}")
     for rule in by_rule.values():
         rng.shuffle(rule)
     out: list[Mutant] = []
@@ -184,7 +214,7 @@ def run(
     prover: Prover,
     count: int = COUNT,
     seed: int = SEED,
-    shipped: Sequence[Shipped] = SHIPPED,
+    shipped: Sequence[Theorem] = SHIPPED,
 ) -> Iterator[Outcome]:
     """Outcomes, until each function has its share of ``count`` mutants that type check."""
     for place, function in enumerate(shipped):
@@ -205,7 +235,7 @@ def _outcome(prover: Prover, backward: Backward, numerics: Numerics, mutant: Mut
     if numbers != "invalid":
         verdict = prover(backward, mutant.jaxpr)
         status, reason = verdict.status, verdict.reason
-    return Outcome(backward.shipped.name, mutant.rule, mutant.what, numbers, status, reason)
+    return Outcome(backward.theorem.name, mutant.rule, mutant.what, numbers, status, reason)
 
 
 def counts(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], int]:
@@ -220,7 +250,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints the report; the status is 1 if a wrong mutant was proved, or fewer than asked."""
     options = _options(argv)
     start, outcomes = time.perf_counter(), []
-    for outcome in _watched(run(by_concrete_shapes, options.count, options.seed), options.count):
+    for outcome in _watched(
+        run(_ENGINES[options.engine], options.count, options.seed), options.count
+    ):
         outcomes.append(outcome)
     escaped = [o for o in outcomes if o.escaped]
     _print(outcomes, escaped, time.perf_counter() - start)
@@ -235,6 +267,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m xent_jax.proofs._mutants", description=__doc__)
     parser.add_argument("--count", type=int, default=COUNT, help="mutants that type check")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--engine", choices=sorted(_ENGINES), default="all")
     parser.add_argument("--json", metavar="FILE", help="writes every outcome")
     return parser.parse_args(argv)
 

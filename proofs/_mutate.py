@@ -5,7 +5,7 @@ constant changed, a term or factor dropped, an operand replaced by another of it
 another axis or dimension, branches of a select or cond swapped.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,41 +82,47 @@ def well_typed(mutant: core.ClosedJaxpr, original: core.ClosedJaxpr) -> bool:
     return True
 
 
-def _of_jaxpr(jaxpr: core.Jaxpr) -> Iterator[tuple[str, str, core.Jaxpr]]:
-    live = _live(jaxpr)
+def _of_jaxpr(
+    jaxpr: core.Jaxpr, read: Sequence[bool] | None = None
+) -> Iterator[tuple[str, str, core.Jaxpr]]:
+    """``read`` says which outputs are: what only the others need is left alone."""
+    outs = [v for i, v in enumerate(jaxpr.outvars) if read is None or read[i]]
+    wanted = _wanted(jaxpr, outs)
     scope: list[Any] = [*jaxpr.constvars, *jaxpr.invars]
     for i, equation in enumerate(jaxpr.eqns):
-        if i in live:
-            for change in _of_equation(equation, scope):
+        alive = [v in wanted for v in equation.outvars]
+        if any(alive):
+            for change in _of_equation(equation, scope, alive):
                 eqns = [*jaxpr.eqns[:i], *change.equations, *jaxpr.eqns[i + 1 :]]
                 place = f"{i}:{equation.primitive.name}"
                 yield change.rule, f"{place} {change.what}", jaxpr.replace(eqns=eqns)
         scope += [v for v in equation.outvars if not isinstance(v, core.DropVar)]
 
 
-def _live(jaxpr: core.Jaxpr) -> set[int]:
-    """The equations that the outputs depend on."""
-    wanted = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
-    live = set()
-    for i in reversed(range(len(jaxpr.eqns))):
-        equation = jaxpr.eqns[i]
+def _wanted(jaxpr: core.Jaxpr, outs: Sequence[Any]) -> set[Any]:
+    """The variables that these outputs depend on."""
+    wanted = {v for v in outs if isinstance(v, core.Var)}
+    for equation in reversed(jaxpr.eqns):
         if wanted & set(equation.outvars):
-            live.add(i)
             wanted |= {v for v in equation.invars if isinstance(v, core.Var)}
-    return live
+    return wanted
 
 
-def _of_equation(equation: core.JaxprEqn, scope: list[Any]) -> Iterator[Change]:
+def _of_equation(
+    equation: core.JaxprEqn, scope: list[Any], alive: Sequence[bool]
+) -> Iterator[Change]:
     yield from _operators(equation)
     yield from _swaps(equation)
     yield from _literals(equation)
     yield from _dropped(equation)
     yield from _replaced(equation, scope)
     yield from _axes(equation)
-    yield from _inside(equation)
+    yield from _inside(equation, alive)
 
 
-def _made(function: Callable[..., Any], equation: core.JaxprEqn) -> tuple[core.JaxprEqn, ...] | None:
+def _made(
+    function: Callable[..., Any], equation: core.JaxprEqn
+) -> tuple[core.JaxprEqn, ...] | None:
     """The equation of a one-primitive function of the same operands."""
     avals = [a.aval for a in equation.invars]
     try:
@@ -200,7 +206,10 @@ def _dropped(equation: core.JaxprEqn) -> Iterator[Change]:
 def _identity(atom: Any, equation: core.JaxprEqn) -> tuple[core.JaxprEqn, ...] | None:
     """out = atom, written with a primitive that every reader knows."""
     (out,) = equation.outvars
-    if getattr(atom.aval, "weak_type", False) != out.aval.weak_type or atom.aval.shape != out.aval.shape:
+    if (
+        getattr(atom.aval, "weak_type", False) != out.aval.weak_type
+        or atom.aval.shape != out.aval.shape
+    ):
         return None
     aval = jax.ShapeDtypeStruct(out.aval.shape, out.aval.dtype)
     (stop,) = jax.make_jaxpr(lax.stop_gradient)(aval).eqns or (None,)
@@ -218,7 +227,9 @@ def _replaced(equation: core.JaxprEqn, scope: list[Any]) -> Iterator[Change]:
             invars = [*equation.invars[:i], other, *equation.invars[i + 1 :]]
             place = scope.index(other)
             yield Change(
-                "operand", f"operand {i} became variable {place}", (equation.replace(invars=invars),)
+                "operand",
+                f"operand {i} became variable {place}",
+                (equation.replace(invars=invars),),
             )
 
 
@@ -236,20 +247,23 @@ def _axes(equation: core.JaxprEqn) -> Iterator[Change]:
                 yield Change("axis", f"{key} became {new}", (made,))
 
 
-def _inside(equation: core.JaxprEqn) -> Iterator[Change]:
-    for key, value in equation.params.items():
+def _inside(equation: core.JaxprEqn, alive: Sequence[bool]) -> Iterator[Change]:
+    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr", "branches"):
+        value = equation.params.get(key, ())
         many = isinstance(value, tuple | list)
         parts = list(value) if many else [value]
+        # A scan's carry is read by its next step.
+        read = alive if equation.primitive.name != "scan" else None
         for i, part in enumerate(parts):
-            for rule, what, new in _of_part(part):
+            for rule, what, new in _of_part(part, read):
                 changed = tuple([*parts[:i], new, *parts[i + 1 :]]) if many else new
                 params = {**equation.params, key: changed}
                 yield Change(rule, f"> {what}", (equation.replace(params=params),))
 
 
-def _of_part(part: Any) -> Iterator[tuple[str, str, Any]]:
+def _of_part(part: Any, read: Sequence[bool] | None) -> Iterator[tuple[str, str, Any]]:
     if isinstance(part, core.ClosedJaxpr):
-        for rule, what, inner in _of_jaxpr(part.jaxpr):
+        for rule, what, inner in _of_jaxpr(part.jaxpr, read):
             yield rule, what, core.ClosedJaxpr(inner, part.consts)
     elif isinstance(part, core.Jaxpr):
-        yield from _of_jaxpr(part)
+        yield from _of_jaxpr(part, read)
