@@ -156,7 +156,7 @@ def _integers() -> list[_Case]:
         _unproved(
             _integer("masked classes and all options, to the options",
                      full, "e w", everything, ignore=-100),
-            gradient=_INFINITE, second_order=_INFINITE, forward_mode=_INFINITE,
+            second_order=_INFINITE, forward_mode=_INFINITE,
         ),
     ]  # fmt: skip
 
@@ -206,7 +206,7 @@ def _softs() -> list[_Case]:
         ),
         _unproved(
             _soft("masked classes, to the options", full, "e w", everything, reduction="mean"),
-            gradient=_INFINITE, second_order=_INFINITE, forward_mode=_INFINITE,
+            second_order=_INFINITE, forward_mode=_INFINITE,
         ),
     ]  # fmt: skip
 

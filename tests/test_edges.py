@@ -371,3 +371,23 @@ def test_other_rows_are_untouched(module, wrap):
         strict=True,
     ):
         np.testing.assert_array_equal(clean[rows], dirty[rows])
+
+
+@every_way
+@pytest.mark.parametrize("labels", [1, [0.2, 1.0, 0.3]], ids=["integer", "soft"])
+def test_options_under_a_mask_of_classes_have_finite_gradients(module, wrap, labels):
+    integer = isinstance(labels, int)
+    name = "softmax_cross_entropy" + ("_with_integer_labels" if integer else "")
+    mask, z = jnp.array([False, True, True]), jnp.array([1.0, 2.0, 0.0])
+
+    def loss(smoothing, weights, z, labels, **where):
+        given = dict(label_smoothing=smoothing, class_weights=weights, **where)
+        return getattr(module, name)(z, labels, **given)
+
+    weights = jnp.array([1.0, 2.0, 3.0])
+    gradients = wrap(jax.grad(functools.partial(loss, where=mask), argnums=(0, 1)))
+    e, w = gradients(0.1, weights, z, jnp.asarray(labels))
+    left = jnp.asarray(0) if integer else jnp.asarray(labels[1:])
+    expected_e, expected_w = jax.grad(loss, argnums=(0, 1))(0.1, weights[1:], z[1:], left)
+    np.testing.assert_allclose(e, expected_e, rtol=1e-6)
+    np.testing.assert_allclose(w, [0.0, *expected_w], rtol=1e-6)

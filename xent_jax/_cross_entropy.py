@@ -86,9 +86,9 @@ def softmax_cross_entropy(
     reduction = _checks.reduction(name, reduction)
     if smoothing is not None:
         t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
-        t = _classes_left(place, t)
     if class_weights is not None:
         t = t * place.per_class(_class_weights(name, class_weights, place, t.dtype))
+    t = _classes_left(place, t)
     return reduce(weighted_cross_entropy(z, None, None, t, c), reduction, place.examples)
 
 
@@ -147,8 +147,9 @@ def softmax_cross_entropy_with_integer_labels(
     a, b = p.weight, None
     if smoothing is not None:
         a = (1 - smoothing) * a
-        b = _classes_left(p.place, smoothing * _uniform(p.place, a.dtype))
+        b = smoothing * _uniform(p.place, a.dtype)
         b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
+        b = _classes_left(p.place, b)
     losses = weighted_cross_entropy(p.z, p.y, a, b, c)
     return reduce(losses, reduction, p.place.examples, p.divisor)
 
