@@ -20,9 +20,9 @@ def _always(_, __):
 
 
 def test_no_wrong_mutant_of_a_frozen_sample_is_proved():
-    outcomes = list(m.run(m.for_all_sizes, count=2 * len(m.SHIPPED)))
+    outcomes = list(m.run(m.for_all_sizes, count=40, shipped=m.SHIPPED[::9]))
     assert [o for o in outcomes if o.escaped] == []
-    assert sum(o.numbers == "wrong" for o in outcomes) >= len(m.SHIPPED)
+    assert sum(o.numbers == "wrong" for o in outcomes) >= 15
 
 
 @pytest.mark.slow
