@@ -293,12 +293,18 @@ def test_names_of_theorems_are_unique():
     assert len({t.name for t in THEOREMS}) == len(THEOREMS)
 
 
+@pytest.mark.parametrize("kind", ["gradient", "second order", "forward mode"])
+def test_every_exported_function_has_a_theorem_of_each_kind(kind):
+    exported = set(xent_jax.__all__) - {"__version__", "forward_mode"}
+    assert {t.function for t in THEOREMS if t.kind == kind} == exported
+
+
 def _marked(theorem):
     marks = [] if theorem.kind == "gradient" else [pytest.mark.slow]
     return pytest.param(theorem, id=theorem.name, marks=marks)
 
 
-@pytest.mark.parametrize("theorem", map(_marked, THEOREMS))
+@pytest.mark.parametrize("theorem", [_marked(t) for t in THEOREMS])
 def test_what_ships_is_proved(theorem, monkeypatch):
     for search in ("vjp", "jvp"):  # no counterexample is looked for: the failure says enough
         monkeypatch.setattr(f"xent_jax.proofs._counterexample.{search}", lambda *_: None)
