@@ -51,7 +51,7 @@ def _marked(case):
     )
 
 
-@pytest.mark.parametrize("case", map(_marked, CASES))
+@pytest.mark.parametrize("case", [_marked(c) for c in CASES])
 def test_shipped_backwards(case):
     import xent_jax
 
