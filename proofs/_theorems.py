@@ -41,8 +41,6 @@ class Theorem:
     kind: Kind
     prove: Callable[[], Verdict]
     build: Build
-    unproved: str = ""
-    """Why it is not proved; empty if it is."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,6 @@ class _Case:
     wrt: str
     reference: Callable[..., Any]
     least: Mapping[str, int] = field(default_factory=dict)
-    unproved: Mapping[str, str] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
 
 
@@ -296,7 +293,6 @@ def _theorems(case: _Case) -> list[Theorem]:
                 kind,
                 partial(_prove, kind, build),
                 build,
-                case.unproved.get(kind, ""),
             )
         )
     return made
