@@ -62,3 +62,30 @@ def test_digits_fails_when_it_has_not_learned(tmp_path):
     assert result.returncode == 1
     assert "test accuracy is below 0.95" in result.stderr
     assert re.fullmatch(r"test accuracy 0\.\d{3}", result.stdout.splitlines()[-1])
+
+
+GRADIENTS = re.compile(r"^│ \d +│ \d +│ ([+-]\d\.\d{6}) │ ([+-]\d\.\d{6}) │$", flags=re.MULTILINE)
+
+
+def test_prove_your_own():
+    result = run("prove_your_own.py")
+    assert result.returncode == 0, result.stderr
+    wrong, mended = result.stdout.split("Mended")
+    passes = "check_grads, at its defaults: passes\nprove_vjp: "
+    assert passes + "refuted" in wrong and passes + "proved" in mended
+    gradients = np.array(GRADIENTS.findall(wrong), float)
+    claimed, true = gradients.T
+    assert np.abs(claimed - true).max() > 1e-3, wrong
+    for part in ("y is in [0, k)", "KroneckerDelta(a1, y[a0])", "2*c*lse*exp(-lse + z[a0, a1])"):
+        assert part in mended
+    assert mended.splitlines()[-1].startswith("refuted without the 2, proved with it")
+
+
+def test_prove_your_own_fails_when_the_mended_gradient_is_wrong(tmp_path):
+    text = (EXAMPLES / "prove_your_own.py").read_text("utf-8")
+    assert text.count("with_backward(2)") == 1
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(text.replace("with_backward(2)", "with_backward(3)"), "utf-8")
+    result = run(wrong)
+    assert result.returncode == 1
+    assert "The right gradient was not proved: the gradient to z" in result.stderr
