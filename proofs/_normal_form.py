@@ -19,12 +19,13 @@ terms. Equal terms are equal Python objects' values, by these rules alone:
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar, cast
 
 
 class Refused(Exception):
@@ -36,6 +37,39 @@ Monomial = frozenset  # of (Atom, exponent)
 _BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
 _MAX_TERMS = 20_000
 _MAX_BINDERS = 4
+
+
+_facts: ContextVar[frozenset[Poly]] = ContextVar("facts", default=frozenset())
+
+
+def facts() -> frozenset[Poly]:
+    """The terms known not to be 0 here; ``_signs`` says how they come to be known."""
+    return _facts.get()
+
+
+_memories: list[dict[tuple, Any]] = []
+Remembered = TypeVar("Remembered", bound=Callable[..., Any])
+
+
+def remembered(function: Remembered) -> Remembered:
+    """A function of terms and facts alone that computes each answer once in a proof."""
+    answers: dict[tuple, Any] = {}
+    _memories.append(answers)
+
+    @functools.wraps(function)
+    def ask(*args: Any) -> Any:
+        key = (args, _facts.get())
+        if key not in answers:
+            answers[key] = function(*args)
+        return answers[key]
+
+    return cast(Remembered, ask)
+
+
+def forget() -> None:
+    """Drops what was remembered: it holds for the least sizes of one proof."""
+    for answers in _memories:
+        answers.clear()
 
 
 class Atom:
@@ -156,6 +190,8 @@ class Poly:
     def __mul__(self, other: Poly | Number) -> Poly:
         if isinstance(other, int | Fraction):
             return Poly({m: c * other for m, c in self.terms.items()})
+        if self is ONE or other is ONE:
+            return self if other is ONE else other
         return add_all(
             product([*m, *n], c * d)
             for (m, c), (n, d) in itertools.product(self.terms.items(), other.terms.items())
@@ -341,24 +377,30 @@ def as_index(p: Poly) -> Atom | int:
 def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> Poly:
     """A product of powers of atoms, normalised."""
     powers: dict[Atom, Number] = {}
-    special = False
     for a, e in factors:
         powers[a] = powers.get(a, 0) + e
-        special = special or a.boolean or a.kind in {"group", "recip", "sum"}
-    powers = {a: e for a, e in powers.items() if e}
-    if special:
-        for rule in _RULES:
-            result = rule(powers, coefficient)
-            if result is not None:
-                return result
-    return Poly({frozenset(powers.items()): coefficient})
+    m = frozenset(t for t in powers.items() if t[1])
+    if any(a.boolean or a.kind in {"group", "recip", "sum"} for a, _ in m):
+        result = _by_rules(m)
+        return result if coefficient == 1 else result * coefficient
+    return Poly({m: coefficient})
+
+
+@remembered
+def _by_rules(m: Monomial) -> Poly:
+    powers = dict(m)
+    for rule in _RULES:
+        result = rule(powers)
+        if result is not None:
+            return result
+    return Poly({frozenset(powers.items()): 1})
 
 
 def _without(powers: dict[Atom, Number], *atoms: Atom) -> Poly:
     return product((a, e) for a, e in powers.items() if a not in atoms)
 
 
-def _idempotent(powers: dict[Atom, Number], _: Number) -> None:
+def _idempotent(powers: dict[Atom, Number]) -> None:
     for a, e in powers.items():
         if a.boolean and e != 1:
             if e != int(e) or e < 0:
@@ -366,24 +408,24 @@ def _idempotent(powers: dict[Atom, Number], _: Number) -> None:
             powers[a] = 1
 
 
-def _kept_labels(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+def _kept_labels(powers: dict[Atom, Number]) -> Poly | None:
     for a in powers:
         if a.kind == "entry" and a.args[0].kept and at_kept_label(a) and row_kept(a) in powers:
-            return _without(powers, a) * coefficient
+            return _without(powers, a)
     return None
 
 
-def _expanded(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+def _expanded(powers: dict[Atom, Number]) -> Poly | None:
     for a, e in powers.items():
         if a.kind == "group" and e > 0 and e == int(e):
-            return _without(powers, a) * a.args[0] ** int(e) * coefficient
+            return _without(powers, a) * a.args[0] ** int(e)
         if a.kind == "recip" and (base := a.args[0]) in powers and powers[base] > 0:
             rest = [(b, n - (b in (a, base))) for b, n in powers.items()]
-            return product(rest, coefficient) * (1 - zero_of_atom(base))
+            return product(rest) * (1 - zero_of_atom(base))
     return None
 
 
-def _deltas(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+def _deltas(powers: dict[Atom, Number]) -> Poly | None:
     for a in powers:
         if a.kind == "delta":
             old, new = a.args
@@ -391,11 +433,11 @@ def _deltas(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
                 continue
             if any(old in b.inside for b in powers if b is not a):
                 rest = substitute(_without(powers, a), {old: poly(new)})
-                return rest * poly(a) * coefficient
+                return rest * poly(a)
     return None
 
 
-def _zeros(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+def _zeros(powers: dict[Atom, Number]) -> Poly | None:
     for a in powers:
         if a.kind != "zero":
             continue
@@ -403,11 +445,11 @@ def _zeros(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
             return ZERO
         known = known_where_zero(a, (b for b in powers if b is not a))
         if known:
-            return substitute(_without(powers, a), known) * poly(a) * coefficient
+            return substitute(_without(powers, a), known) * poly(a)
         if solution(a.args[0]) is None:
             rest = _reduced({b: e for b, e in powers.items() if b is not a}, a.args[0])
             if rest is not None:
-                return rest * poly(a) * coefficient
+                return rest * poly(a)
     return None
 
 
@@ -451,6 +493,7 @@ def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
     return {} if solved is None or solved[0] not in inside else {solved[0]: solved[1]}
 
 
+@remembered
 def _has_factors_of(b: Atom, a: Atom) -> bool:
     """Whether each term of the sum b holds all factors of that of the sum a."""
     if b.args[0].args[1] != a.args[0].args[1]:
@@ -461,6 +504,7 @@ def _has_factors_of(b: Atom, a: Atom) -> bool:
     return there is not None and there[0] <= mine
 
 
+@remembered
 def solution(p: Poly) -> tuple[Atom, Poly] | None:
     """An atom and what it is where p = 0, if p is linear in it with a number before it."""
     best = None
@@ -468,12 +512,14 @@ def solution(p: Poly) -> tuple[Atom, Poly] | None:
         if len(m) != 1:
             continue
         ((a, e),) = m
-        rest = p - poly(a) * c
         known = a.kind == "entry" and surely_positive(a)
-        if e != 1 or a.kind not in {"entry", "max", "sum"} or known or a in rest.inside():
+        if e != 1 or a.kind not in {"entry", "max", "sum"} or known:
+            continue
+        rest = p - poly(a) * c
+        if a in rest.inside():
             continue
         if best is None or (a.kind != "max", a.key) < (best[0].kind != "max", best[0].key):
-            best = a, rest * Fraction(-1, 1) * (Fraction(1) / c)
+            best = a, rest * (Fraction(-1) / c)
     return best
 
 
@@ -497,12 +543,12 @@ def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:
     return product([*powers.items(), *((a, -e) for a, e in lead)]) * -rest * over
 
 
-def _dominants(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
+def _dominants(powers: dict[Atom, Number]) -> Poly | None:
     """``D_j D_l = [j = l] D_j``, also where the one, or both, are under sums."""
     single = [a for a in powers if a.kind == "dominant"]
     for a, b in itertools.combinations(single, 2):
         if a.args[:3] == b.args[:3]:
-            return _without(powers, b) * delta(a.args[3], b.args[3]) * coefficient
+            return _without(powers, b) * delta(a.args[3], b.args[3])
     found = [(a, _dominant_in(a)) for a, e in powers.items() if a.kind == "sum" and e > 0]
     sums = [(a, d) for a, d in found if d is not None]
     for a, d in sums:
@@ -510,7 +556,7 @@ def _dominants(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
         for b in single:
             if b.args[:3] == d.args[:3]:
                 at = substitute(a.args[1], {a.args[0]: poly(b.args[3])})
-                return _without(powers, a) * at**e * coefficient
+                return _without(powers, a) * at**e
         others = [(b, f) for b, f in sums if b is not a and f.args[:3] == d.args[:3]]
         if e > 1 or others:
             i, body = opened(a)
@@ -518,7 +564,7 @@ def _dominants(powers: dict[Atom, Number], coefficient: Number) -> Poly | None:
             for b, _ in others:
                 body = body * substitute(b.args[1], {b.args[0]: poly(i)}) ** int(powers[b])
             rest = _without(powers, a, *(b for b, _ in others))
-            return rest * total(body, i) * coefficient
+            return rest * total(body, i)
     return None
 
 
@@ -530,7 +576,7 @@ def _dominant_in(a: Atom) -> Atom | None:
     return None
 
 
-_RULES: tuple[Callable[[dict[Atom, Number], Number], Poly | None], ...] = (
+_RULES: tuple[Callable[[dict[Atom, Number]], Poly | None], ...] = (
     _idempotent, _kept_labels, _expanded, _deltas, _zeros, _dominants,
 )  # fmt: skip
 
@@ -544,15 +590,10 @@ def opened(a: Atom) -> tuple[Atom, Poly]:
     return i, substitute(a.args[1], {a.args[0]: poly(i)})
 
 
-_peeked: dict[tuple, Poly] = {}
-
-
+@remembered
 def peek(a: Atom) -> Poly:
     """The body of a bound atom, to be looked at and not to be put into another term."""
-    key = (a, facts())
-    if key not in _peeked:
-        _peeked[key] = opened(a)[1]
-    return _peeked[key]
+    return opened(a)[1]
 
 
 def total(p: Poly, i: Atom) -> Poly:
@@ -673,31 +714,15 @@ def substitute(p: Poly, new: Mapping[Atom, Poly]) -> Poly:
     return add_all(parts)
 
 
-_replacements: dict[tuple, Poly] = {}
-
-
 def _replaced(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     if a in new:
         return new[a]
-    here = frozenset((b, p) for b, p in new.items() if b in a.inside)
-    key = (a, here, facts())
-    if key not in _replacements:
-        _replacements[key] = _rebuild[a.kind](a, new)
-    return _replacements[key]
+    return _rebuilt(a, frozenset((b, p) for b, p in new.items() if b in a.inside))
 
 
-def forget() -> None:
-    """Drops what was remembered, for want of memory alone."""
-    _replacements.clear()
-    _peeked.clear()
-
-
-_facts: ContextVar[frozenset[Poly]] = ContextVar("facts", default=frozenset())
-
-
-def facts() -> frozenset[Poly]:
-    """The terms known not to be 0 here; ``_signs`` says how they come to be known."""
-    return _facts.get()
+@remembered
+def _rebuilt(a: Atom, new: frozenset[tuple[Atom, Poly]]) -> Poly:
+    return _rebuild[a.kind](a, dict(new))
 
 
 @rebuilds("index")
