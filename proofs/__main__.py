@@ -17,12 +17,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"xent-prove needs {names}: pip install 'xent-jax[proofs]'", file=sys.stderr)
         return 2
     from ._command import Misused, run
+    from ._workers import Died
 
     try:
         return run(options)
-    except Misused as error:
+    except (Misused, Died) as error:
         print(f"xent-prove: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, Misused) else 1
+    except KeyboardInterrupt:
+        print("xent-prove: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--list", action="store_true", help="print the names, prove nothing")
     add("--only", action="append", metavar="NAME", help="a name, or a pattern such as 'seed_*'")
+    add("--jobs", type=_jobs, metavar="N", help="prove in N processes; without, one per core")
     add("--json", metavar="FILE", help="write the results to FILE")
     add("--html", metavar="FILE", help="write the page to FILE")
     add("--module", metavar="PKG.MOD:FUNCTION", help="prove your own function instead")
@@ -46,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--wrt", metavar="NAMES", help="what to differentiate by, as z,b; the first one without")
     return parser
+
+
+def _jobs(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, got {number}")
+    return number
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import time
+from contextlib import closing
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ._catalogue import Answer, Claim, claims
+from ._workers import answers, usual_jobs
 
 Results = list[tuple[Claim, Answer]]
 
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
             console.print(f"{c.name}  [dim]{c.engine}[/dim]", highlight=False)
         return 0
     start = time.perf_counter()
-    results = _proved(chosen, console)
+    results = _proved(chosen, console, options.jobs or usual_jobs(len(chosen)))
     _print(results, console, time.perf_counter() - start)
     if options.json:
         pathlib.Path(options.json).write_text(_json(results), "utf-8")
@@ -65,20 +67,25 @@ def _matches(claim: Claim, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def _proved(chosen: list[Claim], console: Console) -> Results:
+def _proved(chosen: list[Claim], console: Console, jobs: int) -> Results:
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
     )  # fmt: skip
-    results = []
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(chosen))
-        for claim in chosen:
-            progress.update(task, description=f"{claim.engine}: {claim.name}"[:60].ljust(60))
-            results.append((claim, claim.run()))
-            if not results[-1][1].holds:
-                console.print(f"[red]fails[/red] {escape(claim.name)}")
+    found: dict[int, Answer] = {}
+    progress = Progress(*columns, console=console, transient=True)
+    task = progress.add_task("", total=len(chosen))
+
+    def report(running: list[Claim]) -> None:
+        names = (escape(c.name[:50].ljust(50)) for c in running)
+        progress.update(task, description="\n".join(names))
+
+    with progress, closing(answers(chosen, jobs, report)) as coming:
+        for place, answer in coming:
+            found[place] = answer
+            if not answer.holds:
+                console.print(f"[red]fails[/red] {escape(chosen[place].name)}")
             progress.advance(task)
-    return results
+    return [(claim, found[place]) for place, claim in enumerate(chosen)]
 
 
 def _print(results: Results, console: Console, seconds: float) -> None:

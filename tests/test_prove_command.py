@@ -2,8 +2,12 @@
 
 import dataclasses
 import json
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -13,6 +17,7 @@ pytest.importorskip("rich", reason="the command needs rich: pip install xent-jax
 from xent_jax.proofs import _catalogue  # noqa: E402
 from xent_jax.proofs.__main__ import main  # noqa: E402
 from xent_jax.proofs._derivation import Step  # noqa: E402
+from xent_jax.proofs._workers import Died, answers, usual_jobs  # noqa: E402
 
 
 def test_the_module_runs_and_names_what_it_proves(tmp_path):
@@ -86,6 +91,96 @@ def test_the_console_script_is_declared():
 
     (script,) = entry_points(group="console_scripts", name="xent-prove")
     assert script.load() is main
+
+
+# ------------------------------------------------------------- several processes
+
+
+def test_two_processes_say_what_one_says(tmp_path, capsys):
+    """Derivations and theorems, in the table, the results and the page."""
+    said = []
+    for jobs in ("1", "2"):
+        results, page = tmp_path / f"{jobs}.json", tmp_path / f"{jobs}.html"
+        files = ["--json", str(results), "--html", str(page)]
+        assert main(["--only", "softmax", "--only", "entropy", "--jobs", jobs, *files]) == 0
+        rows = json.loads(results.read_text("utf-8"))
+        table = [line[:38] for line in capsys.readouterr().out.splitlines()][:-2]
+        said.append(([row | {"seconds": 0} for row in rows], page.read_text("utf-8"), table))
+    assert {row["engine"] for row in said[0][0]} == {"derivation", "all sizes"}
+    assert said[0] == said[1]
+
+
+def test_both_processes_are_at_work_at_once():
+    claims, seen = _catalogue.claims()[:6], []
+    answered = dict(answers(claims, 2, lambda running: seen.append([c.name for c in running])))
+    assert sorted(answered) == list(range(6)) and all(a.holds for a in answered.values())
+    assert seen[0] == [claims[0].name, claims[1].name]
+    assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_dies_is_an_error():
+    coming = answers(_catalogue.claims()[:20], 2, lambda running: None)
+    next(coming)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(Died, match=r"the process that ran '\w+' ended with the exit code -9"):
+        list(coming)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_claim_that_raises_in_its_process_is_an_error(monkeypatch, capsys):
+    claims = [dataclasses.replace(c, name=f"no {c.name}") for c in _catalogue.claims()[:2]]
+    monkeypatch.setattr("xent_jax.proofs._command.claims", lambda: claims)
+    assert main(["--jobs", "2"]) == 1
+    captured = capsys.readouterr()
+    assert "all hold" not in captured.out
+    assert captured.err.startswith("xent-prove: the process that ran 'no seed_")
+
+
+def test_ctrl_c_ends_all_processes_at_once():
+    command = [sys.executable, "-m", "xent_jax.proofs", "--jobs", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    run = subprocess.Popen(command, start_new_session=True, **pipes)
+    children = f"/proc/{run.pid}/task/{run.pid}/children"
+    if not os.path.exists(children):
+        run.kill()
+        pytest.skip("how to list the children of a process is known for Linux only")
+    within(60, lambda: len(open(children).read().split()) >= 3)  # one keeps multiprocessing's books
+    os.killpg(run.pid, signal.SIGINT)
+    out, err = run.communicate(timeout=10)
+    assert err == "xent-prove: interrupted\n"
+    assert run.returncode == 130 and out.strip() == ""
+    within(10, lambda: not group_exists(run.pid))
+
+
+def within(seconds, condition):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def group_exists(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "cores, count, jobs", [(2, 240, 2), (64, 240, 12), (2, 39, 1), (1, 240, 1)]
+)
+def test_the_usual_number_of_processes(cores, count, jobs, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert usual_jobs(count) == jobs
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two"])
+def test_a_wrong_number_of_processes(jobs, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--jobs", jobs])
+    assert "argument --jobs" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------- a user's own function
