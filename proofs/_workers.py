@@ -7,7 +7,7 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -16,6 +16,7 @@ from ._catalogue import Answer, Claim, claims
 from ._derivation import Derivation, Outcome
 
 Report = Callable[[list[Claim]], None]
+Coming = Generator[tuple[int, Answer], None, None]
 _CLAIMS_PER_PROCESS = 20  # fewer take less time than a process takes to start
 
 
@@ -28,7 +29,7 @@ def usual_jobs(count: int) -> int:
     return max(1, min(os.cpu_count() or 1, count // _CLAIMS_PER_PROCESS))
 
 
-def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Iterator[tuple[int, Answer]]:
+def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
     """Each claim's place and answer, as they come; ``report`` is told which claims run."""
     if jobs > 1:
         yield from _shared_out(chosen, min(jobs, len(chosen)), report)
@@ -63,7 +64,7 @@ class _Worker:
     place: int = -1
 
 
-def _shared_out(chosen: Sequence[Claim], jobs: int, report: Report) -> Iterator[tuple[int, Answer]]:
+def _shared_out(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
     todo = iter(range(len(chosen)))
     with _uninterrupted():
         workers = [_started() for _ in range(jobs)]
