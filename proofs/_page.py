@@ -100,7 +100,7 @@ def _section(group: str, results: Results, sources: dict[str, list[Source]]) -> 
     inner = "".join(
         _derivation(c.subject, a, sources.get(c.name, []))
         if isinstance(c.subject, Derivation)
-        else _theorem(c, a)
+        else _theorem(c, a, sources.get(c.group, []))
         for c, a in results
     )
     axes = "" if isinstance(results[0][0].subject, Derivation) else _AXES
@@ -142,10 +142,10 @@ def _derivation(d: Derivation, answer: Answer, sources: Iterable[Source]) -> str
 <p class="name"><code>{d.name}</code></p>{source}</article>"""
 
 
-def _source(source: Source) -> str:
+def _source(source: Source, unfolded: bool = True) -> str:
     calls = f"<pre><code>{escape(source.calls)}</code></pre>"
     more = f"<details><summary>and what it calls</summary>{calls}</details>"
-    return f"""<details open><summary>As it ships, in {source.file}</summary>
+    return f"""<details{" open" * unfolded}><summary>As it ships, in {source.file}</summary>
 <pre><code>{escape(source.backward)}</code></pre></details>{more if source.calls else ""}"""
 
 
@@ -170,14 +170,15 @@ def _step(o: Outcome, first: bool) -> str:
 <div class="rule">{_mark(o.holds)} <span>{why}{slack}</span>{place}</div></li>"""
 
 
-def _theorem(c: Claim, a: Answer) -> str:
+def _theorem(c: Claim, a: Answer, sources: Iterable[Source]) -> str:
     given = "".join(f"<li>{escape(text)}</li>" for text in a.assumptions)
     reason = f'<p class="reason">{escape(a.reason)}</p>' if a.reason else ""
+    shipped = "".join(_source(s, unfolded=False) for s in sources)
     return f"""<article class="theorem" id="{_anchor(c)}">
 <h3>{_mark(a.holds)} {escape(c.name)}</h3>
 <p class="conclusion">{escape(c.statement)}; {escape(c.sizes)}</p>{reason}{_identity(a.detail)}
 <div class="context"><div><h4>Assumptions</h4><ul class="inline">{given}</ul></div></div>
-</article>"""
+{shipped}</article>"""
 
 
 def _identity(verdict: Any) -> str:

@@ -26,7 +26,7 @@ h1, h2, h3, h4, nav, .key, .rule, .name, .source, .context, summary, footer, .ve
 h1 { font-size: 2rem; line-height: 1.2; letter-spacing: -0.02em; margin: 0 0 1rem; }
 h2 { font-size: 1.4rem; margin: 3.5rem 0 1rem; padding-bottom: .4rem;
   border-bottom: 2px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 0 0 .25rem; line-height: 1.35; }
+h3 { font-size: 1.05rem; margin: 0 0 .25rem; line-height: 1.35; overflow-wrap: anywhere; }
 h4 { font-size: .72rem; text-transform: uppercase; letter-spacing: .08em; margin: 0 0 .25rem;
   color: var(--soft); }
 p { margin: 0 0 .75rem; }

@@ -1,7 +1,9 @@
-"""The page of proofs, in a real browser: visible, in both colour schemes, at both widths."""
+"""The page of proofs: complete, and in a real browser, in both colour schemes and widths."""
 
 import os
+import re
 import shutil
+from html import escape, unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -9,15 +11,21 @@ import pytest
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 pytest.importorskip("rich", reason="the command needs rich: pip install xent-jax[proofs]")
 
-from xent_jax.proofs._catalogue import claims  # noqa: E402
+import sympy as sp  # noqa: E402
+from xent_jax.proofs._backwards import backwards  # noqa: E402
+from xent_jax.proofs._catalogue import Answer, claims  # noqa: E402
 from xent_jax.proofs._page import page  # noqa: E402
+from xent_jax.proofs._verdict import Verdict  # noqa: E402
 
+THEOREMS = {c.name: c for c in claims() if c.engine == "all sizes"}
+PLAIN = [n for n in THEOREMS if n.endswith(": gradient") and "(" not in n]
 WIDTHS = {"phone": 390, "desk": 1280}
 
 
 @pytest.fixture(scope="module")
 def results():
-    return [(c, c.run()) for c in claims() if c.engine == "derivation"]
+    """All derivations, and the gradient's theorem of most functions without its options."""
+    return [(c, c.run()) for c in claims() if c.engine == "derivation" or c.name in PLAIN]
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +73,8 @@ def test_every_element_is_closed_and_every_link_leads_somewhere(elements):
 
 
 def test_every_step_is_a_formula(results, elements):
-    steps = sum(len(answer.detail) for _, answer in results)
-    assert elements.tags.count("math") >= steps
+    steps = sum(len(a.detail) for c, a in results if c.engine == "derivation")
+    assert elements.tags.count("math") >= steps + len(PLAIN)
 
 
 def test_a_failure_is_shown_with_its_reason(results):
@@ -83,6 +91,74 @@ def test_the_shipped_backward_stands_beside_its_proof(written):
     text = written.read_text("utf-8")
     for source in ("def _backward(statistics", "def _focus_backward", "def _softcap_backward"):
         assert source in text
+
+
+# ------------------------------------------------------------------------- theorems
+
+
+def sections(text):
+    """What stands of each theorem, by its name."""
+    articles = re.findall(r'<article class="theorem".*?</article>', text, flags=re.DOTALL)
+    named = {unescape(re.search(r"</span> (.*?)</h3>", a)[1]): a for a in articles}
+    assert len(named) == len(articles)
+    return named
+
+
+@pytest.fixture(scope="module")
+def theorems():
+    """A section for each theorem, whose answer is made up: what is shown of it is asked."""
+    verdict = Verdict("proved", identity=sp.Symbol("proven", real=True) ** 7)
+    proved = Answer(True, "", ("assumed <this>",), 0.0, verdict)
+    failed = Answer(False, "unknown: <left over>", (), 0.0, Verdict("unknown"))
+    every = THEOREMS.values()
+    return [sections(page([(c, answer) for c in every])) for answer in (proved, failed)]
+
+
+def test_each_theorem_has_its_section(theorems):
+    for sections in theorems:
+        assert list(sections) == list(THEOREMS)
+
+
+@pytest.mark.parametrize("name", THEOREMS)
+def test_a_theorem_states_what_is_proved_of_which_code(name, theorems):
+    proved, _ = theorems
+    claim, section = THEOREMS[name], proved[name]
+    assert f"{escape(claim.statement)}; {escape(claim.sizes)}" in section
+    assert '<span class="mark holds" role="img" aria-label="holds">✓</span>' in section
+    assert "<math" in section and "<mi>proven</mi>" in section  # the identity
+    assert "<li>assumed &lt;this&gt;</li>" in section
+    (source,) = backwards()[claim.group]
+    assert "def " in source.backward and escape(source.backward) in section
+    assert f"As it ships, in {source.file}" in section
+
+
+@pytest.mark.parametrize("name", THEOREMS)
+def test_a_theorem_that_fails_has_its_mark_and_reason(name, theorems):
+    _, failed = theorems
+    assert '<span class="mark fails" role="img" aria-label="fails">✗</span>' in failed[name]
+    assert "unknown: &lt;left over&gt;" in failed[name] and "holds" not in failed[name]
+
+
+def test_a_theorem_shows_the_identity_and_assumptions_of_its_proof(results, written):
+    shown = sections(written.read_text("utf-8"))
+    proofs = {c.name: a for c, a in results if c.engine == "all sizes"}
+    assert list(shown) == list(proofs) == PLAIN and len(PLAIN) >= 10
+    for name, answer in proofs.items():
+        assert '<div class="formula" tabindex="0"><math' in shown[name]
+        assert all(f"<li>{escape(text)}</li>" in shown[name] for text in answer.assumptions)
+    assert "<li>y is in [0, k)</li>" in shown["softmax_focal_loss: gradient"]
+
+
+def test_the_page_says_plainly_what_is_not_covered(written):
+    text = written.read_text("utf-8")
+    (section,) = re.findall(r'<section id="not-covered">.*?</section>', text, flags=re.DOTALL)
+    plain = " ".join(re.sub(r"<[^>]+>", "", section).split())
+    assert "identity between real numbers. It says nothing of rounding, overflow, NaN" in plain
+    assert "for the rank and the options it names, all sizes, and labels in range" in plain
+    assert '<a href="#not-covered">What is not covered</a>' in text
+
+
+# ------------------------------------------------------------------------ the browser
 
 
 def start_browser():
