@@ -1,0 +1,226 @@
+"""One proof of the second engine: a traced claim, at one shape."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import sympy as sp
+from jax.extend import core
+
+from ._concrete_inputs import configurations, dims
+from ._concrete_read import Reader, Refused, filled
+from ._concrete_search import Evaluator, draw
+from ._exact import Crowded, Field, Number, Undecided
+from ._extended import Arithmetic, Special
+from ._piecewise import Node, Path, Pieces
+from ._verdict import Verdict
+
+Derivative = Literal["vjp", "jvp", "vjp of vjp", "jvp of vjp"]
+_SAMPLES = 400
+_COTANGENT, _DIRECTION = "cotangent", "direction"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A traced function and what claims to be a derivative of it.
+
+    ``claimed`` takes the cotangent (but for "jvp"), the directions (but for "vjp") and the
+    function's arguments, in this order.
+    """
+
+    value: core.ClosedJaxpr
+    claimed: core.ClosedJaxpr
+    derivative: Derivative
+
+
+@dataclass
+class _Refuted(Exception):
+    reason: str
+    counterexample: dict[str, np.ndarray]
+
+
+def prove_traced(
+    claim: Claim,
+    args: Mapping[str, Any],
+    wrt: Sequence[str],
+    reference: core.ClosedJaxpr | None,
+    size: Mapping[str, int],
+) -> Verdict:
+    """The proof at one shape, of jaxprs that are traced already."""
+    for generators in (32, 64, 128):
+        proof = _Proof(claim, args, tuple(wrt), reference, size, generators)
+        try:
+            return Verdict("proved", None, proof.all())
+        except Crowded:
+            continue
+        except _Refuted as found:
+            return Verdict("refuted", found.counterexample, proof.remarks(), found.reason)
+        except Refused as error:
+            return Verdict("refused", None, proof.remarks(), str(error))
+        except (Undecided, RecursionError) as error:
+            return Verdict("unknown", None, proof.remarks(), str(error) or "too deep")
+    return Verdict("unknown", None, (), "too many exponentials and logarithms")
+
+
+@dataclass
+class _Proof:
+    claim: Claim
+    args: Mapping[str, Any]
+    wrt: tuple[str, ...]
+    reference: core.ClosedJaxpr | None
+    size: Mapping[str, int]
+    generators: int
+    done: int = 0
+    infinite: int = 0
+    reader: Reader = field(init=False)
+
+    def __post_init__(self):
+        self.reader = Reader(Arithmetic(Pieces(Field(self.generators))))
+        self.field, self.pieces = self.reader.field, self.reader.pieces
+
+    def all(self) -> tuple[str, ...]:
+        """The remarks, once every configuration is proved."""
+        for fixed in configurations(self.args, self.size)[1]:
+            self._one(fixed)
+            self.done += 1
+        if self.infinite == self.done:
+            raise Undecided("the value is finite nowhere")
+        return self.remarks()
+
+    def remarks(self) -> tuple[str, ...]:
+        """What was done, and how it was read."""
+        total, _ = configurations(self.args, self.size)
+        shape = ", ".join(f"{name} = {n}" for name, n in self.size.items())
+        out = [f"{shape}: {self.done} of {total} labellings and masks"]
+        if self.infinite:
+            out.append(f"{shape}: at {self.infinite} of them some value is not finite: not claimed")
+        return (*out, *sorted(self.reader.remarks))
+
+    def _one(self, fixed: dict[str, np.ndarray]) -> None:
+        given = {name: self._input(name, spec, fixed) for name, spec in self.args.items()}
+        (value,) = self.reader.run(self.claim.value, *given.values())
+        if self.reference is not None:
+            (expected,) = self.reader.run(self.reference, *given.values())
+            self._equal(value, expected, fixed, "the value is not the reference's")
+        cotangent = self._symbols(_COTANGENT, value.shape, False)
+        wild = [i for i, v in enumerate(value.ravel()) if self._somewhere_infinite(v)]
+        self.infinite += bool(wild)
+        for i in wild:
+            cotangent.ravel()[i] = self.field.zero
+        directions = {
+            name: self._symbols(f"{_DIRECTION} {name}", given[name].shape, False)
+            for name in self.wrt
+        }
+        truth = self._truth(value, given, cotangent, directions)
+        first = [] if self.claim.derivative == "jvp" else [cotangent]
+        second = [] if self.claim.derivative == "vjp" else list(directions.values())
+        claimed = self.reader.run(self.claim.claimed, *first, *second, *given.values())
+        for one, other in zip(claimed, truth, strict=True):
+            self._equal(one, other, fixed, f"the {self.claim.derivative} is wrong", bool(wild))
+
+    def _somewhere_infinite(self, value: Any) -> bool:
+        return any(isinstance(leaf, Special) for _, leaf in self.pieces.paths(value))
+
+    # ------------------------------------------------------------------ inputs
+
+    def _input(self, name: str, spec: Any, fixed: dict[str, np.ndarray]) -> np.ndarray:
+        shape = dims(spec, self.size)
+        if name in fixed:
+            return self.reader.constant(fixed[name])
+        return self._symbols(name, shape, spec.positive, spec.unit)
+
+    def _symbols(self, name: str, shape, positive: bool, unit: bool = False) -> np.ndarray:
+        names = [f"{name}{list(index)}" for index in np.ndindex(*shape)]
+        return filled(shape, [self.field.symbol(n, positive or unit, unit) for n in names])
+
+    # ------------------------------------------------------------------ truth
+
+    def _truth(self, value, given, cotangent, directions) -> list[np.ndarray]:
+        """What the claim must be, by SymPy's derivatives of the value."""
+        total = sp.S.Zero
+        for v, g in zip(value.ravel(), cotangent.ravel(), strict=True):
+            if g.zero:
+                continue
+            if isinstance(v, Node):
+                question = self.field.expression(Number(self.pieces.questions[v.question]))
+                raise Undecided(
+                    f"the value is not one smooth function: it asks whether {question} > 0"
+                )
+            total += self.field.expression(v) * self.field.expression(g)
+        moving = [given[name] for name in self.wrt]
+        if self.claim.derivative != "vjp":
+            total = sp.Add(
+                *(
+                    self.field.expression(v) * sp.diff(total, self.field.expression(x))
+                    for xs, vs in zip(moving, directions.values(), strict=True)
+                    for x, v in zip(xs.ravel(), vs.ravel(), strict=True)
+                )
+            )
+        by = {"jvp": [cotangent], "vjp of vjp": [cotangent, *moving]}
+        return [
+            filled(xs.shape, [self._slope(total, x) for x in xs.ravel()])
+            for xs in by.get(self.claim.derivative, moving)
+        ]
+
+    def _slope(self, total: sp.Expr, x: Number) -> Any:
+        if x.zero:  # the cotangent of a value that is not finite
+            return None
+        return self.field.read(sp.diff(total, self.field.expression(x)))
+
+    # ------------------------------------------------------------------ deciding
+
+    def _equal(self, ones, others, fixed, reason: str, wild: bool = False) -> None:
+        """Raises unless equal; where a value is infinite, an infinity claims nothing."""
+        for one, other in zip(ones.ravel(), others.ravel(), strict=True):
+            if one == other or other is None:
+                continue
+            difference = self.pieces.apply(self._difference, one, other)
+            wrong = [
+                (path, leaf)
+                for path, leaf in self.pieces.paths(difference)
+                if not self._holds(leaf, path, wild)
+            ]
+            if wrong:
+                found = self._search(difference, fixed)
+                if found is not None:
+                    raise _Refuted(reason, found)
+                raise Undecided(f"{reason}, as far as can be decided; no counterexample found")
+
+    def _holds(self, leaf: Any, path: Path, wild: bool) -> bool:
+        return wild if isinstance(leaf, Special) else self.pieces.zero_on(leaf, path)
+
+    def _difference(self, one: Any, other: Any) -> Any:
+        if isinstance(one, Special) or isinstance(other, Special):
+            return self.field.zero if one is other else Special.NAN
+        return self.field.subtract(*map(self.reader.arithmetic.number, (one, other)))
+
+    # ------------------------------------------------------------------ counterexamples
+
+    def _search(self, difference: Any, fixed: dict[str, np.ndarray]) -> dict | None:
+        """Numbers at which the difference is not zero."""
+        rng = np.random.default_rng(0)
+        places = [i for i, g in enumerate(self.field.generators) if g.kind == "symbol"]
+        for sample in range(_SAMPLES):
+            point = {}
+            for place in places:
+                generator = self.field.generators[place]
+                point[place] = draw(rng, sample, generator)
+            with contextlib.suppress(ArithmeticError, ValueError):  # overflow, log of 0
+                if Evaluator(self.field, self.pieces, point).differs(difference):
+                    return self._named(point, fixed)
+        return None
+
+    def _named(self, point: dict[int, float], fixed: dict[str, np.ndarray]) -> dict:
+        by_name = {str(self.field.generators[i].expression): x for i, x in point.items()}
+        out = dict(fixed)
+        for name, spec in self.args.items():
+            if name not in fixed:
+                shape = dims(spec, self.size)
+                entries = [by_name[f"{name}{list(i)}"] for i in np.ndindex(*shape)]
+                out[name] = np.array(entries).reshape(shape)
+        shape = self.claim.value.out_avals[0].shape
+        entries = [by_name.get(f"{_COTANGENT}{list(i)}", 0.0) for i in np.ndindex(*shape)]
+        out[_COTANGENT] = np.array(entries).reshape(shape)
+        return out
