@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._concrete_read import Refused
+from ._exact import Refused
 from ._spec import Spec
 
 _MOST = 24  # labellings and masks of one shape

@@ -10,9 +10,9 @@ import sympy as sp
 from jax.extend import core
 
 from ._concrete_inputs import configurations, dims
-from ._concrete_read import Reader, Refused, filled
+from ._concrete_read import Reader, filled
 from ._concrete_search import Evaluator, draw
-from ._exact import Crowded, Field, Number, Undecided
+from ._exact import Crowded, Field, Number, Refused, Undecided
 from ._extended import Arithmetic, Special
 from ._piecewise import Node, Path, Pieces
 from ._verdict import Verdict

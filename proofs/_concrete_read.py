@@ -13,15 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend import core
 
-from ._exact import Undecided
+from ._exact import Refused, Undecided
 from ._extended import Arithmetic, Special
 from ._piecewise import Node
-
-
-class Refused(Exception):
-    """A primitive, or a use of one, that this engine does not read."""
 
 
 _DENOMINATORS = 64  # a literal is read as the fraction that it rounds
@@ -34,7 +31,7 @@ _MOVES = {
     "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice", "rev",
     "concatenate", "dynamic_slice", "gather", "copy", "copy_p", "split",
 }  # fmt: skip
-_SAME = {"stop_gradient", "copy", "copy_p", "optimization_barrier", "reduce_precision"}
+_SAME = {"stop_gradient", "copy", "copy_p", "optimization_barrier"}
 
 
 class Reader:
@@ -144,6 +141,12 @@ class Reader:
             return self._reduce(name, inputs[0], params)
         if name == "iota":
             return self.constant(np.asarray(equation.primitive.bind(**params)))
+        if name == "round":
+            if params["rounding_method"] != lax.RoundingMethod.TO_NEAREST_EVEN:
+                raise Refused("round other than to even")
+            return self._map(self.arithmetic.round, *inputs)
+        if name == "reduce_precision":
+            return self._fewer_bits(equation, inputs[0])
         if name == "scatter-add" or name == "scatter_add":
             return self._scatter_add(equation, inputs)
         if name == "dot_general":
@@ -168,6 +171,15 @@ class Reader:
             differs = self.arithmetic.comparison(lambda s: s != 0, unordered=True)
             return self._map(lambda v: v if isinstance(v, bool) else differs(v, self._like(v)), x)
         return self._map(int, x) if jax.dtypes.issubdtype(new, integral) else x
+
+    def _fewer_bits(self, equation, x: np.ndarray) -> np.ndarray:
+        info = jnp.finfo(equation.invars[0].aval.dtype)
+        exponent, bits = equation.params["exponent_bits"], equation.params["mantissa_bits"]
+        if exponent < info.nexp:
+            raise Refused("reduce_precision to an exponent of fewer bits")
+        if bits >= info.nmant:
+            return x
+        return filled(x.shape, [self.arithmetic.fewer_bits(v, bits) for v in x.ravel()])
 
     def _like(self, x: Any) -> Any:
         return 0 if isinstance(x, int) else self.field.zero
@@ -301,7 +313,7 @@ def _elementwise(a: Arithmetic) -> dict[str, Callable[..., Any]]:
         "div": a.divide, "neg": a.negative, "max": a.maximum, "min": a.minimum,
         "exp": a.exp, "log": a.log, "log1p": a.log1p, "expm1": a.expm1, "tanh": a.tanh,
         "logistic": a.logistic, "pow": a.general_power, "square": lambda x: a.power(x, 2),
-        "abs": a.absolute, "sign": a.sign, "floor": a.floor, "ceil": a.ceil,
+        "abs": a.absolute, "sign": a.sign, "floor": a.floor,
         "is_finite": a.finite,
         "eq": a.comparison(lambda s: s == 0), "ne": a.comparison(lambda s: s != 0, True),
         "lt": a.comparison(lambda s: s < 0), "le": a.comparison(lambda s: s <= 0),

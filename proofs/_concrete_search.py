@@ -26,13 +26,17 @@ class Evaluator:
 
     def differs(self, value: Any) -> bool:
         """Whether the diagram is clearly not zero."""
-        while isinstance(value, Node):
-            x, size = self._polynomial(self.pieces.questions[value.question])
-            value = value.branches[0 if x < -1e-12 * size else 2 if x > 1e-12 * size else 1]
+        value = self._leaf(value)
         if isinstance(value, Special):
             return True
         x, size = self._polynomial(value.numerator)
         return abs(x) > 1e-6 * size
+
+    def _leaf(self, value: Any) -> Any:
+        while isinstance(value, Node):
+            x, size = self._polynomial(self.pieces.questions[value.question])
+            value = value.branches[0 if x < -1e-12 * size else 2 if x > 1e-12 * size else 1]
+        return value
 
     def _polynomial(self, x: Any) -> tuple[float, float]:
         """Its value, and the sum of its terms' magnitudes."""
@@ -50,6 +54,15 @@ class Evaluator:
     def _generator(self, i: int) -> float:
         if i not in self.values:
             generator = self.field.generators[i]
-            function = {"exp": math.exp, "log": math.log, "floor": math.floor}[generator.kind]
-            self.values[i] = function(self._number(generator.inner))
+            if generator.kind == "bits":
+                x, bits = generator.inner
+                self.values[i] = _fewer_bits(self._number(self._leaf(x)), bits)
+            else:
+                function = {"exp": math.exp, "log": math.log, "floor": math.floor}[generator.kind]
+                self.values[i] = function(self._number(generator.inner))
         return self.values[i]
+
+
+def _fewer_bits(x: float, bits: int) -> float:
+    mantissa, exponent = math.frexp(x)
+    return math.ldexp(round(math.ldexp(mantissa, bits + 1)), exponent - bits - 1)

@@ -22,6 +22,10 @@ _MOST_POWER, _MOST_DEGREE, _MOST_FACTORED = 32, 40, 400
 _MOST_WORK = 5_000_000  # the same, in all
 
 
+class Refused(Exception):
+    """A primitive, or a use of one, that this engine does not read."""
+
+
 class Undecided(Exception):
     """Something that this engine cannot decide or represent; never a proof."""
 
@@ -37,8 +41,8 @@ class Generator:
     expression: sp.Expr
     positive: bool
     unit: bool = False  # below 1 as well
-    kind: str = "symbol"  # "exp", "log" or "floor"
-    inner: Any = None  # exp: a monomial; log: a polynomial; floor: a number
+    kind: str = "symbol"  # "exp", "log", "floor" or "bits"
+    inner: Any = None  # exp: a monomial; log: a polynomial; floor: a number; bits: a diagram
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,22 @@ class Field:
             return self.constant(value.numerator // value.denominator)
         expression = sp.Function("floor_of")(self.expression(x))
         return Number(self._generator(("floor", x), expression, False, kind="floor", inner=x))
+
+    def fewer_bits(self, x: Any, bits: int) -> Number:
+        """A positive diagram x rounded to some bits: an unread number, that can only cancel."""
+        symbols = [g.expression for g in self.generators if g.kind == "symbol"]
+        key = ("bits", x, bits)
+        place = self._places.get(key, len(self.generators))
+        expression = sp.Function(f"fewer_bits_{place}")(*symbols)  # its derivative is unread
+        return Number(self._generator(key, expression, True, kind="bits", inner=(x, bits)))
+
+    def integral(self, x: Number) -> bool:
+        """Whether x is a sum of whole multiples of products of floors."""
+        floors = [g.kind == "floor" for g in self.generators]
+        return not x.factors and all(
+            coefficient.denominator == 1 and all(f for e, f in zip(m, floors, strict=False) if e)
+            for m, coefficient in x.numerator.terms()
+        )
 
     def rational(self, x: Number) -> Fraction | None:
         """The rational constant that x is."""
@@ -384,7 +404,7 @@ class Field:
     def _follow(self, place: int, values: dict[int, Number]) -> None:
         """A generator's value, where it depends on those replaced."""
         generator = self.generators[place]
-        if generator.inner is None or place in values:
+        if generator.kind in ("symbol", "bits") or place in values:
             return
         inner = generator.inner
         inner = inner if isinstance(inner, Number) else Number(inner)

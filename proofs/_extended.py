@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ._exact import Number
+from ._exact import Number, Refused
 from ._piecewise import Pieces
 
 
@@ -170,9 +170,25 @@ class Arithmetic:
         """Floor x, opaque but for constants."""
         return self.field.floor(x) if isinstance(x, Number) else x
 
-    def ceil(self, x):
-        """-floor(-x)."""
-        return self.negative(self.floor(self.negative(x)))
+    def round(self, x):
+        """The integer next to x, where x is known to be one, and for constants."""
+        if not isinstance(x, Number):
+            return x
+        value = self.field.rational(x)
+        if value is not None:
+            return self.field.constant(round(value))
+        if not self.field.integral(x):
+            raise Refused("round of what is not known to be an integer")
+        return x
+
+    def fewer_bits(self, x, bits: int):
+        """A diagram rounded to fewer bits, where it is positive: opaque, of that sign."""
+        if isinstance(x, Special):
+            return x
+        for _, leaf in self.pieces.paths(x):
+            if not isinstance(leaf, Number) or self.field.sign_factors(leaf) != (1, []):
+                raise Refused("reduce_precision of what is not known to be positive")
+        return self.field.fewer_bits(x, bits)
 
     # ------------------------------------------------------------------ order
 
