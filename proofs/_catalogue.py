@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from . import (
@@ -17,10 +18,12 @@ from . import (
     _softcap,
     _softmax,
 )
+from ._concrete import prove_theorem, sizes_of
 from ._derivation import Derivation
 from ._theorems import THEOREMS, Theorem
+from ._verdict import Verdict
 
-Engine = Literal["derivation", "all sizes"]
+Engine = Literal["derivation", "all sizes", "small sizes"]
 
 CHAPTERS: tuple[tuple[str, tuple[Derivation, ...]], ...] = (
     ("The seed", _seed.DERIVATIONS),
@@ -62,10 +65,11 @@ class Claim:
     run: Callable[[], Answer]
 
 
-def claims() -> list[Claim]:
-    """Every derivation and theorem."""
+def claims(independent: bool = False) -> list[Claim]:
+    """Every derivation and theorem; ``independent``: each theorem by the second engine too."""
     out = [_derived(group, d) for group, chapter in CHAPTERS for d in chapter]
-    return out + [_proved(t) for t in THEOREMS]
+    out += [_proved(t) for t in THEOREMS]
+    return out + [_proved_again(t) for t in THEOREMS] if independent else out
 
 
 def _derived(group: str, d: Derivation) -> Claim:
@@ -84,10 +88,18 @@ def _proved(theorem: Theorem) -> Claim:
     dims = sorted({d for spec in theorem.build.args.values() for d in spec.dims}, reverse=True)
     sizes = "all " + ", ".join(f"{d} ≥ {least.get(d, 1)}" for d in dims)
 
+    return _claim(theorem, sizes, "all sizes", theorem.prove)
+
+
+def _proved_again(theorem: Theorem) -> Claim:
+    return _claim(theorem, sizes_of(theorem), "small sizes", partial(prove_theorem, theorem))
+
+
+def _claim(theorem: Theorem, sizes: str, engine: Engine, prove: Callable[[], Verdict]) -> Claim:
     def run() -> Answer:
-        v = theorem.prove()
+        v = prove()
         reason = "" if v.proved else f"{v.status}: {v.reason}"
         return Answer(v.proved, reason, tuple(v.assumptions), v.seconds, v)
 
     name, group, statement = theorem.name, theorem.function, theorem.statement
-    return Claim(name, group, statement, sizes, "all sizes", theorem, run)
+    return Claim(name, group, statement, sizes, engine, theorem, run)

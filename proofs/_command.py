@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         return prove_users(options, console)
     if options.args or options.wrt:
         raise Misused("--args and --wrt describe the function that --module names; give --module")
-    chosen = _chosen(claims(), options.only)
+    chosen = _chosen(claims(options.independent), options.only)
     if options.list:
         for c in chosen:
             console.print(f"{c.name}  [dim]{c.engine}[/dim]", highlight=False)

@@ -68,9 +68,7 @@ _BY_KIND: dict[str, tuple[Derivative, ...]] = {
 
 def prove_theorem(theorem: Any, sizes: Sequence[Mapping[str, int]] = SIZES) -> Verdict:
     """What a theorem of ``THEOREMS`` claims, by this engine, at these sizes."""
-    build = theorem.build
-    allowed = [s for s in sizes if all(s[d] >= least for d, least in build.least.items())]
-    verdicts = []
+    build, allowed, verdicts = theorem.build, _allowed(theorem, sizes), []
     for derivative in _BY_KIND[theorem.kind]:
         given = (build.fun, build.args, build.wrt, build.reference, allowed, derivative)
         verdicts.append(prove_concrete(*given))
@@ -79,6 +77,17 @@ def prove_theorem(theorem: Any, sizes: Sequence[Mapping[str, int]] = SIZES) -> V
     remarks = dict.fromkeys(r for v in verdicts for r in v.assumptions)
     seconds = sum(v.seconds for v in verdicts)
     return dataclasses.replace(verdicts[-1], assumptions=tuple(remarks), seconds=seconds)
+
+
+def sizes_of(theorem: Any) -> str:
+    """The shapes at which it is proved, in words."""
+    shapes = distinct(_allowed(theorem, SIZES), theorem.build.args)
+    return "; ".join(", ".join(f"{d} = {n}" for d, n in shape.items()) for shape in shapes)
+
+
+def _allowed(theorem: Any, sizes: Sequence[Mapping[str, int]]) -> list[Mapping[str, int]]:
+    least = theorem.build.least
+    return [s for s in sizes if all(s[d] >= n for d, n in least.items())]
 
 
 def trace(

@@ -12,8 +12,6 @@ import numpy as np
 from ._exact import Refused
 from ._spec import Spec
 
-_MOST = 24  # labellings and masks of one shape
-
 
 def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> list[dict[str, int]]:
     """The sizes that differ in a dimension that the arguments have."""
@@ -42,8 +40,8 @@ def shape_of(spec: Spec, size: Mapping[str, int]) -> jax.ShapeDtypeStruct:
 
 def configurations(
     args: Mapping[str, Spec], size: Mapping[str, int]
-) -> tuple[int, list[dict[str, np.ndarray]]]:
-    """Every labelling and mask, or a spread of them; and how many there are."""
+) -> list[dict[str, np.ndarray]]:
+    """Every labelling with every mask."""
     fixed = {n: s for n, s in args.items() if not jnp.issubdtype(s.dtype, jnp.floating)}
     choices = []
     for name, spec in fixed.items():
@@ -59,8 +57,7 @@ def configurations(
         }
         if all(_kept(arrays[name], spec, args, arrays) for name, spec in fixed.items()):
             everything.append(arrays)
-    step = max(1, math.ceil(len(everything) / _MOST))
-    return len(everything), everything[::-1][::step]
+    return everything
 
 
 def _kept(mask: np.ndarray, spec: Any, args, arrays: dict[str, np.ndarray]) -> bool:

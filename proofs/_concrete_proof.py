@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +15,11 @@ from ._concrete_search import Evaluator, draw
 from ._exact import Crowded, Field, Number, Refused, Undecided
 from ._extended import Arithmetic, Special
 from ._piecewise import Node, Path, Pieces
-from ._verdict import Verdict
+from ._verdict import Status, Verdict
 
 Derivative = Literal["vjp", "jvp", "vjp of vjp", "jvp of vjp"]
 _SAMPLES = 400
+_GENERATORS = 32, 256  # of a first attempt, and of the last
 _COTANGENT, _DIRECTION = "cotangent", "direction"
 
 
@@ -49,86 +50,90 @@ def prove_traced(
     size: Mapping[str, int],
 ) -> Verdict:
     """The proof at one shape, of jaxprs that are traced already."""
-    for generators in (32, 64, 128):
-        proof = _Proof(claim, args, tuple(wrt), reference, size, generators)
-        try:
-            return Verdict("proved", None, proof.all())
-        except Crowded:
-            continue
-        except _Refuted as found:
-            return Verdict("refuted", found.counterexample, proof.remarks(), found.reason)
-        except Refused as error:
-            return Verdict("refused", None, proof.remarks(), str(error))
-        except (Undecided, RecursionError) as error:
-            return Verdict("unknown", None, proof.remarks(), str(error) or "too deep")
-    return Verdict("unknown", None, (), "too many exponentials and logarithms")
+    status: Status = "proved"
+    reason, wrong, generators, done = "", None, _GENERATORS[0], []
+    every = configurations(args, size)
+    try:
+        while len(done) < len(every):
+            proof = _Proof(claim, args, tuple(wrt), reference, size, every[len(done)], generators)
+            try:
+                proof.prove()
+                done.append(proof)
+            except Crowded:
+                generators *= 2
+                if generators > _GENERATORS[1]:
+                    raise Undecided("too many exponentials and logarithms") from None
+        if all(proof.infinite for proof in done):
+            raise Undecided("the value is finite nowhere")
+    except _Refuted as found:
+        status, reason, wrong = "refuted", found.reason, found.counterexample
+    except Refused as error:
+        status, reason = "refused", str(error)
+    except (Undecided, RecursionError) as error:
+        status, reason = "unknown", str(error) or "too deep"
+    return Verdict(status, wrong, _remarks(size, done, len(every)), reason)
+
+
+def _remarks(size: Mapping[str, int], done: list["_Proof"], every: int) -> tuple[str, ...]:
+    """What was done, and how it was read."""
+    shape = ", ".join(f"{name} = {n}" for name, n in size.items())
+    out = [f"{shape}: {len(done)} of {every} labellings and masks"]
+    infinite = sum(proof.infinite for proof in done)
+    if infinite:
+        out.append(f"{shape}: at {infinite} of them some value is not finite: not claimed")
+    return (*out, *sorted({r for proof in done for r in proof.reader.remarks}))
 
 
 @dataclass
 class _Proof:
+    """With one labelling and one mask."""
+
     claim: Claim
     args: Mapping[str, Any]
     wrt: tuple[str, ...]
     reference: core.ClosedJaxpr | None
     size: Mapping[str, int]
+    fixed: Mapping[str, np.ndarray]
     generators: int
-    done: int = 0
-    infinite: int = 0
-    reader: Reader = field(init=False)
+    infinite: bool = False
 
     def __post_init__(self):
         self.reader = Reader(Arithmetic(Pieces(Field(self.generators))))
         self.field, self.pieces = self.reader.field, self.reader.pieces
 
-    def all(self) -> tuple[str, ...]:
-        """The remarks, once every configuration is proved."""
-        for fixed in configurations(self.args, self.size)[1]:
-            self._one(fixed)
-            self.done += 1
-        if self.infinite == self.done:
-            raise Undecided("the value is finite nowhere")
-        return self.remarks()
-
-    def remarks(self) -> tuple[str, ...]:
-        """What was done, and how it was read."""
-        total, _ = configurations(self.args, self.size)
-        shape = ", ".join(f"{name} = {n}" for name, n in self.size.items())
-        out = [f"{shape}: {self.done} of {total} labellings and masks"]
-        if self.infinite:
-            out.append(f"{shape}: at {self.infinite} of them some value is not finite: not claimed")
-        return (*out, *sorted(self.reader.remarks))
-
-    def _one(self, fixed: dict[str, np.ndarray]) -> None:
-        given = {name: self._input(name, spec, fixed) for name, spec in self.args.items()}
+    def prove(self) -> None:
+        """Returns where the claim holds; raises elsewhere."""
+        given = {name: self._input(name, spec) for name, spec in self.args.items()}
         (value,) = self.reader.run(self.claim.value, *given.values())
+        expected = value
         if self.reference is not None:
             (expected,) = self.reader.run(self.reference, *given.values())
-            self._equal(value, expected, fixed, "the value is not the reference's")
+            self._equal(value, expected, "the value is not the reference's")
         cotangent = self._symbols(_COTANGENT, value.shape, False)
         wild = [i for i, v in enumerate(value.ravel()) if self._somewhere_infinite(v)]
-        self.infinite += bool(wild)
+        self.infinite = bool(wild)
         for i in wild:
             cotangent.ravel()[i] = self.field.zero
         directions = {
             name: self._symbols(f"{_DIRECTION} {name}", given[name].shape, False)
             for name in self.wrt
         }
-        truth = self._truth(value, given, cotangent, directions)
+        truth = self._truth(expected, given, cotangent, directions)
         first = [] if self.claim.derivative == "jvp" else [cotangent]
         second = [] if self.claim.derivative == "vjp" else list(directions.values())
         claimed = self.reader.run(self.claim.claimed, *first, *second, *given.values())
         for one, other in zip(claimed, truth, strict=True):
-            self._equal(one, other, fixed, f"the {self.claim.derivative} is wrong", bool(wild))
+            self._equal(one, other, f"the {self.claim.derivative} is wrong", bool(wild))
 
     def _somewhere_infinite(self, value: Any) -> bool:
         return any(isinstance(leaf, Special) for _, leaf in self.pieces.paths(value))
 
     # ------------------------------------------------------------------ inputs
 
-    def _input(self, name: str, spec: Any, fixed: dict[str, np.ndarray]) -> np.ndarray:
+    def _input(self, name: str, spec: Any) -> np.ndarray:
         shape = dims(spec, self.size)
-        if name in fixed:
-            return self.reader.constant(fixed[name])
+        if name in self.fixed:
+            return self.reader.constant(self.fixed[name])
         return self._symbols(name, shape, spec.positive, spec.unit)
 
     def _symbols(self, name: str, shape, positive: bool, unit: bool = False) -> np.ndarray:
@@ -138,7 +143,7 @@ class _Proof:
     # ------------------------------------------------------------------ truth
 
     def _truth(self, value, given, cotangent, directions) -> list[np.ndarray]:
-        """What the claim must be, by SymPy's derivatives of the value."""
+        """What the claim must be, by SymPy's derivatives of the reference's value."""
         total = sp.S.Zero
         for v, g in zip(value.ravel(), cotangent.ravel(), strict=True):
             if g.zero:
@@ -171,7 +176,7 @@ class _Proof:
 
     # ------------------------------------------------------------------ deciding
 
-    def _equal(self, ones, others, fixed, reason: str, wild: bool = False) -> None:
+    def _equal(self, ones, others, reason: str, wild: bool = False) -> None:
         """Raises unless equal; where a value is infinite, an infinity claims nothing."""
         for one, other in zip(ones.ravel(), others.ravel(), strict=True):
             if one == other or other is None:
@@ -183,7 +188,7 @@ class _Proof:
                 if not self._holds(leaf, path, wild)
             ]
             if wrong:
-                found = self._search(difference, fixed)
+                found = self._search(difference)
                 if found is not None:
                     raise _Refuted(reason, found)
                 raise Undecided(f"{reason}, as far as can be decided; no counterexample found")
@@ -198,7 +203,7 @@ class _Proof:
 
     # ------------------------------------------------------------------ counterexamples
 
-    def _search(self, difference: Any, fixed: dict[str, np.ndarray]) -> dict | None:
+    def _search(self, difference: Any) -> dict | None:
         """Numbers at which the difference is not zero."""
         rng = np.random.default_rng(0)
         places = [i for i, g in enumerate(self.field.generators) if g.kind == "symbol"]
@@ -209,14 +214,14 @@ class _Proof:
                 point[place] = draw(rng, sample, generator)
             with contextlib.suppress(ArithmeticError, ValueError):  # overflow, log of 0
                 if Evaluator(self.field, self.pieces, point).differs(difference):
-                    return self._named(point, fixed)
+                    return self._named(point)
         return None
 
-    def _named(self, point: dict[int, float], fixed: dict[str, np.ndarray]) -> dict:
+    def _named(self, point: dict[int, float]) -> dict:
         by_name = {str(self.field.generators[i].expression): x for i, x in point.items()}
-        out = dict(fixed)
+        out = dict(self.fixed)
         for name, spec in self.args.items():
-            if name not in fixed:
+            if name not in self.fixed:
                 shape = dims(spec, self.size)
                 entries = [by_name[f"{name}{list(i)}"] for i in np.ndindex(*shape)]
                 out[name] = np.array(entries).reshape(shape)

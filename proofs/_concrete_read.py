@@ -45,7 +45,6 @@ class Reader:
         self._reductions = {
             "reduce_sum": arithmetic.add,
             "reduce_max": arithmetic.maximum,
-            "reduce_min": arithmetic.minimum,
             "reduce_and": lambda x, y: x and y,
             "reduce_or": lambda x, y: x or y,
         }
@@ -117,8 +116,6 @@ class Reader:
             return [_UNKNOWN_PLATFORM]  # type: ignore[list-item]
         if name == "cond":
             return self._cond(params, inputs)
-        if name == "scan":
-            return self._scan(params, inputs)
         if name in _SAME:
             return list(inputs)
         if name in _MOVES:
@@ -149,8 +146,6 @@ class Reader:
             return self._fewer_bits(equation, inputs[0])
         if name == "scatter-add" or name == "scatter_add":
             return self._scatter_add(equation, inputs)
-        if name == "dot_general":
-            return self._dot(inputs, params)
         raise Refused(f"the primitive {name}")
 
     def _map(self, operation: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
@@ -236,20 +231,6 @@ class Reader:
                 out[at] = self.pieces.apply(self.arithmetic.add, out[at], updates.ravel()[u])
         return out
 
-    def _dot(self, inputs: list[np.ndarray], params) -> np.ndarray:
-        x, y = inputs
-        (x_sum, y_sum), (x_batch, y_batch) = params["dimension_numbers"]
-        if x_batch or y_batch:
-            raise Refused("dot_general with batch dimensions")
-        x_kept = [i for i in range(x.ndim) if i not in x_sum]
-        y_kept = [i for i in range(y.ndim) if i not in y_sum]
-        rows = x.transpose((*x_kept, *x_sum)).reshape((math.prod(x.shape[i] for i in x_kept), -1))
-        cols = y.transpose((*y_kept, *y_sum)).reshape((math.prod(y.shape[i] for i in y_kept), -1))
-        multiply = functools.partial(self.pieces.apply, self.arithmetic.multiply)
-        add = functools.partial(self.pieces.apply, self.arithmetic.add)
-        entries = [functools.reduce(add, map(multiply, row, col)) for row in rows for col in cols]
-        return filled((*(x.shape[i] for i in x_kept), *(y.shape[i] for i in y_kept)), entries)
-
     # ------------------------------------------------------------------ control
 
     def _call(self, name: str, params, inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -291,35 +272,21 @@ class Reader:
             for path, leaf in self.pieces.paths(x)
         )
 
-    def _scan(self, params, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        n_consts, n_carry = params["num_consts"], params["num_carry"]
-        consts, carry = inputs[:n_consts], inputs[n_consts : n_consts + n_carry]
-        rows = inputs[n_consts + n_carry :]
-        steps = range(params["length"])
-        collected: list[list[np.ndarray]] = []
-        for step in reversed(steps) if params["reverse"] else steps:
-            outs = self.run(params["jaxpr"], *consts, *carry, *(_row(x, step) for x in rows))
-            carry = outs[:n_carry]
-            collected.append(outs[n_carry:])
-        if params["reverse"]:
-            collected.reverse()
-        return [*carry, *(_stacked(column) for column in zip(*collected, strict=True))]
-
 
 def _elementwise(a: Arithmetic) -> dict[str, Callable[..., Any]]:
     """The rules that go entry by entry."""
     return {
         "add": a.add, "add_any": a.add, "sub": a.subtract, "mul": a.multiply,
-        "div": a.divide, "neg": a.negative, "max": a.maximum, "min": a.minimum,
+        "div": a.divide, "neg": a.negative, "max": a.maximum,
         "exp": a.exp, "log": a.log, "log1p": a.log1p, "expm1": a.expm1, "tanh": a.tanh,
-        "logistic": a.logistic, "pow": a.general_power, "square": lambda x: a.power(x, 2),
+        "pow": a.general_power, "square": lambda x: a.power(x, 2),
         "abs": a.absolute, "sign": a.sign, "floor": a.floor,
         "is_finite": a.finite,
         "eq": a.comparison(lambda s: s == 0), "ne": a.comparison(lambda s: s != 0, True),
         "lt": a.comparison(lambda s: s < 0), "le": a.comparison(lambda s: s <= 0),
         "gt": a.comparison(lambda s: s > 0), "ge": a.comparison(lambda s: s >= 0),
         "and": _logical(lambda x, y: x and y), "or": _logical(lambda x, y: x or y),
-        "xor": _logical(lambda x, y: x != y), "not": _logical(lambda x: not x),
+        "not": _logical(lambda x: not x),
     }  # fmt: skip
 
 
@@ -338,14 +305,6 @@ def filled(shape: tuple[int, ...], entries: list[Any]) -> np.ndarray:
     for i, entry in enumerate(entries):
         out[i] = entry
     return out.reshape(shape)
-
-
-def _row(x: np.ndarray, step: int) -> np.ndarray:
-    return filled(x.shape[1:], list(x[step].ravel()) if x.ndim > 1 else [x[step]])
-
-
-def _stacked(rows: tuple[np.ndarray, ...]) -> np.ndarray:
-    return filled((len(rows), *rows[0].shape), [e for row in rows for e in row.ravel()])
 
 
 def _boolean(aval: Any) -> bool:

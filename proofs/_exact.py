@@ -217,7 +217,7 @@ class Field:
         if x not in self._split:
             if len(x) > _MOST_FACTORED or max(map(sum, x), default=0) > _MOST_DEGREE:
                 raise Undecided("a polynomial too large to factor")
-            content, factors = x.factor_list()
+            content, factors = self._factor_list(x)
             parts = []
             for factor, power in factors:
                 lead = factor.LC
@@ -227,6 +227,23 @@ class Field:
                 parts.append((factor.mul_ground(1 / lead), power))
             self._split[x] = (content, tuple(parts))
         return self._split[x]
+
+    def _factor_list(self, x: PolyElement):
+        """SymPy's, in the generators that occur: it takes time for each that does not."""
+        places = self._places_in(x)
+        if not places:
+            return x.LC, []
+        ring = PolyRing([f"a{i}" for i in places], QQ, lex)
+        small = ring.from_dict({tuple(m[i] for i in places): c for m, c in x.terms()})
+        content, factors = small.factor_list()
+        return content, [(self._with_all(f, places), power) for f, power in factors]
+
+    def _with_all(self, x: PolyElement, places: list[int]) -> PolyElement:
+        out = {}
+        for monomial, coefficient in x.terms():
+            exponents = dict(zip(places, monomial, strict=True))
+            out[tuple(exponents.get(i, 0) for i in range(len(self.ring.gens)))] = coefficient
+        return self.ring.from_dict(out)
 
     # ------------------------------------------------------------------ functions
 

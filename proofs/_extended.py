@@ -138,10 +138,6 @@ class Arithmetic:
         e = self.field.exp(self.field.multiply(self.field.constant(2), x))
         return self.divide(self.subtract(e, self.field.one), self.add(e, self.field.one))
 
-    def logistic(self, x):
-        """1 / (1 + e^-x)."""
-        return self.divide(self.field.one, self.add(self.field.one, self.exp(self.negative(x))))
-
     def absolute(self, x):
         """|x|."""
         if isinstance(x, Special):
@@ -215,15 +211,6 @@ class Arithmetic:
         """max(x, y), NaN with a NaN."""
         sign = self._compare(x, y)
         return _NAN if sign is None else self.pieces.apply(lambda s: y if s < 0 else x, sign)
-
-    def minimum(self, x, y):
-        """min(x, y), NaN with a NaN."""
-        return self.negative_of(self.maximum, x, y)
-
-    def negative_of(self, operation, *values):
-        """-operation(-x, ...)."""
-        out = operation(*map(self.negative, values))
-        return self.pieces.apply(self.negative, out)
 
     def finite(self, x) -> bool:
         """Whether x is a number."""

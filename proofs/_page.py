@@ -81,7 +81,7 @@ def _summary(results: Results) -> str:
     derivations = [(c, a) for c, a in results if c.engine == "derivation"]
     steps = sum(len(a.detail) for _, a in derivations)
     failed = [c for c, a in results if not a.holds]
-    theorems = len(results) - len(derivations)
+    theorems = len({c.name for c, _ in results if c.engine != "derivation"})
     counted = f"{len(derivations)} derivations in {steps} steps"
     counted += f" and {theorems} theorems about the shipped code" if theorems else ""
     if not failed:
