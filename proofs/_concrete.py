@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from ._concrete_inputs import distinct, shape_of
+from ._concrete_inputs import distinct, shape_of, written
 from ._concrete_proof import Claim, Derivative, prove_traced
 from ._verdict import Verdict
 
@@ -81,8 +81,7 @@ def prove_theorem(theorem: Any, sizes: Sequence[Mapping[str, int]] = SIZES) -> V
 
 def sizes_of(theorem: Any) -> str:
     """The shapes at which it is proved, in words."""
-    shapes = distinct(_allowed(theorem, SIZES), theorem.build.args)
-    return "; ".join(", ".join(f"{d} = {n}" for d, n in shape.items()) for shape in shapes)
+    return "; ".join(map(written, distinct(_allowed(theorem, SIZES), theorem.build.args)))
 
 
 def _allowed(theorem: Any, sizes: Sequence[Mapping[str, int]]) -> list[Mapping[str, int]]:

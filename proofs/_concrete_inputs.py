@@ -28,6 +28,11 @@ def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> li
     return out
 
 
+def written(size: Mapping[str, int]) -> str:
+    """Sizes in words."""
+    return ", ".join(f"{name} = {n}" for name, n in size.items())
+
+
 def dims(spec: Spec, size: Mapping[str, int]) -> tuple[int, ...]:
     """The shape of an argument."""
     return tuple(int(d) if d.isdigit() else size[d] for d in spec.dims)

@@ -9,7 +9,7 @@ import numpy as np
 import sympy as sp
 from jax.extend import core
 
-from ._concrete_inputs import configurations, dims
+from ._concrete_inputs import configurations, dims, written
 from ._concrete_read import Reader, filled
 from ._concrete_search import Evaluator, draw
 from ._exact import Crowded, Field, Number, Refused, Undecided
@@ -76,7 +76,7 @@ def prove_traced(
 
 def _remarks(size: Mapping[str, int], done: list["_Proof"], every: int) -> tuple[str, ...]:
     """What was done, and how it was read."""
-    shape = ", ".join(f"{name} = {n}" for name, n in size.items())
+    shape = written(size)
     out = [f"{shape}: {len(done)} of {every} labellings and masks"]
     infinite = sum(proof.infinite for proof in done)
     if infinite:

@@ -20,7 +20,6 @@ from ._exact import Refused, Undecided
 from ._extended import Arithmetic, Special
 from ._piecewise import Node
 
-
 _DENOMINATORS = 64  # a literal is read as the fraction that it rounds
 _UNKNOWN_PLATFORM = object()
 _CALLS = {

@@ -18,6 +18,7 @@ from xent_jax.proofs import _catalogue  # noqa: E402
 from xent_jax.proofs.__main__ import main  # noqa: E402
 from xent_jax.proofs._derivation import Step  # noqa: E402
 from xent_jax.proofs._workers import Died, answers, usual_jobs  # noqa: E402
+from xent_jax.proofs._verdict import Verdict  # noqa: E402
 
 
 def test_the_module_runs_and_names_what_it_proves(tmp_path):
@@ -58,6 +59,26 @@ def test_one_wrong_step_makes_the_status_1(monkeypatch, capsys):
     monkeypatch.setattr(_catalogue, "CHAPTERS", ((chapter, (wrong, *rest)), *others))
     assert main(["--only", first.name]) == 1
     assert "1 do not hold" in capsys.readouterr().out
+
+
+def test_independent_proves_each_theorem_by_both_engines(tmp_path, capsys):
+    out = tmp_path / "results.json"
+    assert main(["--only", "softcap: gradient", "--independent", "--json", str(out)]) == 0
+    rows = json.loads(out.read_text("utf-8"))
+    assert [row["engine"] for row in rows] == ["all sizes", "small sizes"]
+    assert "n = 2, k = 2" in rows[1]["sizes"]
+
+
+def test_independent_leaves_no_theorem_out():
+    small = [c.name for c in _catalogue.claims(independent=True) if c.engine == "small sizes"]
+    assert small == [t.name for t in _catalogue.THEOREMS]
+
+
+def test_engines_that_disagree_make_the_status_1(monkeypatch, capsys):
+    monkeypatch.setattr(_catalogue, "prove_theorem", lambda _: Verdict("unknown", reason="why"))
+    assert main(["--only", "softcap: gradient"]) == 0
+    assert main(["--only", "softcap: gradient", "--independent"]) == 1
+    assert "unknown: why" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
