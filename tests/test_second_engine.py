@@ -206,10 +206,10 @@ def test_fewer_bits_of_a_number_of_either_sign_are_refused():
 
 
 def test_a_value_that_depends_on_fewer_bits_is_not_proved():
-    def scaled(z):
-        return z * lax.stop_gradient(lax.reduce_precision(jnp.exp(z), 8, 0))
+    def moved(z):
+        return z + lax.stop_gradient(lax.reduce_precision(jnp.exp(z), 8, 0))
 
-    assert prove_concrete(scaled, {"z": array("n")}, ("z",)).status == "unknown"
+    assert prove_concrete(moved, {"z": array("n")}, ("z",)).status == "unknown"
 
 
 def test_all_bits_are_the_number_itself():
