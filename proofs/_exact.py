@@ -203,8 +203,9 @@ class Field:
 
     def _divided(self, x: PolyElement, factor: PolyElement) -> PolyElement | None:
         """x / factor where that is a polynomial."""
-        if any(a < b for a, b in zip(x.LM, factor.LM, strict=True)):
-            return None
+        for end in (max, min):  # in lex order, of a product these are the products
+            if any(a < b for a, b in zip(end(x), end(factor), strict=True)):
+                return None
         quotient, rest = x.div(factor)
         return None if rest else quotient
 
