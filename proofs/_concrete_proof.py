@@ -17,7 +17,7 @@ from ._extended import Arithmetic, Special
 from ._piecewise import Node, Path, Pieces
 from ._verdict import Status, Verdict
 
-Derivative = Literal["vjp", "jvp", "vjp of vjp", "jvp of vjp"]
+Derivative = Literal["vjp", "jvp", "second order"]
 _SAMPLES = 400
 _GENERATORS = 32, 256  # of a first attempt, and of the last
 _COTANGENT, _DIRECTION = "cotangent", "direction"
@@ -28,7 +28,7 @@ class Claim:
     """A traced function and what claims to be a derivative of it.
 
     ``claimed`` takes the cotangent (but for "jvp"), the directions (but for "vjp") and the
-    function's arguments, in this order.
+    function's arguments, in this order; "second order" is the vjp of the vjp, then its jvp.
     """
 
     value: core.ClosedJaxpr
@@ -106,7 +106,7 @@ class _Proof:
         given = {name: self._input(name, spec) for name, spec in self.args.items()}
         (expected,) = self.reader.run(self.reference or self.claim.value, *given.values())
         value = expected
-        if self.reference is not None and self.claim.derivative in ("vjp", "jvp"):
+        if self.reference is not None and self.claim.derivative != "second order":
             (value,) = self.reader.run(self.claim.value, *given.values())
             self._equal(value, expected, "the value is not the reference's")
         cotangent = self._symbols(_COTANGENT, value.shape, False)
@@ -163,11 +163,12 @@ class _Proof:
                     for x, v in zip(xs.ravel(), vs.ravel(), strict=True)
                 )
             )
-        by = {"jvp": [cotangent], "vjp of vjp": [cotangent, *moving]}
-        return [
+        by = {"vjp": moving, "jvp": [cotangent], "second order": [*moving, cotangent]}
+        slopes = [
             filled(xs.shape, [self._slope(total, x) for x in xs.ravel()])
-            for xs in by.get(self.claim.derivative, moving)
+            for xs in by[self.claim.derivative]
         ]
+        return [*slopes, *slopes[:-1]] if self.claim.derivative == "second order" else slopes
 
     def _slope(self, total: sp.Expr, x: Number) -> Any:
         if x.zero:  # the cotangent of a value that is not finite

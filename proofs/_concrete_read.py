@@ -195,18 +195,16 @@ class Reader:
         name, params = equation.primitive.name, dict(equation.params)
         data = inputs if name == "concatenate" else inputs[:1]
         entries = np.concatenate([x.ravel() for x in data])
-        positions, start = [], 1
-        for x in data:
-            positions.append(np.arange(start, start + x.size, dtype=np.int32).reshape(x.shape))
-            start += x.size
         if name == "gather":
             if params["fill_value"] is not None and not np.isnan(params["fill_value"]):
                 raise Refused("gather with a fill value")
             params["fill_value"] = 0  # of a position: NaN, JAX's default for floats
-        operands = [*positions, *(_integers(x, name) for x in inputs[len(data) :])]
-        outs = equation.primitive.bind(*map(jnp.asarray, operands), **params)
-        outs = outs if equation.primitive.multiple_results else [outs]
-        return [self._taken(entries, np.asarray(out), equation) for out in outs]
+        shapes = tuple(x.shape for x in data)
+        indices = tuple(
+            (x.shape, tuple(_integers(x, name).ravel().tolist())) for x in inputs[len(data) :]
+        )
+        outs = _positions(equation.primitive, tuple(params.items()), shapes, indices)
+        return [self._taken(entries, out, equation) for out in outs]
 
     def _taken(self, entries: np.ndarray, positions: np.ndarray, equation) -> np.ndarray:
         floating = jax.dtypes.issubdtype(equation.outvars[0].aval.dtype, np.floating)
@@ -270,6 +268,20 @@ class Reader:
             and (leaf == 0 if isinstance(leaf, int) else self.pieces.zero_on(leaf, path))
             for path, leaf in self.pieces.paths(x)
         )
+
+
+@functools.lru_cache(maxsize=4096)
+def _positions(primitive, params, shapes, indices) -> list[np.ndarray]:
+    """Where the entries of arrays of these shapes go, counted from 1."""
+    sizes = [math.prod(shape) for shape in shapes]
+    starts = np.cumsum([1, *sizes[:-1]])
+    positions = [
+        np.arange(start, start + size, dtype=np.int32).reshape(shape)
+        for start, size, shape in zip(starts, sizes, shapes, strict=True)
+    ]
+    positions += [np.array(i, np.int32).reshape(shape) for shape, i in indices]
+    outs = primitive.bind(*map(jnp.asarray, positions), **dict(params))
+    return [np.asarray(out) for out in (outs if primitive.multiple_results else [outs])]
 
 
 def _elementwise(a: Arithmetic) -> dict[str, Callable[..., Any]]:
