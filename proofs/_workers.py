@@ -135,7 +135,7 @@ def _death(worker: _Worker, chosen: Sequence[Claim]) -> Died:
 
 def _serve(line: Connection) -> None:
     """Answers until nobody asks."""
-    known = {_key(c): c for c in claims()}
+    known = {_key(c): c for c in claims(independent=True)}
     with _uncollected():
         while True:
             try:

@@ -17,8 +17,8 @@ pytest.importorskip("rich", reason="the command needs rich: pip install xent-jax
 from xent_jax.proofs import _catalogue  # noqa: E402
 from xent_jax.proofs.__main__ import main  # noqa: E402
 from xent_jax.proofs._derivation import Step  # noqa: E402
-from xent_jax.proofs._workers import Died, answers, usual_jobs  # noqa: E402
 from xent_jax.proofs._verdict import Verdict  # noqa: E402
+from xent_jax.proofs._workers import Died, answers, usual_jobs  # noqa: E402
 
 
 def test_the_module_runs_and_names_what_it_proves(tmp_path):
@@ -151,7 +151,7 @@ def test_a_process_that_dies_is_an_error():
 
 def test_a_claim_that_raises_in_its_process_is_an_error(monkeypatch, capsys):
     claims = [dataclasses.replace(c, name=f"no {c.name}") for c in _catalogue.claims()[:2]]
-    monkeypatch.setattr("xent_jax.proofs._command.claims", lambda: claims)
+    monkeypatch.setattr("xent_jax.proofs._command.claims", lambda _: claims)
     assert main(["--jobs", "2"]) == 1
     captured = capsys.readouterr()
     assert "all hold" not in captured.out
