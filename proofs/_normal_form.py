@@ -13,7 +13,7 @@ terms. Equal terms are equal Python objects' values, by these rules alone:
 - atoms that are 0 or 1 are their own squares;
 - beside ``[i = t]`` i is t; beside ``[p = 0]`` p is solved for an atom, or its leading
   monomial is replaced;
-- of an index, at most one class holds half of a sum of terms at least 0 or more:
+- at most one class holds more than half of a sum of terms that are at least 0:
   ``D_j D_l = [j = l] D_j``.
 """
 
