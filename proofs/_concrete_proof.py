@@ -20,7 +20,7 @@ from ._verdict import Status, Verdict
 Derivative = Literal["vjp", "jvp", "second order"]
 _SAMPLES = 400
 _GENERATORS = 32, 256  # of a first attempt, and of the last
-_COTANGENT, _DIRECTION = "cotangent", "direction"
+_COTANGENT, _DIRECTION = "the cotangent", "the direction"  # no argument has a space
 
 
 @dataclass(frozen=True)
@@ -228,5 +228,5 @@ class _Proof:
                 out[name] = np.array(entries).reshape(shape)
         shape = self.claim.value.out_avals[0].shape
         entries = [by_name.get(f"{_COTANGENT}{list(i)}", 0.0) for i in np.ndindex(*shape)]
-        out[_COTANGENT] = np.array(entries).reshape(shape)
+        out["cotangent"] = np.array(entries).reshape(shape)
         return out

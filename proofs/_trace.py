@@ -48,7 +48,7 @@ def arguments(specs: Mapping[str, Spec]) -> Arguments:
         terms = tuple(dimension(d) for d in shape)
         dim = dimension(known[spec.classes]) if spec.classes else None
         symbols[name] = _symbol(name, spec, dim, specs, symbols)
-        tensors.append(_tensor(name, spec, terms, symbols[name]))
+        tensors.append(_tensor(spec, terms, symbols[name], _kept(name, specs)))
     _note(specs)
     return Arguments(tuple(specs), tuple(shapes), tuple(tensors), symbols)
 
@@ -57,11 +57,11 @@ def _size(name: str, scope: Any) -> Any:
     return int(name) if name.isdigit() else jax.export.symbolic_shape(name, scope=scope)[0]
 
 
-def _tensor(name: str, spec: Spec, shape: tuple[Poly, ...], symbol: Symbol) -> Tensor:
+def _tensor(spec: Spec, shape: tuple[Poly, ...], symbol: Symbol, kept: Symbol) -> Tensor:
     value = entry(symbol, *axes(shape))
     if spec.ignore is not None:
-        kept = entry(_kept(name), *axes(shape))
-        value = kept * value + (1 - kept) * spec.ignore
+        here = entry(kept, *axes(shape))
+        value = here * value + (1 - here) * spec.ignore
     return Tensor(shape, value, dtype=np.dtype(spec.dtype))
 
 
@@ -77,13 +77,16 @@ def _symbol(
     other = specs.get(spec.keeps)
     if spec.keeps not in symbols or other is None or spec.dims != (*other.dims, other.classes):
         raise Refused(f"{name} keeps {spec.keeps}: give the labels first, and its shape")
-    kept = None if other.ignore is None else _kept(spec.keeps)
+    kept = None if other.ignore is None else _kept(spec.keeps, specs)
     return Symbol(name, spec.sort, dim, symbols[spec.keeps], kept)
 
 
-def _kept(labels: str) -> Symbol:
-    """Whether a label is not the ignored one."""
-    return Symbol(f"{labels}_kept", "boolean")
+def _kept(labels: str, specs: Mapping[str, Spec]) -> Symbol:
+    """Whether a label is not the ignored one, by a name that no argument has."""
+    name = f"{labels}_kept"
+    while name in specs:
+        name += "_"
+    return Symbol(name, "boolean")
 
 
 def _note(specs: Mapping[str, Spec]) -> None:

@@ -167,6 +167,22 @@ def test_a_gradient_for_ignored_labels_is_not_proved_vacuously():
     assert verdict.status == "refuted" and (verdict.counterexample["y"] == -100).any()
 
 
+def test_a_mask_that_is_called_like_the_prover_s_own_is_not_taken_for_it():
+    sentinel = labels("n", classes="k", ignore=-100)
+    args = {"z": Z, "y": sentinel, "y_kept": array("n", dtype=bool), "g": array("n")}
+    verdict = prove_equal(
+        lambda z, y, y_kept, g: jnp.where(y == -100, 0, g),
+        lambda z, y, y_kept, g: jnp.where(y_kept, g, 0),
+        args,
+    )
+    assert verdict.status == "refuted"
+    fun = _with_backward(
+        lambda z, y, y_kept, g: jnp.exp(z),
+        lambda h, z, y, y_kept, g: (g[:, None] * jnp.exp(z), None, None, None),
+    )
+    assert prove_vjp(fun, args, ("z",)).status == "refuted"
+
+
 def test_a_wrong_second_order_is_refuted():
     @jax.custom_jvp
     def slope(z):
