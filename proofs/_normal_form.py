@@ -37,6 +37,7 @@ Monomial = frozenset  # of (Atom, exponent)
 _BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
 _MAX_TERMS = 20_000
 _MAX_BINDERS = 4
+_MAX_POWER, _MAX_POWER_OF_NUMBER = 16, 2048
 
 
 _facts: ContextVar[frozenset[Poly]] = ContextVar("facts", default=frozenset())
@@ -200,6 +201,8 @@ class Poly:
     __rmul__ = __mul__
 
     def __pow__(self, exponent: int) -> Poly:
+        if exponent > (_MAX_POWER if self.atoms() else _MAX_POWER_OF_NUMBER):
+            raise Refused(f"the power {exponent} of {self}")
         result = ONE
         for _ in range(exponent):
             result = result * self

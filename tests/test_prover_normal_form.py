@@ -319,3 +319,16 @@ def test_a_maximum_with_an_integer_is_one_only_of_an_integer():
     assert f.integral(f.at_least(1, count))
     assert not f.integral(f.at_least(1, total(entry(Z, ROW, J), J)))
     assert not f.integral(f.at_least(Fraction(1, 2), count))
+
+
+def test_a_high_power_is_refused_and_not_multiplied_out_for_hours():
+    p = entry(Z, ROW, J) + 1
+    assert p**16 == p**15 * p
+    for power in (17, 10**38):
+        with pytest.raises(Refused, match=f"the power {power} of"):
+            p**power
+    with pytest.raises(Refused, match="the power 1000000"):
+        f.exp(10**6 * f.log(f.exp(p) + 1))
+    assert (poly(2) ** 1074).number() == 2**1074
+    with pytest.raises(Refused, match="the power"):
+        poly(2) ** 10**9

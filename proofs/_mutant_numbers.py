@@ -1,0 +1,138 @@
+"""Backwards of what ships, traced, and the numbers of their mutants in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax import export
+from jax.extend import core
+
+from ._concrete import trace
+from ._concrete_inputs import dims
+from ._concretize import Run
+from ._exact import Refused, Undecided
+from ._high_precision import same
+from ._mutate import well_typed
+from ._theorems import Theorem
+
+Numbers = Literal["different", "the same", "invalid"]
+_SIZES = ((2, 1), (3, 2), (3, 3), (2, 5))  # n, k
+_DRAWS = 4  # for each size: at random, with ties, dominated, far apart
+_RELATIVE, _ABSOLUTE = 1e-7, 1e-11
+
+
+@dataclass(frozen=True)
+class Backward:
+    """A function that ships, traced at symbolic sizes with its backward."""
+
+    theorem: Theorem
+    value: core.ClosedJaxpr
+    backward: core.ClosedJaxpr
+
+    @classmethod
+    def of(cls, theorem: Theorem) -> Backward:
+        """Traces it."""
+        build = theorem.build
+        names = sorted({d for s in build.args.values() for d in s.dims if not d.isdigit()})
+        known = dict(zip(names, export.symbolic_shape(", ".join(names)), strict=True))
+        shapes = [
+            jax.ShapeDtypeStruct(tuple(known[d] if d in known else int(d) for d in s.dims), s.dtype)
+            for s in build.args.values()
+        ]
+        places = [list(build.args).index(w) for w in build.wrt]
+        claim = trace(build.fun, shapes, places, "vjp")
+        return cls(theorem, claim.value, claim.claimed)
+
+    def allows(self, size: Mapping[str, int]) -> bool:
+        """Whether the theorem is about this size."""
+        return all(size[name] >= least for name, least in self.theorem.build.least.items())
+
+
+class Numerics:
+    """Runs mutants of one backward beside it, in float64.
+
+    The inputs have ties, dominated and far-apart rows, masks and sentinels.
+    """
+
+    def __init__(self, backward: Backward, seed: int):
+        self.backward = backward
+        self.points = []
+        for n, k in _SIZES:
+            for draw in range(_DRAWS if backward.allows({"n": n, "k": k}) else 0):
+                point = self._point(np.random.default_rng((seed, n, k, draw)), draw, n, k)
+                for platform in (0, 1) if draw == 1 else (0,):
+                    run = Run({"n": n, "k": k}, wide=True, platform=platform)
+                    self.points.append((run, point))
+        with jax.enable_x64(True):
+            self.expected = [_outputs(run, backward.backward, p) for run, p in self.points]
+
+    def classify(self, mutant: core.ClosedJaxpr) -> Numbers:
+        """Whether a mutant's numbers differ beyond rounding."""
+        if not well_typed(mutant, self.backward.backward):
+            return "invalid"
+        with jax.enable_x64(True):
+            for (run, point), expected in zip(self.points, self.expected, strict=True):
+                try:
+                    got = _outputs(run, mutant, point)
+                except (TypeError, ValueError):  # of no type at these sizes
+                    return "invalid"
+                if any(map(_differ, got, expected)):
+                    return "different"
+        return "the same"
+
+    def same_over_the_reals(self, mutant: core.ClosedJaxpr) -> bool:
+        """Whether they are the same after all, but for float64's rounding and overflow."""
+        original = self.backward.backward
+        try:
+            return all(
+                same(original, mutant, point, run.size, run.platform) for run, point in self.points
+            )
+        except (Refused, Undecided):  # cannot tell
+            return False
+
+    def _point(self, rng: np.random.Generator, draw: int, n: int, k: int) -> list[np.ndarray]:
+        size, values = {"n": n, "k": k}, {}
+        for name, spec in self.backward.theorem.build.args.items():
+            values[name] = _draw(rng, spec, draw, size)
+            if spec.keeps is not None:
+                y = np.maximum(values[spec.keeps], 0)[..., None]
+                np.put_along_axis(values[name], y, True, -1)
+        with jax.enable_x64(True):
+            run = Run(size, wide=True)
+            shape = run.outputs(self.backward.value, list(values.values()))[0].shape
+        return [rng.standard_normal(shape), *values.values()]
+
+
+def _outputs(run: Run, jaxpr: core.ClosedJaxpr, point: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.asarray(x) for x in run.outputs(jaxpr, point)]
+
+
+def _draw(rng: np.random.Generator, spec: Any, draw: int, size: Mapping[str, int]) -> np.ndarray:
+    shape = dims(spec, size)
+    if spec.dtype == np.bool_:
+        return rng.random(shape) < 0.7
+    if spec.classes is not None:
+        y = rng.integers(0, size[spec.classes], shape).astype(np.int32)
+        out = rng.random(shape) < 0.4
+        return y if spec.ignore is None else np.where(out, np.int32(spec.ignore), y)
+    if spec.unit:
+        return rng.uniform(0.05, 0.95, shape)
+    if spec.positive or spec.nonnegative:
+        return rng.uniform(0.2, 2.5, shape)
+    x = rng.standard_normal(shape)
+    x = (x, rng.integers(-1, 2, shape).astype(float), x, 3 * x)[draw]
+    if draw == 2 and x.ndim:
+        x[..., rng.integers(0, shape[-1])] += 6.0
+    return x
+
+
+def _differ(x: np.ndarray, y: np.ndarray) -> bool:
+    if x.shape != y.shape:
+        return True
+    with np.errstate(all="ignore"):
+        close = np.abs(x - y) <= _RELATIVE * np.abs(y) + _ABSOLUTE
+    return not np.all(close | (x == y) | (np.isnan(x) & np.isnan(y)))

@@ -1,0 +1,116 @@
+"""``python -m xent_jax.proofs.mutation``: the prover put to the test by wrong backwards.
+
+Changes every shipped backward in many ways, one at a time, and fails if the prover proves
+one whose numbers are wrong. A minute or two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from ._mutants import COUNT, SEED, SHIPPED, Outcome, outcomes, shares
+
+_COLUMNS = {
+    "different, not proved": lambda o: o.numbers == "different" and o.status != "proved",
+    "different, PROVED": lambda o: o.escaped,
+    "rounding alone, proved": lambda o: o.over_the_reals,
+    "the same, proved": lambda o: o.numbers == "the same" and o.status == "proved",
+    "the same, not proved": lambda o: o.numbers == "the same" and o.status != "proved",
+}
+_KEY = (
+    "Different, the same: the numbers, at every point tried, in float64 beyond rounding. Rounding "
+    "alone: they differ in float64, by rounding or overflow, and not with 300 digits."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0 if no wrong mutant was proved and as many were tried as asked."""
+    options = _parser().parse_args(argv)
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    start = time.perf_counter()
+    found = _watched(options, console)
+    _print(found, console)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump([{**vars(o), "escaped": o.escaped} for o in found], file, indent=1)
+    tried, escaped = sum(o.tried for o in found), [o for o in found if o.escaped]
+    for o in escaped:
+        console.print(f"[red]wrong and proved[/red] {escape(f'{o.backward}: {o.rule}, {o.what}')}")
+    console.print(
+        f"{tried} mutants of {len(SHIPPED)} backwards, {len(escaped)} wrong ones proved, "
+        f"{time.perf_counter() - start:.0f} s"
+    )
+    return int(bool(escaped) or tried < options.count)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m xent_jax.proofs.mutation", description=(__doc__ or "").split("\n", 2)[2]
+    )
+    parser.add_argument("--count", type=int, default=COUNT, help="mutants to try (%(default)s)")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the sample (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--json", metavar="FILE", help="writes every outcome")
+    return parser
+
+
+def _watched(options: argparse.Namespace, console: Console) -> list[Outcome]:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
+    )  # fmt: skip
+    found: list[Outcome] = []
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("mutants", total=options.count)
+        for some in _in_processes(options.count, options.seed, options.jobs):
+            found += some
+            if some:
+                name = some[-1].backward
+                progress.update(task, description=escape(name[:50].ljust(50)))
+            progress.advance(task, sum(o.tried for o in some))
+    return sorted(found, key=lambda o: o.backward)
+
+
+def _in_processes(count: int, seed: int, jobs: int) -> Iterator[list[Outcome]]:
+    work = [(place, share, seed) for place, (_, share) in enumerate(shares(count))]
+    if jobs <= 1:
+        yield from map(_of, work)
+        return
+    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        for done in as_completed([pool.submit(_of, one) for one in work]):
+            yield done.result()
+
+
+def _of(work: tuple[int, int, int]) -> list[Outcome]:
+    place, share, seed = work
+    return list(outcomes(SHIPPED[place], share, seed))
+
+
+def _print(found: list[Outcome], console: Console) -> None:
+    table = Table("rule", *(Column(name, justify="right") for name in _COLUMNS), caption=_KEY)
+    by_rule = collections.defaultdict(list)
+    for outcome in found:
+        if outcome.tried:
+            by_rule[outcome.rule].append(outcome)
+    for rule, some in [*sorted(by_rule.items()), ("all", [o for o in found if o.tried])]:
+        if rule == "all":
+            table.add_section()
+        table.add_row(rule, *(str(sum(map(is_, some))) for is_ in _COLUMNS.values()))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
