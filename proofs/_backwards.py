@@ -46,7 +46,8 @@ def _named(comment: str | None) -> list[str]:
 
 def _source(module: ModuleType, function: FunctionType) -> Source:
     called = [vars(module).get(name) for name in function.__code__.co_names]
-    own = [f for f in map(_plain, called) if getattr(f, "__module__", "") == module.__name__]
+    plain = [f for f in map(_plain, called) if f is not None]
+    own = [f for f in plain if f.__module__ == module.__name__]
     text = (inspect.getcomments(function) or "") + inspect.getsource(function)
     calls = "\n\n".join(inspect.getsource(f).rstrip() for f in own)
     return Source(f"{module.__name__.replace('.', '/')}.py", text.rstrip(), calls)

@@ -51,7 +51,8 @@ def prove_traced(
 ) -> Verdict:
     """The proof at one shape, of jaxprs that are traced already."""
     status: Status = "proved"
-    reason, wrong, generators, done = "", None, _GENERATORS[0], []
+    reason, wrong, generators = "", None, _GENERATORS[0]
+    done: list[_Proof] = []
     every = configurations(args, size)
     try:
         while len(done) < len(every):

@@ -62,6 +62,7 @@ class Reader:
         def read(atom: Any) -> np.ndarray:
             return self.constant(atom.val) if isinstance(atom, core.Literal) else values[atom]
 
+        variable: Any
         for equation in jaxpr.eqns:
             outputs = self._equation(equation, [read(a) for a in equation.invars])
             for variable, out in zip(equation.outvars, outputs, strict=True):
@@ -75,6 +76,7 @@ class Reader:
     def constant(self, value: Any) -> np.ndarray:
         """A literal or a captured array."""
         value = np.asarray(value)
+        read: Callable[[Any], Any]
         if value.dtype == jax.dtypes.float0:  # the tangent of an integer
             return filled(value.shape, [False] * value.size)
         if jax.dtypes.issubdtype(value.dtype, np.floating):

@@ -34,9 +34,8 @@ class Run:
         values = dict(zip([*jaxpr.constvars, *jaxpr.invars], arrays, strict=True))
 
         def read(atom: Any) -> Any:
-            if isinstance(atom, core.Literal):
-                return np.asarray(atom.val, self._dtype(atom.aval.dtype))
-            return values[atom]
+            literal = isinstance(atom, core.Literal)
+            return np.asarray(atom.val, self._dtype(atom.aval.dtype)) if literal else values[atom]
 
         for equation in jaxpr.eqns:
             outs = self._equation(equation, [read(a) for a in equation.invars])
@@ -48,7 +47,8 @@ class Run:
         if name == "platform_index":
             return [np.int32(self.platform)]
         if name == "dim_as_value":
-            return [np.asarray(concrete(params["dim"], self.size), equation.outvars[0].aval.dtype)]
+            aval: Any = equation.outvars[0].aval
+            return [np.asarray(concrete(params["dim"], self.size), aval.dtype)]
         if name == "cond":
             branches = params["branches"]
             chosen = branches[min(max(int(inputs[0]), 0), len(branches) - 1)]
@@ -66,8 +66,11 @@ class Run:
 
     def _scatter_add(self, params: Mapping[str, Any], inputs: list[Any]) -> Any:
         """Made anew: the primitive holds an addition of the dtype that was traced."""
+        operand, indices, updates = map(jnp.asarray, inputs)
         return lax.scatter_add(
-            *map(jnp.asarray, inputs),
+            operand,
+            indices,
+            updates,
             params["dimension_numbers"],
             indices_are_sorted=params["indices_are_sorted"],
             unique_indices=params["unique_indices"],

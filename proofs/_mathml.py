@@ -142,7 +142,8 @@ class _Printer:
             return _THIN.join(self.inside(a) if n else self.of(a) for n, a in enumerate(e.args))
         coefficient, _ = e.as_coeff_Mul()
         sign = _o("−") if coefficient < 0 else ""
-        above, below = [], []
+        above: list[sp.Expr] = []
+        below: list[sp.Expr] = []
         for f in sp.Mul.make_args(-e if sign else e):
             under = isinstance(f, sp.Pow) and f.exp.is_Number and f.exp < 0
             (below if under else above).append(1 / f if under else f)

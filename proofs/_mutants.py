@@ -88,12 +88,12 @@ def shares(count: int, theorems: Sequence[Theorem] = SHIPPED) -> list[tuple[Theo
 
 def sample(backward: Backward, seed: int = SEED) -> Iterator[Mutant]:
     """The mutants of one backward, the rules taken in turn, the same for the same seed."""
-    by_rule = collections.defaultdict(list)
+    by_rule: dict[str, list[Mutant]] = collections.defaultdict(list)
     for mutant in mutants(backward.backward):
         by_rule[mutant.rule].append(mutant)
     rng = random.Random(f"{seed} {backward.theorem.name}")
-    for rule in by_rule.values():
-        rng.shuffle(rule)
+    for some in by_rule.values():
+        rng.shuffle(some)
     while any(by_rule.values()):
         for rule in sorted(by_rule):
             if by_rule[rule]:

@@ -124,7 +124,7 @@ def _made(
     function: Callable[..., Any], equation: core.JaxprEqn
 ) -> tuple[core.JaxprEqn, ...] | None:
     """The equation of a one-primitive function of the same operands."""
-    avals = [a.aval for a in equation.invars]
+    avals: list[Any] = [a.aval for a in equation.invars]
     try:
         traced = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
     except Exception:  # it does not take these operands
@@ -206,13 +206,11 @@ def _dropped(equation: core.JaxprEqn) -> Iterator[Change]:
 def _identity(atom: Any, equation: core.JaxprEqn) -> tuple[core.JaxprEqn, ...] | None:
     """out = atom, written with a primitive that every reader knows."""
     (out,) = equation.outvars
-    if (
-        getattr(atom.aval, "weak_type", False) != out.aval.weak_type
-        or atom.aval.shape != out.aval.shape
-    ):
+    kind: Any = out.aval
+    if getattr(atom.aval, "weak_type", False) != kind.weak_type or atom.aval.shape != kind.shape:
         return None
-    aval = jax.ShapeDtypeStruct(out.aval.shape, out.aval.dtype)
-    (stop,) = jax.make_jaxpr(lax.stop_gradient)(aval).eqns or (None,)
+    spec = jax.ShapeDtypeStruct(kind.shape, kind.dtype)
+    (stop,) = jax.make_jaxpr(lax.stop_gradient)(spec).eqns or (None,)
     if stop is None:
         return None
     return (stop.replace(invars=[atom], outvars=[out]),)
@@ -238,7 +236,8 @@ def _axes(equation: core.JaxprEqn) -> Iterator[Change]:
     for key in ("axes", "broadcast_dimensions", "dimension"):
         if key not in params or equation.primitive.name == "squeeze":
             continue
-        rank = len((equation.outvars if key != "axes" else equation.invars)[0].aval.shape)
+        of: Any = (equation.outvars if key != "axes" else equation.invars)[0]
+        rank = len(of.aval.shape)
         old = params[key]
         for axis in range(rank):
             new = axis if key == "dimension" else (axis,)

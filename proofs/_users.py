@@ -16,7 +16,11 @@ from rich.markup import escape
 from . import _prove, _spec
 from ._command import Misused
 
-_MAKERS = {"array": _spec.array, "labels": _spec.labels, "scalar": _spec.scalar}
+_MAKERS: dict[str, Callable[..., Any]] = {
+    "array": _spec.array,
+    "labels": _spec.labels,
+    "scalar": _spec.scalar,
+}
 
 
 def prove_users(options: argparse.Namespace, console: Console) -> int:
@@ -61,7 +65,7 @@ def _function(path: str) -> Callable[..., Any]:
 def _specs(text: str) -> dict[str, Any]:
     """``z=array("n k"), c=scalar(positive=True)``: the text of a call, of which nothing is run."""
     try:
-        (call,) = (ast.parse(f"f({text})", mode="eval").body,)
+        call: Any = ast.parse(f"f({text})", mode="eval").body
         return {k.arg: _spec_of(k.value) for k in call.keywords if k.arg and not call.args}
     except (SyntaxError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Misused(f"--args {text!r} cannot be read: {error}") from error
