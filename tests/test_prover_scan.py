@@ -131,3 +131,30 @@ def test_slices_of_symbolic_size_are_traced_and_refused_by_name():
 
     verdict = prove_equal(fun, fun, {"x": array("m*c")})
     assert verdict.status == "refused" and "dynamic_slice" in verdict.reason, verdict.reason
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_a_bias_is_read_beside_the_largest_logit(reduction):
+    specs = {"x": array("n d"), "w": array("d v"), "b": array("v"), "y": labels("n", classes="v")}
+
+    def head(x, w, b, y):
+        loss = xent_jax.softmax_cross_entropy_with_integer_labels
+        return loss(x @ w + b, y, reduction=reduction)
+
+    def reference(x, w, b, y):
+        losses = book.logsumexp(x @ w + b) - book.at_label(x @ w + b, y)
+        return losses if reduction == "none" else jnp.mean(losses)
+
+    verdict = prove_vjp(head, specs, ("x", "w", "b"), reference)
+    assert verdict.proved, verdict.reason
+
+
+def test_a_maximum_of_sums_is_not_above_other_sums():
+    def beside(x, b, y):
+        z = x + b
+        own = jnp.take_along_axis(x, y[:, None], 1)[:, 0] + 2 * b[y]
+        return jnp.where(own > jnp.max(z, -1), 1.0, 0.0)
+
+    specs = {"x": array("n v"), "b": array("v"), "y": labels("n", classes="v")}
+    verdict = prove_equal(beside, lambda x, b, y: jnp.zeros_like(y, jnp.float32), specs)
+    assert verdict.status == "refuted", verdict
