@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._spec import Spec
+from ._spec import Spec, size_of
 
 Arrays = dict[str, np.ndarray]
 _KINDS = ("normal", "ties", "dominated", "zeros")
@@ -80,14 +80,12 @@ def samples(
     specs: Mapping[str, Spec], rng: np.random.Generator, least: Mapping[str, int] | None = None
 ) -> Iterator[Arrays]:
     """Arguments of several sizes and kinds."""
-    names = sorted({d for s in specs.values() for d in (*s.dims, s.classes or "1")})
+    names = sorted({d for s in specs.values() for d in s.names})
     for size in (1, 2, 3):
         for kind in _KINDS:
-            sizes = {d: int(d) if d.isdigit() else size for d in names}
+            sizes = dict.fromkeys(names, size)
             if size == 3:
-                sizes = {
-                    d: n if d.isdigit() else 2 + i % 3 for i, (d, n) in enumerate(sizes.items())
-                }
+                sizes = {d: 2 + i % 3 for i, d in enumerate(names)}
             for d, low in (least or {}).items():
                 sizes[d] = max(sizes.get(d, low), low)
             yield _draw(specs, sizes, kind, rng)
@@ -98,9 +96,9 @@ def _draw(
 ) -> Arrays:
     drawn: Arrays = {}
     for name, spec in specs.items():
-        shape = tuple(sizes[d] for d in spec.dims)
+        shape = tuple(size_of(d, sizes) for d in spec.dims)
         if spec.classes is not None:
-            y = rng.integers(0, sizes[spec.classes], shape)
+            y = rng.integers(0, size_of(spec.classes, sizes), shape)
             if spec.ignore is not None:
                 y = np.where(rng.random(shape) < 0.3, spec.ignore, y)
             drawn[name] = y.astype(np.int32)

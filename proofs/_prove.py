@@ -18,6 +18,7 @@ from jax.extend import core
 
 from . import _counterexample as search
 from . import _elementwise as _elementwise
+from . import _scan as _scan
 from . import _shapes as _shapes
 from ._derivative import vanishes
 from ._linear import pull, push

@@ -200,7 +200,29 @@ def _without_instances(p: Poly, strict: bool) -> bool:
                 more = more and positive(peek(a)) and positive(kept)
                 if _sign(rest, strict and not more):
                     return True
+    return _above_a_term_of_a_maximum(p, strict)
+
+
+def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
+    """``M >= x_y + b_y`` for a maximum of sums: p with that in M's place is a lower bound."""
+    for m, c in p.terms.items():
+        maxima = [a for a, e in m if a.kind == "max" and e == 1]
+        if c < 0 or len(m) != 1 or not maxima or len(maxima[0].args[1].terms) < 2:
+            continue
+        i, body, mask = maxima[0].args
+        for t in _terms_of(p, i.args[1]):
+            rest = p - Poly({m: c}) + substitute(body, {i: poly(t)}) * c
+            fewer = len(rest.terms) < len(p.terms)
+            if fewer and _all_hold(substitute(mask, {i: poly(t)})) and _sign(rest, strict):
+                return True
     return False
+
+
+def _terms_of(p: Poly, dim: Poly) -> list[Atom]:
+    """The labels and the free indices in a term that a dimension has."""
+    found = {t for t in p.inside() if is_index(t) and index_range(t) == dim}
+    free = p.free()
+    return sorted((t for t in found if t.free <= free), key=lambda t: t.key)
 
 
 def _is_instance(a: Atom, kept: Poly, m: Monomial) -> bool:

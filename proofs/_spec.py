@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-_DIM = re.compile(r"[A-Za-z_]\w*|[1-9]\d*")
+_FACTOR = r"(?:[A-Za-z_]\w*|[1-9]\d*)"
+_DIM = re.compile(rf"{_FACTOR}(?:\*{_FACTOR})*")
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,12 @@ class Spec:
     classes: str | None = None
     ignore: int | None = None
     keeps: str | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The named sizes that its dimensions and classes are made of."""
+        dims = (*self.dims, self.classes or "1")
+        return frozenset(f for d in dims for f in d.split("*") if not f.isdigit())
 
     @property
     def sort(self) -> str:
@@ -50,7 +59,8 @@ def array(
     """An array argument.
 
     Args:
-        dims: its dimensions, by name or number, separated by spaces: ``"n k"``.
+        dims: its dimensions, separated by spaces: names, numbers, or products of them,
+            ``"n k"``, ``"chunks*size k"``.
         positive: its entries are above 0; ``nonnegative``: at least 0; ``unit``: above 0
             and below 1. Without, they are any real numbers.
         dtype: ``bool`` for a mask; float32 without.
@@ -90,5 +100,12 @@ def _dims(text: str) -> tuple[str, ...]:
     dims = tuple(text.split())
     for d in dims:
         if not _DIM.fullmatch(d):
-            raise ValueError(f"dimensions are names or numbers, like 'n k', got {d!r}.")
+            raise ValueError(
+                f"dimensions are names, numbers or products, like 'n k' or 'm*c k', got {d!r}."
+            )
     return dims
+
+
+def size_of(dim: str, sizes: Mapping[str, int]) -> int:
+    """The number that a dimension is, where each name has a size."""
+    return math.prod(int(f) if f.isdigit() else sizes[f] for f in dim.split("*"))

@@ -38,7 +38,7 @@ class Arguments:
 def arguments(specs: Mapping[str, Spec]) -> Arguments:
     """Shapes, terms, and the notes of what was assumed of them."""
     names = [d for spec in specs.values() for d in (*spec.dims, spec.classes or "1")]
-    scope = jax.export.SymbolicScope()
+    scope = jax.export.SymbolicScope(_products(names))
     known = {d: _size(d, scope) for d in names}
     shapes, tensors = [], []
     symbols: dict[str, Symbol] = {}
@@ -51,6 +51,12 @@ def arguments(specs: Mapping[str, Spec]) -> Arguments:
         tensors.append(_tensor(spec, terms, symbols[name], _kept(name, specs)))
     _note(specs)
     return Arguments(tuple(specs), tuple(shapes), tuple(tensors), symbols)
+
+
+def _products(dims: Sequence[str]) -> list[str]:
+    """That a product is at least each of its factors, as all are at least 1: JAX asks."""
+    products = sorted({d for d in dims if "*" in d})
+    return [f"{d} >= {f}" for d in products for f in sorted(set(d.split("*")))]
 
 
 def _size(name: str, scope: Any) -> Any:
@@ -91,8 +97,7 @@ def _kept(labels: str, specs: Mapping[str, Spec]) -> Symbol:
 
 def _note(specs: Mapping[str, Spec]) -> None:
     least = least_sizes.get()
-    dims = {d for s in specs.values() for d in s.dims if not d.isdigit()}
-    for d in sorted(dims):
+    for d in sorted({d for s in specs.values() for d in s.names}):
         assume(f"{d} is at least {least.get(d, 1)}")
     for name, spec in specs.items():
         if spec.classes is not None:

@@ -1,0 +1,66 @@
+"""A dimension that is a product of named ones: what is read of it, and what is sampled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from xent_jax.proofs import _textbook as book
+from xent_jax.proofs import array, labels, prove_equal, prove_vjp
+from xent_jax.proofs._counterexample import samples
+
+import xent_jax
+
+SPECS = {"z": array("m*c k"), "y": labels("m*c", classes="k")}
+
+
+def _mean(z, y):
+    return xent_jax.softmax_cross_entropy_with_integer_labels(z, y, reduction="mean")
+
+
+def test_a_mean_over_chunks_times_size_is_proved():
+    def reference(z, y):
+        return jnp.mean(book.logsumexp(z) - book.at_label(z, y))
+
+    verdict = prove_vjp(_mean, SPECS, ("z",), reference)
+    assert verdict.proved, verdict.reason
+    assert {"m is at least 1", "c is at least 1", "k is at least 1"} <= set(verdict.assumptions)
+    assert not any(a.startswith("m*c") for a in verdict.assumptions)
+
+
+def test_a_mean_over_the_chunks_alone_is_refuted():
+    def of_chunks(z):
+        return jnp.sum(z) / z.shape[0] ** 2
+
+    verdict = prove_equal(of_chunks, lambda z: jnp.mean(jnp.sum(z, -1)), {"z": array("m*c k")})
+    assert verdict.status == "refuted", verdict
+
+
+def test_samples_have_the_product_of_the_factors_sizes():
+    rng = np.random.default_rng(0)
+    drawn = list(samples(SPECS | {"b": array("m c")}, rng))
+    assert all(x["z"].shape[0] == x["b"].size for x in drawn)
+    assert all(x["y"].shape == x["z"].shape[:1] for x in drawn)
+    assert any(len(set(x["b"].shape)) == 2 for x in drawn)  # m and c also differ
+
+
+def test_a_product_with_a_number_is_traced():
+    def halves(z):
+        return jnp.sum(z) / z.shape[0]
+
+    verdict = prove_vjp(halves, {"z": array("2*m")}, ("z",), jnp.mean)
+    assert verdict.proved, verdict.reason
+
+
+def test_a_split_of_a_product_is_refused_by_name():
+    def split(z):
+        m, c = jax.export.symbolic_shape("m, c", scope=z.shape[0].scope)
+        return z.reshape(m, c)
+
+    verdict = prove_equal(split, split, {"z": array("m*c")})
+    assert verdict.status == "refused" and "reshape from" in verdict.reason
+
+
+@pytest.mark.parametrize("dims", ["m*", "*m", "m**c", "0*m", "m+c"])
+def test_what_is_not_a_product_is_an_error(dims):
+    with pytest.raises(ValueError, match="names, numbers or products"):
+        array(dims)
