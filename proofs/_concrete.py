@@ -17,8 +17,13 @@ from ._concrete_inputs import distinct, shape_of, written
 from ._concrete_proof import Claim, Derivative, prove_traced
 from ._verdict import Verdict
 
-SIZES = ({"n": 1, "k": 1}, {"n": 1, "k": 2}, {"n": 1, "k": 3}, {"n": 2, "k": 2})
-"""The shapes at which a function is proved."""
+SIZES = (
+    {"n": 1, "k": 1, "m": 1, "s": 1, "d": 1},
+    {"n": 1, "k": 2, "m": 2, "s": 1, "d": 1},
+    {"n": 1, "k": 3, "m": 1, "s": 1, "d": 1},
+    {"n": 2, "k": 2, "m": 1, "s": 1, "d": 2},
+)
+"""The shapes at which a function is proved; of tokens, m chunks of s of width d."""
 
 
 def prove_concrete(

@@ -117,6 +117,10 @@ class Reader:
             return [_UNKNOWN_PLATFORM]  # type: ignore[list-item]
         if name == "cond":
             return self._cond(params, inputs)
+        if name == "scan":
+            return self._scan(params, inputs)
+        if name == "dot_general":
+            return [self._product(params, *inputs)]
         if name in _SAME:
             return list(inputs)
         if name in _MOVES:
@@ -254,6 +258,41 @@ class Reader:
         if isinstance(chosen, Node):
             raise Refused("cond whose index depends on the values")
         return self.run(branches[min(max(int(chosen), 0), len(branches) - 1)], *operands)
+
+    def _scan(self, params, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Unrolled."""
+        constants, carries = params["num_consts"], params["num_carry"]
+        fixed, carry = inputs[:constants], inputs[constants : constants + carries]
+        rows, steps = inputs[constants + carries :], range(params["length"])
+        outs = []
+        for i in reversed(steps) if params["reverse"] else steps:
+            new = self.run(
+                params["jaxpr"], *fixed, *carry, *(np.asarray(r[i], object) for r in rows)
+            )
+            carry, stacked = new[:carries], new[carries:]
+            outs.append(stacked)
+        if params["reverse"]:
+            outs.reverse()
+        return [*carry, *(np.stack(out) for out in zip(*outs, strict=True))]
+
+    def _product(self, params, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Entry by entry, as sums of products."""
+        (over_x, over_y), (batch_x, batch_y) = params["dimension_numbers"]
+        if batch_x or batch_y:
+            raise Refused("a product of batches of matrices")
+        left = np.moveaxis(x, over_x, range(x.ndim - len(over_x), x.ndim))
+        right = np.moveaxis(y, over_y, range(y.ndim - len(over_y), y.ndim))
+        rows, columns = left.shape[: x.ndim - len(over_x)], right.shape[: y.ndim - len(over_y)]
+        left = left.reshape(math.prod(rows), -1)
+        right = right.reshape(math.prod(columns), -1)
+        entries = [self._inner(a, b) for a in left for b in right]
+        return filled(rows + columns, entries)
+
+    def _inner(self, a: np.ndarray, b: np.ndarray) -> Any:
+        terms = [
+            self.pieces.apply(self.arithmetic.multiply, x, y) for x, y in zip(a, b, strict=True)
+        ]
+        return functools.reduce(lambda x, y: self.pieces.apply(self.arithmetic.add, x, y), terms)
 
     def _same(self, ones: list[np.ndarray], others: list[np.ndarray]) -> None:
         for one, other in zip(ones, others, strict=True):

@@ -53,6 +53,8 @@ class Run:
             branches = params["branches"]
             chosen = branches[min(max(int(inputs[0]), 0), len(branches) - 1)]
             return self.outputs(chosen, inputs[1:])
+        if name == "scan":
+            return self._scan(params, inputs)
         for key in _JAXPRS:
             inner = params.get(key)
             if isinstance(inner, core.ClosedJaxpr):
@@ -63,6 +65,23 @@ class Run:
             return [self._scatter_add(params, inputs)]
         out = equation.primitive.bind(*inputs, **{k: self._param(v) for k, v in params.items()})
         return list(out) if equation.primitive.multiple_results else [out]
+
+    def _scan(self, params: Mapping[str, Any], inputs: list[Any]) -> list[Any]:
+        """Unrolled."""
+        constants, carries = params["num_consts"], params["num_carry"]
+        fixed, carry = inputs[:constants], inputs[constants : constants + carries]
+        rows, steps = inputs[constants + carries :], range(concrete(params["length"], self.size))
+        outs = []
+        for i in reversed(steps) if params["reverse"] else steps:
+            new = self.outputs(params["jaxpr"], [*fixed, *carry, *(r[i] for r in rows)])
+            carry, stacked = new[:carries], new[carries:]
+            outs.append(stacked)
+        if params["reverse"]:
+            outs.reverse()
+        return [
+            *carry,
+            *(jnp.concatenate([o[None] for o in out]) for out in zip(*outs, strict=True)),
+        ]
 
     def _scatter_add(self, params: Mapping[str, Any], inputs: list[Any]) -> Any:
         """Made anew: the primitive holds an addition of the dtype that was traced."""

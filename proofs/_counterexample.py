@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._jax_internals import in_float64
 from ._spec import Spec, size_of
 
 Arrays = dict[str, np.ndarray]
@@ -66,7 +67,7 @@ def _search(
     least: Mapping[str, int] | None,
 ) -> Arrays | None:
     rng = np.random.default_rng(0)
-    with jax.enable_x64(True):
+    with in_float64():
         for x in samples(specs, rng, least):
             try:
                 if _values_differ(fun, reference, x) or wrong(x, rng):

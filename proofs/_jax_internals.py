@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from jax._src import source_info_util
 from jax._src.interpreters import partial_eval
 from jax.extend import core
@@ -35,3 +36,12 @@ def without_dead_code(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
     outputs = [True] * len(jaxpr.jaxpr.outvars)
     live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs, instantiate=True)
     return jaxpr.replace(jaxpr=live)
+
+
+def in_float64() -> Any:
+    """A context in which JAX computes in float64."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64  # type: ignore[attr-defined]
+
+    return enable_x64()

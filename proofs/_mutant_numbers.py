@@ -16,11 +16,17 @@ from ._concrete_inputs import dims
 from ._concretize import Run
 from ._exact import Refused, Undecided
 from ._high_precision import same
+from ._jax_internals import in_float64
 from ._mutate import well_typed
 from ._theorems import Theorem
 
 Numbers = Literal["different", "the same", "invalid"]
-_SIZES = ((2, 1), (3, 2), (3, 3), (2, 5))  # n, k
+_SIZES = (
+    {"n": 2, "k": 1, "m": 2, "s": 1, "d": 2},
+    {"n": 3, "k": 2, "m": 1, "s": 3, "d": 1},
+    {"n": 3, "k": 3, "m": 2, "s": 2, "d": 2},
+    {"n": 2, "k": 5, "m": 3, "s": 2, "d": 3},
+)
 _DRAWS = 4  # for each size: at random, with ties, dominated, far apart
 _RELATIVE, _ABSOLUTE = 1e-7, 1e-11
 
@@ -61,20 +67,21 @@ class Numerics:
     def __init__(self, backward: Backward, seed: int):
         self.backward = backward
         self.points = []
-        for n, k in _SIZES:
-            for draw in range(_DRAWS if backward.allows({"n": n, "k": k}) else 0):
-                point = self._point(np.random.default_rng((seed, n, k, draw)), draw, n, k)
+        for size in _SIZES:
+            for draw in range(_DRAWS if backward.allows(size) else 0):
+                rng = np.random.default_rng((seed, size["n"], size["k"], draw))
+                point = self._point(rng, draw, size)
                 for platform in (0, 1) if draw == 1 else (0,):
-                    run = Run({"n": n, "k": k}, wide=True, platform=platform)
+                    run = Run(size, wide=True, platform=platform)
                     self.points.append((run, point))
-        with jax.enable_x64(True):
+        with in_float64():
             self.expected = [_outputs(run, backward.backward, p) for run, p in self.points]
 
     def classify(self, mutant: core.ClosedJaxpr) -> Numbers:
         """Whether a mutant's numbers differ beyond rounding."""
         if not well_typed(mutant, self.backward.backward):
             return "invalid"
-        with jax.enable_x64(True):
+        with in_float64():
             for (run, point), expected in zip(self.points, self.expected, strict=True):
                 try:
                     got = _outputs(run, mutant, point)
@@ -94,14 +101,16 @@ class Numerics:
         except (Refused, Undecided):  # cannot tell
             return False
 
-    def _point(self, rng: np.random.Generator, draw: int, n: int, k: int) -> list[np.ndarray]:
-        size, values = {"n": n, "k": k}, {}
+    def _point(
+        self, rng: np.random.Generator, draw: int, size: Mapping[str, int]
+    ) -> list[np.ndarray]:
+        values: dict[str, np.ndarray] = {}
         for name, spec in self.backward.theorem.build.args.items():
             values[name] = _draw(rng, spec, draw, size)
             if spec.keeps is not None:
                 y = np.maximum(values[spec.keeps], 0)[..., None]
                 np.put_along_axis(values[name], y, True, -1)
-        with jax.enable_x64(True):
+        with in_float64():
             run = Run(size, wide=True)
             shape = run.outputs(self.backward.value, list(values.values()))[0].shape
         return [rng.standard_normal(shape), *values.values()]

@@ -83,6 +83,16 @@ def integer_loss(
     return reduced(losses, reduction, examples, weights)
 
 
+def head_loss(
+    x: Array, kernel: Array, y: Array, *, b: Any = None, cap: Any = None, **options: Any
+) -> Array:
+    """``integer_loss`` of ``z = x W + b``, or of ``c tanh(z / c)``."""
+    z = x @ kernel
+    if b is not None:
+        z = z + b
+    return integer_loss(z if cap is None else softcap(z, cap), y, **options)
+
+
 def mean_over_classes(x: Array, classes: Array | None) -> Array:
     """The mean of the classes left in."""
     if classes is None:

@@ -44,7 +44,7 @@ class Theorem:
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """A function with its options: the source of its theorems."""
 
     function: str
@@ -70,36 +70,36 @@ def _rows(mask: Any, value: Any) -> Any:
     return jnp.where(mask[:, None], value, 0.0)
 
 
-def _softmaxes() -> list[_Case]:
+def _softmaxes() -> list[Case]:
     zm, zc = {"z": _Z, "m": _EXAMPLES}, {"z": _Z, "m": _CLASSES}
     return [
-        _Case("softmax", "", lambda x, z: x.softmax(z), {"z": _Z}, "z", book.softmax),
-        _Case(
+        Case("softmax", "", lambda x, z: x.softmax(z), {"z": _Z}, "z", book.softmax),
+        Case(
             "softmax", "masked examples", lambda x, z, m: x.softmax(z, where=m), zm, "z",
             lambda z, m: _rows(m, book.softmax(z)),
         ),
-        _Case(
+        Case(
             "softmax", "masked classes", lambda x, z, m: x.softmax(z, where=m), zc, "z",
             lambda z, m: jnp.where(m, book.softmax(z, m), 0.0),
         ),
-        _Case("log_softmax", "", lambda x, z: x.log_softmax(z), {"z": _Z}, "z", book.log_softmax),
-        _Case(
+        Case("log_softmax", "", lambda x, z: x.log_softmax(z), {"z": _Z}, "z", book.log_softmax),
+        Case(
             "log_softmax", "masked examples",
             lambda x, z, m: _rows(m, x.log_softmax(z, where=m)), zm, "z",
             lambda z, m: _rows(m, book.log_softmax(z)),
         ),
-        _Case(
+        Case(
             "log_softmax", "masked classes",
             lambda x, z, m: jnp.where(m, x.log_softmax(z, where=m), 0.0), zc, "z",
             lambda z, m: jnp.where(m, z - book.logsumexp(z, m)[..., None], 0.0),
         ),
-        _Case("logsumexp", "", lambda x, z: x.logsumexp(z), {"z": _Z}, "z", book.logsumexp),
-        _Case(
+        Case("logsumexp", "", lambda x, z: x.logsumexp(z), {"z": _Z}, "z", book.logsumexp),
+        Case(
             "logsumexp", "masked examples",
             lambda x, z, m: jnp.where(m, x.logsumexp(z, where=m), 0.0), zm, "z",
             lambda z, m: jnp.where(m, book.logsumexp(z), 0.0),
         ),
-        _Case(
+        Case(
             "logsumexp", "masked classes",
             lambda x, z, m: jnp.where(jnp.any(m, -1), x.logsumexp(z, where=m), 0.0), zc, "z",
             lambda z, m: jnp.where(jnp.any(m, -1), book.logsumexp(z, m), 0.0),
@@ -110,7 +110,7 @@ def _softmaxes() -> list[_Case]:
 _INTEGER = "softmax_cross_entropy_with_integer_labels"
 
 
-def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> _Case:
+def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
     """``names`` pairs an option of the shipped function with one of the reference's."""
     pairs = [n.split("=") for n in names.split()]
     shipped = {"ignore": "ignore_index"}
@@ -124,10 +124,10 @@ def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fix
         given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
         return book.integer_loss(z, y, **given, **fixed)
 
-    return _Case(_INTEGER, options, call, args, wrt, reference)
+    return Case(_INTEGER, options, call, args, wrt, reference)
 
 
-def _integers() -> list[_Case]:
+def _integers() -> list[Case]:
     zy, zi = {"z": _Z, "y": _Y}, {"z": _Z, "y": _IGNORED}
     e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
     full = zi | {"m": _KEEPS, "e": _E, "c": _C, "w": _WEIGHTS}
@@ -155,7 +155,7 @@ def _integers() -> list[_Case]:
     ]  # fmt: skip
 
 
-def _soft(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> _Case:
+def _soft(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
     pairs = [n.split("=") for n in names.split()]
 
     def call(x: Any, z: Any, t: Any, *values: Any) -> Any:
@@ -166,10 +166,10 @@ def _soft(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed:
         given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
         return book.soft_loss(z, t, **given, **fixed)
 
-    return _Case("softmax_cross_entropy", options, call, args, wrt, reference)
+    return Case("softmax_cross_entropy", options, call, args, wrt, reference)
 
 
-def _softs() -> list[_Case]:
+def _softs() -> list[Case]:
     zt = {"z": _Z, "t": _T}
     e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
     full = zt | {"m": _CLASSES, "e": _E, "c": _C, "w": _W}
@@ -191,7 +191,7 @@ def _softs() -> list[_Case]:
     ]  # fmt: skip
 
 
-def _binaries() -> list[_Case]:
+def _binaries() -> list[Case]:
     z, t, e = array("n"), array("n"), _E
     w, m, unit, hard = (
         array("n"),
@@ -220,25 +220,25 @@ def _binaries() -> list[_Case]:
 
     full = {"z": z, "t": t, "e": e, "w": w, "m": m}
     return [
-        _Case(binary, "", call, {"z": z, "t": t}, "z t", book.binary_loss),
-        _Case(binary, "label_smoothing", call, {"z": z, "t": t, "e": e}, "z t e",
+        Case(binary, "", call, {"z": z, "t": t}, "z t", book.binary_loss),
+        Case(binary, "label_smoothing", call, {"z": z, "t": t, "e": e}, "z t e",
               lambda z, t, e: book.binary_loss(z, t, smoothing=e)),
-        _Case(binary, "pos_weight", weighted, {"z": z, "t": t, "w": w}, "z t w",
+        Case(binary, "pos_weight", weighted, {"z": z, "t": t, "w": w}, "z t w",
               lambda z, t, w: book.binary_loss(z, t, w=w)),
-        _Case(binary, "pos_weight, to logits and weights", weighted, {"z": z, "t": t, "w": w},
+        Case(binary, "pos_weight, to logits and weights", weighted, {"z": z, "t": t, "w": w},
               "z w", lambda z, t, w: book.binary_loss(z, t, w=w), kinds=("second order",)),
-        _Case(binary, "all options, mean", partial(call, reduction="mean"), full, "z t e w", every,
+        Case(binary, "all options, mean", partial(call, reduction="mean"), full, "z t e w", every,
               kinds=("gradient", "forward mode")),
-        _Case(binary, "all options, mean, to logits and weights", partial(call, reduction="mean"),
+        Case(binary, "all options, mean, to logits and weights", partial(call, reduction="mean"),
               full, "z w", every, kinds=("second order",)),
-        _Case(focal, "labels in (0, 1)", focal_call,
+        Case(focal, "labels in (0, 1)", focal_call,
               {"z": z, "t": unit, "a": _S, "gamma": _C}, "z t a gamma", focal_reference),
-        _Case(focal, "labels 0 or 1", focal_call,
+        Case(focal, "labels 0 or 1", focal_call,
               {"z": z, "t": hard, "a": _S, "gamma": _C}, "z a gamma", focal_reference),
     ]  # fmt: skip
 
 
-def _others() -> list[_Case]:
+def _others() -> list[Case]:
     two = {"k": 2}  # with one class 1 - p_y is 0
     focal = {"z": _Z, "y": _Y, "gamma": _C}
     weighted = {"z": _Z, "y": _IGNORED, "gamma": _C, "w": _WEIGHTS}
@@ -246,39 +246,39 @@ def _others() -> list[_Case]:
     p, q = _POSITIVE, array("n k", positive=True)
     c = scalar(positive=True)
     return [
-        _Case("softmax_focal_loss", "",
+        Case("softmax_focal_loss", "",
               lambda x, z, y, gamma: x.softmax_focal_loss(z, y, gamma=gamma), focal, "z gamma",
               book.focal_loss, two),
-        _Case("softmax_focal_loss", "ignore_index, class_weights, mean",
+        Case("softmax_focal_loss", "ignore_index, class_weights, mean",
               lambda x, z, y, gamma, w: x.softmax_focal_loss(
                   z, y, gamma=gamma, class_weights=w, ignore_index=-100, reduction="mean"),
               weighted, "z gamma w",
               lambda z, y, gamma, w: book.focal_loss(
                   z, y, gamma, w=w, ignore=-100, reduction="mean"), two),
-        _Case("poly_loss_cross_entropy", "",
+        Case("poly_loss_cross_entropy", "",
               lambda x, z, t, e: x.poly_loss_cross_entropy(z, t, e), poly, "z t epsilon",
               book.poly_loss),
-        _Case("poly_loss_cross_entropy", "masked classes",
+        Case("poly_loss_cross_entropy", "masked classes",
               lambda x, z, t, e, m: x.poly_loss_cross_entropy(z, t, e, where=m),
               poly | {"m": _CLASSES}, "z epsilon", book.poly_loss),
-        _Case("entropy", "", lambda x, p: x.entropy(p), {"p": p}, "p", book.entropy),
-        _Case("cross_entropy", "", lambda x, p, q: x.cross_entropy(p, q), {"p": p, "q": q},
+        Case("entropy", "", lambda x, p: x.entropy(p), {"p": p}, "p", book.entropy),
+        Case("cross_entropy", "", lambda x, p, q: x.cross_entropy(p, q), {"p": p, "q": q},
               "p q", book.cross_entropy),
-        _Case("relative_entropy", "", lambda x, p, q: x.relative_entropy(p, q),
+        Case("relative_entropy", "", lambda x, p, q: x.relative_entropy(p, q),
               {"p": p, "q": q}, "p q", book.relative_entropy),
-        _Case("kl_divergence", "", lambda x, q, t: x.kl_divergence(q, t),
+        Case("kl_divergence", "", lambda x, q, t: x.kl_divergence(q, t),
               {"log_q": _Z, "t": p}, "log_q t", book.kl_divergence),
-        _Case("kl_divergence", "masked classes",
+        Case("kl_divergence", "masked classes",
               lambda x, q, t, m: x.kl_divergence(q, t, where=m),
               {"log_q": _Z, "t": p, "m": _CLASSES}, "log_q t",
               lambda q, t, m: jnp.sum(jnp.where(m, t * (jnp.log(t) - q), 0.0), -1),
               kinds=("gradient", "forward mode")),
-        _Case("softcap", "", lambda x, z, c: x.softcap(z, c), {"z": _Z, "c": c}, "z c",
+        Case("softcap", "", lambda x, z, c: x.softcap(z, c), {"z": _Z, "c": c}, "z c",
               book.softcap),
     ]  # fmt: skip
 
 
-def _theorems(case: _Case) -> list[Theorem]:
+def theorems_of(case: Case) -> list[Theorem]:
     wrt = tuple(case.wrt.split())
     made = []
     for kind in case.kinds:
@@ -316,4 +316,4 @@ def _prove(kind: Kind, b: Build) -> Verdict:
 
 
 CASES = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others())
-THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in _theorems(case))
+THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))

@@ -15,6 +15,7 @@ from xent_jax.proofs._tensor import axes
 from xent_jax.proofs._theorems import CASES
 from xent_jax.proofs._trace import arguments, new_tensor, trace
 
+from tests.cases import x64
 from tests.terms import Evaluation, evaluated
 
 _SLOW = [HealthCheck.too_slow]
@@ -22,7 +23,7 @@ _SLOW = [HealthCheck.too_slow]
 
 def _close(function, specs, terms, inputs, sizes):
     """Whether terms and execution agree in float64."""
-    with jax.enable_x64(True):
+    with x64():
         outs = jax.tree.leaves(function(*map(jnp.asarray, inputs.values())))
     # A sentinel is split into whether the label is kept and the label.
     arrays = dict(inputs)

@@ -80,7 +80,7 @@ def closed_form(
     reverse.defvjp(_forward, _backward)
 
     def kernel(*args):
-        return (primal if _forward_mode.get() else reverse)(*args)
+        return (primal if in_forward_mode() else reverse)(*args)
 
     return kernel
 
@@ -98,6 +98,11 @@ def differentiable_forward(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     wrapped.__module__ = "xent_jax.forward_mode"
     return wrapped
+
+
+def in_forward_mode() -> bool:
+    """Whether kernels take their forward rule."""
+    return _forward_mode.get()
 
 
 def moves(tangent: Any) -> bool:

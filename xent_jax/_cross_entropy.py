@@ -82,12 +82,12 @@ def softmax_cross_entropy(
     logits = _checks.floats(name, "logits", logits)
     place = layout(name, logits, axis, where)
     z, t = place.logits(logits), soft_targets(name, labels, logits, place)
-    smoothing, c = _options(name, label_smoothing, z_loss, t.dtype)
+    smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss, t.dtype)
     reduction = _checks.reduction(name, reduction)
     if smoothing is not None:
         t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
     if class_weights is not None:
-        t = t * place.per_class(_class_weights(name, class_weights, place, t.dtype))
+        t = t * place.per_class(class_weights_of(name, class_weights, place.size, t.dtype))
     return reduce(weighted_cross_entropy(z, None, None, t, c), reduction, place.examples)
 
 
@@ -141,7 +141,7 @@ def softmax_cross_entropy_with_integer_labels(
     """
     name = "softmax_cross_entropy_with_integer_labels"
     p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights)
-    smoothing, c = _options(name, label_smoothing, z_loss, p.weight.dtype)
+    smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss, p.weight.dtype)
     reduction = _checks.reduction(name, reduction)
     a, b = p.weight, None
     if smoothing is not None:
@@ -180,19 +180,27 @@ def integer_problem(
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     if ignored is not None:
         place = place.without(labels != ignored)
+    dtype = accumulator(logits.dtype)
+    weights = None
+    if class_weights is not None:
+        weights = class_weights_of(name, class_weights, place.size, dtype)
+    y, weight = weighed(labels, place.size, weights, place.examples, dtype)
+    return IntegerProblem(place, place.logits(logits), y, weight, weights)
+
+
+def weighed(
+    labels: Array, classes: int, weights: Array | None, examples: Array | None, dtype
+) -> tuple[Array, Array]:
+    """Labels in range, and the weight of each: NaN where one was not, 1 where an example is out."""
     if labels.dtype.itemsize < 4:  # or the number of classes may not fit
         labels = labels.astype(jnp.int32)
-    in_range = (labels >= 0) & (labels < place.size)
+    in_range = (labels >= 0) & (labels < classes)
     y = jnp.where(in_range, labels, jnp.zeros((), labels.dtype)).astype(jnp.int32)
-    dtype = accumulator(logits.dtype)
-    weights, weight = None, jnp.ones((), dtype)
-    if class_weights is not None:
-        weights = _class_weights(name, class_weights, place, dtype)
-        weight = weights[y]
+    weight = jnp.ones((), dtype) if weights is None else weights[y]
     weight = jnp.where(in_range, weight, jnp.asarray(jnp.nan, dtype))
-    if place.examples is not None:
-        weight = jnp.where(place.examples, weight, jnp.ones((), dtype))
-    return IntegerProblem(place, place.logits(logits), y, weight, weights)
+    if examples is not None:
+        weight = jnp.where(examples, weight, jnp.ones((), dtype))
+    return y, weight
 
 
 def soft_targets(name: str, labels, logits: Array, place: Layout) -> Array:
@@ -211,7 +219,9 @@ def soft_targets(name: str, labels, logits: Array, place: Layout) -> Array:
     return place.clear(t, 0.0)
 
 
-def _options(name: str, label_smoothing, z_loss, dtype) -> tuple[Array | None, Array | None]:
+def smoothing_and_z_loss(
+    name: str, label_smoothing, z_loss, dtype
+) -> tuple[Array | None, Array | None]:
     """e and c as arrays, None where they are off."""
     smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
     c = _checks.scalar(name, "z_loss", z_loss, 0)
@@ -221,9 +231,10 @@ def _options(name: str, label_smoothing, z_loss, dtype) -> tuple[Array | None, A
     )
 
 
-def _class_weights(name: str, weights, place: Layout, dtype) -> Array:
+def class_weights_of(name: str, weights, classes: int, dtype) -> Array:
+    """Class weights, checked."""
     weights = _checks.array(name, "class_weights", weights)
-    _checks.shape(name, "class_weights", weights, (place.size,), "one for each class")
+    _checks.shape(name, "class_weights", weights, (classes,), "one for each class")
     return weights.astype(dtype)
 
 

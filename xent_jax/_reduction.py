@@ -20,11 +20,18 @@ def reduce(
     total = jnp.sum(losses)
     if reduction == "sum":
         return total
+    return total / divisor(losses.shape, losses.dtype, examples, weights)
+
+
+def divisor(
+    batch: tuple[int, ...], dtype, examples: Array | None, weights: Array | None = None
+) -> Array:
+    """What a mean divides by: the number of examples left in, or the sum of their weights."""
     if examples is None:
-        examples = jnp.ones(losses.shape, jnp.bool_)
+        examples = jnp.ones(batch, jnp.bool_)
     count = jnp.sum(examples)
     if weights is None:
-        return total / jnp.maximum(count, 1).astype(losses.dtype)
-    zero, one = jnp.zeros((), losses.dtype), jnp.ones((), losses.dtype)
-    weight = jnp.sum(jnp.where(examples, weights.astype(losses.dtype), zero))
-    return total / jnp.where(count > 0, weight, one)
+        return jnp.maximum(count, 1).astype(dtype)
+    zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
+    weight = jnp.sum(jnp.where(examples, weights.astype(dtype), zero))
+    return jnp.where(count > 0, weight, one)

@@ -1,0 +1,374 @@
+"""The linear head beside the same loss of logits that are held: in float64, so to 12 digits."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests.cases import x64
+from xent_jax._chunks import chunks_of
+from xent_jax._closed_form import differentiable_forward
+from xent_jax._linear import linear_softmax_cross_entropy, with_linear_head
+
+WIDTH, CLASSES = 5, 11
+BATCHES = [(7,), (2, 8), (1,), (13,), (0,), ()]
+OPTIONS = {
+    "none": {},
+    "ignore_index": {"ignore_index": 3},
+    "where": {"where": True},
+    "label_smoothing": {"label_smoothing": 0.1},
+    "z_loss": {"z_loss": 0.01},
+    "class_weights": {"class_weights": True},
+    "logit_softcap": {"logit_softcap": 2.0},
+    "all": {"ignore_index": 3, "where": True, "label_smoothing": 0.2, "z_loss": 0.1,
+            "class_weights": True, "logit_softcap": 3.0},
+}  # fmt: skip
+REDUCTIONS = ("mean", "sum", "none")
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with x64():
+        yield
+
+
+def drawn(batch, seed=0, classes=CLASSES):
+    rng = np.random.default_rng(seed)
+    x, w, b = (
+        rng.normal(size=(*batch, WIDTH)),
+        rng.normal(size=(WIDTH, classes)),
+        rng.normal(size=classes),
+    )
+    y = rng.integers(0, classes, batch).astype(np.int32)
+    return tuple(map(jnp.asarray, (x, w, b, y)))
+
+
+def options(name, batch):
+    rng, given = np.random.default_rng(1), dict(OPTIONS[name])
+    if "where" in given:
+        given["where"] = jnp.asarray(rng.random(batch) < 0.6)
+    if "class_weights" in given:
+        given["class_weights"] = jnp.asarray(rng.random(CLASSES) + 0.1)
+    return given
+
+
+def held(x, w, y, bias=None, where=None, *, logit_softcap=None, reduction="mean", **given):
+    z = x @ w if bias is None else x @ w + bias
+    z = z if logit_softcap is None else xent_jax.softcap(z, logit_softcap)
+    loss = xent_jax.softmax_cross_entropy_with_integer_labels
+    return loss(z, y, where=where, reduction=reduction, **given)
+
+
+def scalar(loss):
+    """A number that weighs every loss differently."""
+
+    def of(*args, **kwargs):
+        out = loss(*args, **kwargs)
+        return jnp.sum(out * jnp.cos(1.0 + jnp.arange(out.size)).reshape(out.shape))
+
+    return of
+
+
+def same(got, wanted, digits=12):
+    got, wanted = jax.tree.leaves(got), jax.tree.leaves(wanted)
+    assert len(got) == len(wanted)
+    for a, b in zip(got, wanted, strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_allclose(a, b, rtol=10.0**-digits, atol=10.0**-digits)
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_value_and_gradients_are_those_of_held_logits(name, reduction, batch):
+    x, w, b, y = drawn(batch)
+    given = options(name, batch)
+    weights = {"class_weights": given.pop("class_weights")} if "class_weights" in given else {}
+
+    def of(loss):
+        run = scalar(functools.partial(loss, reduction=reduction, **given))
+        return jax.value_and_grad(lambda p: run(p[0], p[1], y, p[2], **p[3]))
+
+    wanted = jax.jit(of(held))((x, w, b, weights))
+    for size in (None, 3, 4):
+        if size is None or size < max(x.size // WIDTH, 2):
+            with chunks_of(size) if size else jax.disable_jit(False):
+                got = jax.jit(of(linear_softmax_cross_entropy))((x, w, b, weights))
+            same(got, wanted)
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "z_loss", "logit_softcap"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_gradients_to_options(name, reduction):
+    x, w, b, y = drawn((9,))
+
+    def of(loss):
+        return jax.grad(lambda v: scalar(loss)(x, w, y, b, reduction=reduction, **{name: v}))
+
+    with chunks_of(4):
+        got = of(linear_softmax_cross_entropy)(0.3)
+    same(got, of(held)(0.3))
+
+
+def test_without_a_bias_and_without_jit():
+    x, w, _, y = drawn((9,))
+    with chunks_of(4):
+        got = jax.value_and_grad(linear_softmax_cross_entropy, (0, 1))(x, w, y)
+    same(got, jax.value_and_grad(held, (0, 1))(x, w, y))
+
+
+# ---------------------------------------------------------------- any loss
+
+
+def soft(z, t):
+    return xent_jax.softmax_cross_entropy(z, t, label_smoothing=0.1)
+
+
+def focal(z, y):
+    return xent_jax.softmax_focal_loss(z, y)
+
+
+def plain(z, y):
+    return jax.nn.logsumexp(z, -1) - jnp.take_along_axis(z, y[..., None], -1)[..., 0]
+
+
+def two_targets(z, t):
+    return jnp.sum(t["weights"] * jnp.sin(z), -1) + t["shift"]
+
+
+def _targets(loss, batch):
+    rng = np.random.default_rng(2)
+    t = jnp.asarray(rng.random((*batch, CLASSES)))
+    if loss is two_targets:
+        return {"weights": t, "shift": jnp.asarray(rng.normal(size=batch))}
+    return t if loss is soft else drawn(batch)[3]
+
+
+@pytest.mark.parametrize("loss", [soft, focal, plain, two_targets])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_loss_of_logits_of_any_kind_with_gradients_to_its_targets(loss, reduction, size):
+    batch = (2, 6)
+    x, w, b, _ = drawn(batch)
+    t = _targets(loss, batch)
+    floats = jnp.issubdtype(jax.tree.leaves(t)[0].dtype, jnp.floating)
+    wrt = (0, 1, 2, 3) if floats else (0, 1, 2)
+    reduce = {"mean": jnp.mean, "sum": jnp.sum, "none": lambda x: x}[reduction]
+    wanted = jax.value_and_grad(
+        scalar(lambda x, w, b, t: reduce(loss(jnp.tanh(x @ w + b), t))), wrt
+    )(x, w, b, t)
+    head = with_linear_head(loss, reduction=reduction, logit_transform=jnp.tanh)
+    with chunks_of(size):
+        got = jax.value_and_grad(scalar(lambda x, w, b, t: head(x, w, t, bias=b)), wrt)(x, w, b, t)
+    same(got, wanted)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_what_a_loss_closes_over_gets_its_gradient(reduction, jit):
+    x, w, b, y = drawn((9,))
+    reduce = {"mean": jnp.mean, "sum": jnp.sum, "none": lambda x: x}[reduction]
+
+    def through(make):
+        def of(temperature, scale):
+            def loss(z, y):
+                return scale[0] * plain(z / temperature, y)
+
+            return scalar(make(loss))(x, w, y, bias=b)
+
+        of = jax.value_and_grad(of, (0, 1))
+        return (jax.jit(of) if jit else of)(jnp.float64(0.7), jnp.array([2.0, 1.0]))
+
+    with chunks_of(4):
+        got = through(lambda loss: with_linear_head(loss, reduction=reduction))
+    same(got, through(lambda loss: lambda x, w, y, bias: reduce(loss(x @ w + bias, y))))
+
+
+def test_distillation_from_held_logits_and_from_the_likeliest():
+    x, w, b, _ = drawn((2, 6))
+    teacher = 3 * jnp.asarray(np.random.default_rng(5).normal(size=(2, 6, CLASSES)))
+
+    def from_logits(z, teacher):
+        return xent_jax.kl_divergence(xent_jax.log_softmax(z), xent_jax.softmax(teacher))
+
+    def from_top(z, top):
+        p, ids = top
+        rows = jnp.arange(len(ids))[:, None]
+        return xent_jax.softmax_cross_entropy(z, jnp.zeros_like(z).at[rows, ids].add(p))
+
+    top = jax.lax.top_k(xent_jax.softmax(teacher), 3)
+    for loss, given in ((from_logits, teacher), (from_top, top)):
+        merged = jax.tree.map(lambda a: a.reshape(12, *a.shape[2:]), given)
+
+        def wanted(x, w, b, loss=loss, merged=merged):
+            return jnp.mean(loss(x.reshape(12, WIDTH) @ w + b, merged))
+
+        def got(x, w, b, loss=loss, given=given):
+            return with_linear_head(loss)(x, w, given, bias=b)
+
+        with chunks_of(5):
+            value = jax.value_and_grad(got, (0, 1, 2))(x, w, b)
+        same(value, jax.value_and_grad(wanted, (0, 1, 2))(x, w, b))
+
+
+# ---------------------------------------------------------------- what is out
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_label_out_of_range_poisons_its_token(reduction, size):
+    x, w, b, y = drawn((10,))
+    y = y.at[4].set(CLASSES)
+
+    def of(x):
+        return linear_softmax_cross_entropy(x, w, y, b, reduction=reduction)
+
+    with chunks_of(size):
+        value, pull = jax.vjp(of, x)
+        (dx,) = pull(jnp.ones_like(value))
+    if reduction == "none":
+        assert np.flatnonzero(np.isnan(value)).tolist() == [4]
+    else:
+        assert np.isnan(value)
+    assert np.isnan(dx[4]).all()
+    assert np.isfinite(np.delete(dx, 4, 0)).all()
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("size", [3, 4])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nothing_of_a_token_that_is_out_comes_through(bad, size, reduction):
+    x, w, b, y = drawn((10,))
+    left = jnp.arange(10) != 4
+    poisoned, wild = x.at[4].set(bad), y.at[4].set(-7)
+
+    def of(x, y):
+        run = scalar(functools.partial(linear_softmax_cross_entropy, reduction=reduction))
+        return jax.value_and_grad(lambda x, w, b: run(x, w, y, b, left), (0, 1, 2))(x, w, b)
+
+    with chunks_of(size):
+        got, wanted = of(poisoned, wild), of(x, y)
+    same(got, wanted)
+    assert (got[1][0][4] == 0).all()
+
+
+# ---------------------------------------------------------------- every transformation
+
+
+def _curvature(loss, how):
+    x, w, b, y = drawn((9,))
+    v = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size)).reshape(a.shape), (x, w, b))
+
+    def of(p):
+        return scalar(loss)(p[0], p[1], y, p[2])
+
+    def slope(p):
+        g = jax.grad(of)(p)
+        return sum(jnp.vdot(a, c) for a, c in zip(g, v, strict=True))
+
+    if how == "jvp of grad":
+        return jax.jvp(jax.grad(of), ((x, w, b),), (v,))
+    return jax.grad(slope)((x, w, b))
+
+
+@pytest.mark.parametrize("how", ["jvp of grad", "grad of grad"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("size", [3, 4])
+def test_second_derivatives(size, reduction, how):
+    given = {"reduction": reduction, "z_loss": 0.1, "logit_softcap": 4.0}
+    with chunks_of(size):
+        got = _curvature(functools.partial(linear_softmax_cross_entropy, **given), how)
+    same(got, _curvature(functools.partial(held, **given), how), digits=10)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("size", [3, 4])
+def test_forward_mode(size, reduction):
+    x, w, b, y = drawn((9,))
+    v = jax.tree.map(jnp.ones_like, (x, w, b))
+
+    def of(loss):
+        return lambda x, w, b: loss(x, w, y, b, reduction=reduction, logit_softcap=4.0)
+
+    run = of(differentiable_forward(linear_softmax_cross_entropy))
+    with chunks_of(size):
+        got = jax.jvp(run, (x, w, b), v)
+        gradients = jax.grad(scalar(run), (0, 1, 2))(x, w, b)
+        head = differentiable_forward(with_linear_head(focal, reduction=reduction))
+        focused = jax.jvp(lambda x: head(x, w, y), (x,), v[:1])
+    same(gradients, jax.grad(scalar(of(held)), (0, 1, 2))(x, w, b))
+    loss = of(functools.partial(held))
+    same(got[0], loss(x, w, b))
+    _, pull = jax.vjp(loss, x, w, b)
+    wanted = jax.linear_transpose(pull, got[0])  # the transpose of the transpose
+    same(got[1], wanted(v)[0])
+    reduce = {"mean": jnp.mean, "sum": jnp.sum, "none": lambda x: x}[reduction]
+    step = 1e-6
+    ahead, behind = (reduce(focal((x + s * v[0]) @ w, y)) for s in (step, -step))
+    same(focused[1], (ahead - behind) / (2 * step), digits=7)
+
+
+def test_vmap_checkpoint_scan_and_tied_embeddings():
+    x, w, b, y = drawn((4, 6))
+
+    def loss(x, w, y):
+        return linear_softmax_cross_entropy(x, w, y, b)
+
+    def wanted(x, w, y):
+        return held(x, w, y, b)
+
+    gradients = jax.value_and_grad(loss, (0, 1))
+    with chunks_of(4):
+        each = jax.vmap(gradients, (0, None, 0))(x, w, y)
+        again = jax.grad(jax.checkpoint(loss), 1)(x, w, y)
+
+        def microbatch(total, rows):
+            return total + jax.grad(loss, 1)(rows[0], w, rows[1]), None
+
+        summed, _ = jax.jit(lambda: jax.lax.scan(microbatch, jnp.zeros_like(w), (x, y)))()
+        tied = jax.grad(lambda e: loss(x, e.T, y))(w.T)
+    plain_gradients = jax.value_and_grad(wanted, (0, 1))
+    same(each, jax.vmap(plain_gradients, (0, None, 0))(x, w, y))
+    whole = jax.grad(wanted, 1)(x, w, y)
+    same((again, summed / 4, tied.T), (whole, whole, whole))
+
+
+# ---------------------------------------------------------------- to the bit
+
+
+@pytest.mark.parametrize("size", [16, 20])
+def test_the_same_run_to_run_and_whatever_the_neighbours(size):
+    rng = np.random.default_rng(3)
+    x, w = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((64, 32), (32, 300)))
+    y = jnp.asarray(rng.integers(0, 300, 64))
+
+    @jax.jit
+    def run(x, y):
+        losses, pull = jax.vjp(lambda x: linear_softmax_cross_entropy(x, w, y, reduction="none"), x)
+        return losses, pull(jnp.ones_like(losses))[0]
+
+    with chunks_of(size):
+        once, again = run(x, y), run(x, y)
+        others = run(x.at[:40].set(-3 * x[:40]).at[41:].set(7.0), y.at[:40].set(0))
+    for a, b, c in zip(once, again, others, strict=True):
+        assert (np.asarray(a) == np.asarray(b)).all()
+        assert (np.asarray(a)[40] == np.asarray(c)[40]).all()
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_chunks_of_any_size_agree_to_rounding(reduction):
+    x, w, b, y = drawn((24,))
+    run = jax.value_and_grad(
+        lambda x, w, b: scalar(linear_softmax_cross_entropy)(x, w, y, b, reduction=reduction),
+        (0, 1, 2),
+    )
+    found = []
+    for size in (1, 2, 5, 7, 24):
+        with chunks_of(size):
+            found.append(run(x, w, b))
+    for one, other in itertools.pairwise(found):
+        same(one, other, digits=13)

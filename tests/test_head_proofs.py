@@ -1,0 +1,99 @@
+"""The head's gradients, chunk loop included, by both engines and against mutants."""
+
+import pytest
+
+pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
+
+from xent_jax.proofs import _mutants as m  # noqa: E402
+from xent_jax.proofs import _textbook as book  # noqa: E402
+from xent_jax.proofs import array, labels, prove_vjp  # noqa: E402
+from xent_jax.proofs._concrete import prove_theorem  # noqa: E402
+from xent_jax.proofs._head_theorems import HEADS  # noqa: E402
+
+from xent_jax import _head  # noqa: E402
+from xent_jax._chunks import chunks_of  # noqa: E402
+from xent_jax._linear import linear_softmax_cross_entropy  # noqa: E402
+
+ARGS = {"x": array("m s d"), "w": array("d k"), "y": labels("m s", classes="k")}
+
+
+@pytest.mark.parametrize("theorem", HEADS, ids=lambda t: t.name)
+def test_every_theorem_holds_for_all_sizes(theorem):
+    verdict = theorem.prove()
+    assert verdict.proved, verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theorem", HEADS, ids=lambda t: t.name)
+def test_every_theorem_holds_at_small_shapes_with_all_labellings(theorem):
+    verdict = prove_theorem(theorem)
+    assert verdict.proved, verdict
+
+
+@pytest.mark.slow
+def test_no_wrong_mutant_is_proved():
+    gradients = [t for t in HEADS if t.kind == "gradient"]
+    found = [o for t, n in m.shares(48, gradients) for o in m.outcomes(t, n)]
+    assert [o for o in found if o.escaped] == []
+    assert sum(o.numbers == "different" for o in found) >= 20
+    assert sum(o.status == "proved" for o in found) >= 8
+
+
+def head(reduction):
+    def of(x, w, y):
+        with chunks_of(x.shape[1]):
+            return linear_softmax_cross_entropy(x, w, y, reduction=reduction)
+
+    return of
+
+
+def reference(reduction):
+    return lambda x, w, y: book.head_loss(x, w, y, reduction=reduction)
+
+
+def proved(reduction, wrt):
+    return prove_vjp(head(reduction), ARGS, wrt, reference(reduction)).proved
+
+
+@pytest.mark.parametrize("wrt", ["x", "w"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_one_gradient_alone_without_a_bias(reduction, wrt):
+    assert proved(reduction, (wrt,))
+
+
+def spoiled(name):
+    """The head with one thing wrong, by the name of what is replaced."""
+    product, cleared, scaled = _head._product, _head._cleared, _head._scaled
+
+    def transposed(a, b, over, dtype):
+        return product(a, b, over, dtype) * (2 if over == (1, 1) else 1)
+
+    def doubled(gradients, scale, like):
+        return scaled(gradients, None if scale is None else 2 * scale, like)
+
+    def dropped(values, left):
+        return cleared(values, left) if getattr(values, "ndim", 0) == 2 else values
+
+    return {"_product": transposed, "_scaled": doubled, "_cleared": dropped}[name]
+
+
+@pytest.mark.parametrize("name", ["_product", "_scaled"])
+def test_a_spoiled_head_is_not_proved(monkeypatch, name):
+    monkeypatch.setattr(_head, name, spoiled(name))
+    assert not proved("mean", ("x",))
+
+
+def test_a_mean_of_one_chunk_alone_is_not_proved(monkeypatch):
+    from xent_jax import _linear
+
+    monkeypatch.setattr(
+        _linear, "divisor", lambda batch, dtype, *rest: _head.jnp.asarray(batch[1], dtype)
+    )
+    verdict = prove_vjp(head("mean"), ARGS, ("w",), reference("mean"))
+    assert verdict.status == "refuted"
+
+
+def test_tokens_that_are_out_must_not_count(monkeypatch):
+    (theorem,) = [t for t in HEADS if "masked tokens, mean" in t.name and t.kind == "gradient"]
+    monkeypatch.setattr(_head, "_cleared", spoiled("_cleared"))
+    assert not theorem.prove().proved

@@ -1,0 +1,248 @@
+"""The linear head: losses of inputs and a kernel whose logits are never all held.
+
+A loss of logits [tokens, classes] becomes one of inputs [tokens, D] and a kernel
+[D, classes], evaluated chunk by chunk of tokens. For a chunk whose losses have the
+cotangents g:
+
+    z = x W + b      dz = g dL/dz      dx = dz W'      dW = sum x' dz      db = sum dz
+
+dW and db are summed over the chunks in float32. A sum or mean knows the cotangents up to one
+factor before the loop, so its gradients are taken in the forward, with three products in
+all. Without a reduction they are taken in the backward, from logits made anew: four.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
+
+from xent_jax._chunks import over_chunks
+from xent_jax._closed_form import in_forward_mode
+from xent_jax._rows import accumulator
+
+
+class Operands(NamedTuple):
+    """All that the losses depend on."""
+
+    inputs: Any  # [*batch, D]
+    kernel: Any  # [D, V]
+    bias: Any  # [V], or None
+    targets: Any  # a tuple of arrays [*batch, ...]
+    closed_over: Any  # a tuple of arrays: what the loss of logits reads besides
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which gradients are asked for: no other is computed."""
+
+    inputs: bool
+    kernel: bool
+    bias: bool
+    targets: tuple[bool, ...]
+    closed_over: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, operands: Operands) -> "Wanted":
+        """From operands that say whether they are perturbed."""
+
+        def one(x: Any) -> bool:
+            return x is not None and x.perturbed and jnp.issubdtype(x.value.dtype, jnp.floating)
+
+        inputs, kernel, bias, targets, closed_over = operands
+        many = tuple(map(one, targets)), tuple(map(one, closed_over))
+        return cls(one(inputs), one(kernel), one(bias), *many)
+
+
+class Head(NamedTuple):
+    """A loss of logits, and how the tokens lie in chunks."""
+
+    loss: Callable[..., Any]  # (z [size, V], targets, closed_over) -> a tree of [size, ...]
+    batch: tuple[int, ...]
+    size: int
+
+    def losses(self, operands: Operands, left: Array | None) -> Any:
+        """The loss of each token, ``[*batch, ...]``, 0 where ``left`` is false."""
+        if in_forward_mode():
+            return self._values(operands, left, jax.checkpoint)
+
+        @jax.custom_vjp
+        def kernel(operands, left):
+            return self._values(operands, left)
+
+        def forward(operands, left):
+            wanted, (operands, left) = Wanted.of(operands), _values_of((operands, left))
+            # By the losses' own forward rules, which can be differentiated again in either mode.
+            reverse = self._replace(loss=lambda *args: jax.vjp(self.loss, *args)[0])
+            return reverse._values(operands, left), (wanted, operands, left)
+
+        def backward(residual, g):
+            wanted, operands, left = residual
+            return self._gradients(wanted, operands, left, _instantiated(g))[1], None
+
+        kernel.defvjp(forward, backward, symbolic_zeros=True)
+        return kernel(operands, left)
+
+    def total(self, operands: Operands, left: Array | None, scale: Array) -> Array:
+        """``scale`` times the sum of the losses of the tokens left in."""
+        if in_forward_mode():
+            return scale * jnp.sum(self._values(operands, left, jax.checkpoint))
+
+        @jax.custom_vjp
+        def kernel(operands, left, scale):
+            return scale * jnp.sum(self._values(operands, left))
+
+        def forward(operands, left, scale):
+            wanted, (operands, left, scale) = (
+                Wanted.of(operands),
+                _values_of((operands, left, scale)),
+            )
+            losses, gradients = self._gradients(wanted, operands, left, None, scale)
+            total = jnp.sum(losses)
+            return scale * total, (gradients, total)
+
+        def backward(residual, g):
+            gradients, total = residual
+            g = _instantiated(g)
+            return _scaled(gradients, g, gradients), None, g * total
+
+        kernel.defvjp(forward, backward, symbolic_zeros=True)
+        return kernel(operands, left, scale)
+
+    def _values(self, operands: Operands, left: Array | None, keeping: Any = lambda f: f) -> Any:
+        """The losses alone: one product, one chunk of logits."""
+
+        @keeping
+        def losses(operands, x, targets, left):
+            z = _logits(_cleared(x, left), operands)
+            return _cleared(self.loss(z, targets, operands.closed_over), left)
+
+        def step(carry, rows, fresh):
+            return carry, losses(operands._replace(inputs=None, targets=None), *rows)
+
+        rows = operands.inputs, operands.targets, left
+        return over_chunks(step, (), rows, self.batch, self.size)[1]
+
+    def _gradients(
+        self,
+        wanted: Wanted,
+        operands: Operands,
+        left: Array | None,
+        g: Any,
+        scale: Array | None = None,
+    ) -> tuple[Any, Operands]:
+        """The losses, and those of their gradients that are wanted, None for the others.
+
+        ``g`` are the cotangents, None for ones. ``scale`` multiplies the gradients last, in
+        float32: scaled down before, dz may be too small for half precision.
+        """
+        _, kernel, bias, _, closed_over = operands
+        dtype = jnp.promote_types(operands.inputs.dtype, kernel.dtype)
+
+        def step(sums, rows, fresh):
+            x, targets, left, g = rows
+            left = fresh if left is None else left if fresh is None else left & fresh
+            x = _cleared(x, left)
+            losses, pull = self._differentiated(wanted, _logits(x, operands), targets, closed_over)
+            g = jax.tree.map(jnp.ones_like, losses) if g is None else g
+            dz, d_targets, d_closed_over = pull(_cleared(g, left))
+            dz = _cleared(dz, left)
+            dx = _product(dz, kernel, (1, 1), dtype) if wanted.inputs else None
+            d_kernel = _product(x, dz, (0, 0), dtype) if wanted.kernel else None
+            d_bias = jnp.sum(dz, axis=0) if wanted.bias else None
+            sums = jax.tree.map(jnp.add, sums, (d_kernel, d_bias, d_closed_over))
+            return sums, (_cleared(losses, left), _scaled((dx, d_targets), scale, (x, targets)))
+
+        summed = (
+            kernel if wanted.kernel else None,
+            bias if wanted.bias else None,
+            _chosen(closed_over, wanted.closed_over),
+        )
+        sums = jax.tree.map(lambda a: jnp.zeros(a.shape, accumulator(a.dtype)), summed)
+        rows = operands.inputs, operands.targets, left, g
+        sums, (losses, (dx, d_targets)) = over_chunks(step, sums, rows, self.batch, self.size)
+        d_kernel, d_bias, d_closed_over = _scaled(sums, scale, summed)
+        return losses, Operands(dx, d_kernel, d_bias, d_targets, d_closed_over)
+
+    def _differentiated(self, wanted: Wanted, z: Array, targets: Any, closed_over: Any):
+        """The losses of a chunk, and their vjp to its logits and what else is wanted."""
+
+        def of(z, some_targets, some_closed_over):
+            return self.loss(
+                z, _joined(some_targets, targets), _joined(some_closed_over, closed_over)
+            )
+
+        some = _chosen(targets, wanted.targets), _chosen(closed_over, wanted.closed_over)
+        return jax.vjp(of, z, *some)
+
+
+# ---------------------------------------------------------------- of one chunk
+
+
+def _logits(x: Array, operands: Operands) -> Array:
+    """x W + b, in float32 or more."""
+    dtype = jnp.promote_types(x.dtype, operands.kernel.dtype)
+    z = _product(x, operands.kernel, (1, 0), dtype)
+    return z if operands.bias is None else z + operands.bias.astype(z.dtype)
+
+
+def _product(a: Array, b: Array, over: tuple[int, int], dtype: Any) -> Array:
+    """The product over these axes, of factors of a dtype, summed in float32.
+
+    For inputs and a kernel in half precision dz is rounded to it too: matrix units take it so.
+    """
+    return lax.dot_general(
+        a.astype(dtype),
+        b.astype(dtype),
+        (((over[0],), (over[1],)), ((), ())),
+        preferred_element_type=accumulator(dtype),
+    )
+
+
+def _cleared(values: Any, left: Array | None) -> Any:
+    """0 in the rows that are out."""
+    if left is None:
+        return values
+
+    def clear(x: Array) -> Array:
+        mask = left.reshape(left.shape + (1,) * (x.ndim - 1))
+        return jnp.where(mask, x, jnp.zeros((), x.dtype))
+
+    return jax.tree.map(clear, values)
+
+
+def _scaled(gradients: Any, scale: Array | None, like: Any) -> Any:
+    """Times ``scale``, each in the dtype of what it is a gradient of; None stays None."""
+
+    def one(d: Any, a: Any) -> Any:
+        return None if d is None else (d if scale is None else scale * d).astype(a.dtype)
+
+    return jax.tree.map(one, gradients, like, is_leaf=lambda x: x is None)
+
+
+# ---------------------------------------------------------------- what is wanted
+
+
+def _chosen(values: tuple, wanted: tuple[bool, ...]) -> tuple:
+    return tuple(v if w else None for v, w in zip(values, wanted, strict=True))
+
+
+def _joined(some: tuple, rest: tuple) -> tuple:
+    return tuple(r if s is None else s for s, r in zip(some, rest, strict=True))
+
+
+def _values_of(primals: Any) -> Any:
+    return jax.tree.map(
+        lambda p: jnp.asarray(p.value), primals, is_leaf=lambda p: hasattr(p, "perturbed")
+    )
+
+
+def _instantiated(g: Any) -> Any:
+    def one(x: Any) -> Any:
+        return jnp.zeros(x.shape, x.dtype) if isinstance(x, SymbolicZero) else x
+
+    return jax.tree.map(one, g, is_leaf=lambda x: isinstance(x, SymbolicZero))
