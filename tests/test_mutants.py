@@ -39,12 +39,12 @@ def test_no_wrong_mutant_of_a_frozen_sample_is_proved():
 
 
 @pytest.mark.slow
-def test_no_wrong_mutant_of_1200_is_proved(tmp_path):
+def test_no_wrong_mutant_of_a_thousand_is_proved(tmp_path):
     report = tmp_path / "mutants.json"
     assert mutation.main(["--jobs", "1", "--json", str(report)]) == 0
     found = json.loads(report.read_text())
     assert [o for o in found if o["escaped"]] == []
-    assert sum(o["numbers"] != "invalid" for o in found) >= 1200
+    assert sum(o["numbers"] != "invalid" for o in found) >= 1000
     assert {o["rule"] for o in found} == RULES
     assert {o["backward"] for o in found} == set(BY_NAME)
 
@@ -76,7 +76,7 @@ def test_the_command_succeeds_in_processes(capsys):
 
 
 def test_the_shares_add_up():
-    assert sum(n for _, n in m.shares(1200)) == 1200
+    assert sum(n for _, n in m.shares(1201)) == 1201
     assert {n for _, n in m.shares(20 * len(m.SHIPPED))} == {20}
     assert [t for t, _ in m.shares(7)] == list(m.SHIPPED)
 
