@@ -104,13 +104,18 @@ def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor]) -> Ten
     return _shaped(eqn, t)
 
 
-@reads("reduce_sum")
-def _reduce_sum(eqn: Any, t: Tensor) -> Tensor:
+def _whole_sums(eqn: Any) -> None:
+    """Refuses a sum of integers too small for what they may add up to."""
     dtype = np.dtype(eqn.outvars[0].aval.dtype)
     if np.issubdtype(dtype, np.integer):
         if dtype.itemsize < 4:
             raise Refused(f"a sum in {dtype}, which may overflow")
         assume("integer arithmetic does not leave 32 bits")
+
+
+@reads("reduce_sum")
+def _reduce_sum(eqn: Any, t: Tensor) -> Tensor:
+    _whole_sums(eqn)
     return _reduced(
         eqn,
         t,
@@ -151,6 +156,7 @@ def _only_booleans(t: Tensor) -> None:
 def _dot_general(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     if not x.finite or not y.finite:
         raise Refused("a product of matrices that may hold an infinity")
+    _whole_sums(eqn)
     (over_x, over_y), (batch_x, batch_y) = eqn.params["dimension_numbers"]
     shape = shape_of(eqn.outvars[0].aval)
     from_x = [i for i in range(len(x.shape)) if i not in (*over_x, *batch_x)]

@@ -320,3 +320,13 @@ def test_what_ships_is_proved(theorem, monkeypatch):
         monkeypatch.setattr(f"xent_jax.proofs._counterexample.{search}", lambda *_: None)
     verdict = theorem.prove()
     assert verdict.proved, verdict.reason
+
+
+@pytest.mark.parametrize("add_up", [lambda y: jnp.sum(y, dtype=jnp.int8), lambda y: jnp.dot(y, y)])
+def test_a_sum_of_small_integers_is_refused(add_up):
+    def fun(z, y):
+        return z * add_up(y)
+
+    verdict = prove_equal(fun, fun, {"z": array("n"), "y": array("n", dtype=jnp.int8)})
+    assert verdict.status == "refused"
+    assert "a sum in int8, which may overflow" in verdict.reason
