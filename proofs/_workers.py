@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -31,10 +32,10 @@ def usual_jobs(count: int) -> int:
 
 def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
     """Each claim's place and answer, as they come; ``report`` is told which claims run."""
-    if jobs > 1:
-        yield from _shared_out(chosen, min(jobs, len(chosen)), report)
-        return
     with _uncollected():
+        if jobs > 1:
+            yield from _shared_out(chosen, min(jobs, len(chosen)), report)
+            return
         for place, claim in enumerate(chosen):
             report([claim])
             yield place, claim.run()
@@ -42,7 +43,10 @@ def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without searches for garbage: among terms that are all kept, a third of the time."""
+    """Without searches for garbage: among terms that are all kept, a third of the time.
+
+    And a Ctrl-C that comes while JAX listens to such a search would be lost.
+    """
     before = gc.isenabled()
     gc.disable()
     try:
@@ -91,12 +95,16 @@ def _shared_out(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A process that is started inside does not hear Ctrl-C, not even while it imports."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A process that is started inside never hears Ctrl-C; this one hears it on the way out."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its start would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _started() -> _Worker:

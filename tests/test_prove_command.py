@@ -18,7 +18,7 @@ from xent_jax.proofs import _catalogue  # noqa: E402
 from xent_jax.proofs.__main__ import main  # noqa: E402
 from xent_jax.proofs._derivation import Step  # noqa: E402
 from xent_jax.proofs._verdict import Verdict  # noqa: E402
-from xent_jax.proofs._workers import Died, answers, usual_jobs  # noqa: E402
+from xent_jax.proofs._workers import Died, _uninterrupted, answers, usual_jobs  # noqa: E402
 
 
 def test_the_module_runs_and_names_what_it_proves(tmp_path):
@@ -172,6 +172,14 @@ def test_ctrl_c_ends_all_processes_at_once():
     assert err == "xent-prove: interrupted\n"
     assert run.returncode == 130 and out.strip() == ""
     within(10, lambda: not group_exists(run.pid))
+
+
+def test_ctrl_c_is_not_lost_while_processes_start():
+    passed = []
+    with pytest.raises(KeyboardInterrupt), _uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        passed.append("the signal")
+    assert passed == ["the signal"]
 
 
 def within(seconds, condition):
