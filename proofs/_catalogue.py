@@ -12,6 +12,7 @@ from . import (
     _focal,
     _information,
     _lemmas,
+    _linear_head,
     _poly,
     _seed,
     _sigmoid,
@@ -20,7 +21,8 @@ from . import (
 )
 from ._concrete import prove_theorem, sizes_of
 from ._derivation import Derivation
-from ._theorems import THEOREMS, Theorem
+from ._theorem import Theorem
+from ._theorems import THEOREMS
 from ._verdict import Verdict
 
 Engine = Literal["derivation", "all sizes", "small sizes"]
@@ -34,6 +36,7 @@ CHAPTERS: tuple[tuple[str, tuple[Derivation, ...]], ...] = (
     ("Binary losses", _sigmoid.DERIVATIONS),
     ("Entropy and divergence", _information.DERIVATIONS),
     ("Soft cap", _softcap.DERIVATIONS),
+    ("The linear head", _linear_head.DERIVATIONS),
     ("Lemmas of the fast code", _lemmas.DERIVATIONS),
 )
 

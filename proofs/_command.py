@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ._catalogue import Answer, Claim, claims
+from ._theorems import UNPROVED
 from ._workers import answers, usual_jobs
 
 Results = list[tuple[Claim, Answer]]
@@ -107,6 +108,10 @@ def _print(results: Results, console: Console, seconds: float) -> None:
         reason = f"[red]{escape(a.reason)}[/red]" if a.reason else ""
         what = "\n".join(t for t in (escape(c.statement), given, reason) if t)
         table.add_row(mark, escape(c.name), what, c.sizes, c.engine, f"{a.seconds:.2f}")
+    groups = {c.group for c, _ in results}
+    for u in (u for u in UNPROVED if u.function in groups):
+        what = f"[yellow]not proved[/yellow]: {escape(u.what)}\n[dim]{escape(u.reason)}[/dim]"
+        table.add_row("–", escape(u.function), what, "", "", "")
     console.print(table, highlight=False)
     for engine, texts in shared.items():
         console.print(f"every proof by {engine}: {'; '.join(texts)}", highlight=False)

@@ -18,7 +18,7 @@ from ._exact import Refused, Undecided
 from ._high_precision import same
 from ._jax_internals import in_float64
 from ._mutate import well_typed
-from ._theorems import Theorem
+from ._theorem import Theorem
 
 Numbers = Literal["different", "the same", "invalid"]
 _SIZES = (

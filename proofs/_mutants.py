@@ -22,7 +22,8 @@ from jax.extend import core
 from ._mutant_numbers import Backward, Numbers, Numerics
 from ._mutate import Mutant, mutants
 from ._prove import prove_backward
-from ._theorems import THEOREMS, Theorem
+from ._theorem import Theorem
+from ._theorems import THEOREMS
 from ._verdict import Status, Verdict
 
 Prover = Callable[[Backward, core.ClosedJaxpr], Verdict]

@@ -17,6 +17,7 @@ from ._catalogue import DERIVATIONS, Answer, Claim
 from ._derivation import Derivation, Outcome
 from ._mathml import mathml, relation
 from ._style import STYLE
+from ._theorems import UNPROVED
 
 Results = Sequence[tuple[Claim, Answer]]
 
@@ -51,10 +52,18 @@ def page(results: Results) -> str:
 <nav aria-label="Contents"><ol>{"".join(_entry(g, rs) for g, rs in groups)}
 <li><a href="#not-covered">What is not covered</a></li></ol></nav>
 <main>{sections}
-<section id="not-covered"><h2>What is not covered</h2>{_NOT_COVERED}</section></main>
+<section id="not-covered"><h2>What is not covered</h2>{_NOT_COVERED}{_unproved()}</section></main>
 <footer>xent_jax {xent_jax.__version__}, SymPy {sp.__version__}.
 Written by <code>python -m xent_jax.proofs --html</code>.</footer></body></html>
 """
+
+
+def _unproved() -> str:
+    rows = "".join(
+        f"<li><code>{u.function}</code>, {escape(u.what)}: {escape(u.reason)}.</li>"
+        for u in UNPROVED
+    )
+    return f"<p>Of what ships there is no theorem about:</p><ul>{rows}</ul>"
 
 
 def _group(claim: Claim) -> str:

@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 
-import xent_jax as x
-from xent_jax import forward_mode
-
+from . import _head_theorems
 from . import _textbook as book
-from ._prove import prove_equal, prove_jvp, prove_vjp
 from ._spec import Spec, array, labels, scalar
-from ._verdict import Verdict
-
-Kind = Literal["value", "gradient", "second order", "forward mode"]
-
-
-@dataclass(frozen=True)
-class Build:
-    """What a theorem is about: for other engines, and for mutants of it."""
-
-    fun: Callable[..., Any]
-    args: Mapping[str, Spec]
-    wrt: tuple[str, ...]
-    reference: Callable[..., Any]
-    least: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Theorem:
-    """One claim."""
-
-    name: str
-    function: str
-    statement: str
-    kind: Kind
-    prove: Callable[[], Verdict]
-    build: Build
-
-
-@dataclass(frozen=True)
-class Case:
-    """A function with its options: the source of its theorems."""
-
-    function: str
-    options: str
-    call: Callable[..., Any]  # of the module that holds the function, then the arguments
-    args: Mapping[str, Spec]
-    wrt: str
-    reference: Callable[..., Any]
-    least: Mapping[str, int] = field(default_factory=dict)
-    kinds: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
-
+from ._theorem import Case, Theorem, theorems_of
 
 _Z, _T, _S = array("n k"), array("n k"), scalar()
 _E, _C = scalar(unit=True), scalar(nonnegative=True)
@@ -278,42 +234,7 @@ def _others() -> list[Case]:
     ]  # fmt: skip
 
 
-def theorems_of(case: Case) -> list[Theorem]:
-    wrt = tuple(case.wrt.split())
-    made = []
-    for kind in case.kinds:
-        fun = partial(case.call, forward_mode if kind == "forward mode" else x)
-        build = Build(fun, case.args, wrt, case.reference, case.least)
-        name = case.function + (f" ({case.options})" if case.options else "")
-        made.append(
-            Theorem(
-                f"{name}: {kind}",
-                case.function,
-                _STATEMENTS[kind].format(", ".join(wrt)),
-                kind,
-                partial(_prove, kind, build),
-                build,
-            )
-        )
-    return made
-
-
-_STATEMENTS = {
-    "value": "the value is the textbook's",
-    "gradient": "the value is the textbook's, and jax.vjp its derivative to {}",
-    "second order": "jax.jvp and jax.vjp of jax.vjp are the second derivative to {}",
-    "forward mode": "the value is the textbook's, and jax.jvp its derivative to {}",
-}
-
-
-def _prove(kind: Kind, b: Build) -> Verdict:
-    if kind == "value":
-        return prove_equal(b.fun, b.reference, b.args, least=b.least)
-    if kind == "forward mode":
-        return prove_jvp(b.fun, b.args, b.wrt, b.reference, least=b.least)
-    second = kind == "second order"
-    return prove_vjp(b.fun, b.args, b.wrt, b.reference, least=b.least, second_order=second)
-
-
-CASES = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others())
+_LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others())
+CASES = (*_LOGITS, *_head_theorems.CASES)
 THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))
+UNPROVED = _head_theorems.UNPROVED

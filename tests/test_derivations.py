@@ -14,6 +14,7 @@ from tests.cases import x64
 
 sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
+from xent_jax.proofs import _linear_head as linear_head  # noqa: E402
 from xent_jax.proofs import _notation as notation  # noqa: E402
 from xent_jax.proofs._catalogue import DERIVATIONS  # noqa: E402
 from xent_jax.proofs._decide import Context, Undecided, equal  # noqa: E402
@@ -198,38 +199,48 @@ def test_sympy_finds_no_derivative_of_a_matrix_expression():
 KCLASSES, LABEL = 5, 2
 
 
-def arrays(seed=0):
-    """Numbers for every name a derivation uses."""
-    rng = np.random.default_rng(seed)
+LABELS = np.array([LABEL, 4])  # of the head's tokens
+SHAPES = {"g": 2, "x": (2, 3), "W": (3, KCLASSES), "b": KCLASSES, "u": (2, KCLASSES)}
+
+
+def arrays(head=False):
+    """Numbers for every name a derivation uses; those of the linear head have their own."""
+    rng = np.random.default_rng(0)
+    if head:
+        return {n: rng.normal(size=shape) for n, shape in SHAPES.items()} | {"y": LABELS}, {}
     real = {n: rng.normal(size=KCLASSES) for n in "zgls"}
     real |= {n: rng.uniform(0.1, 1, KCLASSES) for n in "tpqw"}
     scalars = dict(c=0.3, x=0.7, w=1.7, gamma=1.5, epsilon=0.2)
     return real, scalars | dict(t=0.3, z=1.3)
 
 
-def closed_form(name, skip=()):
+def closed_form(name):
     """The last expression of a derivation, component by component, at these numbers."""
     derivation = DERIVATIONS[name]
     last = derivation.steps[-1].expr
-    real, scalars = arrays()
+    real, scalars = arrays(head="linear" in name)
+    sizes = {K: KCLASSES, linear_head.TOKENS: 2, linear_head.WIDTH: 3}
     families = {f.func for f in last.atoms(sp.core.function.AppliedUndef)}
-    families |= {f.func for _, b in derivation.definitions for f in b.atoms(sp.Function)}
     families |= {
         f.func for _, b in derivation.definitions for f in b.atoms(sp.core.function.AppliedUndef)
     }
-    values = {f: (lambda i, n=f.__name__: real[n][i]) for f in families if f.__name__ in real}
+    values = {
+        f: (lambda *i, n=f.__name__: real[n][i].item()) for f in families if f.__name__ in real
+    }
     symbols = last.free_symbols.union(*(b.free_symbols for _, b in derivation.definitions))
     for s in symbols:
         values[s] = LABEL if s is notation.Y else scalars.get(s.name)
     values = {s: v for s, v in values.items() if v is not None}
-    out = []
+    places = [i for i in (linear_head.D, I) if i in symbols]
+    out = np.empty([sizes[i.size] for i in places])
     context = derivation.context()
     with mp.workdps(30):
-        for i in range(KCLASSES if I in symbols else 1):
-            sample = Sample({K: KCLASSES}, context, 0, {**values, I: i})
-            sample._drawn.update({s: v for s, v in values.items() if isinstance(s, sp.Symbol)})
-            out.append(float(sample.value(last)))
-    return np.array(out)
+        for at in np.ndindex(*out.shape):
+            given = {**values, **dict(zip(places, at, strict=True))}
+            sample = Sample(sizes, context, 0, given)
+            sample._drawn.update({s: v for s, v in given.items() if isinstance(s, sp.Symbol)})
+            out[at] = float(sample.value(last))
+    return out
 
 
 def shipped():
@@ -264,7 +275,24 @@ def shipped():
         "relative_entropy": jax.grad(x.relative_entropy, 1)(a["p"], a["q"]),
         "kl_divergence": jax.grad(x.kl_divergence)(a["l"], a["t"]),
         "softcap": jax.grad(x.softcap)(s["z"], s["c"]),
+        **shipped_heads(),
     }
+
+
+def shipped_heads():
+    """To the kernel, of weighed losses."""
+    a = {n: jnp.asarray(v) for n, v in arrays(head=True)[0].items()}
+
+    def cross_entropy(w):
+        loss = xent_jax.linear_softmax_cross_entropy
+        return jnp.dot(a["g"], loss(a["x"], w, a["y"], a["b"], reduction="none"))
+
+    def linear(w):
+        head = xent_jax.with_linear_head(lambda z, u: jnp.sum(u * z, -1), reduction="sum")
+        return head(a["x"], w, a["u"], bias=a["b"])
+
+    functions = {"linear_softmax_cross_entropy": cross_entropy, "with_linear_head": linear}
+    return {name: jax.grad(f)(a["W"]) for name, f in functions.items()}
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 
 import xent_jax
 from tests.cases import x64
+from xent_jax import linear_softmax_cross_entropy, with_linear_head
 from xent_jax._chunks import chunks_of
 from xent_jax._closed_form import differentiable_forward
-from xent_jax._linear import linear_softmax_cross_entropy, with_linear_head
 
 WIDTH, CLASSES = 5, 11
 OPTIONS = {

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cases import x64
+from xent_jax import linear_softmax_cross_entropy, with_linear_head
 from xent_jax._chunks import LIVE, chunk_size
-from xent_jax._linear import linear_softmax_cross_entropy, with_linear_head
 
 # ---------------------------------------------------------------- the chunk
 

@@ -21,7 +21,7 @@ from xent_jax.proofs._counterexample import _draw  # noqa: E402
 from xent_jax.proofs._theorems import THEOREMS  # noqa: E402
 
 GRADIENTS = {t.name: t for t in THEOREMS if t.kind == "gradient"}
-SIZES = {"n": 2, "k": 3}
+SIZES = {"n": 2, "k": 3, "m": 2, "s": 2, "d": 2}
 DRAWS = 4  # so that masks and ignored labels are seen in several ways
 TOLERANCE = 1e-10
 
@@ -35,9 +35,10 @@ def value(e, names):
     if isinstance(e, sp.Indexed):
         return names[str(e.base)][tuple(int(value(i, names)) for i in e.indices)]
     if isinstance(e, sp.Sum):
-        ((i, low, high),) = e.limits
+        *inner, (i, low, high) = e.limits
+        body = sp.Sum(e.function, *inner) if inner else e.function
         places = range(int(value(low, names)), int(value(high, names)) + 1)
-        return mp.fsum(value(e.function, {**names, i.name: place}) for place in places)
+        return mp.fsum(value(body, {**names, i.name: place}) for place in places)
     if isinstance(e, sp.Piecewise):
         return next(value(x, names) for x, condition in e.args if holds(condition, names))
     for kind, function in FUNCTIONS.items():

@@ -15,6 +15,7 @@ import sympy as sp  # noqa: E402
 from xent_jax.proofs._backwards import backwards  # noqa: E402
 from xent_jax.proofs._catalogue import Answer, claims  # noqa: E402
 from xent_jax.proofs._page import page  # noqa: E402
+from xent_jax.proofs._theorems import UNPROVED  # noqa: E402
 from xent_jax.proofs._verdict import Verdict  # noqa: E402
 
 THEOREMS = {c.name: c for c in claims() if c.engine == "all sizes"}
@@ -156,6 +157,8 @@ def test_the_page_says_plainly_what_is_not_covered(written):
     assert "identity between real numbers. It says nothing of rounding, overflow, NaN" in plain
     assert "for the rank and the options it names, all sizes, and labels in range" in plain
     assert '<a href="#not-covered">What is not covered</a>' in text
+    for u in UNPROVED:
+        assert f"{u.function}, {u.what}: {u.reason}" in unescape(plain)
 
 
 # ------------------------------------------------------------------------ the browser

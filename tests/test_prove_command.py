@@ -51,6 +51,15 @@ def test_html_writes_the_page(tmp_path, capsys):
     assert "<math" in out.read_text("utf-8")
 
 
+def test_what_is_not_proved_is_in_the_table_with_its_reason(capsys):
+    assert main(["--only", "linear_softmax_cross_entropy (none): forward mode"]) == 0
+    out = capsys.readouterr().out
+    assert "not proved: second order" in out and "not proved: logit_softcap" in out
+    assert "no chunk divides" not in out  # of another function
+    assert main(["--only", "softcap: gradient"]) == 0
+    assert "not proved" not in capsys.readouterr().out
+
+
 def test_one_wrong_step_makes_the_status_1(monkeypatch, capsys):
     (chapter, (first, *rest)), *others = _catalogue.CHAPTERS
     last = first.steps[-1]
@@ -177,7 +186,7 @@ def test_ctrl_c_ends_all_processes_at_once():
 def test_ctrl_c_is_not_lost_while_processes_start():
     passed = []
     with pytest.raises(KeyboardInterrupt), _uninterrupted():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         passed.append("the signal")
     assert passed == ["the signal"]
 

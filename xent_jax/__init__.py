@@ -9,6 +9,8 @@ from xent_jax._information import cross_entropy as cross_entropy
 from xent_jax._information import entropy as entropy
 from xent_jax._information import kl_divergence as kl_divergence
 from xent_jax._information import relative_entropy as relative_entropy
+from xent_jax._linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from xent_jax._linear import with_linear_head as with_linear_head
 from xent_jax._poly import poly_loss_cross_entropy as poly_loss_cross_entropy
 from xent_jax._sigmoid import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
 from xent_jax._sigmoid import sigmoid_focal_loss as sigmoid_focal_loss
@@ -24,6 +26,7 @@ __all__ = [
     "entropy",
     "forward_mode",
     "kl_divergence",
+    "linear_softmax_cross_entropy",
     "log_softmax",
     "logsumexp",
     "poly_loss_cross_entropy",
@@ -35,6 +38,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "softmax_focal_loss",
+    "with_linear_head",
 ]
 
 from xent_jax import forward_mode as forward_mode  # noqa: E402  last: it wraps the above

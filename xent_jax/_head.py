@@ -151,10 +151,9 @@ class Head(NamedTuple):
             g = jax.tree.map(jnp.ones_like, losses) if g is None else g
             dz, d_targets, d_closed_over = pull(_cleared(g, left))
             dz = _cleared(dz, left)
-            dx = _product(dz, kernel, (1, 1), dtype) if wanted.inputs else None
-            d_kernel = _product(x, dz, (0, 0), dtype) if wanted.kernel else None
-            d_bias = jnp.sum(dz, axis=0) if wanted.bias else None
-            sums = jax.tree.map(jnp.add, sums, (d_kernel, d_bias, d_closed_over))
+            dx, d_kernel, d_bias = _backward(wanted, x, kernel, dz, dtype)
+            new = d_kernel, d_bias, d_closed_over
+            sums = jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums, new)
             return sums, (_cleared(losses, left), _scaled((dx, d_targets), scale, (x, targets)))
 
         summed = (
@@ -183,11 +182,18 @@ class Head(NamedTuple):
 # ---------------------------------------------------------------- of one chunk
 
 
+# dx = dz W', dW = x' dz, db = sum dz.  Proof: with_linear_head, linear_softmax_cross_entropy
+def _backward(wanted: Wanted, x: Array, kernel: Array, dz: Array, dtype: Any):
+    dx = _product(dz, kernel, (1, 1), dtype) if wanted.inputs else None
+    d_kernel = _product(x, dz, (0, 0), dtype) if wanted.kernel else None
+    return dx, d_kernel, jnp.sum(dz, axis=0) if wanted.bias else None
+
+
 def _logits(x: Array, operands: Operands) -> Array:
     """x W + b, in float32 or more."""
     dtype = jnp.promote_types(x.dtype, operands.kernel.dtype)
     z = _product(x, operands.kernel, (1, 0), dtype)
-    return z if operands.bias is None else z + operands.bias.astype(z.dtype)
+    return z if operands.bias is None else z + operands.bias.astype(z.dtype)[None]
 
 
 def _product(a: Array, b: Array, over: tuple[int, int], dtype: Any) -> Array:
@@ -219,7 +225,12 @@ def _scaled(gradients: Any, scale: Array | None, like: Any) -> Any:
     """Times ``scale``, each in the dtype of what it is a gradient of; None stays None."""
 
     def one(d: Any, a: Any) -> Any:
-        return None if d is None else (d if scale is None else scale * d).astype(a.dtype)
+        if d is None:
+            return None
+        if scale is not None:
+            dtype = accumulator(d.dtype)
+            d = scale.astype(dtype) * d.astype(dtype)
+        return d.astype(a.dtype)
 
     return jax.tree.map(one, gradients, like, is_leaf=lambda x: x is None)
 

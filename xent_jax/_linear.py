@@ -62,7 +62,7 @@ def with_linear_head(
 
     Gradient: ``dz W'`` to the inputs, ``x' dz`` to the kernel, ``sum dz`` to the bias, with
     ``dz`` the loss's own at a token's logits. With a sum or mean they are taken in the
-    forward. Proof: ``linear_softmax_cross_entropy``. Source: Hsu et al. (2024), "Liger
+    forward. Proof: ``with_linear_head``. Source: Hsu et al. (2024), "Liger
     Kernel"; Wijmans et al. (2024), "Cut Your Losses".
 
     Distillation, from the teacher's ten likeliest tokens:

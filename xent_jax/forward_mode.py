@@ -5,6 +5,8 @@ a ``custom_jvp`` that is the transpose of the very same closed form, so that ``j
 ``jax.linearize`` and ``jax.jacfwd`` work, and ``jax.grad`` as before.
 """
 
+import functools
+
 import xent_jax
 from xent_jax._closed_form import differentiable_forward
 
@@ -24,11 +26,19 @@ sigmoid_focal_loss = differentiable_forward(xent_jax.sigmoid_focal_loss)
 softmax_focal_loss = differentiable_forward(xent_jax.softmax_focal_loss)
 poly_loss_cross_entropy = differentiable_forward(xent_jax.poly_loss_cross_entropy)
 softcap = differentiable_forward(xent_jax.softcap)
+linear_softmax_cross_entropy = differentiable_forward(xent_jax.linear_softmax_cross_entropy)
+
+
+@functools.wraps(xent_jax.with_linear_head)
+def with_linear_head(loss, **options):  # noqa: D103  wraps brings the docstring
+    return differentiable_forward(xent_jax.with_linear_head(loss, **options))
+
 
 __all__ = [
     "cross_entropy",
     "entropy",
     "kl_divergence",
+    "linear_softmax_cross_entropy",
     "log_softmax",
     "logsumexp",
     "poly_loss_cross_entropy",
@@ -40,4 +50,5 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "softmax_focal_loss",
+    "with_linear_head",
 ]

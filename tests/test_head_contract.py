@@ -1,0 +1,115 @@
+"""Every row of the contract's table that is a loss of logits, with the linear head around it."""
+
+import dataclasses
+import functools
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests.cases import CASES, CLASSES, strict, x64
+from xent_jax._chunks import chunks_of
+
+BATCH, WIDTH, K = (2, 3), 4, 5
+ROWS = [c for c in CASES if c.arguments.get("logits") == "logits" and "softmax" not in c.loss[-7:]]
+PER_TOKEN = CLASSES | {"integers"}
+
+modes = pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+rows = pytest.mark.parametrize("case", ROWS, ids=lambda case: case.id)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with x64():
+        yield
+
+
+def drawn(case, dtype=jnp.float64):
+    rng = np.random.default_rng(zlib.crc32(case.id.encode()))
+    shapes = {"inputs": (*BATCH, WIDTH), "kernel": (WIDTH, K), "bias": (K,)}
+    given = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    given |= {k: v for k, v in case.inputs(rng, BATCH, K).items() if k != "logits"}
+    floating = {k: np.issubdtype(v.dtype, np.floating) for k, v in given.items()}
+    return {k: jnp.asarray(v, dtype if floating[k] else v.dtype) for k, v in given.items()}
+
+
+def per_token(case):
+    """The row without its reduction, which is the head's."""
+    options = {k: v for k, v in case.options.items() if k != "reduction"}
+    return dataclasses.replace(case, options=options), case.options.get("reduction", "none")
+
+
+def through_the_head(case, module, given):
+    """Targets go through the head, what has no token is closed over."""
+    row, reduction = per_token(case)
+    kinds = {**case.arguments, **case.keywords}
+    targets = {k: v for k, v in given.items() if kinds.get(k) in PER_TOKEN}
+    others = {k: v for k, v in given.items() if k in kinds and k not in targets}
+
+    def loss(z, targets):
+        return row.call(module, {"logits": z, **targets, **others})
+
+    head = module.with_linear_head(loss, reduction=reduction)
+    return head(given["inputs"], given["kernel"], targets, bias=given["bias"])
+
+
+def held(case, given):
+    row, reduction = per_token(case)
+    z = given["inputs"] @ given["kernel"] + given["bias"]
+    losses = row.expected({"logits": z, **given})
+    return {"none": lambda x: x, "sum": jnp.sum, "mean": jnp.mean}[reduction](losses)
+
+
+def both(loss, case, given):
+    """The losses, and the gradients of a sum that weighs them differently."""
+    floats = {k: v for k, v in given.items() if jnp.issubdtype(v.dtype, jnp.floating)}
+
+    def of(floats):
+        losses = loss({**given, **floats})
+        weights = jnp.cos(jnp.arange(1, losses.size + 1, dtype=losses.dtype))
+        return jnp.vdot(weights, losses), losses
+
+    gradients, losses = jax.jit(jax.grad(of, has_aux=True))(floats)
+    return losses, gradients
+
+
+@rows
+@modes
+@pytest.mark.parametrize("size", [3, 4])  # divides the tokens, does not
+def test_value_and_gradients(case, module, size):
+    given = drawn(case)
+    with chunks_of(size):
+        got = both(functools.partial(through_the_head, case, module), case, given)
+    wanted = both(functools.partial(held, case), case, given)
+    assert set(got[1]) == set(wanted[1]) >= {"inputs", "kernel", "bias"}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), got, wanted)
+
+
+@rows
+@modes
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
+def test_strict_promotion(case, module, dtype):
+    given = drawn(case, dtype)
+    with strict(), chunks_of(4):
+        run = functools.partial(both, functools.partial(through_the_head, case, module), case)
+        losses, gradients = jax.eval_shape(run, given)
+    assert losses.dtype == jnp.float32
+    assert all(g.dtype == dtype for g in gradients.values())
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_export(reduction):
+    """The gradient lowers for every platform, and runs from there."""
+    case = next(c for c in ROWS if c.options.get("reduction", "none") == reduction)
+    given = drawn(case, jnp.float32)
+    run = jax.jit(lambda g: both(functools.partial(through_the_head, case, xent_jax), case, g))
+    with chunks_of(4):
+        exported = jax.export.export(run, platforms=["cpu", "cuda", "rocm", "tpu"])(given)
+        wanted = run(given)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
+        exported.call(given), wanted,
+    )  # fmt: skip
