@@ -15,6 +15,7 @@ import jax
 
 from ._concrete_inputs import distinct, shape_of, written
 from ._concrete_proof import Claim, Derivative, prove_traced
+from ._jax_internals import without_dead_code
 from ._verdict import Verdict
 
 SIZES = (
@@ -91,7 +92,7 @@ def trace(
     fun: Callable[..., Any], shapes: Sequence[Any], places: Sequence[int], derivative: Derivative
 ) -> Claim:
     """``fun`` and its derivative, as JAX will run them."""
-    value = jax.make_jaxpr(fun)(*shapes)
+    value = without_dead_code(jax.make_jaxpr(fun)(*shapes))
     if len(value.out_avals) != 1:
         raise TypeError("prove_concrete: the function must return one array.")
     (out,) = value.out_avals
@@ -103,7 +104,7 @@ def trace(
     claimed = jax.make_jaxpr(lambda *all_: run(len(first), len(second), all_))(
         *first, *second, *shapes
     )
-    return Claim(value, claimed, derivative)
+    return Claim(value, without_dead_code(claimed), derivative)
 
 
 def _derivative(fun, places, derivative: Derivative, n_first: int, n_second: int, all_):

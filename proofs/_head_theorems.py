@@ -19,6 +19,7 @@ _X, _KERNEL, _B, _T = array("m s d"), array("d k"), array("k"), array("m s k")
 _FIRST: tuple[Kind, ...] = ("gradient",)
 _BOTH: tuple[Kind, ...] = ("gradient", "forward mode")
 _INTEGER = "linear_softmax_cross_entropy"
+_STATISTICS = "linear_token_statistics"
 Loss = Callable[..., Any]
 
 
@@ -117,11 +118,33 @@ def _others() -> list[Case]:
     ]  # fmt: skip
 
 
-CASES = (*_integers(), *_others())
+def _statistics() -> list[Case]:
+    y = labels("m s", classes="k")
+    args = {"x": _X, "w": _KERNEL, "y": y, "b": _B}
+
+    def one(field: str, truth: Loss) -> Case:
+        def call(library: Any, x: Any, w: Any, y: Any, b: Any) -> Any:
+            with chunks_of(x.shape[1]):
+                return getattr(library.linear_token_statistics(x, w, y, b), field)
+
+        def reference(x: Any, w: Any, y: Any, b: Any) -> Any:
+            return truth(x @ w + b, y)
+
+        return Case(_STATISTICS, field, call, args, "x w b", reference, kinds=_BOTH)
+
+    return [
+        one("loss", book.integer_loss),
+        one("logsumexp", lambda z, _: book.logsumexp(z)),
+        one("entropy", lambda z, _: book.entropy(book.softmax(z))),
+    ]
+
+
+CASES = (*_integers(), *_others(), *_statistics())
 UNPROVED = (
-    Unproved(_INTEGER, "second order", "JAX's transpose of the loop, around a loss with a rule of "
-             "its own, is not read; proved are the second order of the loss of logits, and to the "
-             "inputs that of the head around a loss in plain JAX"),
+    *(Unproved(name, "second order", "JAX's transpose of the loop, around a loss with a rule of "
+               "its own, is not read; proved are the second order of the loss of logits, and to the "
+               "inputs that of the head around a loss in plain JAX")
+      for name in (_INTEGER, _STATISTICS)),
     Unproved(_INTEGER, "logit_softcap", "of capped logits the sums that CPU and "
              "the other platforms take are not seen to be the same; proved are the cap around a "
              "linear loss, and each alone"),

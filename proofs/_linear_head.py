@@ -81,6 +81,27 @@ def _cross_entropy() -> tuple[Derivation, ...]:
     )  # fmt: skip
 
 
+def _entropy() -> tuple[Derivation, ...]:
+    h = family("H")
+    entropy = (h(N), -_classes(lambda j: _p(N, j) * sp.log(_p(N, j))))
+    return (
+        Derivation(
+            "linear_token_statistics",
+            "Entropy of a linear layer's softmax: the gradient to its kernel",
+            "∂/∂W_rj Σ_n g_n H_n = −Σ_n x_nr g_n p_nj (log p_nj + H_n)",
+            (
+                Step("definition", Partial(_tokens(lambda n: _g(n) * h(n)), _W(D, I)),
+                     "definition"),
+                Step("closed form", -_tokens(
+                    lambda n: _x(n, D) * _g(n) * _p(n, I) * (sp.log(_p(n, I)) + h(n))),
+                    "with_linear_head; Σ_j ∂p_nj/∂z_ni = 0"),
+            ),
+            (entropy, _SOFTMAX, _LOGITS),
+            sizes=_SIZES,
+        ),
+    )  # fmt: skip
+
+
 def _chunks() -> tuple[Derivation, ...]:
     chunks, size = (sp.Symbol(name, integer=True, positive=True) for name in ("M", "S"))
 
@@ -108,4 +129,4 @@ def _chunks() -> tuple[Derivation, ...]:
     )  # fmt: skip
 
 
-DERIVATIONS = _product() + _cross_entropy() + _chunks()
+DERIVATIONS = _product() + _cross_entropy() + _entropy() + _chunks()

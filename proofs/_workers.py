@@ -95,7 +95,7 @@ def _shared_out(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A process that is started inside never hears Ctrl-C; this one hears it, at the latest then."""
+    """A process that is started inside never hears Ctrl-C; this one does, at the latest then."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import CASES, CLASSES, strict, x64
+from tests.cases import CASES, CLASSES, FUNCTIONS, strict, x64
 
 TOLERANCE = 1e-12  # float64, against references that are themselves not careful
 
@@ -276,10 +276,11 @@ def test_export(case, module, rng):
     close(exported.call(problem.inputs), gradient(problem.inputs), 1e-6)
 
 
-LINEAR = {"linear_softmax_cross_entropy", "with_linear_head"}  # around rows: test_head_contract
+# Around the rows, in test_head_contract and test_head_statistics.
+LINEAR = {"linear_softmax_cross_entropy", "linear_token_statistics", "with_linear_head"}
 
 
 def test_every_loss_has_a_row():
-    exported = set(xent_jax.__all__) - {"forward_mode", "__version__"}
+    exported = set(FUNCTIONS)
     assert exported - LINEAR == {case.loss for case in CASES}
     assert exported == set(xent_jax.forward_mode.__all__)

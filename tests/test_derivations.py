@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import x64
+from tests.cases import FUNCTIONS, x64
 
 sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
@@ -30,7 +30,6 @@ from xent_jax.proofs._terms import (  # noqa: E402
     total,
 )
 
-FUNCTIONS = sorted(set(xent_jax.__all__) - {"forward_mode", "__version__"})
 z, I, J = family("z"), notation.I, notation.J
 
 
@@ -291,7 +290,15 @@ def shipped_heads():
         head = xent_jax.with_linear_head(lambda z, u: jnp.sum(u * z, -1), reduction="sum")
         return head(a["x"], w, a["u"], bias=a["b"])
 
-    functions = {"linear_softmax_cross_entropy": cross_entropy, "with_linear_head": linear}
+    def entropy(w):
+        found = xent_jax.linear_token_statistics(a["x"], w, a["y"], a["b"])
+        return jnp.dot(a["g"], found.entropy)
+
+    functions = {
+        "linear_softmax_cross_entropy": cross_entropy,
+        "linear_token_statistics": entropy,
+        "with_linear_head": linear,
+    }
     return {name: jax.grad(f)(a["W"]) for name, f in functions.items()}
 
 

@@ -11,6 +11,10 @@ from xent_jax._information import kl_divergence as kl_divergence
 from xent_jax._information import relative_entropy as relative_entropy
 from xent_jax._linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from xent_jax._linear import with_linear_head as with_linear_head
+from xent_jax._linear_plan import LinearHeadPlan as LinearHeadPlan
+from xent_jax._linear_plan import linear_head_plan as linear_head_plan
+from xent_jax._linear_statistics import TokenStatistics as TokenStatistics
+from xent_jax._linear_statistics import linear_token_statistics as linear_token_statistics
 from xent_jax._poly import poly_loss_cross_entropy as poly_loss_cross_entropy
 from xent_jax._sigmoid import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
 from xent_jax._sigmoid import sigmoid_focal_loss as sigmoid_focal_loss
@@ -21,12 +25,16 @@ from xent_jax._softmax import softmax as softmax
 from xent_jax._version import __version__ as __version__
 
 __all__ = [
+    "LinearHeadPlan",
+    "TokenStatistics",
     "__version__",
     "cross_entropy",
     "entropy",
     "forward_mode",
     "kl_divergence",
+    "linear_head_plan",
     "linear_softmax_cross_entropy",
+    "linear_token_statistics",
     "log_softmax",
     "logsumexp",
     "poly_loss_cross_entropy",

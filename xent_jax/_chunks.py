@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-_DEFAULT_BYTES, _FLOOR = 64 * 2**20, 512  # of float32 logits; tokens
-LIVE = 2  # arrays of a chunk's logits that are held at once: they and their gradient
+_DEFAULT_BYTES, _FLOOR = 128 * 2**20, 512  # of a chunk's logits and their gradient; tokens
+LIVE = 2  # arrays of a chunk's logits that may be held at once: they and their gradient
 
 _pinned: contextvars.ContextVar[int | None] = contextvars.ContextVar("chunk", default=None)
 Step = Callable[[Any, Any, Array | None], tuple[Any, Any]]
@@ -25,21 +25,21 @@ Step = Callable[[Any, Any, Array | None], tuple[Any, Any]]
 def chunk_size(function: str, tokens: int, classes: int, max_logits_bytes: int | None) -> int:
     """Tokens in a chunk: few enough for the budget, and as even as can be.
 
-    By default 64 MiB of float32 logits, but at least 512 tokens: with fewer the kernel is
-    read too often for the arithmetic done with it.
+    By default 128 MiB, but at least 512 tokens: with fewer the kernel is read too often for
+    the arithmetic done with it.
     """
     pinned = _pinned.get()
     if pinned is not None:
         return pinned
-    row = 4 * classes
+    row = LIVE * 4 * classes
     if max_logits_bytes is None:
         most = max(_FLOOR, _DEFAULT_BYTES // row)
     else:
-        most = max_logits_bytes // (LIVE * row)
+        most = max_logits_bytes // row
         if most < 1:
             raise ValueError(
                 f"{function}: max_logits_bytes must hold the logits of one token and their "
-                f"gradient, {LIVE * row} bytes for {classes} classes, got {max_logits_bytes}."
+                f"gradient, {row} bytes for {classes} classes, got {max_logits_bytes}."
             )
     if tokens <= most:
         return max(tokens, 1)

@@ -61,12 +61,13 @@ class Wanted:
 class Head(NamedTuple):
     """A loss of logits, and how the tokens lie in chunks."""
 
-    loss: Callable[..., Any]  # (z [size, V], targets, closed_over) -> a tree of [size, ...]
+    # (z [size, V], targets, closed_over) -> trees of [size, ...]: losses, and what has no gradient
+    loss: Callable[..., tuple[Any, Any]]
     batch: tuple[int, ...]
     size: int
 
     def losses(self, operands: Operands, left: Array | None) -> Any:
-        """The loss of each token, ``[*batch, ...]``, 0 where ``left`` is false."""
+        """Of each token, ``[*batch, ...]``, what ``loss`` gives; 0 where ``left`` is false."""
         if in_forward_mode():
             return self._values(operands, left, jax.checkpoint)
 
@@ -77,12 +78,13 @@ class Head(NamedTuple):
         def forward(operands, left):
             wanted, (operands, left) = Wanted.of(operands), _values_of((operands, left))
             # By the losses' own forward rules, which can be differentiated again in either mode.
-            reverse = self._replace(loss=lambda *args: jax.vjp(self.loss, *args)[0])
+            reverse = self._replace(loss=lambda *args: jax.vjp(self.loss, *args, has_aux=True)[::2])
             return reverse._values(operands, left), (wanted, operands, left)
 
         def backward(residual, g):
             wanted, operands, left = residual
-            return self._gradients(wanted, operands, left, _instantiated(g))[1], None
+            asked, g = self._asked(g[0])
+            return asked._gradients(wanted, operands, left, g)[1], None
 
         kernel.defvjp(forward, backward, symbolic_zeros=True)
         return kernel(operands, left)
@@ -90,11 +92,11 @@ class Head(NamedTuple):
     def total(self, operands: Operands, left: Array | None, scale: Array) -> Array:
         """``scale`` times the sum of the losses of the tokens left in."""
         if in_forward_mode():
-            return scale * jnp.sum(self._values(operands, left, jax.checkpoint))
+            return scale * jnp.sum(self._values(operands, left, jax.checkpoint)[0])
 
         @jax.custom_vjp
         def kernel(operands, left, scale):
-            return scale * jnp.sum(self._values(operands, left))
+            return scale * jnp.sum(self._values(operands, left)[0])
 
         def forward(operands, left, scale):
             wanted, (operands, left, scale) = (
@@ -107,11 +109,23 @@ class Head(NamedTuple):
 
         def backward(residual, g):
             gradients, total = residual
-            g = _instantiated(g)
+            g = jnp.zeros(g.shape, g.dtype) if _is_zero(g) else g
             return _scaled(gradients, g, gradients), None, g * total
 
         kernel.defvjp(forward, backward, symbolic_zeros=True)
         return kernel(operands, left, scale)
+
+    def _asked(self, g: Any) -> tuple["Head", list[Array]]:
+        """A head of those losses alone that have a cotangent, and their cotangents."""
+        every = jax.tree.leaves(g, is_leaf=_is_zero)
+
+        def some(values: Any) -> list[Any]:
+            return [v for v, d in zip(values, every, strict=True) if not _is_zero(d)]
+
+        def loss(*args: Any) -> tuple[Any, Any]:
+            return some(jax.tree.leaves(self.loss(*args)[0])), ()
+
+        return self._replace(loss=loss), some(every)
 
     def _values(self, operands: Operands, left: Array | None, keeping: Any = lambda f: f) -> Any:
         """The losses alone: one product, one chunk of logits."""
@@ -147,7 +161,8 @@ class Head(NamedTuple):
             x, targets, left, g = rows
             left = fresh if left is None else left if fresh is None else left & fresh
             x = _cleared(x, left)
-            losses, pull = self._differentiated(wanted, _logits(x, operands), targets, closed_over)
+            z = _logits(x, operands)
+            losses, pull, _ = self._differentiated(wanted, z, targets, closed_over)
             g = jax.tree.map(jnp.ones_like, losses) if g is None else g
             dz, d_targets, d_closed_over = pull(_cleared(g, left))
             dz = _cleared(dz, left)
@@ -176,13 +191,14 @@ class Head(NamedTuple):
             )
 
         some = _chosen(targets, wanted.targets), _chosen(closed_over, wanted.closed_over)
-        return jax.vjp(of, z, *some)
+        return jax.vjp(of, z, *some, has_aux=True)
 
 
 # ---------------------------------------------------------------- of one chunk
 
 
-# dx = dz W', dW = x' dz, db = sum dz.  Proof: with_linear_head, linear_softmax_cross_entropy
+# dx = dz W', dW = x' dz, db = sum dz.  Proof: with_linear_head,
+# linear_softmax_cross_entropy, linear_token_statistics
 def _backward(wanted: Wanted, x: Array, kernel: Array, dz: Array, dtype: Any):
     dx = _product(dz, kernel, (1, 1), dtype) if wanted.inputs else None
     d_kernel = _product(x, dz, (0, 0), dtype) if wanted.kernel else None
@@ -252,8 +268,5 @@ def _values_of(primals: Any) -> Any:
     )
 
 
-def _instantiated(g: Any) -> Any:
-    def one(x: Any) -> Any:
-        return jnp.zeros(x.shape, x.dtype) if isinstance(x, SymbolicZero) else x
-
-    return jax.tree.map(one, g, is_leaf=lambda x: isinstance(x, SymbolicZero))
+def _is_zero(g: Any) -> bool:
+    return isinstance(g, SymbolicZero)

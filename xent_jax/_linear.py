@@ -47,7 +47,7 @@ def with_linear_head(
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in.
         logit_transform: applied to the logits first, such as a soft cap.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
-            default 64 MiB of logits, with at least 512 tokens in a chunk.
+            default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
 
     Returns:
         ``head(inputs, kernel, *targets, bias=None, where=None)``, of inputs
@@ -82,7 +82,7 @@ def with_linear_head(
     reduction = _checks.reduction(name, reduction)
 
     def head(inputs, kernel, *targets, bias=None, where=None):
-        problem = _checked(name, inputs, kernel, targets, bias, where)
+        problem = checked(name, inputs, kernel, targets, bias, where)
         size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
         return reduced(problem, _transformed(loss, logit_transform), reduction, size)
 
@@ -120,7 +120,7 @@ def linear_softmax_cross_entropy(
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with class
             weights over the sum of their labels' weights.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
-            default 64 MiB of logits, with at least 512 tokens in a chunk.
+            default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
 
     Returns:
         The loss in nats, a scalar, or ``[*batch]``; float32 for half precision. 0 for a
@@ -141,7 +141,7 @@ def linear_softmax_cross_entropy(
     """
     name = "linear_softmax_cross_entropy"
     labels = _checks.integers(name, "labels", labels)
-    problem = _checked(name, inputs, kernel, (labels,), bias, where)
+    problem = checked(name, inputs, kernel, (labels,), bias, where)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     if ignored is not None:
         problem = problem.without(labels != ignored)
@@ -195,7 +195,7 @@ class Problem(NamedTuple):
         return self._replace(left=tokens if self.left is None else self.left & tokens)
 
 
-def _checked(name: str, inputs, kernel, targets, bias, where) -> Problem:
+def checked(name: str, inputs, kernel, targets, bias, where) -> Problem:
     inputs, kernel = (
         _checks.floats(name, "inputs", inputs),
         _checks.floats(name, "kernel", kernel),
@@ -249,7 +249,7 @@ def reduced(
     head = Head(of_chunk, problem.batch, size)
     operands = operands._replace(closed_over=closed_over)
     if reduction == "none":
-        return head.losses(operands, left)
+        return head.losses(operands, left)[0]
     dtype = accumulator(jnp.promote_types(operands.inputs.dtype, operands.kernel.dtype))
     scale = jnp.ones((), dtype)
     if reduction == "mean":
@@ -274,6 +274,6 @@ def _converted(problem: Problem, loss: Callable[..., Array], size: int):
             f"{_checks.describe(z)}, got {jax.tree.map(_checks.describe, out)}."
         )
     if in_forward_mode():
-        return lambda z, targets, _: flat(z, *targets), ()
+        return lambda z, targets, _: (flat(z, *targets), ()), ()
     convert, closed_over = jax.closure_convert(flat, z, *rows)
-    return lambda z, targets, closed: convert(z, *targets, *closed), tuple(closed_over)
+    return lambda z, targets, closed: (convert(z, *targets, *closed), ()), tuple(closed_over)

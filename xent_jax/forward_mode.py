@@ -27,6 +27,7 @@ softmax_focal_loss = differentiable_forward(xent_jax.softmax_focal_loss)
 poly_loss_cross_entropy = differentiable_forward(xent_jax.poly_loss_cross_entropy)
 softcap = differentiable_forward(xent_jax.softcap)
 linear_softmax_cross_entropy = differentiable_forward(xent_jax.linear_softmax_cross_entropy)
+linear_token_statistics = differentiable_forward(xent_jax.linear_token_statistics)
 
 
 @functools.wraps(xent_jax.with_linear_head)
@@ -39,6 +40,7 @@ __all__ = [
     "entropy",
     "kl_divergence",
     "linear_softmax_cross_entropy",
+    "linear_token_statistics",
     "log_softmax",
     "logsumexp",
     "poly_loss_cross_entropy",

@@ -1,0 +1,205 @@
+"""Statistics of each token, and the plan of chunks and memory, beside logits that are held."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests.cases import x64
+from tests.test_head import CLASSES, drawn, same
+from tests.test_head_cost import compiled, temp
+from xent_jax._chunks import chunks_of
+
+FLOATS = ("loss", "logsumexp", "entropy", "top_k_log_probabilities")
+WHOLE = ("argmax", "label_rank", "top_k_indices")
+modes = pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with x64():
+        yield
+
+
+def of_logits(z, y, top_k=3):
+    """By NumPy's definitions, ties in the order of the classes."""
+    p = np.exp(np.asarray(z) - np.max(z, axis=-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    order = np.argsort(-np.asarray(z), axis=-1, kind="stable")
+    given = np.take_along_axis(p, np.asarray(y)[..., None], -1)[..., 0]
+    return {
+        "loss": -np.log(given),
+        "logsumexp": np.log(np.exp(np.asarray(z)).sum(-1)),
+        "entropy": -(p * np.log(p)).sum(-1),
+        "argmax": order[..., 0],
+        "label_rank": np.argmax(order == np.asarray(y)[..., None], axis=-1),
+        "top_k_log_probabilities": np.log(np.take_along_axis(p, order, -1))[..., :top_k],
+        "top_k_indices": order[..., :top_k],
+    }
+
+
+@modes
+@pytest.mark.parametrize("size", [3, 4, 12])  # divides the tokens, does not, all at once
+def test_each_is_what_held_logits_give(size, module):
+    x, w, b, y = drawn((2, 6))
+    w = w.at[:, 4].set(w[:, 9])  # ties, but for the bias
+    b = b.at[4].set(b[9])
+    with chunks_of(size):
+        found = jax.jit(lambda: module.linear_token_statistics(x, w, y, b, top_k=3))()
+    wanted = of_logits(x @ w + b, y)
+    for name in FLOATS:
+        np.testing.assert_allclose(getattr(found, name), wanted[name], rtol=1e-12, atol=1e-12)
+    for name in WHOLE:
+        assert getattr(found, name).dtype == jnp.int32
+        np.testing.assert_array_equal(getattr(found, name), wanted[name])
+
+
+@modes
+@pytest.mark.parametrize("name", FLOATS)
+@pytest.mark.parametrize("jit", [False, True])
+def test_gradients(name, module, jit):
+    x, w, b, y = drawn((2, 6))
+
+    def weighed(out):
+        return jnp.sum(out * jnp.cos(jnp.arange(out.size)).reshape(out.shape))
+
+    def ours(x, w, b, cap):
+        found = module.linear_token_statistics(x, w, y, b, top_k=3, logit_softcap=cap)
+        return weighed(getattr(found, name))
+
+    def held(x, w, b, cap):
+        log_p = jax.nn.log_softmax(z := cap * jnp.tanh((x @ w + b) / cap))
+        return weighed({
+            "loss": -jnp.take_along_axis(log_p, y[..., None], -1)[..., 0],
+            "logsumexp": jax.nn.logsumexp(z, axis=-1),
+            "entropy": -jnp.sum(jnp.exp(log_p) * log_p, axis=-1),
+            "top_k_log_probabilities": jax.lax.top_k(log_p, 3)[0],
+        }[name])  # fmt: skip
+
+    def gradients(f):
+        f = jax.value_and_grad(f, (0, 1, 2, 3))
+        return (jax.jit(f) if jit else f)(x, w, b, jnp.asarray(3.0))
+
+    with chunks_of(4):
+        got = gradients(ours)
+    same(got, gradients(held), digits=11)
+
+
+def test_the_gradient_of_one_makes_no_work_for_the_others():
+    x, w, b, y = drawn((12,))
+
+    def loss(x):
+        return jnp.sum(xent_jax.linear_token_statistics(x, w, y, b, top_k=3).loss)
+
+    def work(f):
+        text = jax.jit(f).lower(x).compile().as_text()
+        return {name for name in ("TopK", "sort", "scatter", "dot") if re.search(rf"\b{name}\b", text)}
+
+    assert work(lambda x: jax.vjp(loss, x)[1](1.0)) == {"dot"}
+    assert work(lambda x: xent_jax.linear_token_statistics(x, w, y, b, top_k=3)) & {"TopK", "sort"}
+
+
+@pytest.mark.parametrize(
+    "label, loss, rank", [(CLASSES, np.nan, -1), (-1, np.nan, -1), (-7, 0, -1)]
+)
+def test_a_label_that_is_none(label, loss, rank):
+    x, w, b, y = drawn((5,))
+    found = xent_jax.linear_token_statistics(x, w, y.at[2].set(label), b, ignore_index=-7, top_k=2)
+    plain = xent_jax.linear_token_statistics(x, w, y, b, top_k=2)
+    np.testing.assert_array_equal(found.loss, plain.loss.at[2].set(loss))
+    np.testing.assert_array_equal(found.label_rank, plain.label_rank.at[2].set(-1))
+    for name in ("logsumexp", "entropy", "argmax", "top_k_log_probabilities", "top_k_indices"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_without_a_log_sum_exp_poison_their_token_alone(bad):
+    x, w, b, y = drawn((5,))
+    found = xent_jax.linear_token_statistics(x.at[2].set(bad), w, y, b, top_k=2)
+    plain = xent_jax.linear_token_statistics(x, w, y, b, top_k=2)
+    others = np.array([0, 1, 3, 4])
+    for name in FLOATS + WHOLE:
+        np.testing.assert_array_equal(getattr(found, name)[others], getattr(plain, name)[others])
+        there = getattr(found, name)[2]
+        assert np.all(np.isnan(there) if name in FLOATS else there == -1), name
+
+
+def test_a_class_that_the_bias_rules_out():
+    x, w, b, y = drawn((5,))
+    found = xent_jax.linear_token_statistics(x, w, 0 * y, b.at[3].set(-jnp.inf), top_k=CLASSES)
+    less = xent_jax.linear_token_statistics(
+        x, jnp.delete(w, 3, axis=1), 0 * y, jnp.delete(b, 3), top_k=CLASSES - 1
+    )
+    same((found.loss, found.logsumexp, found.entropy), less[:3])
+    assert np.all(found.top_k_log_probabilities[:, -1] == -np.inf)
+    assert np.all(found.top_k_indices[:, -1] == 3)
+    gradient = jax.grad(lambda b: jnp.sum(
+        xent_jax.linear_token_statistics(x, w, y, b).entropy))(b.at[3].set(-jnp.inf))  # fmt: skip
+    assert np.all(np.isfinite(gradient)) and gradient[3] == 0
+
+
+def test_half_precision():
+    x, w, b, y = drawn((6,))
+    x, w, b = (a.astype(jnp.bfloat16) for a in (x, w, b))
+    found = xent_jax.linear_token_statistics(x, w, y, b, top_k=2)
+    wanted = of_logits(x.astype(float) @ w.astype(float) + b.astype(float), y, 2)
+    for name in FLOATS:
+        assert getattr(found, name).dtype == jnp.float32
+        np.testing.assert_allclose(getattr(found, name), wanted[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [-1, CLASSES + 1, 2.0, "3"])
+def test_top_k_out_of_range_is_refused(top_k):
+    x, w, _, y = drawn((5,))
+    with pytest.raises(ValueError, match=r"top_k must be an integer in \[0, 11\].*got "):
+        xent_jax.linear_token_statistics(x, w, y, top_k=top_k)
+
+
+# ---------------------------------------------------------------- the plan
+
+
+@pytest.mark.parametrize("wrt", [(0, 1), (0,), (1,)])
+@pytest.mark.parametrize(
+    ("n", "d", "v", "budget"),
+    [(2048, 64, 4096, 2**20), (1000, 32, 8192, 2**22), (64, 16, 512, None)],
+)
+def test_the_plan_bounds_what_the_compiler_takes(n, d, v, budget, wrt):
+    def loss(x, w, y, reduction):
+        head = xent_jax.linear_softmax_cross_entropy
+        return head(x, w, y, reduction=reduction, max_logits_bytes=budget)
+
+    with jax.enable_x64(False) if hasattr(jax, "enable_x64") else jax.experimental.disable_x64():
+        taken = temp(compiled(lambda x, w, y: loss(x, w, y, "mean"), n, d, v, wrt=wrt))
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((n, d), (d, v))]
+    names = [("inputs", "kernel")[i] for i in wrt]
+    plan = xent_jax.linear_head_plan(*shapes, wrt=names, max_logits_bytes=budget)
+    small = 2**17 + 64 * n  # what a few numbers per token and the loop take
+    assert taken <= plan.temporary_bytes + small
+    assert plan.temporary_bytes <= 3 * taken + small
+
+
+def test_a_plan_says_what_it_comes_from():
+    x, w = jax.ShapeDtypeStruct((4, 1000, 16), jnp.bfloat16), jnp.zeros((16, 8192), jnp.bfloat16)
+    plan = xent_jax.linear_head_plan(x, w, jnp.zeros(8192, jnp.float32), max_logits_bytes=2**24)
+    assert (plan.tokens, plan.classes, plan.chunk, plan.chunks) == (4000, 8192, 250, 16)
+    assert plan.logits_bytes == 2 * 4 * 250 * 8192 <= 2**24
+    assert plan.accumulator_bytes == 4 * (16 * 8192 + 8192)
+    assert plan.inputs_bytes == 2 * 4000 * 16
+    assert str(plan).splitlines()[0] == "4,000 tokens in 16 chunks of 250"
+    assert str(plan).splitlines()[4].split() == "temporary memory, at most 16.3 MiB".split()
+    value = xent_jax.linear_head_plan(x, w, wrt=())
+    assert value.temporary_bytes == value.logits_bytes
+
+
+@pytest.mark.parametrize("wrt", ["inputs", ["weights"]])
+def test_a_plan_for_what_is_no_argument_is_refused(wrt):
+    with pytest.raises(ValueError, match=r"linear_head_plan: wrt must hold names of .*got"):
+        xent_jax.linear_head_plan(jnp.ones((2, 3)), jnp.ones((3, 4)), wrt=wrt)
+
+
+def test_a_plan_checks_shapes_as_the_head_does():
+    with pytest.raises(ValueError, match="linear_head_plan: inputs must have .*Give kernel.T"):
+        xent_jax.linear_head_plan(jnp.ones((2, 3)), jnp.ones((4, 3)))

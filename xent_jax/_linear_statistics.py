@@ -1,0 +1,128 @@
+"""What evaluation and reinforcement learning ask of each token, in one pass over the logits."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import ArrayLike, Float, Int
+
+from xent_jax import _checks
+from xent_jax._chunks import chunk_size
+from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
+from xent_jax._head import Head
+from xent_jax._linear import checked
+from xent_jax._rows import hits
+from xent_jax._softcap import softcap
+from xent_jax._softmax import log_softmax, logsumexp
+
+
+class TokenStatistics(NamedTuple):
+    """Of each token; log-probabilities in nats, float32 for half precision, classes int32."""
+
+    loss: Array  # [*batch]: -log p_y; 0 for an ignored label
+    logsumexp: Array  # [*batch]
+    entropy: Array  # [*batch], in nats: -sum_j p_j log p_j
+    argmax: Array  # [*batch]: the likeliest class, of several the first
+    label_rank: Array  # [*batch]: how many classes come before the label, 0 if it is the argmax
+    top_k_log_probabilities: Array  # [*batch, top_k], the likeliest first
+    top_k_indices: Array  # [*batch, top_k]: their classes
+
+
+def linear_token_statistics(
+    inputs: Float[ArrayLike, "*batch width"],
+    kernel: Float[ArrayLike, "width classes"],
+    labels: Int[ArrayLike, "*batch"],
+    bias: Float[ArrayLike, " classes"] | None = None,
+    *,
+    ignore_index: int | None = None,
+    logit_softcap: float | Float[ArrayLike, ""] | None = None,
+    top_k: int = 0,
+    max_logits_bytes: int | None = None,
+) -> TokenStatistics:
+    """Loss, entropy, rank and the likeliest classes of each token, from inputs and a kernel.
+
+    Args:
+        inputs: ``[*batch, D]``, floating.
+        kernel: ``[D, classes]``, floating.
+        labels: y, ``[*batch]``, integers in [0, classes).
+        bias: ``[classes]``, floating.
+        ignore_index: a label that asks for neither loss nor rank, such as -100.
+        logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
+        top_k: how many of the likeliest classes.
+        max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
+            default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
+
+    Returns:
+        ``TokenStatistics``: loss, logsumexp, entropy, argmax, label_rank,
+        top_k_log_probabilities, top_k_indices. Of equal logits the lower class comes first,
+        so that the label is among the ``top_k_indices`` just where ``label_rank < top_k``.
+        A label out of range has the loss NaN and the rank -1, an ignored one 0 and -1. Where
+        the logits have no log-sum-exp all floats are NaN and all classes -1.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+
+    Gradient: of loss, logsumexp, entropy and top_k_log_probabilities, to inputs, kernel, bias
+    and cap: as ``with_linear_head``, where ``dz = -p (log p + H)`` for the entropy H. Proof:
+    ``linear_token_statistics``. Source: as ``with_linear_head``.
+
+    >>> x, kernel = jnp.ones((3, 8)), jnp.zeros((8, 100)).at[:, 5].set(1.0)
+    >>> found = linear_token_statistics(x, kernel, jnp.array([5, 0, 99]), top_k=2)
+    >>> found.argmax.tolist(), found.label_rank.tolist(), found.top_k_indices[0].tolist()
+    ([5, 5, 5], [0, 1, 99], [5, 0])
+    """
+    name = "linear_token_statistics"
+    labels = _checks.integers(name, "labels", labels)
+    problem = checked(name, inputs, kernel, (labels,), bias, None)
+    ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
+    if not isinstance(top_k, int) or not 0 <= top_k <= problem.classes:
+        raise ValueError(
+            f"{name}: top_k must be an integer in [0, {problem.classes}], the number of "
+            f"classes, got {top_k!r}."
+        )
+    closed_over: tuple[Array, ...] = ()
+    if logit_softcap is not None:
+        closed_over = (_checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True),)
+
+    def of_chunk(z, targets, closed_over):
+        return _statistics(softcap(z, *closed_over) if closed_over else z, *targets, ignored, top_k)
+
+    size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
+    operands = problem.operands._replace(closed_over=closed_over)
+    floats, classes = Head(of_chunk, problem.batch, size).losses(operands, None)
+    return TokenStatistics(**floats, **classes)
+
+
+def _statistics(z: Array, y: Array, ignored: int | None, top_k: int):
+    log_p, lse = log_softmax(z), logsumexp(z)
+    loss = softmax_cross_entropy_with_integer_labels(z, y, ignore_index=ignored)
+    values, indices = lax.top_k(lax.stop_gradient(z), top_k)
+    floats = {
+        "loss": loss,
+        "logsumexp": lse,
+        "entropy": _entropy(log_p),
+        "top_k_log_probabilities": jnp.take_along_axis(log_p, indices, axis=-1),
+    }
+    there = ~jnp.isnan(lse)
+    ranked = there & (y >= 0) & (y < z.shape[-1])
+    classes = {
+        "argmax": jnp.where(there, jnp.argmax(z, axis=-1).astype(jnp.int32), -1),
+        "label_rank": jnp.where(ranked, _rank(z, y), -1),
+        "top_k_indices": jnp.where(there[:, None], indices, -1),
+    }
+    return floats, classes
+
+
+def _entropy(log_p: Array) -> Array:
+    """-sum_j p_j log p_j, where 0 log 0 is 0."""
+    log_p = jnp.where(log_p == -jnp.inf, jnp.finfo(log_p.dtype).min, log_p)
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+def _rank(z: Array, y: Array) -> Array:
+    """How many classes stand before the label, of equal logits the lower ones."""
+    z = lax.stop_gradient(z)
+    label = hits(z, y)
+    own = jnp.max(jnp.where(label, z, -jnp.inf), axis=-1)[:, None]
+    before = lax.broadcasted_iota(y.dtype, (1, z.shape[1]), 1) < y[:, None]
+    return jnp.sum((z > own) | ((z == own) & before), axis=-1, dtype=jnp.int32)
