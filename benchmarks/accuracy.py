@@ -12,11 +12,8 @@ grey band is where a class's exponential is one, though their sum need not be.
 Prints the tables; writes accuracy.md and accuracy.png. About a minute.
 """
 
-import argparse
 import datetime
 import functools
-import importlib.metadata
-import platform
 import sys
 from pathlib import Path
 
@@ -25,9 +22,8 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-from rich.console import Console
+from _report import console, markdown, parser, show, versions, write
 from rich.progress import Progress
-from rich.table import Table
 
 import xent_jax
 
@@ -172,29 +168,16 @@ def plot(gaps, underflow, found, path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def environment() -> str:
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "optax")]
-    versions.append(f"xent_jax {xent_jax.__version__}")
-    where = f"JAX on {jax.devices()[0].platform}, Python {platform.python_version()}"
-    return f"{datetime.date.today()}; {where}, {', '.join(versions)}"
-
-
-def markdown(head, lines) -> str:
-    rows = [head, ["---"] + ["---:"] * (len(head) - 1), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Errors in ulp beside optax and jax.nn.")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="DIR")
-    options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    console = Console(width=max(Console().width, 140))
-    with Progress(console=console) as progress:
+    options = parser("Errors in ulp beside optax and jax.nn.").parse_args()
+    out = console(140)
+    with Progress(console=out) as progress:
         tables = {dtype: cases(dtype, progress) for dtype in DTYPES}
         swept = sweep(progress)
+    where = f"JAX on {jax.devices()[0].platform}, {versions('jax', 'optax')}"
+    where = f"{datetime.date.today()}; {where}"
     parts = [
-        f"# Errors in units of the last place\n\n{environment()}",
+        f"# Errors in units of the last place\n\n{where}",
         "Loss / gradient at the label / worst other gradient component: the worst error of the\n"
         "case's rows, in ulp of the logits' dtype, against 60 digits; in per cent where it\n"
         "exceeds 10 ulp and 1 %. `gap` is the label's logit less the largest other's; the\n"
@@ -202,13 +185,10 @@ def main() -> None:
     ]
     head = ["case", *LIBRARIES]
     for dtype, lines in tables.items():
-        table = Table(*head, title=f"{dtype}: loss / label's gradient / worst other, in ulp")
-        for line in lines:
-            table.add_row(*line)
-        console.print(table)
+        show(out, f"{dtype}: loss / label's gradient / worst other, in ulp", head, lines)
         parts.append(f"## {dtype}\n\n{markdown(head, lines)}")
-    console.print(environment())
-    (options.output / "accuracy.md").write_text("\n\n".join(parts) + "\n")
+    out.print(where)
+    write(options.output / "accuracy.md", parts)
     plot(*swept, options.output / "accuracy.png")
 
 

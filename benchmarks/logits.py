@@ -13,13 +13,8 @@ Prints the tables and whether the targets are reached; writes logits.md and logi
 About four minutes; with --quick half a minute, and noisier.
 """
 
-import argparse
 import dataclasses
-import datetime
-import importlib.metadata
 import itertools
-import os
-import platform
 import time
 from pathlib import Path
 
@@ -27,9 +22,9 @@ import jax
 import matplotlib
 import numpy as np
 import optax
+from _report import console, environment, markdown, parser, show, timed, verdict, write
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 import xent_jax
 
@@ -115,25 +110,22 @@ def run_block(cell: Cell, seconds: float) -> None:
     """Rounds of one run of each program, the order another in each round."""
     names = list(cell.programs)
     for program in 2 * list(cell.programs.values()):  # warm up
-        jax.block_until_ready(program(*cell.arguments))
+        timed(program, cell.arguments)
     times, start = [], time.perf_counter()
     for order in itertools.cycle(itertools.permutations(range(len(names)))):
         row = [0.0] * len(names)
         for i in order:
-            began = time.perf_counter()
-            out = jax.block_until_ready(cell.programs[names[i]](*cell.arguments))
-            row[i] = time.perf_counter() - began
-            del out
+            row[i] = timed(cell.programs[names[i]], cell.arguments)
         times.append(row)
         if time.perf_counter() - start > seconds and len(times) >= 4:
             break
     cell.blocks.append(np.array(times))
 
 
-def measure(cells: list[Cell], seconds: float, console: Console) -> None:
+def measure(cells: list[Cell], seconds: float, out: Console) -> None:
     """Compiles all the cells, then visits each of them once in every pass."""
     # No refresh from a thread: it would take a core during the runs.
-    with Progress(console=console, auto_refresh=False) as progress:
+    with Progress(console=out, auto_refresh=False) as progress:
         task = progress.add_task("", total=len(cells) * (PASSES + 1))
         work = [("compile", cell) for cell in cells]
         work += [(f"pass {i + 1} of {PASSES}", cell) for i in range(PASSES) for cell in cells]
@@ -145,10 +137,6 @@ def measure(cells: list[Cell], seconds: float, console: Console) -> None:
             else:
                 run_block(cell, seconds if cell.gradient else seconds / 3)
             progress.advance(task)
-
-
-def verdict(value: float, target: float) -> str:
-    return "reached" if value <= target else "missed"
 
 
 def table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
@@ -203,32 +191,6 @@ def summary(cells: list[Cell]) -> list[str]:
     return lines
 
 
-def environment() -> str:
-    versions = [f"{p} {importlib.metadata.version(p)}" for p in ("jax", "jaxlib", "optax")]
-    info = Path("/proc/cpuinfo")
-    models = (
-        [x for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
-    )
-    model = models[0].split(":")[1].strip() if models else platform.processor()
-    return (
-        f"{datetime.date.today()}; {model}, {os.cpu_count()} cores; "
-        f"JAX on {jax.devices()[0].device_kind}; Python {platform.python_version()}, "
-        f"{', '.join(versions)}, xent_jax {xent_jax.__version__}"
-    )
-
-
-def show(console: Console, title: str, head: list[str], rows: list[list[str]]) -> None:
-    out = Table(*head, title=title)
-    for row in rows:
-        out.add_row(*row)
-    console.print(out)
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [[h.replace("\n", " ") for h in head], ["---"] * 2 + ["---:"] * (len(head) - 2), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def plot(cells: list[Cell], path: Path) -> None:
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 8), sharex=True, layout="constrained")
     x = np.arange(len(cells))
@@ -263,24 +225,22 @@ def plot(cells: list[Cell], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Losses of logits beside optax.")
-    parser.add_argument("--quick", action="store_true", help="few rounds")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="DIR")
-    options = parser.parse_args()
-    console = Console(width=max(Console().width, 160))
+    options = parser("Losses of logits beside optax.")
+    options.add_argument("--quick", action="store_true", help="few rounds")
+    options = options.parse_args()
+    out, where = console(160), environment("jax", "jaxlib", "optax")
     cells = [Cell(*s, dtype) for s in SHAPES for dtype in ("float32", "bfloat16")]
     values = [Cell(*s, "float32", gradient=False) for s in SHAPES]
-    measure(cells + values, 0.2 if options.quick else 3.0, console)
-    text = [f"# Losses of logits: time and memory beside optax\n\n{environment()}"]
+    measure(cells + values, 0.2 if options.quick else 3.0, out)
+    text = [f"# Losses of logits: time and memory beside optax\n\n{where}"]
     for title, group in [("Value and gradient", cells), ("Value alone, for information", values)]:
         head, rows = table(group)
-        show(console, title, head, rows)
-        text.append(f"## {title}\n\n{markdown(head, rows)}")
+        show(out, title, head, rows)
+        text.append(f"## {title}\n\n{markdown(head, rows, texts=2)}")
     lines = summary(cells)
-    console.print(environment(), *lines, sep="\n")
+    out.print(where, *lines, sep="\n")
     text.insert(2, "\n".join(f"- {line}" for line in lines))
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "logits.md").write_text("\n\n".join(text) + "\n")
+    write(options.output / "logits.md", text)
     plot(cells, options.output / "logits.png")
 
 
