@@ -4,7 +4,7 @@
     python examples/equinox_head.py
 
 The words follow Zipf's law, and each has one fixed successor, which the model learns. The kernel of
-its last layer is the transpose of its embedding, whose gradient is the sum of both uses.
+its last layer is its embedding as it lies, [words, width], whose gradient is the sum of both uses.
 """
 
 import argparse
@@ -41,8 +41,9 @@ class Model(eqx.Module):
 
 
 def mean_loss(model, words, labels):
-    kernel = model.embedding.weight.T
-    return xent_jax.linear_softmax_cross_entropy(jax.vmap(model)(words), kernel, labels)
+    return xent_jax.linear_softmax_cross_entropy(
+        jax.vmap(model)(words), model.embedding.weight, labels, kernel_axes="VD"
+    )
 
 
 @eqx.filter_jit

@@ -38,7 +38,9 @@ def _integer(options: str, more: Mapping[str, Spec], wrt: str, names: str, **fix
 
     def reference(x: Any, w: Any, y: Any, *values: Any) -> Any:
         given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
-        return book.head_loss(x, w, y, **given, **fixed)
+        lies = fixed.get("kernel_axes", "DV")
+        options = {k: v for k, v in fixed.items() if k != "kernel_axes"}
+        return book.head_loss(x, w if lies == "DV" else w.T, y, **given, **options)
 
     kinds = _BOTH if fixed["reduction"] == "none" else _FIRST
     return Case(_INTEGER, options, call, args, wrt, reference, kinds=kinds)
@@ -51,6 +53,14 @@ def _integers() -> list[Case]:
     every = "label_smoothing=smoothing z_loss=c class_weights=w"
     cases = [
         _integer("sum", {}, "x w b", "", reduction="sum"),
+        _integer(
+            "kernel [k, d], mean",
+            {"w": array("k d")},
+            "x w b",
+            "",
+            reduction="mean",
+            kernel_axes="VD",
+        ),
         _integer("mean, to the bias", {}, "b", "", reduction="mean"),
     ]
     for reduction in ("mean", "none"):
@@ -142,8 +152,8 @@ def _statistics() -> list[Case]:
 CASES = (*_integers(), *_others(), *_statistics())
 UNPROVED = (
     *(Unproved(name, "second order", "JAX's transpose of the loop, around a loss with a rule of "
-               "its own, is not read; proved are the second order of the loss of logits, and to the "
-               "inputs that of the head around a loss in plain JAX")
+               "its own, is not read; proved are the second order of the loss of logits, and to "
+               "the inputs that of the head around a loss in plain JAX")
       for name in (_INTEGER, _STATISTICS)),
     Unproved(_INTEGER, "logit_softcap", "of capped logits the sums that CPU and "
              "the other platforms take are not seen to be the same; proved are the cap around a "

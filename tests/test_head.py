@@ -333,10 +333,11 @@ def test_vmap_checkpoint_scan_and_tied_embeddings():
 
         summed, _ = jax.jit(lambda: jax.lax.scan(microbatch, jnp.zeros_like(w), (x, y)))()
         tied = jax.grad(lambda e: loss(x, e.T, y))(w.T)
+        lying = jax.grad(lambda e: linear_softmax_cross_entropy(x, e, y, b, kernel_axes="VD"))(w.T)
     plain_gradients = jax.value_and_grad(wanted, (0, 1))
     same(each, jax.vmap(plain_gradients, (0, None, 0))(x, w, y))
     whole = jax.grad(wanted, 1)(x, w, y)
-    same((again, summed / 4, tied.T), (whole, whole, whole))
+    same((again, summed / 4, tied.T, lying.T), 4 * (whole,))
 
 
 # ---------------------------------------------------------------- to the bit

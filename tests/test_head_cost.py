@@ -78,6 +78,17 @@ def test_temporary_memory_is_the_budget_and_the_gradients(n, d, v, reduction):
     assert temp(compiled(loss, n, d, v, wrt=())) <= budget + 2**20
 
 
+def test_a_tied_embedding_is_not_copied():
+    def tied(x, embedding, y):
+        return linear_softmax_cross_entropy(x, embedding, y, kernel_axes="VD")
+
+    n, d, v = 1024, 128, 32768
+    shapes = ((n, d), "float32"), ((v, d), "float32"), ((n,), "int32")
+    program = jax.jit(jax.value_and_grad(tied, (0, 1)))
+    program = program.lower(*(jax.ShapeDtypeStruct(*s) for s in shapes)).compile()
+    assert temp(program) <= temp(compiled(linear_softmax_cross_entropy, n, d, v)) + 2**16
+
+
 def test_temporary_memory_does_not_grow_with_the_tokens():
     few, many = (temp(compiled(linear_softmax_cross_entropy, n, 32, 8192)) for n in (4096, 16384))
     assert many <= few + 4 * 32 * (16384 - 4096) + 2**16  # but for the inputs' gradient
@@ -164,7 +175,24 @@ X, W, Y = np.zeros((6, 4), np.float32), np.zeros((4, 9), np.float32), np.zeros(6
 @pytest.mark.parametrize(
     ("args", "options", "error", "message"),
     [
-        ((X, W.T, Y), {}, ValueError, r"kernel \[D, classes\], got .*9,4.* Give kernel.T"),
+        (
+            (X, W.T, Y),
+            {},
+            ValueError,
+            r"kernel \[D, classes\], got .*9,4.* Give kernel.T, or kernel_axes='VD'",
+        ),
+        (
+            (X, W, Y),
+            {"kernel_axes": "VD"},
+            ValueError,
+            r"kernel \[classes, D\].* or kernel_axes='DV'",
+        ),
+        (
+            (X, W, Y),
+            {"kernel_axes": "VK"},
+            ValueError,
+            "kernel_axes must be one of 'DV', 'VD', got 'VK'",
+        ),
         ((X, W[:3], Y), {}, ValueError, r"got float32\[6,4\] and float32\[3,9\]\.$"),
         ((X, W[0], Y), {}, ValueError, r"got float32\[6,4\] and float32\[9\]"),
         ((X, W[:, :0], Y), {}, ValueError, "kernel must have at least one class"),

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xent_jax._types import Axis, Reduction
+from xent_jax._types import Axis, KernelAxes, Reduction
 
 
 def describe(x: Array | jax.ShapeDtypeStruct) -> str:
@@ -159,11 +159,18 @@ def unused(x: Any) -> bool:
 
 def reduction(function: str, value: Any) -> Reduction:
     """One of the reductions."""
-    if value not in get_args(Reduction):
-        raise ValueError(
-            f"{function}: reduction must be one of {', '.join(map(repr, get_args(Reduction)))}, "
-            f"got {value!r}."
-        )
+    return _choice(function, "reduction", value, Reduction)
+
+
+def kernel_axes(function: str, value: Any) -> KernelAxes:
+    """One of the ways a kernel lies."""
+    return _choice(function, "kernel_axes", value, KernelAxes)
+
+
+def _choice(function: str, name: str, value: Any, kind: Any) -> Any:
+    if value not in get_args(kind):
+        choices = ", ".join(map(repr, get_args(kind)))
+        raise ValueError(f"{function}: {name} must be one of {choices}, got {value!r}.")
     return value
 
 

@@ -23,13 +23,14 @@ from jax.custom_derivatives import SymbolicZero
 from xent_jax._chunks import over_chunks
 from xent_jax._closed_form import in_forward_mode
 from xent_jax._rows import accumulator
+from xent_jax._types import KernelAxes
 
 
 class Operands(NamedTuple):
     """All that the losses depend on."""
 
     inputs: Any  # [*batch, D]
-    kernel: Any  # [D, V]
+    kernel: Any  # [D, V], or [V, D]
     bias: Any  # [V], or None
     targets: Any  # a tuple of arrays [*batch, ...]
     closed_over: Any  # a tuple of arrays: what the loss of logits reads besides
@@ -65,6 +66,7 @@ class Head(NamedTuple):
     loss: Callable[..., tuple[Any, Any]]
     batch: tuple[int, ...]
     size: int
+    axes: KernelAxes = "DV"  # of the kernel
 
     def losses(self, operands: Operands, left: Array | None) -> Any:
         """Of each token, ``[*batch, ...]``, what ``loss`` gives; 0 where ``left`` is false."""
@@ -132,7 +134,7 @@ class Head(NamedTuple):
 
         @keeping
         def losses(operands, x, targets, left):
-            z = _logits(_cleared(x, left), operands)
+            z = _logits(_cleared(x, left), operands, self.axes)
             return _cleared(self.loss(z, targets, operands.closed_over), left)
 
         def step(carry, rows, fresh):
@@ -161,12 +163,12 @@ class Head(NamedTuple):
             x, targets, left, g = rows
             left = fresh if left is None else left if fresh is None else left & fresh
             x = _cleared(x, left)
-            z = _logits(x, operands)
+            z = _logits(x, operands, self.axes)
             losses, pull, _ = self._differentiated(wanted, z, targets, closed_over)
             g = jax.tree.map(jnp.ones_like, losses) if g is None else g
             dz, d_targets, d_closed_over = pull(_cleared(g, left))
             dz = _cleared(dz, left)
-            dx, d_kernel, d_bias = _backward(wanted, x, kernel, dz, dtype)
+            dx, d_kernel, d_bias = _backward(wanted, x, kernel, dz, self.axes, dtype)
             new = d_kernel, d_bias, d_closed_over
             sums = jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums, new)
             return sums, (_cleared(losses, left), _scaled((dx, d_targets), scale, (x, targets)))
@@ -199,16 +201,17 @@ class Head(NamedTuple):
 
 # dx = dz W', dW = x' dz, db = sum dz.  Proof: with_linear_head,
 # linear_softmax_cross_entropy, linear_token_statistics
-def _backward(wanted: Wanted, x: Array, kernel: Array, dz: Array, dtype: Any):
-    dx = _product(dz, kernel, (1, 1), dtype) if wanted.inputs else None
-    d_kernel = _product(x, dz, (0, 0), dtype) if wanted.kernel else None
+def _backward(wanted: Wanted, x: Array, kernel: Array, dz: Array, axes: KernelAxes, dtype: Any):
+    dx = _product(dz, kernel, (1, axes.index("V")), dtype) if wanted.inputs else None
+    factors = (x, dz) if axes == "DV" else (dz, x)
+    d_kernel = _product(*factors, (0, 0), dtype) if wanted.kernel else None
     return dx, d_kernel, jnp.sum(dz, axis=0) if wanted.bias else None
 
 
-def _logits(x: Array, operands: Operands) -> Array:
+def _logits(x: Array, operands: Operands, axes: KernelAxes) -> Array:
     """x W + b, in float32 or more."""
     dtype = jnp.promote_types(x.dtype, operands.kernel.dtype)
-    z = _product(x, operands.kernel, (1, 0), dtype)
+    z = _product(x, operands.kernel, (1, axes.index("D")), dtype)
     return z if operands.bias is None else z + operands.bias.astype(z.dtype)[None]
 
 

@@ -24,7 +24,7 @@ from xent_jax._head import Head, Operands
 from xent_jax._reduction import divisor
 from xent_jax._rows import accumulator
 from xent_jax._softcap import softcap
-from xent_jax._types import Reduction
+from xent_jax._types import KernelAxes, Reduction
 
 
 def with_linear_head(
@@ -32,6 +32,7 @@ def with_linear_head(
     *,
     reduction: Reduction = "mean",
     logit_transform: Callable[[Array], Array] | None = None,
+    kernel_axes: KernelAxes = "DV",
     max_logits_bytes: int | None = None,
 ) -> Callable[..., Array]:
     """Turns a loss of logits into one of inputs and a kernel, that never holds all logits.
@@ -46,6 +47,8 @@ def with_linear_head(
             your own. Arrays that it closes over get their gradients too.
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in.
         logit_transform: applied to the logits first, such as a soft cap.
+        kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
+            lies; ``embedding.T`` would be copied.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
             default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
 
@@ -80,9 +83,10 @@ def with_linear_head(
     if not callable(loss):
         raise TypeError(f"{name}: loss must be a function of logits, got {loss!r}.")
     reduction = _checks.reduction(name, reduction)
+    axes = _checks.kernel_axes(name, kernel_axes)
 
     def head(inputs, kernel, *targets, bias=None, where=None):
-        problem = checked(name, inputs, kernel, targets, bias, where)
+        problem = checked(name, inputs, kernel, targets, bias, where, axes)
         size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
         return reduced(problem, _transformed(loss, logit_transform), reduction, size)
 
@@ -102,14 +106,14 @@ def linear_softmax_cross_entropy(
     class_weights: Float[ArrayLike, " classes"] | None = None,
     logit_softcap: float | Float[ArrayLike, ""] | None = None,
     reduction: Reduction = "mean",
+    kernel_axes: KernelAxes = "DV",
     max_logits_bytes: int | None = None,
 ) -> Float[Shaped, "..."]:
     """Softmax cross-entropy of ``inputs @ kernel + bias``, which is never all held.
 
     Args:
         inputs: ``[*batch, D]``, floating: what a model's last layer gets.
-        kernel: ``[D, classes]``, floating; of tied embeddings ``[classes, D]`` give
-            ``embedding.T``.
+        kernel: ``[D, classes]``, floating.
         labels: y, ``[*batch]``, integers in [0, classes).
         bias: ``[classes]``, floating.
         where: booleans ``[*batch]``: the tokens that take part.
@@ -119,6 +123,8 @@ def linear_softmax_cross_entropy(
         logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with class
             weights over the sum of their labels' weights.
+        kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
+            lies; ``embedding.T`` would be copied.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
             default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
 
@@ -141,7 +147,7 @@ def linear_softmax_cross_entropy(
     """
     name = "linear_softmax_cross_entropy"
     labels = _checks.integers(name, "labels", labels)
-    problem = checked(name, inputs, kernel, (labels,), bias, where)
+    problem = checked(name, inputs, kernel, (labels,), bias, where, kernel_axes)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     if ignored is not None:
         problem = problem.without(labels != ignored)
@@ -174,6 +180,7 @@ class Problem(NamedTuple):
     operands: Operands  # the targets as leaves, nothing closed over yet
     tree: Any  # of the targets
     left: Array | None  # [*batch] booleans: the tokens that take part
+    axes: KernelAxes
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -188,33 +195,36 @@ class Problem(NamedTuple):
     @property
     def classes(self) -> int:
         """How many there are."""
-        return self.operands.kernel.shape[1]
+        return self.operands.kernel.shape[self.axes.index("V")]
 
     def without(self, tokens: Array) -> "Problem":
         """Only the tokens where ``tokens`` is true."""
         return self._replace(left=tokens if self.left is None else self.left & tokens)
 
 
-def checked(name: str, inputs, kernel, targets, bias, where) -> Problem:
+def checked(name: str, inputs, kernel, targets, bias, where, axes) -> Problem:
+    axes = _checks.kernel_axes(name, axes)
     inputs, kernel = (
         _checks.floats(name, "inputs", inputs),
         _checks.floats(name, "kernel", kernel),
     )
-    if inputs.ndim == 0 or kernel.ndim != 2 or inputs.shape[-1] != kernel.shape[0]:
-        transposed = kernel.ndim == 2 and inputs.shape[-1:] == kernel.shape[1:]
+    width, classes = axes.index("D"), axes.index("V")
+    if inputs.ndim == 0 or kernel.ndim != 2 or inputs.shape[-1] != kernel.shape[width]:
+        lies = "[D, classes]" if axes == "DV" else "[classes, D]"
+        transposed = kernel.ndim == 2 and inputs.shape[-1:] == kernel.shape[classes:][:1]
         raise ValueError(
-            f"{name}: inputs must have the shape [..., D] and kernel [D, classes], got "
+            f"{name}: inputs must have the shape [..., D] and kernel {lies}, got "
             f"{_checks.describe(inputs)} and {_checks.describe(kernel)}."
-            + (" Give kernel.T: it has the classes first." if transposed else "")
+            + (f" Give kernel.T, or kernel_axes={axes[::-1]!r}." if transposed else "")
         )
-    if kernel.shape[1] == 0:
+    if kernel.shape[classes] == 0:
         raise ValueError(
             f"{name}: kernel must have at least one class, got {_checks.describe(kernel)}."
         )
     batch = inputs.shape[:-1]
     if bias is not None:
         bias = _checks.floats(name, "bias", bias)
-        _checks.shape(name, "bias", bias, kernel.shape[1:], "one for each class")
+        _checks.shape(name, "bias", bias, (kernel.shape[classes],), "one for each class")
     if where is not None:
         where = _checks.mask(name, "where", where)
         _checks.shape(name, "where", where, batch, "one for each token")
@@ -227,7 +237,7 @@ def checked(name: str, inputs, kernel, targets, bias, where) -> Problem:
                 f"{name}: {what} must have one entry for each token, {list(batch)}, got "
                 f"{_checks.describe(leaf)}."
             )
-    return Problem(name, Operands(inputs, kernel, bias, tuple(leaves), ()), tree, where)
+    return Problem(name, Operands(inputs, kernel, bias, tuple(leaves), ()), tree, where, axes)
 
 
 def _transformed(loss: Callable[..., Array], transform: Callable[[Array], Array] | None):
@@ -246,7 +256,7 @@ def reduced(
     """The reduction of the losses; of a mean, ``weights`` are the divisor, or else their number."""
     operands, left = problem.operands, problem.left
     of_chunk, closed_over = _converted(problem, loss, size)
-    head = Head(of_chunk, problem.batch, size)
+    head = Head(of_chunk, problem.batch, size, problem.axes)
     operands = operands._replace(closed_over=closed_over)
     if reduction == "none":
         return head.losses(operands, left)[0]

@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike
 from xent_jax._chunks import LIVE, chunk_size
 from xent_jax._linear import checked
 from xent_jax._rows import accumulator
+from xent_jax._types import KernelAxes
 
 _ARGUMENTS = ("inputs", "kernel", "bias")
 
@@ -49,6 +50,7 @@ def linear_head_plan(
     bias: ArrayLike | jax.ShapeDtypeStruct | None = None,
     *,
     wrt: Sequence[str] = _ARGUMENTS,
+    kernel_axes: KernelAxes = "DV",
     max_logits_bytes: int | None = None,
 ) -> LinearHeadPlan:
     """The chunks and memory of ``with_linear_head`` and its kin, without running anything.
@@ -58,7 +60,7 @@ def linear_head_plan(
         kernel: ``[D, classes]``, likewise.
         bias: ``[classes]``, likewise.
         wrt: the arguments whose gradients are taken; none for the value alone.
-        max_logits_bytes: as given to the head.
+        kernel_axes, max_logits_bytes: as given to the head.
 
     Returns:
         ``LinearHeadPlan``: tokens, classes, chunk, chunks, and bytes; ``print`` it. The
@@ -82,10 +84,13 @@ def linear_head_plan(
     if isinstance(wrt, str) or unknown:
         raise ValueError(f"{name}: wrt must hold names of {list(_ARGUMENTS)}, got {wrt!r}.")
     shapes = jax.eval_shape(
-        lambda *args: checked(name, args[0], args[1], (), args[2], None).operands,
+        lambda *args: checked(name, args[0], args[1], (), args[2], None, kernel_axes).operands,
         inputs, kernel, bias,
     )  # fmt: skip
-    tokens, classes = math.prod(shapes.inputs.shape[:-1]), shapes.kernel.shape[1]
+    tokens, classes = (
+        math.prod(shapes.inputs.shape[:-1]),
+        shapes.kernel.shape[kernel_axes.index("V")],
+    )
     chunk = chunk_size(name, tokens, classes, max_logits_bytes)
     row = LIVE * 4 * classes
     summed = [getattr(shapes, w) for w in ("kernel", "bias") if w in wrt]

@@ -14,6 +14,7 @@ from xent_jax._linear import checked
 from xent_jax._rows import hits
 from xent_jax._softcap import softcap
 from xent_jax._softmax import log_softmax, logsumexp
+from xent_jax._types import KernelAxes
 
 
 class TokenStatistics(NamedTuple):
@@ -37,6 +38,7 @@ def linear_token_statistics(
     ignore_index: int | None = None,
     logit_softcap: float | Float[ArrayLike, ""] | None = None,
     top_k: int = 0,
+    kernel_axes: KernelAxes = "DV",
     max_logits_bytes: int | None = None,
 ) -> TokenStatistics:
     """Loss, entropy, rank and the likeliest classes of each token, from inputs and a kernel.
@@ -49,6 +51,7 @@ def linear_token_statistics(
         ignore_index: a label that asks for neither loss nor rank, such as -100.
         logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
         top_k: how many of the likeliest classes.
+        kernel_axes: ``"VD"`` for a kernel ``[classes, D]``.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
             default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
 
@@ -73,7 +76,7 @@ def linear_token_statistics(
     """
     name = "linear_token_statistics"
     labels = _checks.integers(name, "labels", labels)
-    problem = checked(name, inputs, kernel, (labels,), bias, None)
+    problem = checked(name, inputs, kernel, (labels,), bias, None, kernel_axes)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     if not isinstance(top_k, int) or not 0 <= top_k <= problem.classes:
         raise ValueError(
@@ -89,7 +92,7 @@ def linear_token_statistics(
 
     size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
     operands = problem.operands._replace(closed_over=closed_over)
-    floats, classes = Head(of_chunk, problem.batch, size).losses(operands, None)
+    floats, classes = Head(of_chunk, problem.batch, size, problem.axes).losses(operands, None)
     return TokenStatistics(**floats, **classes)
 
 

@@ -7,3 +7,6 @@ Axis = int | tuple[int, ...] | None
 
 Reduction = Literal["none", "sum", "mean"]
 """What is done with the losses of the examples."""
+
+KernelAxes = Literal["DV", "VD"]
+"""How a linear layer's kernel lies: [D, classes], or [classes, D] as an embedding does."""
