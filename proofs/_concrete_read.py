@@ -28,7 +28,7 @@ _CALLS = {
 }  # fmt: skip
 _MOVES = {
     "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice", "rev",
-    "concatenate", "dynamic_slice", "gather", "copy", "copy_p", "split",
+    "concatenate", "dynamic_slice", "dynamic_update_slice", "gather", "copy", "copy_p", "split",
 }  # fmt: skip
 _SAME = {"stop_gradient", "copy", "copy_p", "optimization_barrier"}
 
@@ -199,7 +199,8 @@ class Reader:
     def _move(self, equation, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """By running the primitive on positions, 0 being what is out of bounds."""
         name, params = equation.primitive.name, dict(equation.params)
-        data = inputs if name == "concatenate" else inputs[:1]
+        many = {"concatenate": len(inputs), "dynamic_update_slice": 2}
+        data = inputs[: many.get(name, 1)]
         entries = np.concatenate([x.ravel() for x in data])
         if name == "gather":
             if params["fill_value"] is not None and not np.isnan(params["fill_value"]):

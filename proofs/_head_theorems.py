@@ -158,6 +158,8 @@ UNPROVED = (
     Unproved(_INTEGER, "logit_softcap", "of capped logits the sums that CPU and "
              "the other platforms take are not seen to be the same; proved are the cap around a "
              "linear loss, and each alone"),
+    Unproved("with_linear_head", "the kernel's gradient in pieces", "on CPU it is summed for some "
+             "of the classes at a time; the slices are not read for all sizes"),
     Unproved("with_linear_head", "sizes that no chunk divides", "the slices of chunks that overlap "
-             "are not read"),
+             "are not read for all sizes"),
 )  # fmt: skip

@@ -340,6 +340,41 @@ def test_vmap_checkpoint_scan_and_tied_embeddings():
     same((again, summed / 4, tied.T, lying.T), 4 * (whole,))
 
 
+@pytest.mark.parametrize("axes", ["DV", "VD"])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_the_kernels_gradient_in_pieces(reduction, axes):
+    x, w, b, y = drawn((9,), classes=12)
+    w = w if axes == "DV" else w.T
+    run = scalar(functools.partial(
+        linear_softmax_cross_entropy, reduction=reduction, kernel_axes=axes, z_loss=0.1
+    ))  # fmt: skip
+
+    def gradients(pieces):
+        with chunks_of(4, pieces):
+            gradient = jax.grad(lambda x, w: run(x, w, y, b), (0, 1))
+            assert ("length=4" in str(jax.make_jaxpr(gradient)(x, w))) == (pieces == 4)
+            first = jax.jit(gradient)(x, w)
+            curved = jax.jvp(gradient, (x, w), (x, w))[1]
+            back = jax.grad(lambda w: jnp.vdot(gradient(x, w)[1], w))(w)
+            mapped = jax.vmap(gradient, (0, None))(jnp.stack([x, 2 * x]), w)
+        return first, curved, back, mapped
+
+    whole = gradients(1)
+    same(gradients(4), whole)
+    wanted = scalar(functools.partial(held, reduction=reduction, z_loss=0.1))
+    kernel = w if axes == "DV" else w.T
+    (dx, dw), *_ = whole
+    same((dx, dw if axes == "DV" else dw.T), jax.grad(wanted, (0, 1))(x, kernel, y, b))
+
+
+def test_a_head_in_pieces_lowers_for_every_platform():
+    x, w, b, y = drawn((9,), classes=12)
+    with chunks_of(4, 3):
+        run = jax.jit(jax.grad(lambda w: linear_softmax_cross_entropy(x, w, y, b)))
+        exported = jax.export.export(run, platforms=["cpu", "cuda", "rocm", "tpu"])(w)
+        same(exported.call(w), run(w))
+
+
 # ---------------------------------------------------------------- to the bit
 
 

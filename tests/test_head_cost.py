@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.cases import x64
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
-from xent_jax._chunks import LIVE, chunk_size
+from xent_jax._chunks import LIVE, chunk_size, pieces_of
 
 # ---------------------------------------------------------------- the chunk
 
@@ -39,6 +39,22 @@ def test_a_size_that_divides_the_tokens_is_preferred():
     assert chunk_size("f", 1500, 2**18, None) == 500
     assert chunk_size("f", 2 * 521, 2**18, None) == 348  # 521 is prime
     assert chunk_size("f", 6 * 173, 2**18, None) == 346
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.integers(1, 300_000))
+def test_pieces_divide_the_classes_and_are_neither_small_nor_more_than_needed(width, classes):
+    pieces = pieces_of(width, classes)
+    assert classes % pieces == 0
+    if pieces > 1:
+        assert classes // pieces >= 2048 // 2
+        assert pieces < 2 * -(-4 * width * classes // (4 * 2**20))
+
+
+def test_a_small_kernel_is_one_piece_and_a_large_one_lies_in_the_cache():
+    assert pieces_of(64, 8192) == pieces_of(4096, 2048) == pieces_of(0, 5) == 1
+    assert pieces_of(512, 32768) == 16  # of 4 MiB
+    assert pieces_of(768, 50257) == 1 or 50257 % pieces_of(768, 50257) == 0
 
 
 def test_a_budget_below_one_token_is_refused():

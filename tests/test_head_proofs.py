@@ -1,11 +1,13 @@
 """The head's theorems fail where the head is wrong; that they hold is with the others' tests."""
 
 import pytest
+from jax import lax
 
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
 from xent_jax.proofs import _textbook as book  # noqa: E402
 from xent_jax.proofs import array, labels, prove_vjp  # noqa: E402
+from xent_jax.proofs._concrete import prove_concrete  # noqa: E402
 from xent_jax.proofs._theorems import THEOREMS  # noqa: E402
 
 from xent_jax import _head, linear_softmax_cross_entropy  # noqa: E402
@@ -72,3 +74,37 @@ def test_tokens_that_are_out_must_not_count(monkeypatch):
     (theorem,) = [t for t in THEOREMS if "masked tokens, mean" in t.name and t.kind == "gradient"]
     monkeypatch.setattr(_head, "_cleared", spoiled("_cleared"))
     assert not theorem.prove().proved
+
+
+# ------------------------------------------- what is not read for all sizes, at small ones
+
+
+def at_one_shape(tokens, size, pieces):
+    """By the second engine: one row of tokens, in chunks and pieces."""
+
+    def of(x, w, y):
+        with chunks_of(size, pieces):
+            return linear_softmax_cross_entropy(x, w, y, reduction="mean")
+
+    shape = {"m": 1, "s": tokens, "d": 1, "k": 2}
+    return prove_concrete(of, ARGS, ("x", "w"), reference("mean"), [shape])
+
+
+@pytest.mark.parametrize("tokens, size, pieces", [(3, 2, 1), (2, 1, 2), (3, 2, 2)])
+def test_chunks_that_overlap_and_pieces_of_the_classes(tokens, size, pieces):
+    assert at_one_shape(tokens, size, pieces).proved
+
+
+@pytest.mark.parametrize("wrong", ["the overlap counts twice", "a piece goes astray"])
+def test_a_wrong_overlap_or_piece_is_not_proved(monkeypatch, wrong):
+    if wrong == "a piece goes astray":
+        update = lax.dynamic_update_slice_in_dim
+        monkeypatch.setattr(
+            _head.lax, "dynamic_update_slice_in_dim",
+            lambda whole, part, start, axis: update(whole, part, 0 * start, axis),
+        )  # fmt: skip
+        verdict = at_one_shape(2, 1, 2)
+    else:
+        monkeypatch.setattr(_head, "_cleared", lambda values, left: values)
+        verdict = at_one_shape(3, 2, 1)
+    assert not verdict.proved

@@ -16,9 +16,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _DEFAULT_BYTES, _FLOOR = 128 * 2**20, 512  # of a chunk's logits and their gradient; tokens
+_PIECE_BYTES, _PIECE_CLASSES = 4 * 2**20, 2048  # of the kernel's gradient, float32: in cache
 LIVE = 2  # arrays of a chunk's logits that may be held at once: they and their gradient
 
-_pinned: contextvars.ContextVar[int | None] = contextvars.ContextVar("chunk", default=None)
+_pinned: contextvars.ContextVar[tuple[int, int] | None] = contextvars.ContextVar(
+    "tokens in a chunk, pieces", default=None
+)
 Step = Callable[[Any, Any, Array | None], tuple[Any, Any]]
 
 
@@ -30,7 +33,7 @@ def chunk_size(function: str, tokens: int, classes: int, max_logits_bytes: int |
     """
     pinned = _pinned.get()
     if pinned is not None:
-        return pinned
+        return pinned[0]
     row = LIVE * 4 * classes
     if max_logits_bytes is None:
         most = max(_FLOOR, _DEFAULT_BYTES // row)
@@ -50,10 +53,22 @@ def chunk_size(function: str, tokens: int, classes: int, max_logits_bytes: int |
     return -(-tokens // fewest)
 
 
+def pieces_of(width: int, classes: int) -> int:
+    """In how many pieces, each of as many classes, a CPU sums the kernel's gradient.
+
+    A piece stays in the cache between the product and the sum.
+    """
+    pinned = _pinned.get()
+    if pinned is not None:
+        return pinned[1]
+    fewest = min(-(-4 * width * classes // _PIECE_BYTES), classes // _PIECE_CLASSES)
+    return next((n for n in range(fewest, 2 * fewest) if n and classes % n == 0), 1)
+
+
 @contextlib.contextmanager
-def chunks_of(size: int) -> Iterator[None]:
+def chunks_of(size: int, pieces: int = 1) -> Iterator[None]:
     """Chunks of that many tokens whatever the sizes, which in a proof are symbols."""
-    token = _pinned.set(size)
+    token = _pinned.set((size, pieces))
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
-from xent_jax._chunks import over_chunks
+from xent_jax._chunks import over_chunks, pieces_of
 from xent_jax._closed_form import in_forward_mode
 from xent_jax._rows import accumulator
 from xent_jax._types import KernelAxes
@@ -168,9 +168,11 @@ class Head(NamedTuple):
             g = jax.tree.map(jnp.ones_like, losses) if g is None else g
             dz, d_targets, d_closed_over = pull(_cleared(g, left))
             dz = _cleared(dz, left)
-            dx, d_kernel, d_bias = _backward(wanted, x, kernel, dz, self.axes, dtype)
-            new = d_kernel, d_bias, d_closed_over
-            sums = jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums, new)
+            dx, d_bias = _backward(wanted, kernel, dz, self.axes, dtype)
+            new = d_bias, d_closed_over
+            rest = jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums[1:], new)
+            d_kernel = _kernel_sum(sums[0], x, dz, self.axes, dtype) if wanted.kernel else None
+            sums = (d_kernel, *rest)
             return sums, (_cleared(losses, left), _scaled((dx, d_targets), scale, (x, targets)))
 
         summed = (
@@ -199,13 +201,34 @@ class Head(NamedTuple):
 # ---------------------------------------------------------------- of one chunk
 
 
-# dx = dz W', dW = x' dz, db = sum dz.  Proof: with_linear_head,
-# linear_softmax_cross_entropy, linear_token_statistics
-def _backward(wanted: Wanted, x: Array, kernel: Array, dz: Array, axes: KernelAxes, dtype: Any):
+# dx = dz W', db = sum dz.  Proof: with_linear_head, linear_softmax_cross_entropy,
+# linear_token_statistics
+def _backward(wanted: Wanted, kernel: Array, dz: Array, axes: KernelAxes, dtype: Any):
     dx = _product(dz, kernel, (1, axes.index("V")), dtype) if wanted.inputs else None
-    factors = (x, dz) if axes == "DV" else (dz, x)
-    d_kernel = _product(*factors, (0, 0), dtype) if wanted.kernel else None
-    return dx, d_kernel, jnp.sum(dz, axis=0) if wanted.bias else None
+    return dx, jnp.sum(dz, axis=0) if wanted.bias else None
+
+
+# dW = x' dz, added to the sum of the chunks before.
+def _kernel_sum(total: Array, x: Array, dz: Array, axes: KernelAxes, dtype: Any) -> Array:
+    def added(total: Array, x: Array, dz: Array) -> Array:
+        factors = (x, dz) if axes == "DV" else (dz, x)
+        return total + _product(*factors, (0, 0), dtype).astype(total.dtype)
+
+    def in_pieces(total: Array, x: Array, dz: Array) -> Array:
+        axis, width = axes.index("V"), dz.shape[1] // pieces
+
+        def add(i: Array, total: Array) -> Array:
+            start = i * width
+            part = lax.dynamic_slice_in_dim(total, start, width, axis)
+            part = added(part, x, lax.dynamic_slice_in_dim(dz, start, width, 1))
+            return lax.dynamic_update_slice_in_dim(total, part, start, axis)
+
+        return lax.fori_loop(0, pieces, add, total)
+
+    pieces = pieces_of(x.shape[1], dz.shape[1])
+    if pieces == 1:
+        return added(total, x, dz)
+    return lax.platform_dependent(total, x, dz, cpu=in_pieces, default=added)
 
 
 def _logits(x: Array, operands: Operands, axes: KernelAxes) -> Array:
