@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = _chosen(claims(options.independent), options.only)
     if options.list:
         for c in chosen:
-            console.print(f"{c.name}  [dim]{c.engine}[/dim]", highlight=False)
+            console.print(f"{escape(c.name)}  [dim]{c.engine}[/dim]", highlight=False)
         return 0
     start = time.perf_counter()
     results = _proved(chosen, console, options.jobs or usual_jobs(len(chosen)))

@@ -33,8 +33,12 @@ def test_every_gradient_is_proved_at_two_classes(theorem):
     assert verdict.proved, verdict
 
 
+# Of the linear head's, minutes in all, those with the most options; --independent proves each.
+THOROUGH = [t for t in THEOREMS if "linear" not in t.function or "label_smoothing" in t.name]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("theorem", THEOREMS, ids=lambda t: t.name)
+@pytest.mark.parametrize("theorem", THOROUGH, ids=lambda t: t.name)
 def test_every_theorem_is_proved_at_every_shape_with_all_labellings(theorem):
     """So the engines agree: the one for all sizes proves them in test_prover_verdicts."""
     verdict = prove_theorem(theorem)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
-from xent_jax._chunks import over_chunks, pieces_of
+from xent_jax._chunks import over_chunks
 from xent_jax._closed_form import in_forward_mode
 from xent_jax._rows import accumulator
 from xent_jax._types import KernelAxes
@@ -66,7 +66,8 @@ class Head(NamedTuple):
     loss: Callable[..., tuple[Any, Any]]
     batch: tuple[int, ...]
     size: int
-    axes: KernelAxes = "DV"  # of the kernel
+    axes: KernelAxes  # of the kernel
+    pieces: int  # of the classes, in which a CPU sums the kernel's gradient
 
     def losses(self, operands: Operands, left: Array | None) -> Any:
         """Of each token, ``[*batch, ...]``, what ``loss`` gives; 0 where ``left`` is false."""
@@ -171,7 +172,7 @@ class Head(NamedTuple):
             dx, d_bias = _backward(wanted, kernel, dz, self.axes, dtype)
             new = d_bias, d_closed_over
             rest = jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums[1:], new)
-            d_kernel = _kernel_sum(sums[0], x, dz, self.axes, dtype) if wanted.kernel else None
+            d_kernel = self._kernel_sum(sums[0], x, dz, dtype) if wanted.kernel else None
             sums = (d_kernel, *rest)
             return sums, (_cleared(losses, left), _scaled((dx, d_targets), scale, (x, targets)))
 
@@ -197,6 +198,29 @@ class Head(NamedTuple):
         some = _chosen(targets, wanted.targets), _chosen(closed_over, wanted.closed_over)
         return jax.vjp(of, z, *some, has_aux=True)
 
+    # dW = x' dz
+    def _kernel_sum(self, total: Array, x: Array, dz: Array, dtype: Any) -> Array:
+        """The sum of the chunks before, and this one's."""
+
+        def added(total: Array, x: Array, dz: Array) -> Array:
+            factors = (x, dz) if self.axes == "DV" else (dz, x)
+            return total + _product(*factors, (0, 0), dtype).astype(total.dtype)
+
+        def in_pieces(total: Array, x: Array, dz: Array) -> Array:
+            axis, width = self.axes.index("V"), dz.shape[1] // self.pieces
+
+            def add(i: Array, total: Array) -> Array:
+                start = i * width
+                part = lax.dynamic_slice_in_dim(total, start, width, axis)
+                part = added(part, x, lax.dynamic_slice_in_dim(dz, start, width, 1))
+                return lax.dynamic_update_slice_in_dim(total, part, start, axis)
+
+            return lax.fori_loop(0, self.pieces, add, total)
+
+        if self.pieces == 1:
+            return added(total, x, dz)
+        return lax.platform_dependent(total, x, dz, cpu=in_pieces, default=added)
+
 
 # ---------------------------------------------------------------- of one chunk
 
@@ -206,29 +230,6 @@ class Head(NamedTuple):
 def _backward(wanted: Wanted, kernel: Array, dz: Array, axes: KernelAxes, dtype: Any):
     dx = _product(dz, kernel, (1, axes.index("V")), dtype) if wanted.inputs else None
     return dx, jnp.sum(dz, axis=0) if wanted.bias else None
-
-
-# dW = x' dz, added to the sum of the chunks before.
-def _kernel_sum(total: Array, x: Array, dz: Array, axes: KernelAxes, dtype: Any) -> Array:
-    def added(total: Array, x: Array, dz: Array) -> Array:
-        factors = (x, dz) if axes == "DV" else (dz, x)
-        return total + _product(*factors, (0, 0), dtype).astype(total.dtype)
-
-    def in_pieces(total: Array, x: Array, dz: Array) -> Array:
-        axis, width = axes.index("V"), dz.shape[1] // pieces
-
-        def add(i: Array, total: Array) -> Array:
-            start = i * width
-            part = lax.dynamic_slice_in_dim(total, start, width, axis)
-            part = added(part, x, lax.dynamic_slice_in_dim(dz, start, width, 1))
-            return lax.dynamic_update_slice_in_dim(total, part, start, axis)
-
-        return lax.fori_loop(0, pieces, add, total)
-
-    pieces = pieces_of(x.shape[1], dz.shape[1])
-    if pieces == 1:
-        return added(total, x, dz)
-    return lax.platform_dependent(total, x, dz, cpu=in_pieces, default=added)
 
 
 def _logits(x: Array, operands: Operands, axes: KernelAxes) -> Array:

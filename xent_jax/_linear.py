@@ -12,7 +12,7 @@ from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float, Int
 
 from xent_jax import _checks
-from xent_jax._chunks import chunk_size
+from xent_jax._chunks import chunk_size, pieces_of
 from xent_jax._closed_form import in_forward_mode
 from xent_jax._cross_entropy import (
     class_weights_of,
@@ -197,6 +197,11 @@ class Problem(NamedTuple):
         """How many there are."""
         return self.operands.kernel.shape[self.axes.index("V")]
 
+    @property
+    def pieces(self) -> int:
+        """Of the classes, in which a CPU sums the kernel's gradient."""
+        return pieces_of(self.operands.inputs.shape[-1], self.classes)
+
     def without(self, tokens: Array) -> "Problem":
         """Only the tokens where ``tokens`` is true."""
         return self._replace(left=tokens if self.left is None else self.left & tokens)
@@ -256,7 +261,7 @@ def reduced(
     """The reduction of the losses; of a mean, ``weights`` are the divisor, or else their number."""
     operands, left = problem.operands, problem.left
     of_chunk, closed_over = _converted(problem, loss, size)
-    head = Head(of_chunk, problem.batch, size, problem.axes)
+    head = Head(of_chunk, problem.batch, size, problem.axes, problem.pieces)
     operands = operands._replace(closed_over=closed_over)
     if reduction == "none":
         return head.losses(operands, left)[0]

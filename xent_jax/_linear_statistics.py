@@ -92,7 +92,8 @@ def linear_token_statistics(
 
     size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
     operands = problem.operands._replace(closed_over=closed_over)
-    floats, classes = Head(of_chunk, problem.batch, size, problem.axes).losses(operands, None)
+    head = Head(of_chunk, problem.batch, size, problem.axes, problem.pieces)
+    floats, classes = head.losses(operands, None)
     return TokenStatistics(**floats, **classes)
 
 
