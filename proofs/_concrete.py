@@ -3,7 +3,7 @@
 It runs the traced function on exact numbers, differentiates its value with SymPy, and
 decides whether what JAX's backward computes is the same function: for every labelling and
 mask, and for every order of the logits, ties included. It shares nothing with the engine
-for all sizes but the form of its questions and answers.
+for all sizes but the form of its questions and answers, and JAX's own removal of dead code.
 """
 
 import functools

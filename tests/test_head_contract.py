@@ -11,6 +11,7 @@ import pytest
 
 import xent_jax
 from tests.cases import CASES, CLASSES, strict, x64
+from tests.test_contract import close
 from xent_jax._chunks import chunks_of
 
 BATCH, WIDTH, K = (2, 3), 4, 5
@@ -85,7 +86,7 @@ def test_value_and_gradients(case, module):
         got = both(functools.partial(through_the_head, case, module), case, given)
     wanted = both(functools.partial(held, case), case, given)
     assert set(got[1]) == set(wanted[1]) >= {"inputs", "kernel", "bias"}
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), got, wanted)
+    close(got, wanted)
 
 
 @rows
@@ -108,7 +109,4 @@ def test_export(reduction):
     with chunks_of(4):
         exported = jax.export.export(run, platforms=["cpu", "cuda", "rocm", "tpu"])(given)
         wanted = run(given)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
-        exported.call(given), wanted,
-    )  # fmt: skip
+    close(exported.call(given), wanted, 1e-6)  # float32, compiled twice

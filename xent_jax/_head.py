@@ -169,10 +169,9 @@ class Head(NamedTuple):
             g = jax.tree.map(jnp.ones_like, losses) if g is None else g
             dz, d_targets, d_closed_over = pull(_cleared(g, left))
             dz = _cleared(dz, left)
-            dx, d_bias = _backward(wanted, kernel, dz, self.axes, dtype)
+            dx, d_kernel, d_bias = _backward(self, wanted, x, kernel, dz, sums[0], dtype)
             new = d_bias, d_closed_over
             rest = jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums[1:], new)
-            d_kernel = self._kernel_sum(sums[0], x, dz, dtype) if wanted.kernel else None
             sums = (d_kernel, *rest)
             return sums, (_cleared(losses, left), _scaled((dx, d_targets), scale, (x, targets)))
 
@@ -198,38 +197,37 @@ class Head(NamedTuple):
         some = _chosen(targets, wanted.targets), _chosen(closed_over, wanted.closed_over)
         return jax.vjp(of, z, *some, has_aux=True)
 
-    # dW = x' dz
-    def _kernel_sum(self, total: Array, x: Array, dz: Array, dtype: Any) -> Array:
-        """The sum of the chunks before, and this one's."""
-
-        def added(total: Array, x: Array, dz: Array) -> Array:
-            factors = (x, dz) if self.axes == "DV" else (dz, x)
-            return total + _product(*factors, (0, 0), dtype).astype(total.dtype)
-
-        def in_pieces(total: Array, x: Array, dz: Array) -> Array:
-            axis, width = self.axes.index("V"), dz.shape[1] // self.pieces
-
-            def add(i: Array, total: Array) -> Array:
-                start = i * width
-                part = lax.dynamic_slice_in_dim(total, start, width, axis)
-                part = added(part, x, lax.dynamic_slice_in_dim(dz, start, width, 1))
-                return lax.dynamic_update_slice_in_dim(total, part, start, axis)
-
-            return lax.fori_loop(0, self.pieces, add, total)
-
-        if self.pieces == 1:
-            return added(total, x, dz)
-        return lax.platform_dependent(total, x, dz, cpu=in_pieces, default=added)
-
 
 # ---------------------------------------------------------------- of one chunk
 
 
-# dx = dz W', db = sum dz.  Proof: with_linear_head, linear_softmax_cross_entropy,
-# linear_token_statistics
-def _backward(wanted: Wanted, kernel: Array, dz: Array, axes: KernelAxes, dtype: Any):
-    dx = _product(dz, kernel, (1, axes.index("V")), dtype) if wanted.inputs else None
-    return dx, jnp.sum(dz, axis=0) if wanted.bias else None
+# dx = dz W', dW = x' dz added to the sum of the chunks before, db = sum dz.
+# Proof: with_linear_head, linear_softmax_cross_entropy, linear_token_statistics
+def _backward(head: Head, wanted: Wanted, x: Array, kernel: Array, dz: Array, total, dtype: Any):
+    dx = _product(dz, kernel, (1, head.axes.index("V")), dtype) if wanted.inputs else None
+    d_kernel = _kernel_sum(head, total, x, dz, dtype) if wanted.kernel else None
+    return dx, d_kernel, jnp.sum(dz, axis=0) if wanted.bias else None
+
+
+def _kernel_sum(head: Head, total: Array, x: Array, dz: Array, dtype: Any) -> Array:
+    def added(total: Array, x: Array, dz: Array) -> Array:
+        factors = (x, dz) if head.axes == "DV" else (dz, x)
+        return total + _product(*factors, (0, 0), dtype).astype(total.dtype)
+
+    def in_pieces(total: Array, x: Array, dz: Array) -> Array:
+        axis, width = head.axes.index("V"), dz.shape[1] // head.pieces
+
+        def add(i: Array, total: Array) -> Array:
+            start = i * width
+            part = lax.dynamic_slice_in_dim(total, start, width, axis)
+            part = added(part, x, lax.dynamic_slice_in_dim(dz, start, width, 1))
+            return lax.dynamic_update_slice_in_dim(total, part, start, axis)
+
+        return lax.fori_loop(0, head.pieces, add, total)
+
+    if head.pieces == 1:
+        return added(total, x, dz)
+    return lax.platform_dependent(total, x, dz, cpu=in_pieces, default=added)
 
 
 def _logits(x: Array, operands: Operands, axes: KernelAxes) -> Array:
