@@ -99,6 +99,8 @@ def linear_token_statistics(
 
 def _statistics(z: Array, y: Array, ignored: int | None, top_k: int):
     log_p, lse = log_softmax(z), logsumexp(z)
+    if jnp.iinfo(y.dtype).bits < 32:  # int8 has no number for class 200
+        y = y.astype(jnp.int32)
     loss = softmax_cross_entropy_with_integer_labels(z, y, ignore_index=ignored)
     values, indices = lax.top_k(lax.stop_gradient(z), top_k)
     floats = {
