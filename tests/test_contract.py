@@ -1,7 +1,6 @@
 """One contract, run over every row of the table, in both differentiation modes."""
 
 import functools
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +20,6 @@ cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def float64():
     with x64():
         yield
-
-
-@pytest.fixture
-def rng(request):
-    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 def close(actual, expected, tolerance=TOLERANCE):

@@ -410,3 +410,20 @@ def test_chunks_of_any_size_agree_to_rounding(reduction):
             found.append(run(x, w, b))
     for one, other in itertools.pairwise(found):
         same(one, other, digits=13)
+
+
+@pytest.mark.parametrize("options", [{"ignore_index": -100}, {"where": jnp.array([True, False])}])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_a_label_that_is_out_reaches_no_gradient(reduction, options):
+    """-100 is out of range too: its NaN must not reach what all tokens share."""
+
+    def total(options_of_the_loss):
+        losses = xent_jax.linear_softmax_cross_entropy(
+            jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.array([0, -100]),
+            **options, **options_of_the_loss, reduction=reduction,
+        )  # fmt: skip
+        return jnp.sum(losses)
+
+    shared = {"label_smoothing": 0.1, "z_loss": 0.1, "class_weights": jnp.ones(4)}
+    gradient = jax.grad(total)(shared)
+    assert all(jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient))

@@ -13,6 +13,7 @@ from xent_jax._linear import linear_softmax_cross_entropy as linear_softmax_cros
 from xent_jax._linear import with_linear_head as with_linear_head
 from xent_jax._linear_plan import LinearHeadPlan as LinearHeadPlan
 from xent_jax._linear_plan import linear_head_plan as linear_head_plan
+from xent_jax._linear_sharded import shard_linear_head as shard_linear_head
 from xent_jax._linear_statistics import TokenStatistics as TokenStatistics
 from xent_jax._linear_statistics import linear_token_statistics as linear_token_statistics
 from xent_jax._poly import poly_loss_cross_entropy as poly_loss_cross_entropy
@@ -39,6 +40,7 @@ __all__ = [
     "logsumexp",
     "poly_loss_cross_entropy",
     "relative_entropy",
+    "shard_linear_head",
     "sigmoid_binary_cross_entropy",
     "sigmoid_focal_loss",
     "softcap",

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xent_jax._types import Axis, KernelAxes, Reduction
+from xent_jax import _shards
+from xent_jax._types import Axis, AxisName, KernelAxes, Reduction
 
 
 def describe(x: Array | jax.ShapeDtypeStruct) -> str:
@@ -99,6 +100,27 @@ def class_axes(
     return axes
 
 
+def axis_name(
+    function: str, value: AxisName | None, axes: tuple[int, ...] = (-1,), name: str = "axis_name"
+) -> None:
+    """A mesh axis that is there, or several, and one class axis to divide over it."""
+    if value is None:
+        return
+    try:
+        _shards.count(value)
+    except (NameError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{function}: {name} must be a mesh axis of the jax.shard_map around the call, "
+            f"got {value!r}. Outside shard_map leave it out: arrays that are sharded there "
+            f"need no name."
+        ) from error
+    if len(axes) > 1:
+        raise ValueError(
+            f"{function}: axis must be one class axis where axis_name={value!r} divides it, "
+            f"got {len(axes)}."
+        )
+
+
 def broadcastable(
     function: str, name: str, x: Array, shape: tuple[int, ...], to: str = "logits", hint: str = ""
 ) -> Array:
@@ -155,6 +177,15 @@ def scalar(
 def unused(x: Any) -> bool:
     """Whether an option is known to be off: the number 0, not a traced one."""
     return isinstance(x, int | float) and x == 0
+
+
+def num_classes(function: str, value: Any, classes: int) -> None:
+    """A number of classes that the kernel has."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= classes:
+        raise ValueError(
+            f"{function}: num_classes must be an integer from 1 to {classes}, the number of the "
+            f"kernel's classes, got {value!r}."
+        )
 
 
 def reduction(function: str, value: Any) -> Reduction:

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from xent_jax import _shards
+
 _DEFAULT_BYTES, _FLOOR = 128 * 2**20, 512  # of a chunk's logits and their gradient; tokens
 _PIECE_BYTES, _PIECE_CLASSES = 4 * 2**20, 2048  # of the kernel's gradient, float32: in cache
 LIVE = 2  # arrays of a chunk's logits that may be held at once: they and their gradient
@@ -122,6 +124,10 @@ def _overlapping(step: Step, carry: Any, rows: Any, batch, tokens: int, size: in
         return (carry, outs), None
 
     _, shapes = jax.eval_shape(step, carry, slices(jnp.zeros((), jnp.int32)), jnp.ones(size, bool))
-    outs = jax.tree.map(lambda s: jnp.zeros((tokens,) + s.shape[1:], s.dtype), shapes)
+
+    def empty(s: jax.ShapeDtypeStruct) -> Array:
+        return _shards.vary(jnp.zeros((tokens,) + s.shape[1:], s.dtype), _shards.varying(s))
+
+    outs = jax.tree.map(empty, shapes)
     (carry, outs), _ = lax.scan(body, (carry, outs), jnp.arange(count))
     return carry, jax.tree.map(lambda a: a.reshape(batch + a.shape[1:]), outs)

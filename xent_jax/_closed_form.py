@@ -21,6 +21,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
+from xent_jax import _shards
+from xent_jax._types import AxisName
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -36,15 +39,16 @@ def closed_form(
     """Joins a value and its backward into one differentiable function of ``*args``.
 
     Args:
-        statistics: ``(*args) -> rows``; its own derivative must be right, or zero.
+        statistics: ``(axis_name, *args) -> rows``; its own derivative must be right, or zero.
         value: ``(rows, *args) -> out``.
         backward: ``(rows, args, g) -> cotangents``, one for each of ``args``, linear in
             ``g``; ``None`` for an argument that is absent or holds integers.
         unread: which of ``args`` the backward does not read, so that none is kept.
 
     Returns:
-        The function: a ``custom_vjp``, or inside ``differentiable_forward`` a
-        ``custom_jvp``.
+        The function, of ``*args`` and ``axis_name``, over whose shards the classes, the last
+        axis of the first argument, are divided: a ``custom_vjp``, or inside
+        ``differentiable_forward`` a ``custom_jvp``.
     """
     forward = jax.custom_jvp(value)
 
@@ -64,25 +68,41 @@ def closed_form(
         directions = [tangents[1 + i] for i in moving]
         return out, jax.checkpoint(push, prevent_cse=False)(rows, args, directions)
 
-    def primal(*args):
-        return forward(statistics(*args), *args)
+    def primal(axis_name, *args):
+        return forward(statistics(axis_name, *args), *args)
 
-    reverse = jax.custom_vjp(primal)
+    reverse = jax.custom_vjp(primal, nondiff_argnums=(0,))
 
-    def _forward(*args):
-        rows = statistics(*args)
+    def _forward(axis_name, *args):
+        rows = statistics(axis_name, *args)
         kept = tuple(None if i in unread else arg for i, arg in enumerate(args))
         return forward(rows, *args), (rows, kept)
 
-    def _backward(residual, g):
+    def _backward(axis_name, residual, g):
         return backward(*residual, g)
 
     reverse.defvjp(_forward, _backward)
 
-    def kernel(*args):
-        return (primal if in_forward_mode() else reverse)(*args)
+    def kernel(*args, axis_name=None):
+        args = _alike(args, axis_name)
+        return (primal if in_forward_mode() else reverse)(axis_name, *args)
 
     return kernel
+
+
+def _alike(args: tuple[Any, ...], axis_name: AxisName | None) -> tuple[Any, ...]:
+    """All arguments typed as differing over the same mesh axes, as their cotangents will be.
+
+    What has no axis of classes is the same over ``axis_name``.
+    """
+    axes = _shards.varying(args) | _shards.names(axis_name)
+    rank = jnp.ndim(args[0])
+
+    def one(arg: Any) -> Any:
+        by_class = axis_name is None or jnp.ndim(arg) == rank
+        return _shards.vary(arg, axes if by_class else axes - _shards.names(axis_name))
+
+    return tuple(None if arg is None else one(arg) for arg in args)
 
 
 def differentiable_forward(function: Callable[_P, _R]) -> Callable[_P, _R]:

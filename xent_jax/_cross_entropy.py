@@ -16,13 +16,14 @@ from jax import Array, lax
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float, Int
 
-from xent_jax import _checks
+from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form, moves, to_argument
 from xent_jax._layout import Layout, layout
 from xent_jax._reduction import reduce
 from xent_jax._rows import (
     Rows,
     accumulator,
+    at_label,
     exponentials,
     hessian_product,
     hits,
@@ -31,7 +32,7 @@ from xent_jax._rows import (
     row_shift,
     row_statistics,
 )
-from xent_jax._types import Axis, Reduction
+from xent_jax._types import Axis, AxisName, Reduction
 
 
 def softmax_cross_entropy(
@@ -44,6 +45,8 @@ def softmax_cross_entropy(
     z_loss: float | Float[ArrayLike, ""] = 0.0,
     class_weights: Float[ArrayLike, " classes"] | None = None,
     reduction: Reduction = "none",
+    axis_name: AxisName | None = None,
+    batch_axis_name: AxisName | None = None,
 ) -> Float[Shaped, "..."]:
     """Softmax cross-entropy with soft labels: ``-sum_j t_j log p_j``, p = softmax(z).
 
@@ -59,6 +62,10 @@ def softmax_cross_entropy(
         z_loss: c, at least 0; adds ``c lse^2``.
         class_weights: ``[classes]``; each term's factor, ``-sum_j w_j t_j log p_j``.
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in.
+        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
+            divided: logits, labels, class_weights and a mask of classes are this shard's.
+        batch_axis_name: the mesh axes over which the examples are divided: a sum or mean is
+            then over all of them.
 
     Returns:
         Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
@@ -80,7 +87,8 @@ def softmax_cross_entropy(
     """
     name = "softmax_cross_entropy"
     logits = _checks.floats(name, "logits", logits)
-    place = layout(name, logits, axis, where)
+    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    place = layout(name, logits, axis, where, axis_name=axis_name)
     z, t = place.logits(logits), soft_targets(name, labels, logits, place)
     smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss, t.dtype)
     reduction = _checks.reduction(name, reduction)
@@ -88,7 +96,8 @@ def softmax_cross_entropy(
         t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
     if class_weights is not None:
         t = t * place.per_class(class_weights_of(name, class_weights, place.size, t.dtype))
-    return reduce(weighted_cross_entropy(z, None, None, t, c), reduction, place.examples)
+    losses = weighted_cross_entropy(z, None, None, t, c, axis_name=axis_name)
+    return reduce(losses, reduction, place.examples, None, batch_axis_name)
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -102,6 +111,8 @@ def softmax_cross_entropy_with_integer_labels(
     z_loss: float | Float[ArrayLike, ""] = 0.0,
     class_weights: Float[ArrayLike, " classes"] | None = None,
     reduction: Reduction = "none",
+    axis_name: AxisName | None = None,
+    batch_axis_name: AxisName | None = None,
 ) -> Float[Shaped, "..."]:
     """Softmax cross-entropy with integer labels: ``-log p_y``, p = softmax(z).
 
@@ -120,6 +131,10 @@ def softmax_cross_entropy_with_integer_labels(
             ``(1 - e) w_y (-log p_y) + e / classes sum_j w_j (-log p_j)``, as in PyTorch.
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with
             class weights over the sum of their labels' weights.
+        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
+            divided: logits, class_weights and a mask of classes are this shard's.
+        batch_axis_name: the mesh axes over which the examples are divided: a sum or mean is
+            then over all of them.
 
     Returns:
         Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
@@ -140,7 +155,8 @@ def softmax_cross_entropy_with_integer_labels(
     [0.2761, 2.9518]
     """
     name = "softmax_cross_entropy_with_integer_labels"
-    p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights)
+    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights, axis_name)
     smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss, p.weight.dtype)
     reduction = _checks.reduction(name, reduction)
     a, b = p.weight, None
@@ -148,8 +164,8 @@ def softmax_cross_entropy_with_integer_labels(
         a = (1 - smoothing) * a
         b = smoothing * _uniform(p.place, a.dtype)
         b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
-    losses = weighted_cross_entropy(p.z, p.y, a, b, c)
-    return reduce(losses, reduction, p.place.examples, p.divisor)
+    losses = weighted_cross_entropy(p.z, p.y, a, b, c, axis_name=axis_name)
+    return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
 
 
 class IntegerProblem(NamedTuple):
@@ -157,7 +173,7 @@ class IntegerProblem(NamedTuple):
 
     place: Layout
     z: Array  # [..., k]
-    y: Array  # [...], int32, in range
+    y: Array  # [...], int32, in range, counted from the shard's first class
     weight: Array  # [...]: the label's weight, NaN where the label was out of range
     class_weights: Array | None
 
@@ -168,14 +184,14 @@ class IntegerProblem(NamedTuple):
 
 
 def integer_problem(
-    name: str, logits, labels, axis, where, ignore_index, class_weights
+    name: str, logits, labels, axis, where, ignore_index, class_weights, axis_name
 ) -> IntegerProblem:
     """Checks and lays out the arguments that losses with integer labels share."""
     logits = _checks.floats(name, "logits", logits)
     labels = _checks.integers(
         name, "labels", labels, "For one-hot or soft labels use softmax_cross_entropy."
     )
-    place = layout(name, logits, axis, where)
+    place = layout(name, logits, axis, where, axis_name=axis_name)
     _checks.shape(name, "labels", labels, place.batch, "that of logits without the class axes")
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     if ignored is not None:
@@ -184,19 +200,26 @@ def integer_problem(
     weights = None
     if class_weights is not None:
         weights = class_weights_of(name, class_weights, place.size, dtype)
-    y, weight = weighed(labels, place.size, weights, place.examples, dtype)
+    y, weight = weighed(labels, place.size, weights, place.examples, dtype, axis_name)
     return IntegerProblem(place, place.logits(logits), y, weight, weights)
 
 
 def weighed(
-    labels: Array, classes: int, weights: Array | None, examples: Array | None, dtype
+    labels: Array,
+    classes: int,
+    weights: Array | None,
+    examples: Array | None,
+    dtype,
+    axis_name: AxisName | None,
 ) -> tuple[Array, Array]:
     """Labels in range, and the weight of each: NaN where one was not, 1 where an example is out."""
     if labels.dtype.itemsize < 4:  # or the number of classes may not fit
         labels = labels.astype(jnp.int32)
-    in_range = (labels >= 0) & (labels < classes)
+    in_range = (labels >= 0) & (labels < classes * _shards.count(axis_name))
     y = jnp.where(in_range, labels, jnp.zeros((), labels.dtype)).astype(jnp.int32)
-    weight = jnp.ones((), dtype) if weights is None else weights[y]
+    if axis_name is not None:
+        y = y - _shards.first_class(classes, axis_name)
+    weight = jnp.ones((), dtype) if weights is None else at_label(weights, y, axis_name)
     weight = jnp.where(in_range, weight, jnp.asarray(jnp.nan, dtype))
     if examples is not None:
         weight = jnp.where(examples, weight, jnp.ones((), dtype))
@@ -241,31 +264,43 @@ def class_weights_of(name: str, weights, classes: int, dtype) -> Array:
 def _uniform(place: Layout, dtype) -> Array:
     """1 over the number of classes left in, one for all or [..., k] with 0 at those out."""
     if place.classes is None:
-        return place.per_class(jnp.full((1,), 1 / place.size, dtype))
-    left = jnp.maximum(jnp.sum(place.classes, axis=-1, keepdims=True), 1)
+        count = place.size * _shards.count(place.axis_name)
+        return place.per_class(jnp.full((1,), 1 / count, dtype))
+    left = _shards.total(jnp.sum(place.classes, axis=-1, keepdims=True), place.axis_name)
+    left = jnp.maximum(left, 1)
     return jnp.where(place.classes, 1 / left.astype(dtype), jnp.zeros((), dtype))
 
 
-def _statistics(z: Array, y, a, b, c) -> tuple[Rows, Array | None]:
-    shift = row_shift(z)
+class _Statistics(NamedTuple):
+    rows: Rows
+    spread: Array | None  # [...]: sum_j b_j (m - z_j)
+    mass: Array | None  # [...]: sum_j b_j
+
+
+def _statistics(axis_name, z: Array, y, a, b, c) -> _Statistics:
+    shift = row_shift(z, axis_name)
     if b is None:
-        return row_statistics(z, y, shift), None
+        return _Statistics(row_statistics(z, y, shift, axis_name), None, None)
     # sum_j b_j (m - z_j), with 0 * inf = 0. Its derivative is that of the value.
     gap = shift[..., None] - z.astype(shift.dtype)
     spread = jnp.sum(jnp.where(b == 0, jnp.zeros((), gap.dtype), b * gap), axis=-1)
+    # One number may stand for all classes.
+    mass = b[..., 0] * z.shape[-1] if b.shape[-1] == 1 else jnp.sum(b, axis=-1)
+    spread, mass = _shards.total((spread, mass), axis_name)
     spread = lax.stop_gradient(spread)
     # A NaN label poisons its row; and since the exponentials now wait for this sum, XLA
     # computes both [n, k] arrays in one buffer, that of the gradient.
-    return row_statistics(z, y, jnp.where(jnp.isnan(spread), spread, shift)), spread
+    shift = jnp.where(jnp.isnan(spread), spread, shift)
+    return _Statistics(row_statistics(z, y, shift, axis_name), spread, mass)
 
 
-def _value(statistics, z: Array, y, a, b, c) -> Array:
-    rows, spread = statistics
+def _value(statistics: _Statistics, z: Array, y, a, b, c) -> Array:
+    rows, spread, mass = statistics
     loss = jnp.zeros_like(rows.shift)
     if rows.label is not None:
         loss = jnp.where(a == 0, loss, a * rows.label.loss)
-    if b is not None:
-        loss = loss + (spread + _mass(z, b) * rows.log_total)
+    if spread is not None and mass is not None:
+        loss = loss + (spread + mass * rows.log_total)
     if c is not None:
         lse = rows.shift + rows.log_total
         loss = loss + c * lse * lse
@@ -274,10 +309,11 @@ def _value(statistics, z: Array, y, a, b, c) -> Array:
 
 # dz = (T + 2 c lse) p - t, da = -log p_y, db = lse - z, dc = lse^2, each times g.
 # Proof: softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
-def _backward(statistics, args, g: Array):
-    rows, _ = statistics
+def _backward(statistics: _Statistics, args, g: Array):
+    rows, _, mass = statistics
     z, y, a, b, c = args
-    g_z = g[..., None] * _gradient(rows, z, y, a, b, c)
+    whole = rows.whole(g)[..., None]
+    g_z = whole * _gradient(rows, z, y, a, b, mass, c)
     g_a = g_b = g_c = None
     if rows.label is not None:
         g_a = to_argument(g * rows.label.loss, a)
@@ -285,7 +321,7 @@ def _backward(statistics, args, g: Array):
         surprise = (rows.shift[..., None] - z.astype(g.dtype)) + rows.log_total[..., None]
         # 0 * inf = 0 here too, or a class that is out would reach the options as NaN.
         surprise = jnp.where((b == 0) & (z == -jnp.inf), jnp.zeros((), g.dtype), surprise)
-        g_b = to_argument(g[..., None] * surprise, b)
+        g_b = to_argument(whole * surprise, b)
     if c is not None:
         lse = rows.shift + rows.log_total
         g_c = to_argument(g * lse * lse, c)
@@ -296,11 +332,11 @@ weighted_cross_entropy = closed_form(_statistics, _value, _backward)
 
 
 @jax.custom_jvp
-def _gradient(rows: Rows, z: Array, y, a, b, c) -> Array:
-    """(T + 2 c lse) p - t; linear in a, b and c, of which any may be absent."""
+def _gradient(rows: Rows, z: Array, y, a, b, mass, c) -> Array:
+    """(T + 2 c lse) p - t; linear in a, b with its mass, and c, of which any may be absent."""
     free = jnp.zeros_like(rows.shift)  # the factor of p, but for the label's a
-    if b is not None:
-        free = free + _mass(z, b)
+    if mass is not None:
+        free = free + mass
     if c is not None:
         free = free + 2 * c * (rows.shift + rows.log_total)
     if rows.label is None:
@@ -308,14 +344,14 @@ def _gradient(rows: Rows, z: Array, y, a, b, c) -> Array:
     else:
         a = jnp.zeros_like(rows.shift) if a is None else a
         # p_y - 1 = -A / S, where the subtraction would cancel.
-        at_label = (free * rows.label.own - a * rows.label.others) / rows.total
+        own = (free * rows.label.own - a * rows.label.others) / rows.total
         elsewhere = other_exponentials(z, y, rows.shift) * ((a + free) / rows.total)[..., None]
-        gradient = jnp.where(hits(z, y), at_label[..., None], elsewhere)
+        gradient = jnp.where(hits(z, y), own[..., None], elsewhere)
     return gradient if b is None else gradient - b
 
 
 def _gradient_jvp(primals, tangents):
-    rows, z, y, a, b, c = primals
+    rows, z, y, a, b, mass, c = primals
     _, v, _, *coefficients = tangents
     out = _gradient(*primals)
     moved = jnp.zeros_like(out)
@@ -329,18 +365,14 @@ def _gradient_jvp(primals, tangents):
         slope = jnp.zeros_like(rows.shift)
         if a is not None:
             slope = slope + a
-        if b is not None:
-            slope = slope + _mass(z, b)
+        if mass is not None:
+            slope = slope + mass
         if c is not None:
             slope = slope + 2 * c * (rows.shift + rows.log_total)
-            moved = moved + (2 * c * jnp.sum(p * v, axis=-1))[..., None] * p
-        moved = moved + slope[..., None] * hessian_product(p, v)
+            along = _shards.total(jnp.sum(p * v, axis=-1), rows.axis_name)
+            moved = moved + (2 * c * along)[..., None] * p
+        moved = moved + slope[..., None] * hessian_product(p, v, rows.axis_name)
     return out, moved
 
 
 _gradient.defjvp(_gradient_jvp, symbolic_zeros=True)
-
-
-def _mass(z: Array, b: Array) -> Array:
-    """sum_j b_j over the classes, where b may hold one number for all of them."""
-    return b[..., 0] * z.shape[-1] if b.shape[-1] == 1 else jnp.sum(b, axis=-1)

@@ -9,7 +9,7 @@ from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._cross_entropy import integer_problem, weighted_cross_entropy
 from xent_jax._reduction import reduce
-from xent_jax._types import Axis, Reduction
+from xent_jax._types import Axis, AxisName, Reduction
 
 
 def softmax_focal_loss(
@@ -22,12 +22,14 @@ def softmax_focal_loss(
     ignore_index: int | None = None,
     class_weights: Float[ArrayLike, " classes"] | None = None,
     reduction: Reduction = "none",
+    axis_name: AxisName | None = None,
+    batch_axis_name: AxisName | None = None,
 ) -> Float[Shaped, "..."]:
     """Focal loss with integer labels: ``w_y (1 - p_y)^gamma (-log p_y)``, p = softmax(z).
 
     Args:
         logits: ``[*batch, classes]``, floating, in nats.
-        labels, axis, where, ignore_index: as for
+        labels, axis, where, ignore_index, axis_name, batch_axis_name: as for
             ``softmax_cross_entropy_with_integer_labels``.
         gamma: the exponent, at least 0; 0 gives the cross-entropy.
         class_weights: w, ``[classes]``, the paper's alpha.
@@ -49,12 +51,15 @@ def softmax_focal_loss(
     0.1733
     """
     name = "softmax_focal_loss"
-    p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights)
+    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights, axis_name)
     gamma = jnp.asarray(_checks.scalar(name, "gamma", gamma, 0), p.weight.dtype)
     reduction = _checks.reduction(name, reduction)
-    ones = jnp.ones(p.y.shape, p.weight.dtype)
-    losses = _focus(weighted_cross_entropy(p.z, p.y, ones, None, None), gamma, p.weight)
-    return reduce(losses, reduction, p.place.examples, p.divisor)
+    losses = weighted_cross_entropy(
+        p.z, p.y, jnp.ones_like(p.weight), None, None, axis_name=axis_name
+    )
+    losses = _focus(losses, gamma, p.weight)
+    return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
 
 
 def _focus_value(_, loss: Array, gamma: Array, weight: Array) -> Array:

@@ -9,6 +9,9 @@ cotangents g:
 dW and db are summed over the chunks in float32. A sum or mean knows the cotangents up to one
 factor before the loop, so its gradients are taken in the forward, with three products in
 all. Without a reduction they are taken in the backward, from logits made anew: four.
+
+Where the classes are divided over shards, dx is this shard's part of it; JAX adds up the parts,
+once, after the loop, as it adds up what the shards of the tokens know of dW and db.
 """
 
 import dataclasses
@@ -20,10 +23,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
+from xent_jax import _shards
 from xent_jax._chunks import over_chunks
 from xent_jax._closed_form import in_forward_mode
 from xent_jax._rows import accumulator
-from xent_jax._types import KernelAxes
+from xent_jax._types import AxisName, KernelAxes
 
 
 class Operands(NamedTuple):
@@ -68,6 +72,7 @@ class Head(NamedTuple):
     size: int
     axes: KernelAxes  # of the kernel
     pieces: int  # of the classes, in which a CPU sums the kernel's gradient
+    axis_name: AxisName | None  # over whose shards the classes are divided
 
     def losses(self, operands: Operands, left: Array | None) -> Any:
         """Of each token, ``[*batch, ...]``, what ``loss`` gives; 0 where ``left`` is false."""
@@ -94,6 +99,9 @@ class Head(NamedTuple):
 
     def total(self, operands: Operands, left: Array | None, scale: Array) -> Array:
         """``scale`` times the sum of the losses of the tokens left in."""
+        scale = _shards.vary(
+            scale, _shards.varying(operands.inputs) - _shards.names(self.axis_name)
+        )
         if in_forward_mode():
             return scale * jnp.sum(self._values(operands, left, jax.checkpoint)[0])
 
@@ -113,7 +121,8 @@ class Head(NamedTuple):
         def backward(residual, g):
             gradients, total = residual
             g = jnp.zeros(g.shape, g.dtype) if _is_zero(g) else g
-            return _scaled(gradients, g, gradients), None, g * total
+            whole = _shards.cotangent(g, self.axis_name)
+            return _scaled(gradients, whole, gradients), None, g * total
 
         kernel.defvjp(forward, backward, symbolic_zeros=True)
         return kernel(operands, left, scale)
@@ -135,7 +144,8 @@ class Head(NamedTuple):
 
         @keeping
         def losses(operands, x, targets, left):
-            z = _logits(_cleared(x, left), operands, self.axes)
+            x, targets = _cleared((x, targets), left)
+            z = _logits(x, operands, self.axes)
             return _cleared(self.loss(z, targets, operands.closed_over), left)
 
         def step(carry, rows, fresh):
@@ -163,10 +173,11 @@ class Head(NamedTuple):
         def step(sums, rows, fresh):
             x, targets, left, g = rows
             left = fresh if left is None else left if fresh is None else left & fresh
-            x = _cleared(x, left)
+            x, targets = _cleared((x, targets), left)
             z = _logits(x, operands, self.axes)
             losses, pull, _ = self._differentiated(wanted, z, targets, closed_over)
-            g = jax.tree.map(jnp.ones_like, losses) if g is None else g
+            if g is None:
+                g = jax.tree.map(lambda loss: _shards.share(loss, self.axis_name), losses)
             dz, d_targets, d_closed_over = pull(_cleared(g, left))
             dz = _cleared(dz, left)
             dx, d_kernel, d_bias = _backward(self, wanted, x, kernel, dz, sums[0], dtype)
@@ -180,7 +191,7 @@ class Head(NamedTuple):
             bias if wanted.bias else None,
             _chosen(closed_over, wanted.closed_over),
         )
-        sums = jax.tree.map(lambda a: jnp.zeros(a.shape, accumulator(a.dtype)), summed)
+        sums = jax.tree.map(_zeros, summed)
         rows = operands.inputs, operands.targets, left, g
         sums, (losses, (dx, d_targets)) = over_chunks(step, sums, rows, self.batch, self.size)
         d_kernel, d_bias, d_closed_over = _scaled(sums, scale, summed)
@@ -250,8 +261,14 @@ def _product(a: Array, b: Array, over: tuple[int, int], dtype: Any) -> Array:
     )
 
 
+def _zeros(like: Array) -> Array:
+    """Of its shape and mesh axes, in float32 or more."""
+    zeros = jnp.zeros(like.shape, accumulator(like.dtype))
+    return _shards.vary(zeros, _shards.varying(like))
+
+
 def _cleared(values: Any, left: Array | None) -> Any:
-    """0 in the rows that are out."""
+    """0 in the rows that are out: what they hold, a label out of range too, reaches nothing."""
     if left is None:
         return values
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct
 
-from xent_jax import _checks
+from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form
+from xent_jax._types import AxisName
 
 
 class Layout(NamedTuple):
@@ -17,10 +18,11 @@ class Layout(NamedTuple):
     axes: tuple[int, ...]  # the class axes
     classes: Array | None  # booleans [..., k]: the classes left in
     examples: Array | None  # booleans [...]: the examples left in
+    axis_name: AxisName | None = None  # over whose shards the classes are divided
 
     @property
     def size(self) -> int:
-        """The number of classes."""
+        """The number of classes, of one shard."""
         return math.prod(self.shape[a] for a in self.axes)
 
     @property
@@ -54,7 +56,7 @@ class Layout(NamedTuple):
         z = self.classes_last(z)
         if self.classes is None and self.examples is None:
             return z
-        return _masked(z, self.classes, self.examples)
+        return _masked(z, self.classes, self.examples, axis_name=self.axis_name)
 
     def clear(self, x: Array, fill: float) -> Array:
         """``[..., k]`` with ``fill`` at the examples and classes that are out."""
@@ -68,7 +70,12 @@ class Layout(NamedTuple):
 
 
 def layout(
-    function: str, logits: Array | ShapeDtypeStruct, axis, where, name: str = "logits"
+    function: str,
+    logits: Array | ShapeDtypeStruct,
+    axis,
+    where,
+    name: str = "logits",
+    axis_name: AxisName | None = None,
 ) -> Layout:
     """Checks ``axis`` and ``where`` against the logits and reads them.
 
@@ -76,7 +83,8 @@ def layout(
     classes; an example with no class left is itself out.
     """
     axes = _checks.class_axes(function, axis, logits, name)
-    plain = Layout(logits.shape, axes, None, None)
+    _checks.axis_name(function, axis_name, axes)
+    plain = Layout(logits.shape, axes, None, None, axis_name)
     if where is None:
         return plain
     where = _checks.mask(function, "where", where)
@@ -87,10 +95,12 @@ def layout(
         )  # fmt: skip
         return plain._replace(examples=jnp.broadcast_to(where, plain.batch))
     _checks.broadcastable(function, "where", where, logits.shape, name)
-    if all(where.shape[a] == 1 for a in axes):
+    one_class = axis_name is not None and plain.size == 1  # of a shard, and others may be left
+    if all(where.shape[a] == 1 for a in axes) and not one_class:
         return plain._replace(examples=jnp.broadcast_to(jnp.squeeze(where, axes), plain.batch))
     classes = plain.classes_last(where)
-    examples = jnp.broadcast_to(jnp.any(classes, axis=-1), plain.batch)
+    left = _shards.anywhere(jnp.any(classes, axis=-1), axis_name)
+    examples = jnp.broadcast_to(left, plain.batch)
     return plain._replace(classes=classes, examples=examples)
 
 

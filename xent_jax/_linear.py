@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, ShapeDtypeStruct
+from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float, Int
 
-from xent_jax import _checks
+from xent_jax import _checks, _shards
 from xent_jax._chunks import chunk_size, pieces_of
 from xent_jax._closed_form import in_forward_mode
 from xent_jax._cross_entropy import (
@@ -24,7 +24,7 @@ from xent_jax._head import Head, Operands
 from xent_jax._reduction import divisor
 from xent_jax._rows import accumulator
 from xent_jax._softcap import softcap
-from xent_jax._types import KernelAxes, Reduction
+from xent_jax._types import AxisName, KernelAxes, Reduction
 
 
 def with_linear_head(
@@ -34,6 +34,8 @@ def with_linear_head(
     logit_transform: Callable[[Array], Array] | None = None,
     kernel_axes: KernelAxes = "DV",
     max_logits_bytes: int | None = None,
+    axis_name: AxisName | None = None,
+    batch_axis_name: AxisName | None = None,
 ) -> Callable[..., Array]:
     """Turns a loss of logits into one of inputs and a kernel, that never holds all logits.
 
@@ -51,6 +53,11 @@ def with_linear_head(
             lies; ``embedding.T`` would be copied.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
             default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
+        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
+            divided: kernel and bias are this shard's, and so are the logits that ``loss``
+            gets, which must know the axis too.
+        batch_axis_name: the mesh axes over which the tokens are divided: a sum or mean is
+            then over all of them.
 
     Returns:
         ``head(inputs, kernel, *targets, bias=None, where=None)``, of inputs
@@ -86,9 +93,11 @@ def with_linear_head(
     axes = _checks.kernel_axes(name, kernel_axes)
 
     def head(inputs, kernel, *targets, bias=None, where=None):
-        problem = checked(name, inputs, kernel, targets, bias, where, axes)
+        problem = checked(name, inputs, kernel, targets, bias, where, axes, axis_name)
+        _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
         size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
-        return reduced(problem, _transformed(loss, logit_transform), reduction, size)
+        of_logits = _transformed(loss, logit_transform)
+        return reduced(problem, of_logits, reduction, size, None, batch_axis_name)
 
     return head
 
@@ -105,9 +114,12 @@ def linear_softmax_cross_entropy(
     z_loss: float | Float[ArrayLike, ""] = 0.0,
     class_weights: Float[ArrayLike, " classes"] | None = None,
     logit_softcap: float | Float[ArrayLike, ""] | None = None,
+    num_classes: int | None = None,
     reduction: Reduction = "mean",
     kernel_axes: KernelAxes = "DV",
     max_logits_bytes: int | None = None,
+    axis_name: AxisName | None = None,
+    batch_axis_name: AxisName | None = None,
 ) -> Float[Shaped, "..."]:
     """Softmax cross-entropy of ``inputs @ kernel + bias``, which is never all held.
 
@@ -121,12 +133,19 @@ def linear_softmax_cross_entropy(
         label_smoothing, z_loss, class_weights: as for
             ``softmax_cross_entropy_with_integer_labels``.
         logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
+        num_classes: how many of the kernel's classes there are; those after them pad it, and
+            take no part.
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with class
             weights over the sum of their labels' weights.
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
             lies; ``embedding.T`` would be copied.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
             default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
+        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
+            divided: kernel, bias and class_weights are this shard's, labels count over all.
+            ``shard_linear_head`` writes the ``shard_map``.
+        batch_axis_name: the mesh axes over which the tokens are divided: a sum or mean is
+            then over all of them.
 
     Returns:
         The loss in nats, a scalar, or ``[*batch]``; float32 for half precision. 0 for a
@@ -147,10 +166,14 @@ def linear_softmax_cross_entropy(
     """
     name = "linear_softmax_cross_entropy"
     labels = _checks.integers(name, "labels", labels)
-    problem = checked(name, inputs, kernel, (labels,), bias, where, kernel_axes)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
-    if ignored is not None:
-        problem = problem.without(labels != ignored)
+    left = None if ignored is None else labels != ignored
+    if num_classes is not None:
+        labels = unpadded(labels, num_classes, None)
+    problem = checked(name, inputs, kernel, (labels,), bias, where, kernel_axes, axis_name)
+    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    if left is not None:
+        problem = problem.without(left)
     dtype = accumulator(problem.operands.kernel.dtype)
     smoothing_and_z_loss(name, label_smoothing, z_loss, dtype)
     if class_weights is not None:
@@ -158,19 +181,24 @@ def linear_softmax_cross_entropy(
     transform = None
     if logit_softcap is not None:
         cap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
-        transform = functools.partial(softcap, cap=cap)
-    loss = functools.partial(
+        transform = functools.partial(softcap, cap=problem.typed(cap))
+    loss: Callable[..., Array] = functools.partial(
         softmax_cross_entropy_with_integer_labels,
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
-        class_weights=class_weights,
+        label_smoothing=problem.typed(label_smoothing),
+        z_loss=problem.typed(z_loss),
+        class_weights=problem.typed(class_weights),
+        axis_name=axis_name,
     )
+    if num_classes is not None:
+        problem.check_num_classes(num_classes)
+        loss = _within(loss, functools.partial(problem.there, num_classes))
     weight = None
     if class_weights is not None:
-        _, weight = weighed(labels, problem.classes, class_weights, problem.left, dtype)
+        _, weight = weighed(labels, problem.classes, class_weights, problem.left, dtype, axis_name)
     size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
     reduction = _checks.reduction(name, reduction)
-    return reduced(problem, _transformed(loss, transform), reduction, size, weight)
+    of_logits = _transformed(loss, transform)
+    return reduced(problem, of_logits, reduction, size, weight, batch_axis_name)
 
 
 class Problem(NamedTuple):
@@ -181,6 +209,7 @@ class Problem(NamedTuple):
     tree: Any  # of the targets
     left: Array | None  # [*batch] booleans: the tokens that take part
     axes: KernelAxes
+    axis_name: AxisName | None  # over whose shards the classes are divided
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -194,7 +223,7 @@ class Problem(NamedTuple):
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """How many there are, of one shard."""
         return self.operands.kernel.shape[self.axes.index("V")]
 
     @property
@@ -202,13 +231,41 @@ class Problem(NamedTuple):
         """Of the classes, in which a CPU sums the kernel's gradient."""
         return pieces_of(self.operands.inputs.shape[-1], self.classes)
 
+    def head(self, loss: Callable[..., Any], size: int) -> Head:
+        """A loss of logits, for chunks of that size."""
+        return Head(loss, self.batch, size, self.axes, self.pieces, self.axis_name)
+
+    def typed(self, option: Any) -> Any:
+        """What all tokens share, as differing over their mesh axes, as its cotangents will.
+
+        They are then summed over those axes once, not for each chunk.
+        """
+        return _shards.vary(option, self.token_axes) if isinstance(option, Array) else option
+
+    def check_num_classes(self, value: Any) -> None:
+        """That there are as many."""
+        _checks.num_classes(self.name, value, self.classes * _shards.count(self.axis_name))
+
+    def there(self, num_classes: int) -> Array:
+        """[1, classes] booleans: which of the shard's classes are no padding."""
+        first = _shards.first_class(self.classes, self.axis_name)
+        return (first + jnp.arange(self.classes) < num_classes)[None]
+
+    @property
+    def token_axes(self) -> frozenset[str]:
+        """The mesh axes over which the tokens are known to differ."""
+        return _shards.varying(self.operands.inputs) - _shards.names(self.axis_name)
+
     def without(self, tokens: Array) -> "Problem":
         """Only the tokens where ``tokens`` is true."""
         return self._replace(left=tokens if self.left is None else self.left & tokens)
 
 
-def checked(name: str, inputs, kernel, targets, bias, where, axes) -> Problem:
+def checked(
+    name: str, inputs, kernel, targets, bias, where, axes, axis_name: AxisName | None = None
+) -> Problem:
     axes = _checks.kernel_axes(name, axes)
+    _checks.axis_name(name, axis_name)
     inputs, kernel = (
         _checks.floats(name, "inputs", inputs),
         _checks.floats(name, "kernel", kernel),
@@ -226,6 +283,12 @@ def checked(name: str, inputs, kernel, targets, bias, where, axes) -> Problem:
         raise ValueError(
             f"{name}: kernel must have at least one class, got {_checks.describe(kernel)}."
         )
+    for which, array in {"inputs": inputs, "kernel": kernel}.items():
+        if any(entry is not None for entry in _shards.explicit(array)):
+            raise ValueError(
+                f"{name}: {which} must be whole, or a shard's inside jax.shard_map, got "
+                f"{jax.typeof(array)}. Divided arrays go through shard_linear_head."
+            )
     batch = inputs.shape[:-1]
     if bias is not None:
         bias = _checks.floats(name, "bias", bias)
@@ -242,7 +305,25 @@ def checked(name: str, inputs, kernel, targets, bias, where, axes) -> Problem:
                 f"{name}: {what} must have one entry for each token, {list(batch)}, got "
                 f"{_checks.describe(leaf)}."
             )
-    return Problem(name, Operands(inputs, kernel, bias, tuple(leaves), ()), tree, where, axes)
+    classes = _shards.names(axis_name)
+    tokens = _shards.varying(inputs, kernel, bias, leaves, where) - classes
+    inputs, kernel, bias = _shards.vary((inputs, kernel, bias), tokens | classes)
+    operands = Operands(inputs, kernel, bias, tuple(_shards.vary(leaves, tokens)), ())
+    return Problem(name, operands, tree, _shards.vary(where, tokens), axes, axis_name)
+
+
+def unpadded(labels: Array, num_classes: int, ignored: int | None) -> Array:
+    """Labels in int32, out of every range where they are out of this one."""
+    bad = -2 if ignored == -1 else -1
+    there = (labels >= 0) & (labels < num_classes)
+    if ignored is not None:
+        there = there | (labels == ignored)
+    return jnp.where(there, labels.astype(jnp.int32), bad)
+
+
+def _within(loss: Callable[..., Array], there: Callable[[], Array]) -> Callable[..., Array]:
+    """Of the classes that are there; asked anew by each trace, as a custom_vjp wants it."""
+    return lambda logits, *targets: loss(logits, *targets, where=there())
 
 
 def _transformed(loss: Callable[..., Array], transform: Callable[[Array], Array] | None):
@@ -256,28 +337,38 @@ def reduced(
     loss: Callable[..., Array],
     reduction: Reduction,
     size: int,
-    weights: Array | None = None,
+    weights: Array | None,
+    batch_axis_name: AxisName | None,
 ) -> Array:
     """The reduction of the losses; of a mean, ``weights`` are the divisor, or else their number."""
-    operands, left = problem.operands, problem.left
+    left = problem.left
     of_chunk, closed_over = _converted(problem, loss, size)
-    head = Head(of_chunk, problem.batch, size, problem.axes, problem.pieces)
-    operands = operands._replace(closed_over=closed_over)
+    head = problem.head(of_chunk, size)
+    operands = problem.operands._replace(closed_over=closed_over)
     if reduction == "none":
         return head.losses(operands, left)[0]
     dtype = accumulator(jnp.promote_types(operands.inputs.dtype, operands.kernel.dtype))
     scale = jnp.ones((), dtype)
     if reduction == "mean":
-        scale = scale / divisor(problem.batch, dtype, left, weights)
-    return head.total(operands, left, scale)
+        scale = scale / divisor(problem.batch, dtype, left, weights, batch_axis_name)
+    if any(problem.token_axes - _shards.varying(c) for c in closed_over):
+        # Its gradient is summed over the mesh by JAX at once, and needs the cotangents at once.
+        total = scale * jnp.sum(head.losses(operands, left)[0])
+    else:
+        total = head.total(operands, left, scale)
+    return _shards.total(total, batch_axis_name)
 
 
 def _converted(problem: Problem, loss: Callable[..., Array], size: int):
     """The loss of a chunk's logits, targets and what it closes over, and the latter."""
-    _, kernel, _, targets, _ = problem.operands
-    dtype = accumulator(jnp.promote_types(problem.operands.inputs.dtype, kernel.dtype))
-    z = ShapeDtypeStruct((size, problem.classes), dtype)
-    rows = [ShapeDtypeStruct((size,) + t.shape[len(problem.batch) :], t.dtype) for t in targets]
+    inputs, kernel, _, targets, _ = problem.operands
+    dtype = accumulator(jnp.promote_types(inputs.dtype, kernel.dtype))
+
+    def of_chunk(shape: tuple[int, ...], dtype: Any, like: Array) -> jax.ShapeDtypeStruct:
+        return _shards.shape_of((size, *shape), dtype, _shards.varying(like))
+
+    z = of_chunk((problem.classes,), dtype, inputs)
+    rows = [of_chunk(t.shape[len(problem.batch) :], t.dtype, t) for t in targets]
 
     def flat(z, *leaves):
         return loss(z, *jax.tree.unflatten(problem.tree, leaves))

@@ -6,15 +6,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import ArrayLike, Float, Int
 
-from xent_jax import _checks
+from xent_jax import _checks, _shards
 from xent_jax._chunks import chunk_size
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._head import Head
-from xent_jax._linear import checked
-from xent_jax._rows import hits
+from xent_jax._linear import checked, unpadded
+from xent_jax._rows import at_label, hits
 from xent_jax._softcap import softcap
 from xent_jax._softmax import log_softmax, logsumexp
-from xent_jax._types import KernelAxes
+from xent_jax._types import AxisName, KernelAxes
 
 
 class TokenStatistics(NamedTuple):
@@ -38,8 +37,10 @@ def linear_token_statistics(
     ignore_index: int | None = None,
     logit_softcap: float | Float[ArrayLike, ""] | None = None,
     top_k: int = 0,
+    num_classes: int | None = None,
     kernel_axes: KernelAxes = "DV",
     max_logits_bytes: int | None = None,
+    axis_name: AxisName | None = None,
 ) -> TokenStatistics:
     """Loss, entropy, rank and the likeliest classes of each token, from inputs and a kernel.
 
@@ -51,9 +52,11 @@ def linear_token_statistics(
         ignore_index: a label that asks for neither loss nor rank, such as -100.
         logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
         top_k: how many of the likeliest classes.
+        num_classes: how many of the kernel's classes there are; those after them pad it.
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
             default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
+        axis_name: as for ``linear_softmax_cross_entropy``; classes count over all shards.
 
     Returns:
         ``TokenStatistics``: loss, logsumexp, entropy, argmax, label_rank,
@@ -76,59 +79,109 @@ def linear_token_statistics(
     """
     name = "linear_token_statistics"
     labels = _checks.integers(name, "labels", labels)
-    problem = checked(name, inputs, kernel, (labels,), bias, None, kernel_axes)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
-    if not isinstance(top_k, int) or not 0 <= top_k <= problem.classes:
+    if num_classes is not None:
+        labels = unpadded(labels, num_classes, ignored)
+    problem = checked(name, inputs, kernel, (labels,), bias, None, kernel_axes, axis_name)
+    if num_classes is not None:
+        problem.check_num_classes(num_classes)
+    classes = num_classes or problem.classes * _shards.count(axis_name)
+    if not isinstance(top_k, int) or not 0 <= top_k <= classes:
         raise ValueError(
-            f"{name}: top_k must be an integer in [0, {problem.classes}], the number of "
+            f"{name}: top_k must be an integer in [0, {classes}], the number of "
             f"classes, got {top_k!r}."
         )
     closed_over: tuple[Array, ...] = ()
     if logit_softcap is not None:
-        closed_over = (_checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True),)
+        cap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
+        closed_over = (problem.typed(cap),)
 
     def of_chunk(z, targets, closed_over):
-        return _statistics(softcap(z, *closed_over) if closed_over else z, *targets, ignored, top_k)
+        z = softcap(z, *closed_over) if closed_over else z
+        z = z if num_classes is None else jnp.where(problem.there(num_classes), z, -jnp.inf)
+        return _statistics(z, *targets, ignored, top_k, axis_name)
 
     size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
     operands = problem.operands._replace(closed_over=closed_over)
-    head = Head(of_chunk, problem.batch, size, problem.axes, problem.pieces)
-    floats, classes = head.losses(operands, None)
-    return TokenStatistics(**floats, **classes)
+    floats, integers = problem.head(of_chunk, size).losses(operands, None)
+    return TokenStatistics(**floats, **integers)
 
 
-def _statistics(z: Array, y: Array, ignored: int | None, top_k: int):
-    log_p, lse = log_softmax(z), logsumexp(z)
+def _statistics(z: Array, y: Array, ignored: int | None, top_k: int, axis_name: AxisName | None):
+    log_p, lse = log_softmax(z, axis_name=axis_name), logsumexp(z, axis_name=axis_name)
     if jnp.iinfo(y.dtype).bits < 32:  # int8 has no number for class 200
         y = y.astype(jnp.int32)
-    loss = softmax_cross_entropy_with_integer_labels(z, y, ignore_index=ignored)
-    values, indices = lax.top_k(lax.stop_gradient(z), top_k)
+    loss = softmax_cross_entropy_with_integer_labels(
+        z, y, ignore_index=ignored, axis_name=axis_name
+    )
+    indices = _top_k(lax.stop_gradient(z), top_k, axis_name)
     floats = {
         "loss": loss,
         "logsumexp": lse,
-        "entropy": _entropy(log_p),
-        "top_k_log_probabilities": jnp.take_along_axis(log_p, indices, axis=-1),
+        "entropy": _entropy(log_p, axis_name),
+        "top_k_log_probabilities": _entries(log_p, indices, axis_name),
     }
     there = ~jnp.isnan(lse)
-    ranked = there & (y >= 0) & (y < z.shape[-1])
-    classes = {
-        "argmax": jnp.where(there, jnp.argmax(z, axis=-1).astype(jnp.int32), -1),
-        "label_rank": jnp.where(ranked, _rank(z, y), -1),
+    ranked = there & (y >= 0) & (y < z.shape[-1] * _shards.count(axis_name))
+    integers = {
+        "argmax": jnp.where(there, _argmax(lax.stop_gradient(z), axis_name), -1),
+        "label_rank": jnp.where(ranked, _rank(lax.stop_gradient(z), y, axis_name), -1),
         "top_k_indices": jnp.where(there[:, None], indices, -1),
     }
-    return floats, classes
+    return floats, integers
 
 
-def _entropy(log_p: Array) -> Array:
+def _entropy(log_p: Array, axis_name: AxisName | None) -> Array:
     """-sum_j p_j log p_j, where 0 log 0 is 0."""
     log_p = jnp.where(log_p == -jnp.inf, jnp.finfo(log_p.dtype).min, log_p)
-    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+    return -_shards.total(jnp.sum(jnp.exp(log_p) * log_p, axis=-1), axis_name)
 
 
-def _rank(z: Array, y: Array) -> Array:
+def _argmax(z: Array, axis_name: AxisName | None) -> Array:
+    first = jnp.argmax(z, axis=-1).astype(jnp.int32)
+    if axis_name is None:
+        return first
+    top = jnp.max(z, axis=-1)
+    here = top == _shards.largest(top, axis_name)
+    before = jnp.where(here, -_numbered(first, z, axis_name), jnp.iinfo(jnp.int32).min)
+    return -_shards.largest(before, axis_name)
+
+
+def _top_k(z: Array, k: int, axis_name: AxisName | None) -> Array:
+    """The likeliest classes: of all, those that are among the likeliest of their shard."""
+    if axis_name is None:
+        return lax.top_k(z, k)[1]
+    values, indices = lax.top_k(z, min(k, z.shape[-1]))
+    shards = _shards.count(axis_name)
+    own = jnp.arange(shards)[:, None] == lax.axis_index(axis_name)
+
+    def of_all(x: Array) -> Array:
+        """[rows, shards * k]: lower classes first, as top_k takes them."""
+        x = jnp.where(own, x[:, None], jnp.zeros((), x.dtype))
+        return _shards.total(x, axis_name).reshape(x.shape[0], -1)
+
+    values, indices = of_all(values), of_all(_numbered(indices, z, axis_name))
+    return jnp.take_along_axis(indices, lax.top_k(values, k)[1], axis=-1)
+
+
+def _entries(x: Array, indices: Array, axis_name: AxisName | None) -> Array:
+    if axis_name is None:
+        return jnp.take_along_axis(x, indices, axis=-1)
+    near = indices - _shards.first_class(x.shape[-1], axis_name)
+    return at_label(jnp.broadcast_to(x[:, None], (*near.shape, x.shape[-1])), near, axis_name)
+
+
+def _rank(z: Array, y: Array, axis_name: AxisName | None) -> Array:
     """How many classes stand before the label, of equal logits the lower ones."""
-    z = lax.stop_gradient(z)
+    if axis_name is not None:
+        y = y.astype(jnp.int32) - _shards.first_class(z.shape[-1], axis_name)
     label = hits(z, y)
-    own = jnp.max(jnp.where(label, z, -jnp.inf), axis=-1)[:, None]
+    own = _shards.largest(jnp.max(jnp.where(label, z, -jnp.inf), axis=-1), axis_name)[:, None]
     before = lax.broadcasted_iota(y.dtype, (1, z.shape[1]), 1) < y[:, None]
-    return jnp.sum((z > own) | ((z == own) & before), axis=-1, dtype=jnp.int32)
+    count = jnp.sum((z > own) | ((z == own) & before), axis=-1, dtype=jnp.int32)
+    return _shards.total(count, axis_name)
+
+
+def _numbered(index: Array, z: Array, axis_name: AxisName) -> Array:
+    """Classes of this shard, by their numbers among all."""
+    return (index + _shards.first_class(z.shape[-1], axis_name)).astype(jnp.int32)

@@ -5,7 +5,7 @@ from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float
 
-from xent_jax import _checks
+from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._cross_entropy import soft_targets, weighted_cross_entropy
 from xent_jax._layout import layout
@@ -18,7 +18,7 @@ from xent_jax._rows import (
     row_shift,
     row_statistics,
 )
-from xent_jax._types import Axis
+from xent_jax._types import Axis, AxisName
 
 
 def poly_loss_cross_entropy(
@@ -27,6 +27,8 @@ def poly_loss_cross_entropy(
     epsilon: float | Float[ArrayLike, ""] = 2.0,
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
+    *,
+    axis_name: AxisName | None = None,
 ) -> Float[Shaped, "*batch"]:
     """Poly-1 loss: ``-sum_j t_j log p_j + epsilon sum_j t_j (1 - p_j)``, p = softmax(z).
 
@@ -35,7 +37,7 @@ def poly_loss_cross_entropy(
         labels: t, broadcast to the logits; they need not sum to 1.
         epsilon: the coefficient of the first polynomial term; 0 gives the
             cross-entropy.
-        axis, where: as for ``softmax_cross_entropy``.
+        axis, where, axis_name: as for ``softmax_cross_entropy``.
 
     Returns:
         ``[*batch]``, in nats; float32 for half precision, else the logits' dtype.
@@ -52,28 +54,32 @@ def poly_loss_cross_entropy(
     """
     name = "poly_loss_cross_entropy"
     logits = _checks.floats(name, "logits", logits)
-    place = layout(name, logits, axis, where)
+    place = layout(name, logits, axis, where, axis_name=axis_name)
     z, t = place.logits(logits), soft_targets(name, labels, logits, place)
     epsilon = jnp.asarray(_checks.scalar(name, "epsilon", epsilon), t.dtype)
-    loss = weighted_cross_entropy(z, None, None, t, None) + epsilon * _missed(z, t)
+    loss = weighted_cross_entropy(z, None, None, t, None, axis_name=axis_name)
+    loss = loss + epsilon * _missed(z, t, axis_name=axis_name)
     return reduce(loss, "none", place.examples)
 
 
-def _statistics(z: Array, t: Array) -> Rows:
-    return row_statistics(z, None, row_shift(z))
+def _statistics(axis_name: AxisName | None, z: Array, t: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z, axis_name), axis_name)
 
 
 def _missed_value(rows: Rows, z: Array, t: Array) -> Array:
-    return jnp.sum(t * complement(rows, z), axis=-1)
+    return _shards.total(jnp.sum(t * complement(rows, z), axis=-1), rows.axis_name)
 
 
 # dz = -H t g, dt = (1 - p) g.  Proof: poly_loss_cross_entropy
 def _missed_backward(rows: Rows, args, g: Array):
     z, t = args
-    g = g[..., None]
+    g = rows.whole(g)[..., None]
     p = probabilities(rows, z, None)
     full = jnp.broadcast_to(t, p.shape)
-    return (-g * hessian_product(p, full)).astype(z.dtype), to_argument(g * complement(rows, z), t)
+    return (
+        (-g * hessian_product(p, full, rows.axis_name)).astype(z.dtype),
+        to_argument(g * complement(rows, z), t),
+    )
 
 
 _missed = closed_form(_statistics, _missed_value, _missed_backward)

@@ -4,14 +4,23 @@ Logits stand classes last, ``z[..., k]``. All is relative to the row's largest l
 a constant in every derivative, since nothing here depends on the shift:
 
     E_j = exp(z_j - m)      S = sum_j E_j      p = E / S      lse = m + log S
+
+Where the classes are divided over shards, z is a slice of them, ``y`` counts from the first
+class of the slice, and the statistics are those of all classes, the same in every shard: m is
+the largest of the shards' maxima, and each sum relative to it the sum of the shards' sums.
 """
 
+import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from xent_jax import _shards
+from xent_jax._types import AxisName
 
 
 class Label(NamedTuple):
@@ -22,13 +31,20 @@ class Label(NamedTuple):
     loss: Array  # -log p_y
 
 
-class Rows(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
     """What forward and backward share, one number per example each."""
 
     shift: Array  # m
     total: Array  # S
     log_total: Array  # log S, relative to m: right where S is next to 1
-    label: Label | None = None
+    label: Label | None
+    axis_name: AxisName | None = dataclasses.field(metadata={"static": True})  # of the classes
+
+    def whole(self, g: Array) -> Array:
+        """The cotangent of what the shards computed together, from that of one's copy."""
+        return _shards.cotangent(g, self.axis_name)
 
 
 def accumulator(dtype) -> jnp.dtype:
@@ -43,9 +59,24 @@ def hits(z: Array, y: Array) -> Array:
     return lax.broadcasted_iota(y.dtype, (1,) * y.ndim + z.shape[-1:], y.ndim) == y[..., None]
 
 
-def row_shift(z: Array) -> Array:
+def at_label(x: Array, y: Array, axis_name: AxisName | None) -> Array:
+    """x_y, for x ``[..., k]`` or ``[k]``; with ``axis_name``, from the shard that holds it."""
+    zero = jnp.zeros((), x.dtype)
+    if _shards.explicit(x)[-1] is not None:  # there JAX gathers along no divided axis
+        return jnp.sum(jnp.where(hits(x, y), x, zero), axis=-1)
+    here = None if axis_name is None else (y >= 0) & (y < x.shape[-1])
+    near = y if here is None else jnp.where(here, y, jnp.zeros((), y.dtype))
+    if x.ndim == 1 and y.ndim != 0:
+        own = x[near]
+    else:
+        own = jnp.take_along_axis(x, near[..., None], axis=-1, mode="clip")[..., 0]
+    return own if here is None else _shards.total(jnp.where(here, own, zero), axis_name)
+
+
+def row_shift(z: Array, axis_name: AxisName | None = None) -> Array:
     """The row's largest logit; NaN, which poisons the row, where it is not finite."""
-    m = lax.stop_gradient(jnp.max(z, axis=-1)).astype(accumulator(z.dtype))
+    m = _shards.largest(lax.stop_gradient(jnp.max(z, axis=-1)), axis_name)
+    m = m.astype(accumulator(z.dtype))
     return jnp.where(jnp.isfinite(m), m, jnp.nan)
 
 
@@ -97,8 +128,10 @@ def exponentials(rows: Rows, z: Array, y: Array | None) -> Array:
     return jnp.where(hits(z, y), rows.label.own[..., None], other_exponentials(z, y, rows.shift))
 
 
-@jax.custom_jvp
-def row_statistics(z: Array, y: Array | None, shift: Array) -> Rows:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def row_statistics(
+    z: Array, y: Array | None, shift: Array, axis_name: AxisName | None = None
+) -> Rows:
     """The statistics of each row; with labels, those that keep -log p_y exact.
 
     log S = log1p(S - 1), where S - 1 never held the 1: with labels it is a sum without
@@ -107,26 +140,32 @@ def row_statistics(z: Array, y: Array | None, shift: Array) -> Rows:
     wide = z.astype(shift.dtype)
     top = wide == shift[..., None]
     if y is None:
-        total, excess = _sums(exp_difference(wide, shift[..., None]), top)
-        return Rows(shift, total, log1p(excess))
-    others, excess = _sums(other_exponentials(z, y, shift), top & ~hits(z, y))
+        total, excess = _sums(exp_difference(wide, shift[..., None]), top, axis_name)
+        return Rows(shift, total, log1p(excess), None, axis_name)
+    others, excess = _sums(other_exponentials(z, y, shift), top & ~hits(z, y), axis_name)
     # Gathered from the logits as they came: of the wide ones TPU would make an array.
-    z_y = jnp.take_along_axis(z, y[..., None], axis=-1, mode="clip")[..., 0].astype(shift.dtype)
+    z_y = at_label(z, y, axis_name).astype(shift.dtype)
     own = exp_difference(z_y, shift)
     log_total = log1p(jnp.where(z_y >= shift, others, excess + own))
     label = Label(others, own, (shift - z_y) + log_total)
-    return Rows(shift, others + own, log_total, label)
+    return Rows(shift, others + own, log_total, label, axis_name)
 
 
-def _sums(e: Array, top: Array) -> tuple[Array, Array]:
+def _sums(e: Array, top: Array, axis_name: AxisName | None) -> tuple[Array, Array]:
     """The sum of a row's exponentials, and that less 1; ``top`` marks the ones.
 
     A plain sum loses what lies below the last place of its partial sums, and always to
     the same side in a row of ties.
     """
-    return lax.platform_dependent(
+    total, excess = lax.platform_dependent(
         e, top, cpu=lambda e, _: _rounded_once(e), default=_sums_beside_the_largest
     )
+    if axis_name is None:
+        return total, excess
+    # The 1 is left out of a shard's sum, where it is in it: what is added to the rest is exact.
+    held = total >= 1
+    rest, ones = _shards.total((jnp.where(held, excess, total), held.astype(e.dtype)), axis_name)
+    return rest + ones, rest + (ones - 1)
 
 
 def _rounded_once(x: Array) -> tuple[Array, Array]:
@@ -157,20 +196,24 @@ def _sums_beside_the_largest(e: Array, top: Array) -> tuple[Array, Array]:
 
 
 @row_statistics.defjvp
-def _row_statistics_jvp(primals, tangents):
+def _row_statistics_jvp(axis_name, primals, tangents):
     z, y, shift = primals
-    rows = row_statistics(z, y, shift)
+    rows = row_statistics(z, y, shift, axis_name)
     v = tangents[0].astype(shift.dtype)
     e_v = exponentials(rows, z, y) * v
-    total = jnp.sum(e_v, axis=-1)
-    moved = Rows(jnp.zeros_like(shift), total, total / rows.total)
+    total = _over_classes(e_v, axis_name)
+    label = None
     if y is not None and rows.label is not None:
         hit = hits(z, y)
-        others = jnp.sum(jnp.where(hit, jnp.zeros((), v.dtype), e_v), axis=-1)
-        v_y = jnp.sum(jnp.where(hit, v, jnp.zeros((), v.dtype)), axis=-1)
+        others = _over_classes(jnp.where(hit, jnp.zeros((), v.dtype), e_v), axis_name)
+        v_y = _over_classes(jnp.where(hit, v, jnp.zeros((), v.dtype)), axis_name)
         loss = (others - rows.label.others * v_y) / rows.total
-        moved = moved._replace(label=Label(others, rows.label.own * v_y, loss))
-    return rows, moved
+        label = Label(others, rows.label.own * v_y, loss)
+    return rows, Rows(jnp.zeros_like(shift), total, total / rows.total, label, axis_name)
+
+
+def _over_classes(x: Array, axis_name: AxisName | None) -> Array:
+    return _shards.total(jnp.sum(x, axis=-1), axis_name)
 
 
 @jax.custom_jvp
@@ -182,7 +225,7 @@ def probabilities(rows: Rows, z: Array, y: Array | None) -> Array:
 @probabilities.defjvp
 def _probabilities_jvp(primals, tangents):
     p = probabilities(*primals)
-    return p, hessian_product(p, tangents[1].astype(p.dtype))
+    return p, hessian_product(p, tangents[1].astype(p.dtype), primals[0].axis_name)
 
 
 @jax.custom_jvp
@@ -198,10 +241,10 @@ def complement(rows: Rows, z: Array) -> Array:
 def _complement_jvp(primals, tangents):
     rows, z = primals
     p = probabilities(rows, z, None)
-    return complement(rows, z), -hessian_product(p, tangents[1].astype(p.dtype))
+    return complement(rows, z), -hessian_product(p, tangents[1].astype(p.dtype), rows.axis_name)
 
 
-def hessian_product(p: Array, v: Array) -> Array:
+def hessian_product(p: Array, v: Array, axis_name: AxisName | None = None) -> Array:
     """H v for H = diag(p) - p p', the Jacobian of softmax and Hessian of log-sum-exp.
 
     H = C' (diag(p') - p' p'') C with C = I - 1 r', for any r that sums to 1: r is the
@@ -209,14 +252,15 @@ def hessian_product(p: Array, v: Array) -> Array:
     Every difference is then taken between entries of v, and none cancels; p * (v - <p, v>)
     is 100 % wrong on confident rows. The map is its own transpose, term by term.
     """
+
+    def total(x: Array) -> Array:
+        return _over_classes(x, axis_name)[..., None]
+
     zero = jnp.zeros((), p.dtype)
     dominant = p > 0.5
-    r = jnp.where(jnp.any(dominant, axis=-1, keepdims=True), dominant.astype(p.dtype), p)
+    one_is = _shards.anywhere(jnp.any(dominant, axis=-1, keepdims=True), axis_name)
+    r = jnp.where(one_is, dominant.astype(p.dtype), p)
     rest = jnp.where(dominant, zero, p)
-    w = v - _total(r * v)
-    u = rest * (w - _total(rest * w))
-    return u - r * _total(u)
-
-
-def _total(x: Array) -> Array:
-    return jnp.sum(x, axis=-1, keepdims=True)
+    w = v - total(r * v)
+    u = rest * (w - total(rest * w))
+    return u - r * total(u)

@@ -5,7 +5,7 @@ from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float
 
-from xent_jax import _checks
+from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form
 from xent_jax._layout import layout
 from xent_jax._rows import (
@@ -16,13 +16,15 @@ from xent_jax._rows import (
     row_shift,
     row_statistics,
 )
-from xent_jax._types import Axis
+from xent_jax._types import Axis, AxisName
 
 
 def softmax(
     logits: Float[ArrayLike, "*shape"],
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
+    *,
+    axis_name: AxisName | None = None,
 ) -> Float[Shaped, "*shape"]:
     """Softmax: logits to probabilities, ``p_j = exp(z_j) / sum_l exp(z_l)``.
 
@@ -31,6 +33,8 @@ def softmax(
         axis: the class axis, or axes, or None for all.
         where: booleans with the shape of the batch, or that broadcast to the logits:
             the examples, or the classes, that take part.
+        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
+            divided: logits and ``where`` are then this shard's.
 
     Returns:
         Probabilities, with the shape and dtype of ``logits``; 0 where ``where`` is false.
@@ -48,12 +52,13 @@ def softmax(
     [0.5, 0.5]
     """
     logits = _checks.floats("softmax", "logits", logits)
-    place = layout("softmax", logits, axis, where)
-    return place.restore(place.clear(_softmax(place.logits(logits)), 0.0))
+    place = layout("softmax", logits, axis, where, axis_name=axis_name)
+    p = _softmax(place.logits(logits), axis_name=axis_name)
+    return place.restore(place.clear(p, 0.0))
 
 
-def _statistics(z: Array) -> Rows:
-    return row_statistics(z, None, row_shift(z))
+def _statistics(axis_name: AxisName | None, z: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z, axis_name), axis_name)
 
 
 def _softmax_value(rows: Rows, z: Array) -> Array:
@@ -64,7 +69,7 @@ def _softmax_value(rows: Rows, z: Array) -> Array:
 def _softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
     (z,) = args
     p = probabilities(rows, z, None)
-    return (hessian_product(p, g.astype(p.dtype)).astype(z.dtype),)
+    return (hessian_product(p, g.astype(p.dtype), rows.axis_name).astype(z.dtype),)
 
 
 _softmax = closed_form(_statistics, _softmax_value, _softmax_backward)
@@ -74,13 +79,15 @@ def log_softmax(
     logits: Float[ArrayLike, "*shape"],
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
+    *,
+    axis_name: AxisName | None = None,
 ) -> Float[Shaped, "*shape"]:
     """Log-softmax: ``log p_j = z_j - log sum_l exp(z_l)``.
 
     Args:
         logits: ``[*batch, classes]``, floating, in nats.
         axis: the class axis, or axes, or None for all.
-        where: as for ``softmax``.
+        where, axis_name: as for ``softmax``.
 
     Returns:
         Log-probabilities in nats, with the shape and dtype of ``logits``; -inf where
@@ -95,8 +102,9 @@ def log_softmax(
     [0.0, -inf]
     """
     logits = _checks.floats("log_softmax", "logits", logits)
-    place = layout("log_softmax", logits, axis, where)
-    return place.restore(place.clear(_log_softmax(place.logits(logits)), -jnp.inf))
+    place = layout("log_softmax", logits, axis, where, axis_name=axis_name)
+    log_p = _log_softmax(place.logits(logits), axis_name=axis_name)
+    return place.restore(place.clear(log_p, -jnp.inf))
 
 
 def _log_softmax_value(rows: Rows, z: Array) -> Array:
@@ -110,7 +118,7 @@ def _log_softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Arr
     (z,) = args
     p = probabilities(rows, z, None)
     g = g.astype(p.dtype)
-    others = jnp.sum(g, axis=-1, keepdims=True) - g
+    others = _shards.total(jnp.sum(g, axis=-1, keepdims=True), rows.axis_name) - g
     return ((complement(rows, z) * g - p * others).astype(z.dtype),)
 
 
@@ -121,13 +129,15 @@ def logsumexp(
     logits: Float[ArrayLike, "*shape"],
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
+    *,
+    axis_name: AxisName | None = None,
 ) -> Float[Shaped, "*batch"]:
     """Log-sum-exp: ``lse = log sum_l exp(z_l)``, the logarithm of softmax's divisor.
 
     Args:
         logits: ``[*batch, classes]``, floating, in nats.
         axis: the class axis, or axes, or None for all.
-        where: as for ``softmax``.
+        where, axis_name: as for ``softmax``.
 
     Returns:
         ``[*batch]``, in nats; float32 for half precision, else the logits' dtype. -inf
@@ -143,10 +153,10 @@ def logsumexp(
     2.0794
     """
     logits = _checks.floats("logsumexp", "logits", logits)
-    place = layout("logsumexp", logits, axis, where)
+    place = layout("logsumexp", logits, axis, where, axis_name=axis_name)
     z = place.logits(logits)
-    lse = _logsumexp(z)
-    empty = jnp.all(z == -jnp.inf, axis=-1)
+    lse = _logsumexp(z, axis_name=axis_name)
+    empty = ~_shards.anywhere(jnp.any(z != -jnp.inf, axis=-1), axis_name)
     if place.examples is not None:
         empty = empty | ~place.examples
     return jnp.where(empty, jnp.asarray(-jnp.inf, lse.dtype), lse)
@@ -159,7 +169,7 @@ def _logsumexp_value(rows: Rows, z: Array) -> Array:
 # dz = p g.  Proof: logsumexp
 def _logsumexp_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
     (z,) = args
-    return ((g[..., None] * probabilities(rows, z, None)).astype(z.dtype),)
+    return ((rows.whole(g)[..., None] * probabilities(rows, z, None)).astype(z.dtype),)
 
 
 _logsumexp = closed_form(_statistics, _logsumexp_value, _logsumexp_backward)

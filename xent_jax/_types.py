@@ -10,3 +10,6 @@ Reduction = Literal["none", "sum", "mean"]
 
 KernelAxes = Literal["DV", "VD"]
 """How a linear layer's kernel lies: [D, classes], or [classes, D] as an embedding does."""
+
+AxisName = str | tuple[str, ...]
+"""A mesh axis, or several taken as one."""

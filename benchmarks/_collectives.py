@@ -1,0 +1,202 @@
+"""What a compiled program sends between devices, read from its text.
+
+    collectives(compiled.as_text(), {"data": 2, "model": 4})
+
+A collective in the body of a loop runs once per trip, so the calls are followed from the entry
+down (``_hlo``). What cannot be read is an error: a collective left out would look like traffic
+saved.
+"""
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Mapping
+
+from _hlo import Instruction, Program, split
+
+KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
+# These move bytes too. Nothing that is measured here makes them, so none is understood.
+FOREIGN = "ragged-all-to-all", "collective-broadcast", "send", "recv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """A collective of a program, as one device sees it."""
+
+    kind: str
+    bytes: int  # of one run: the result, of a reduce-scatter the operand
+    size: int  # devices in a group
+    axes: str  # of the mesh: "data", "data, model"; "" where no mesh was given
+    times: int
+    conditional: bool  # in a branch: it may not run, and is counted as if it did
+    origin: str  # the op_name that JAX gave it
+
+    @property
+    def moved(self) -> int:
+        """Bytes per device; a group of one moves nothing."""
+        return self.bytes * self.times if self.size > 1 else 0
+
+    def __str__(self):
+        times = f"{self.times} x " if self.times > 1 else ""
+        branch = ", in a branch" if self.conditional else ""
+        return f"{times}{self.kind} of {self.bytes:,} B over {self.axes} ({self.size}){branch}"
+
+
+def collectives(text: str, mesh: Mapping[str, int] | None = None) -> list[Collective]:
+    """The collectives of a program.
+
+    Args:
+        text: ``compiled.as_text()``
+        mesh: names and sizes of the mesh's axes, in order, to name those that a group spans
+
+    Raises:
+        ValueError: for a collective that is not understood, or in a loop of unknown length
+
+    """
+    program, out = Program(text), []
+    for run in program.runs():
+        one = run.instruction
+        kind = one.opcode.removesuffix("-start")
+        if one.opcode.removesuffix("-done") in FOREIGN:
+            raise ValueError(f"a collective that is not understood: {one}")
+        if kind not in KINDS:
+            continue
+        if run.times is None:
+            raise ValueError(f"in a loop of unknown length: {one}")
+        group, payload = group_of(one, program.devices), payload_of(one)
+        if kind == "reduce-scatter":
+            payload *= len(group)  # the result is one device's share
+        elif run.computation.startswith("all-reduce-scatter"):
+            kind = "reduce-scatter"  # a TPU's way to write one: a sum, then each device's share
+        origin = re.search(r'op_name="([^"]*)"', one.rest)
+        where = axes(group, mesh) if mesh else "", run.times, run.conditional
+        out.append(Collective(kind, payload, len(group), *where, origin[1] if origin else ""))
+    return out
+
+
+def bytes_per_device(text: str) -> int:
+    """Payload of all collectives of a program, each as often as it runs."""
+    return sum(found.moved for found in collectives(text))
+
+
+def grouped(found: list[Collective]) -> list[tuple[str, str, int, int, int]]:
+    """(kind, axes, size, runs, bytes) of all that move something, the most bytes first."""
+    rows: dict[tuple[str, str, int], list[int]] = {}
+    for one in found:
+        if one.moved:
+            row = rows.setdefault((one.kind, one.axes, one.size), [0, 0])
+            row[0] += one.times
+            row[1] += one.moved
+    return sorted(((*key, *row) for key, row in rows.items()), key=lambda row: -row[-1])
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def payload_of(one: Instruction) -> int:
+    """Bytes of the result. Most asynchronous ones begin with (operands, results, ...)."""
+    if one.opcode.endswith("-start") and one.opcode != "all-reduce-start":
+        parts = split(one.type[1:-1]) if one.type.startswith("(") else []
+        if len(parts) < 2:
+            raise ValueError(f"expected (operands, results): {one}")
+        return size_of(parts[1])
+    return size_of(one.type)
+
+
+def size_of(text: str) -> int:
+    """Bytes of an array or a tuple of arrays."""
+    shapes = re.findall(r"([a-z]\w*)\[([\d,]*)\]", text)
+    if not shapes:
+        raise ValueError(f"no array in the type {text!r}")
+    return sum(-(-bits(dtype) * math.prod(ints(shape)) // 8) for dtype, shape in shapes)
+
+
+def bits(dtype: str) -> int:
+    """Of one element: f32, bf16, s4, f8e4m3fn, pred."""
+    number = re.match(r"[a-z]+(\d+)", dtype)
+    if not number and dtype != "pred":
+        raise ValueError(f"no size known for the dtype {dtype!r}")
+    return int(number[1]) if number else 8
+
+
+def ints(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+# ---------------------------------------------------------------- groups
+
+
+def group_of(one: Instruction, devices: int) -> list[int]:
+    """The devices that act together with device 0. HLO has three ways to write groups."""
+    text = one.attributes()
+    if one.opcode.startswith("collective-permute"):
+        if found := re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", text):
+            return connected(found[1])
+    elif found := re.search(r"replica_groups=\{((?:\{[\d,]*\},?)*)\}", text):
+        return listed(found[1]) or list(range(devices))  # {} stands for all
+    elif found := re.search(r"replica_groups=\[\d+,(\d+)\]<=(\[[\d,]+\]\S*?)(?:, |$)", text):
+        return iota(found[2])[: int(found[1])]
+    elif found := re.search(r"replica_groups=mesh\[(.*?)\](.*?) ?\{(.*?)\}", text):
+        return of_mesh(*found.groups())
+    raise ValueError(f"groups that are not understood: {one}")
+
+
+def listed(text: str) -> list[int]:
+    """``{0,1},{2,3}``: the group of device 0."""
+    groups = [ints(group) for group in text.split("}")[:-1]]
+    if len({len(group) for group in groups}) > 1:
+        raise ValueError(f"groups of several sizes: {text}")
+    return next((group for group in groups if 0 in group), [])
+
+
+def connected(text: str) -> list[int]:
+    """``{0,1},{1,0}``: the devices that a first pair's bytes come to; one that stays is alone."""
+    pairs = [ints(pair) for pair in text.split("}")[:-1]]
+    reached = set(next((pair for pair in pairs if pair[0] != pair[1]), [0]))
+    while more := {x for pair in pairs if reached & set(pair) for x in pair} - reached:
+        reached |= more
+    return sorted(reached)
+
+
+def iota(text: str) -> list[int]:
+    """``[2,4]T(1,0)``: all devices, laid out in that shape and read in that order of the axes."""
+    shape, _, order = text.partition("T")
+    sizes = ints(shape)
+    strides = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
+    order = ints(order) or range(len(sizes))
+    places = itertools.product(*(range(sizes[axis]) for axis in order))
+    return [
+        sum(x * strides[axis] for x, axis in zip(place, order, strict=True)) for place in places
+    ]
+
+
+def of_mesh(sizes: str, devices: str, names: str) -> list[int]:
+    """``mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'a','b':(2)2}``, whose ids may be left out.
+
+    ``'b':(2)2`` is the middle of axis b, cut in 2 before, 2 itself and what is left after.
+    """
+    mesh = {name: int(size) for name, size in re.findall(r"'(.*?)'=(\d+)", sizes)}
+    spans = []  # of (axis, factor of its coordinate, number of steps)
+    for name, before, steps in re.findall(r"'(.*?)'(?::\((\d+)\)(\d+))?", names):
+        steps, before = int(steps or mesh[name]), int(before or 1)
+        spans.append((name, mesh[name] // (before * steps), steps))
+    strides, stride = {}, 1
+    for name, size in reversed(mesh.items()):
+        strides[name], stride = stride, stride * size
+    steps = [[strides[name] * by * i for i in range(n)] for name, by, n in spans]
+    places = [sum(place) for place in itertools.product(*steps)]
+    ids = re.search(r"device_ids=\((.*)\)", devices)
+    order = (iota if "[" in ids[1] else ints)(ids[1]) if ids else range(stride)
+    return [order[place] for place in places]
+
+
+def axes(group: list[int], mesh: Mapping[str, int]) -> str:
+    """The axes of the mesh that a group spans; "part of" where it does not span them whole."""
+    names, rest = [], [device for device in group]
+    for name, size in reversed(mesh.items()):
+        if len({device % size for device in rest}) > 1:
+            names.insert(0, name)
+        rest = [device // size for device in rest]
+    whole = math.prod(mesh[name] for name in names) == len(group)
+    return ("" if whole else "part of ") + ", ".join(names)

@@ -1,0 +1,14 @@
+"""Eight CPU devices, for the tests of sharding; all others use the first. Numbers by test."""
+
+import zlib
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture
+def rng(request):
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))

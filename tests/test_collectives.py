@@ -1,0 +1,377 @@
+"""benchmarks/_collectives.py, which says what a compiled program sends, on HLO and on programs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+from _collectives import bytes_per_device, collectives, grouped  # noqa: E402  where it lies
+
+MESH = {"data": 2, "model": 4}
+
+
+def program(*lines: str, before: str = "") -> str:
+    """The text of a program whose entry holds those lines."""
+    inside = "\n".join(f"  {line}" for line in lines)
+    return f"""HloModule jit_f, is_scheduled=true, num_partitions=8
+
+%add (a: f32[], b: f32[]) -> f32[] {{
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}}
+
+{before}
+ENTRY %main (p: f32[16,8]) -> () {{
+  %p = f32[16,8]{{1,0}} parameter(0), metadata={{op_name="all-reduce(x)"}}
+{inside}
+  ROOT %end = () tuple()
+}}
+"""
+
+
+def one(line: str):
+    """The only collective of a program of one line."""
+    (found,) = collectives(program(line), MESH)
+    return found
+
+
+# ------------------------------------------------------------------------------ the groups
+
+MODEL, DATA, ALL = ("model", 4), ("data", 2), ("data, model", 8)
+
+
+@pytest.mark.parametrize(
+    "groups, expected",
+    [
+        ("{{0,1,2,3},{4,5,6,7}}", MODEL),
+        ("{{4,5,6,7},{0,1,2,3}}", MODEL),
+        ("{{0,4},{1,5},{2,6},{3,7}}", DATA),
+        ("{{0},{1},{2},{3},{4},{5},{6},{7}}", ("", 1)),
+        ("{}", ALL),
+        ("{{0,1},{2,3},{4,5},{6,7}}", ("part of model", 2)),
+        ("{{0,5},{1,4},{2,7},{3,6}}", ("part of data, model", 2)),
+        ("[2,4]<=[8]", MODEL),
+        ("[4,2]<=[2,4]T(1,0)", DATA),
+        ("[1,8]<=[8]", ALL),
+        ("[8,1]<=[8]", ("", 1)),
+        ("[4,2]<=[2,2,2]T(2,0,1)", ("part of model", 2)),
+        ("mesh['data'=2,'model'=4] {'model'}", MODEL),
+        ("mesh['axis_0'=2,'axis_1'=4] {'axis_0'}", DATA),
+        ("mesh['axis_0'=2,'axis_1'=4] {'axis_0','axis_1'}", ALL),
+        ("mesh['axis_0'=2,'axis_1'=4] {'axis_1':(1)2}", ("part of model", 2)),
+        ("mesh['axis_0'=2,'axis_1'=4] {'axis_1':(2)2}", ("part of model", 2)),
+        ("mesh['a'=1,'b'=4,'c'=2], device_ids=([2,4]T(1,0)) {'b'}", MODEL),
+        ("mesh['a'=1,'b'=4,'c'=2], device_ids=([2,4]T(1,0)) {'c'}", DATA),
+        ("mesh['a'=1,'b'=4,'c'=2], device_ids=([2,4]T(1,0)) {'a'}", ("", 1)),
+        ("mesh['a'=4,'b'=2], device_ids=(0,4,1,5,2,6,3,7) {'a'}", MODEL),
+    ],
+)
+def test_groups(groups, expected):
+    found = one(f"%r = f32[16,8] all-reduce(%p), replica_groups={groups}, to_apply=%add")
+    assert (found.axes, found.size) == expected
+    assert found.moved == (0 if found.size == 1 else 16 * 8 * 4)
+
+
+@pytest.mark.parametrize(
+    "pairs, expected",
+    [
+        ("{{0,1},{1,2},{2,3},{3,0},{4,5},{5,6},{6,7},{7,4}}", MODEL),
+        ("{{0,4},{4,0},{1,5},{5,1}}", DATA),
+        ("{{0,0},{1,1}}", ("", 1)),
+        ("{{0,0},{1,5},{5,1}}", DATA),
+    ],
+)
+def test_a_permutation_reaches_the_devices_that_its_pairs_join(pairs, expected):
+    found = one(f"%r = f32[16,8] collective-permute(%p), source_target_pairs={pairs}")
+    assert (found.axes, found.size) == expected
+
+
+@pytest.mark.parametrize("part, axes", [("(1)2", "rows"), ("(2)2", "columns")])
+def test_part_of_an_axis_is_named_by_what_comes_before_it(part, axes):
+    groups = f"mesh['data'=2,'model'=4] {{'model':{part}}}"
+    line = f"%r = f32[16] all-reduce(%p), replica_groups={groups}, to_apply=%add"
+    (found,) = collectives(program(line), {"data": 2, "rows": 2, "columns": 2})
+    assert (found.axes, found.size) == (axes, 2)
+
+
+# ------------------------------------------------------------------------------ the bytes
+
+GROUPS = "channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}"
+
+
+@pytest.mark.parametrize(
+    "line, kind, payload",
+    [
+        ("f32[16,8]{1,0:T(8,128)(2,1)S(1)} all-reduce(%p)", "all-reduce", 512),
+        ("(f32[16,8]{1,0}, /*index=1*/bf16[3]{0}) all-reduce(%p, %q)", "all-reduce", 512 + 6),
+        ("f32[64,8]{1,0} all-gather(%p), dimensions={0}", "all-gather", 2048),
+        ("f32[4,8]{1,0} reduce-scatter(%p), dimensions={0}", "reduce-scatter", 512),
+        ("f32[16,8]{1,0} all-to-all(%p), dimensions={0}", "all-to-all", 512),
+        ("(f32[4]{0}, f32[4]{0}, f32[4]{0}) all-to-all(%a, %b, %c)", "all-to-all", 48),
+        ("f32[] all-reduce(%p)", "all-reduce", 4),
+        ("pred[16] all-reduce(%p)", "all-reduce", 16),
+        ("s4[15] all-reduce(%p)", "all-reduce", 8),
+        ("f8e4m3fn[16] all-reduce(%p)", "all-reduce", 16),
+        ("c64[16] all-reduce(%p)", "all-reduce", 128),
+        ("f32[0,8] all-reduce(%p)", "all-reduce", 0),
+        ("f32[16] all-reduce-start(%p)", "all-reduce", 64),
+        ("(f32[16], f32[8]) all-reduce-start(%p, %q)", "all-reduce", 96),
+        ("(f32[16], f32[64]) all-gather-start(%p), dimensions={0}", "all-gather", 256),
+        ("((f32[2], s32[1]), (f32[8], s32[4])) all-gather-start(%p, %q)", "all-gather", 48),
+        ("((f32[16]), f32[4]) reduce-scatter-start(%p)", "reduce-scatter", 64),
+        ("((f32[16]), f32[16]) all-to-all-start(%p)", "all-to-all", 64),
+    ],
+)
+def test_bytes(line, kind, payload):
+    found = one(f"%r = {line}, {GROUPS}")
+    assert (found.kind, found.bytes, found.times) == (kind, payload, 1)
+
+
+def test_the_start_of_a_permutation_holds_operand_result_and_two_counters():
+    pairs = "source_target_pairs={{0,1},{1,0}}"
+    found = one(f"%r = (f32[16], f32[16], u32[], u32[]) collective-permute-start(%p), {pairs}")
+    assert (found.kind, found.bytes) == ("collective-permute", 64)
+
+
+def test_an_asynchronous_collective_counts_once():
+    lines = (
+        f"%s = f32[16] all-reduce-start(%p), {GROUPS}, to_apply=%add",
+        "%d = f32[16] all-reduce-done(%s)",
+    )
+    assert bytes_per_device(program(*lines)) == 64
+
+
+def test_a_wrapped_asynchronous_collective_counts_once():
+    wrapped = f"""%wrapped (a: f32[16]) -> f32[4] {{
+  %a = f32[16]{{0}} parameter(0)
+  ROOT %r = f32[4]{{0}} reduce-scatter(%a), {GROUPS}, dimensions={{0}}, to_apply=%add
+}}
+"""
+    lines = (
+        "%s = ((f32[16]), f32[4], s32[]) async-start(%p), calls=%wrapped",
+        "%u = ((f32[16]), f32[4], s32[]) async-update(%s), calls=%wrapped",
+        "%d = f32[4] async-done(%u), calls=%wrapped",
+    )
+    assert bytes_per_device(program(*lines, before=wrapped)) == 64
+
+
+def test_the_sum_and_slice_of_a_tpu_is_a_reduce_scatter():
+    fused = f"""%all-reduce-scatter.1 (a: f32[16]) -> f32[4] {{
+  %a = f32[16]{{0}} parameter(0)
+  %s = f32[16]{{0}} all-reduce(%a), {GROUPS}, to_apply=%add
+  ROOT %r = f32[4]{{0}} dynamic-slice(%s, %a), dynamic_slice_sizes={{4}}
+}}
+"""
+    line = "%f = f32[4] fusion(%p), kind=kCustom, calls=%all-reduce-scatter.1"
+    (found,) = collectives(program(line, before=fused))
+    assert (found.kind, found.moved) == ("reduce-scatter", 64)
+
+
+# ------------------------------------------------------------------------------ how often
+
+REDUCE = f"all-reduce(%x), {GROUPS}, to_apply=%add"
+
+
+def loop(name: str, inner: str, less: str = "LT", step: str = "add(%c, %two)") -> str:
+    """A body named so and its condition, over (counter, f32[16])."""
+    return f"""%body_{name} (s: (s32[], f32[16])) -> (s32[], f32[16]) {{
+  %s = (s32[], f32[16]{{0}}) parameter(0)
+  %n = s32[] get-tuple-element(%s), index=0
+  %x = f32[16]{{0}} get-tuple-element(%s), index=1
+  %two = s32[] constant(2)
+  %c = s32[] copy(%n)
+  %m = s32[] {step}
+  {inner}
+  ROOT %t = (s32[], f32[16]{{0}}) tuple(%m, %r)
+}}
+
+%condition_{name} (s: (s32[], f32[16])) -> pred[] {{
+  %limit = s32[] constant(8)
+  %s = (s32[], f32[16]{{0}}) parameter(0)
+  %n = s32[] get-tuple-element(%s), index=0
+  ROOT %less = pred[] compare(%n, %limit), direction={less}
+}}
+
+"""
+
+
+def run(name: str, trips: int | None) -> tuple[str, str, str]:
+    """Lines that run that loop: from 3 in steps of 2 while below 8, unless the trips are stated."""
+    state = f'backend_config={{"known_trip_count":{{"n":"{trips}"}}}}' if trips else ""
+    called = f"condition=%condition_{name}, body=%body_{name}, {state}"
+    return (
+        f"%first_{name} = s32[] constant(3)",
+        f"%i_{name} = (s32[], f32[16]) tuple(/*index=0*/%first_{name}, %x)",
+        f"%w_{name} = (s32[], f32[16]) while(%i_{name}), {called}",
+    )
+
+
+@pytest.mark.parametrize("stated, times", [(5, 5), (None, 3)], ids=["stated", "read"])
+def test_a_loop_counts_once_per_trip(stated, times):
+    text = program(*run("a", stated), before=loop("a", f"%r = f32[16] {REDUCE}"))
+    (found,) = collectives(text, MESH)
+    assert (found.times, found.moved) == (times, times * 64)
+
+
+def test_the_trips_of_nested_loops_multiply():
+    inner = loop("b", f"%r = f32[16] {REDUCE}")
+    lines = [*run("b", 3), "%r = f32[16] get-tuple-element(%w_b), index=1"]
+    outer = loop("a", "\n  ".join(lines))
+    assert bytes_per_device(program(*run("a", 5), before=inner + outer)) == 3 * 5 * 64
+
+
+@pytest.mark.parametrize(
+    "less, step",
+    [("NE", "add(%c, %two)"), ("LT", "multiply(%c, %two)"), ("LT", "add(%two, %two)")],
+)
+def test_a_collective_in_a_loop_of_unknown_length_is_refused(less, step):
+    body = loop("a", f"%r = f32[16] {REDUCE}", less, step)
+    with pytest.raises(ValueError, match="loop of unknown length.*all-reduce"):
+        collectives(program(*run("a", None), before=body))
+
+
+def test_a_loop_of_unknown_length_without_one_is_let_pass():
+    text = program(*run("a", None), before=loop("a", "%r = f32[16] negate(%x)", "NE"))
+    assert collectives(text) == []
+
+
+def test_a_branch_is_counted_and_marked():
+    branches = "".join(
+        f"%{name} (x: f32[16]) -> f32[16] {{\n  %x = f32[16] parameter(0)\n  ROOT %r = {line}\n}}\n"
+        for name, line in {"yes": f"f32[16] {REDUCE}", "no": "f32[16] copy(%x)"}.items()
+    )
+    for called in (
+        "branch_computations={%yes, %no}",
+        "true_computation=%yes, false_computation=%no",
+    ):
+        line = f"%c = f32[16] conditional(%i, %p, %p), {called}"
+        (found,) = collectives(program(line, before=branches))
+        assert found.conditional and found.moved == 64
+
+
+# ------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("f32[16] all-reduce(%p), to_apply=%add", "groups that are not understood"),
+        ("f32[16] all-reduce(%p), replica_groups=[8]", "groups that are not understood"),
+        ("f32[16] all-reduce(%p), replica_groups={{0,1},{2}}", "groups of several sizes"),
+        ("f32[16] collective-permute(%p)", "groups that are not understood"),
+        (f"token[] all-reduce(%p), {GROUPS}", "no size known for the dtype"),
+        (f"f32[16] all-gather-start(%p), {GROUPS}", "expected .operands, results."),
+        (f"f32[16] collective-broadcast(%p), {GROUPS}", "collective that is not understood"),
+        ("(f32[16], u32[], token[]) send(%p, %q)", "collective that is not understood"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(line, message):
+    with pytest.raises(ValueError, match=message):
+        collectives(program(f"%r = {line}"), MESH)
+
+
+def test_a_text_without_an_entry_is_refused():
+    with pytest.raises(ValueError, match="no ENTRY"):
+        collectives("module @jit_f {}")
+
+
+def test_a_name_or_a_note_is_no_collective():
+    note = 'metadata={op_name="calls=%nothing, x = f32[2] all-reduce(y)"}'
+    assert collectives(program(f"%all-reduce.1 = f32[16,8] copy(%p), {note}")) == []
+
+
+def test_groups_of_collectives():
+    lines = [f"%r{i} = f32[16] all-reduce(%p), {GROUPS}" for i in range(3)]
+    lines += [f"%g = f32[64] all-gather(%p), {GROUPS}"]
+    found = collectives(program(*lines), MESH)
+    assert grouped(found) == [
+        ("all-gather", "model", 4, 1, 256),
+        ("all-reduce", "model", 4, 3, 192),
+    ]
+    assert str(found[0]) == "all-reduce of 64 B over model (4)"
+
+
+# ------------------------------------------------------------------------------ real programs
+
+COMPILE = """
+import json
+import jax, jax.numpy as jnp
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+
+
+def text(f, spec, mapped=True):
+    f = jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec) if mapped else f
+    x = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=NamedSharding(mesh, spec))
+    return jax.jit(f).lower(x).compile().as_text()
+
+
+def looped(x):  # [32, 8] on each device
+    def inner(c, _):
+        return jnp.sin(lax.psum(c, "data")) + x, None
+
+    def outer(c, _):
+        return lax.scan(inner, c, length=3)[0] + 1, None
+
+    return lax.scan(outer, x, length=5)[0]
+
+
+def moved(x):
+    x = lax.psum_scatter(lax.all_gather(x, "model", axis=1, tiled=True), "model", tiled=True,
+                         scatter_dimension=1)
+    x = lax.all_to_all(jnp.sin(x), "data", 0, 0, tiled=True)
+    return lax.ppermute(jnp.cos(x), "model", [(i, (i + 1) % 4) for i in range(4)])
+
+
+print(json.dumps({
+    "nothing": text(jnp.sin, P("data", "model"), mapped=False),
+    "automatic": text(lambda x: x - x.max(1, keepdims=True), P("data", "model"), mapped=False),
+    "looped": text(looped, P("data", "model")),
+    "moved": text(moved, P("data", "model")),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, str]:
+    """Texts of programs for eight devices, which a process must ask for before JAX starts."""
+    flags = "--xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", COMPILE]
+    out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(out.stdout)
+
+
+PART = 32 * 8 * 4  # bytes of what one device holds
+
+
+def test_a_program_on_each_device_alone_moves_nothing(compiled):
+    assert bytes_per_device(compiled["nothing"]) == 0
+
+
+def test_an_automatic_maximum(compiled):
+    found = collectives(compiled["automatic"], MESH)
+    assert grouped(found) == [("all-reduce", "model", 4, 1, 32 * 4)]
+
+
+def test_nested_scans(compiled):
+    found = collectives(compiled["looped"], MESH)
+    assert grouped(found) == [("all-reduce", "data", 2, 15, 15 * PART)]
+    assert found[0].origin.endswith("psum_invariant") or "psum" in found[0].origin
+
+
+def test_each_kind(compiled):
+    assert sorted(grouped(collectives(compiled["moved"], MESH))) == [
+        ("all-gather", "model", 4, 1, 4 * PART),
+        ("all-to-all", "data", 2, 1, PART),
+        ("collective-permute", "model", 4, 1, PART),
+        ("reduce-scatter", "model", 4, 1, 4 * PART),
+    ]

@@ -1,0 +1,273 @@
+"""Losses of logits on a mesh of eight devices: every row of the contract, in shards."""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import xent_jax
+from tests.cases import CASES, CLASSES
+from tests.meshes import SPLITS, bytes_per_device, mesh_of, put, shaped
+from tests.test_contract import Problem, close, float64  # noqa: F401  a fixture
+
+BATCH, CLASS_COUNT = (4, 2), 8
+ELEMENTS = {"elements", "unit elements"}
+LOSS = xent_jax.softmax_cross_entropy_with_integer_labels
+
+
+def in_shards(case):
+    return "axis_name" in inspect.signature(getattr(xent_jax, case.loss)).parameters
+
+
+sharded_cases = pytest.mark.parametrize(
+    "case", [c for c in CASES if in_shards(c)], ids=lambda case: case.id
+)
+checks = pytest.mark.parametrize("check_vma", [True, False], ids=["tracked", "untracked"])
+
+
+def spec(case, name):
+    kind = {**case.arguments, **case.keywords}[name]
+    if kind in CLASSES | ELEMENTS:
+        return P("data", None, "model")
+    return {"integers": P("data"), "weights": P("model")}.get(kind, P())
+
+
+def names_of(case):
+    parameters = inspect.signature(getattr(xent_jax, case.loss)).parameters
+    every = {"axis_name": "model", "batch_axis_name": "data"}
+    return {k: v for k, v in every.items() if k in parameters}
+
+
+def sharded(case, module, mesh, **options):
+    """``{name: global array} -> loss`` inside shard_map."""
+    specs = {name: spec(case, name) for name in [*case.arguments, *case.keywords]}
+    out = P("data")
+    if case.options.get("reduction", "none") != "none":
+        out = P()
+    elif case.loss in ("softmax", "log_softmax"):
+        out = P("data", None, "model")
+
+    def local(inputs):
+        return case.call(module, inputs, **names_of(case))
+
+    return jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=out, **options)
+
+
+class Sharded(Problem):
+    def __init__(self, case, rng, mesh, **options):
+        super().__init__(case, rng, batch=BATCH, k=CLASS_COUNT)
+        self.mesh, self.options = mesh, options
+
+    def ours(self, module, floats):
+        run = sharded(self.case, module, self.mesh, **self.options)
+        return run({**self.inputs, **floats})
+
+
+@sharded_cases
+@pytest.mark.parametrize(
+    "module, check_vma",
+    [(xent_jax, True), (xent_jax, False), (xent_jax.forward_mode, True)],
+    ids=["tracked", "untracked", "forward mode"],
+)
+def test_value_and_gradient(case, module, check_vma, rng):
+    """Of all floating arguments, replicated ones too, from outside shard_map."""
+    problem = Sharded(case, rng, mesh_of(), check_vma=check_vma)
+    value = jax.jit(functools.partial(problem.ours, module))(problem.floats)
+    close(value, problem.expected(problem.floats))
+    problem.check(jax.grad, module)
+
+
+@sharded_cases
+@pytest.mark.parametrize(
+    "check_vma, second", [(True, jax.jacfwd), (False, jax.jacrev)], ids=["tracked", "untracked"]
+)
+def test_second_derivative(case, check_vma, second, rng):
+    problem = Sharded(case, rng, mesh_of(), check_vma=check_vma)
+    first = next(iter(case.arguments))
+    problem.floats = {first: problem.floats[first]}
+    problem.check(lambda f: second(jax.grad(f)), xent_jax, 1e-10)
+
+
+@sharded_cases
+@checks
+def test_forward_mode(case, check_vma, rng):
+    problem = Sharded(case, rng, mesh_of(), check_vma=check_vma)
+    x = problem.floats
+    direction = {k: jnp.asarray(rng.standard_normal(v.shape)) for k, v in x.items()}
+    ours = functools.partial(problem.ours, xent_jax.forward_mode)
+    expected = jax.jvp(problem.expected, (x,), (direction,))
+    close(jax.jit(lambda: jax.jvp(ours, (x,), (direction,)))(), expected)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_without_shard_map(case, kind, rng):
+    """Divided arrays outside shard_map, as the partitioner or their types divide them."""
+    problem, mesh = Problem(case, rng, batch=BATCH, k=CLASS_COUNT), mesh_of(kind=kind)
+    expected = jax.grad(lambda x: jnp.sum(problem.expected(x)))(problem.floats)
+    with jax.set_mesh(mesh):
+        problem.inputs = {k: put(mesh, v, *spec(case, k)) for k, v in problem.inputs.items()}
+        floats = case.floats(problem.inputs)
+        gradient = jax.grad(lambda x: jnp.sum(problem.ours(xent_jax, x)))
+        close(jax.jit(gradient)(floats), expected)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if in_shards(c)], ids=lambda case: case.id)
+def test_gradient_taken_inside(case, rng):
+    """As in a train step that lies in shard_map as a whole: no shard's gradient is multiplied."""
+    problem = Sharded(case, rng, mesh_of())
+    first = next(iter(case.arguments))
+
+    def inside(module, inputs, **more):
+        def loss(x):
+            values = case.call(module, inputs | {first: x}, **more)
+            # The sum over all: what is divided over the model axis is added up over it too.
+            divided = () if values.ndim < 3 else ("model",)
+            axes = ("data", *divided) if values.ndim else divided
+            return jax.lax.psum(jnp.sum(values), axes) if axes else values
+
+        return jax.grad(loss)(inputs[first])
+
+    mapped = jax.shard_map(
+        functools.partial(inside, xent_jax, **names_of(case)),
+        mesh=problem.mesh,
+        in_specs=({name: spec(case, name) for name in problem.inputs},),
+        out_specs=spec(case, first),
+    )
+    expected = jax.grad(lambda x: jnp.sum(problem.expected({**problem.floats, first: x})))
+    close(jax.jit(mapped)(problem.inputs), expected(problem.floats[first]))
+
+
+# ------------------------------------------------- what the number of shards must not change
+
+
+def one_row_in_four_is_bad(rng):
+    z = rng.standard_normal((16, 24)).astype(np.float32) * 3
+    z[5], z[7, 20], z[9, 3] = -np.inf, np.nan, np.inf
+    y = rng.integers(0, 24, 16).astype(np.int32)
+    y[:3] = -1, 24, -100
+    z[11, y[11]] = -np.inf
+    return z, y
+
+
+def of_rows(mesh, check_vma=True, **options):
+    """Losses and, for cotangents 1 to n, the gradient."""
+
+    def loss(z, y):
+        return LOSS(
+            z, y, ignore_index=-100, label_smoothing=0.1, z_loss=1e-3, axis_name="model", **options
+        )
+
+    mapped = jax.shard_map(
+        loss,
+        mesh=mesh,
+        in_specs=(P("data", "model"), P("data")),
+        out_specs=P("data"),
+        check_vma=check_vma,
+    )
+
+    @jax.jit
+    def run(z, y):
+        losses, pull = jax.vjp(lambda z: mapped(z, y), z)
+        return losses, pull(jnp.arange(1, 1 + losses.size, dtype=losses.dtype))[0]
+
+    return run
+
+
+@checks
+@pytest.mark.parametrize("data, model", SPLITS)
+def test_the_split_changes_no_number(data, model, check_vma, rng):
+    """To 1e-6, which rows are NaN or infinite not at all; and from run to run not a bit."""
+    z, y = one_row_in_four_is_bad(rng)
+    expected = of_rows(mesh_of(1, 1))(z, y)
+    run = of_rows(mesh_of(data, model), check_vma)
+    first, second = run(z, y), run(z, y)
+    for a, b, e in zip(first, second, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(
+            a, e, rtol=1e-6, atol=1e-6 * np.nanmax(np.abs(e[np.isfinite(e)]))
+        )
+    assert np.isnan(expected[0]).tolist() == [i in (0, 1, 5, 7, 9) for i in range(16)]
+
+
+def test_the_order_of_tokens_changes_no_number(rng):
+    z, y = one_row_in_four_is_bad(rng)
+    order, run = rng.permutation(16), of_rows(mesh_of(2, 4))
+    np.testing.assert_array_equal(run(z[order], y[order])[0], run(z, y)[0][order])
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
+def test_confident_rows_are_as_exact_as_on_one_device(soft, rng):
+    """Where the label's shard, or another, holds all the mass: S - 1 is no difference."""
+    z = np.zeros((8, 16), np.float32)
+    z[np.arange(8), rng.integers(0, 16, 8)] = rng.uniform(15, 60, 8)
+    z[6:, 3] = z[6:].max(-1)  # ties over two shards
+    y = np.concatenate([z[:5].argmax(-1), [0, 3, 1]]).astype(np.int32)
+    loss, t = (LOSS, y) if not soft else (xent_jax.softmax_cross_entropy, np.eye(16)[y])
+    t = jnp.asarray(t, None if not soft else jnp.float32)
+    specs = P("data", "model"), (P("data", "model") if soft else P("data"))
+    local = functools.partial(loss, axis_name="model")
+    mapped = jax.shard_map(local, mesh=mesh_of(), in_specs=specs, out_specs=P("data"))
+    np.testing.assert_allclose(jax.jit(mapped)(z, t), loss(z, t), rtol=3e-7)
+
+
+def test_a_padded_tail_takes_no_part(rng):
+    """22 classes over four shards of six: the mask leaves out what is padding."""
+    z, y = rng.standard_normal((8, 22)), rng.integers(0, 22, 8)
+    options = {"label_smoothing": 0.1, "z_loss": 1e-3}
+    expected = jax.value_and_grad(lambda z: LOSS(z, y, reduction="mean", **options))(z)
+
+    def local(z, y):
+        classes = jax.lax.axis_index("model") * 6 + jnp.arange(6)
+        names = {"axis_name": "model", "batch_axis_name": "data"}
+        return LOSS(z, y, where=classes[None] < 22, reduction="mean", **options, **names)
+
+    specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P()}
+    mapped = jax.shard_map(local, mesh=mesh_of(), **specs)
+    padded = functools.partial(jnp.pad, pad_width=((0, 0), (0, 2)), constant_values=1e6)
+    close(jax.jit(jax.value_and_grad(lambda z: mapped(padded(z), y)))(z), expected)
+
+
+def test_a_mean_is_over_the_examples_of_all_shards(rng):
+    """Shards that leave in different numbers of examples: the mean of means is another number."""
+    z, y = rng.standard_normal((8, 8)), rng.integers(0, 8, 8)
+    left = np.array([True] * 4 + [False, False, False, True])
+    weights = rng.uniform(0.5, 2, 8)
+    expected = LOSS(z, y, where=left, class_weights=weights, reduction="mean")
+
+    def local(z, y, left, weights):
+        names = {"axis_name": "model", "batch_axis_name": "data"}
+        return LOSS(z, y, where=left, class_weights=weights, reduction="mean", **names)
+
+    specs = (P("data", "model"), P("data"), P("data"), P("model"))
+    mapped = jax.shard_map(local, mesh=mesh_of(), in_specs=specs, out_specs=P())
+    close(jax.jit(mapped)(z, y, left, weights), expected)
+
+
+# --------------------------------------------------------------------- what crosses devices
+
+N, V = 2048, 32768
+IN_SHARD_MAP = "in shard_map"
+OPTIONS = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4}
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit, IN_SHARD_MAP], ids=str)
+@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["plain", "options"])
+def test_a_few_numbers_for_each_token_cross(kind, options):
+    """At most 24 KB on 2 x 4, by the compiled program of value and gradient."""
+    mesh = mesh_of(kind=AxisType.Auto if kind == IN_SHARD_MAP else kind)
+    loss = functools.partial(LOSS, reduction="mean", **options)
+    if kind == IN_SHARD_MAP:
+        local = functools.partial(loss, axis_name="model", batch_axis_name="data")
+        specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P()}
+        loss = jax.shard_map(local, mesh=mesh, **specs)
+    with jax.set_mesh(mesh):
+        z = shaped(mesh, (N, V), jnp.float32, "data", "model")
+        y = shaped(mesh, (N,), jnp.int32, "data")
+        program = jax.jit(jax.value_and_grad(loss)).lower(z, y).compile()
+    assert 0 < bytes_per_device(program.as_text()) <= 24 * 1024

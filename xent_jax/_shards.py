@@ -1,0 +1,150 @@
+"""Classes and examples divided over the devices of a mesh: what must cross, and how it is typed.
+
+Inside ``jax.shard_map`` each device holds a slice of the classes. Sums over all classes
+are sums of the shards' sums. ``axis_name`` names the mesh axis, or axes; None is one shard.
+
+What differs between versions of JAX stands in this file alone.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, ShapeDtypeStruct, lax
+from jax.sharding import AxisType, NamedSharding
+
+from xent_jax._types import AxisName
+
+_pinned: contextvars.ContextVar[Mapping[AxisName, Any] | None] = contextvars.ContextVar(
+    "shards of each axis", default=None
+)
+
+
+def count(axis_name: AxisName | None) -> int:
+    """The number of shards."""
+    if axis_name is None:
+        return 1
+    pinned = _pinned.get()
+    return lax.psum(1, axis_name) if pinned is None else pinned[axis_name]
+
+
+@contextlib.contextmanager
+def shards_of(sizes: Mapping[AxisName, Any]) -> Iterator[None]:
+    """So many shards of each axis; in a proof these are symbols, which JAX would make a number."""
+    token = _pinned.set(sizes)
+    try:
+        yield
+    finally:
+        _pinned.reset(token)
+
+
+def total(x: Any, axis_name: AxisName | None) -> Any:
+    """Summed over the shards; a tree of arrays in one message."""
+    return x if axis_name is None else lax.psum(vary(x, names(axis_name)), axis_name)
+
+
+def largest(x: Array, axis_name: AxisName | None) -> Array:
+    """The maximum over the shards."""
+    return x if axis_name is None else lax.pmax(vary(x, names(axis_name)), axis_name)
+
+
+def anywhere(x: Array, axis_name: AxisName | None) -> Array:
+    """Whether it is true in any shard."""
+    return x if axis_name is None else total(x.astype(jnp.int32), axis_name) > 0
+
+
+def first_class(size: int, axis_name: AxisName | None) -> Array | int:
+    """The number of this shard's first class, where each has ``size`` of them."""
+    return 0 if axis_name is None else lax.axis_index(axis_name) * size
+
+
+def cotangent(g: Array, axis_name: AxisName | None) -> Array:
+    """The cotangent of what all shards computed together, from that of one shard's copy.
+
+    ``jax.shard_map`` that tracks types hands each shard the whole. Elsewhere (``check_vma=False``,
+    vmap, pmap) JAX transposes each copy by itself: the whole is their sum.
+    """
+    return g if tracked(axis_name) else total(g, axis_name)
+
+
+def share(like: Array, axis_name: AxisName | None) -> Array:
+    """Ones, as cotangents that ``cotangent`` makes ones again."""
+    ones = jnp.ones_like(like)
+    if tracked(axis_name):
+        return ones
+    return jnp.where(lax.axis_index(axis_name) == 0, ones, jnp.zeros_like(like))
+
+
+def tracked(axis_name: AxisName | None) -> bool:
+    """Whether a value's type says that it is the same in all shards."""
+    if axis_name is None:
+        return True
+    return names(axis_name) <= varying(lax.axis_index(axis_name))
+
+
+def names(axis_name: AxisName | None) -> frozenset[str]:
+    """The axes, as a set."""
+    if axis_name is None:
+        return frozenset()
+    return frozenset((axis_name,) if isinstance(axis_name, str) else axis_name)
+
+
+def varying(*arrays: Any) -> frozenset[str]:
+    """The mesh axes over which any of the arrays is known to differ."""
+    out: frozenset[str] = frozenset()
+    for x in jax.tree.leaves(arrays):
+        kind = x if isinstance(x, ShapeDtypeStruct) else jax.typeof(x)
+        kind = getattr(kind, "manual_axis_type", kind)  # before jax 0.10 the type itself has vma
+        out |= getattr(kind, "varying", None) or getattr(kind, "vma", None) or frozenset()
+    return out
+
+
+def vary(x: Any, axes: frozenset[str]) -> Any:
+    """The same numbers, typed as differing over these axes too.
+
+    Its transpose sums over them: a cotangent that each shard knows in part becomes whole.
+    """
+
+    def one(a: Any) -> Any:
+        more = tuple(sorted(axes - varying(a)))
+        if not more or not tracked(more):
+            return a
+        if hasattr(lax, "pcast"):
+            return lax.pcast(a, more, to="varying")
+        return getattr(lax, "pvary")(a, more)  # noqa: B009  newer JAX has it no longer
+
+    return jax.tree.map(one, x)
+
+
+def explicit(x: Array) -> tuple[Any, ...]:
+    """Which mesh axes divide each axis, as the array's type says under explicit sharding."""
+    return tuple(jax.typeof(x).sharding.spec) or (None,)
+
+
+def shape_of(shape: tuple[int, ...], dtype: Any, axes: frozenset[str]) -> ShapeDtypeStruct:
+    """An array that differs over these axes, to trace with."""
+    return jax.eval_shape(lambda: vary(jnp.zeros(shape, dtype), axes))
+
+
+def shard_map(
+    function: Callable[..., Any], mesh: Any, in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
+    """``jax.shard_map`` that moves its arguments where it wants them, on explicit meshes too."""
+    if not hasattr(jax, "shard_map"):  # before jax 0.7 it is experimental, and tracks no types
+        from jax.experimental.shard_map import shard_map as experimental
+
+        return experimental(function, mesh, in_specs, out_specs, check_rep=False)
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+    if AxisType.Explicit not in mesh.axis_types:
+        return mapped
+
+    from jax.sharding import reshard  # not there before jax 0.7
+
+    def moved(*args: Any) -> Any:
+        shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), in_specs)
+        return mapped(*reshard(args, shardings))
+
+    return moved
