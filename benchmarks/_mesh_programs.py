@@ -1,0 +1,158 @@
+"""The programs that traffic.py compiles: losses and heads, and the ways to divide them.
+
+The logits are divided over both axes of a mesh of data x model; the inputs of a head over data, its
+kernel over model, or over both where it is fully sharded. Gradients lie as what they are of.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from _topologies import AXES, SMALL, Site, Size
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import xent_jax
+
+try:
+    import tokamax
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of every shape not tuned for
+except ImportError:
+    tokamax = None
+
+CHUNK = 256  # tokens at a time, where a program is told how many
+ours = xent_jax.softmax_cross_entropy_with_integer_labels
+head = xent_jax.linear_softmax_cross_entropy
+of_optax = optax.softmax_cross_entropy_with_integer_labels
+BOTH, TOKENS, KERNEL, WHOLE = P("data", "model"), P("data"), P(None, "model"), P()
+
+
+class Program(NamedTuple):
+    """A mean loss to compile, with its gradients: ``make(mesh, size)(*arguments)``."""
+
+    what: str
+    make: Callable
+    layout: dict[str, P]  # of the arguments but the labels
+    target: int | None = None  # bytes per device on the CPU
+    explicit: bool = False  # on a mesh as jax.make_mesh makes it
+    where: tuple[str, ...] = ("all",)
+
+
+def plain(loss: Callable) -> Callable:
+    """A function of global arrays, to be divided by the compiler or by JAX."""
+    return lambda mesh, size: loss
+
+
+def mapped(loss: Callable, *layout: P) -> Callable:
+    """A loss of what one device holds, in a shard_map."""
+    local = partial(loss, axis_name="model", batch_axis_name="data")
+    specs = {"in_specs": (*layout, TOKENS), "out_specs": WHOLE}
+    return lambda mesh, size: jax.shard_map(local, mesh=mesh, **specs)
+
+
+def over_parts(mesh, size: Size) -> Callable:
+    """The loss of some tokens at a time, cut without regard to the devices."""
+
+    def loss(z, y):
+        parts = z.reshape(-1, CHUNK, size.v), y.reshape(-1, CHUNK)
+        return jax.lax.map(lambda part: jnp.sum(of_optax(*part)), parts).sum() / size.n
+
+    return loss
+
+
+def sharded(kernel: P) -> Callable:
+    return lambda mesh, size: xent_jax.shard_linear_head(head, mesh, inputs=TOKENS, kernel=kernel)
+
+
+def room(classes: int) -> dict[str, int]:
+    """For the logits of a chunk and their gradient, in float32."""
+    return {"max_logits_bytes": 2 * 4 * CHUNK * classes}
+
+
+def sharded_in_parts(mesh, size: Size) -> Callable:
+    of_shards = sharded(KERNEL)(mesh, size)
+    local = room(size.v // mesh.shape["model"])
+    return lambda x, w, y: of_shards(x, w, y, **local)
+
+
+def plain_in_parts(mesh, size: Size) -> Callable:
+    return lambda x, w, y: head(x, w, y, **room(size.v))
+
+
+def mean(z, y, **options):
+    return ours(z, y, reduction="mean", **options)
+
+
+def optax_mean(z, y):
+    return of_optax(z, y).mean()
+
+
+def held(x, w, y):
+    return optax_mean((x @ w).astype(jnp.float32), y)
+
+
+def of_tokamax(x, w, y):
+    return tokamax.linear_softmax_cross_entropy_loss(
+        x, y, w, reduction="mean", implementation="chunked_xla"
+    )
+
+
+def limits() -> tuple[int, int, int]:
+    """Targets in bytes: 24 for a token; and dx and dW; and, fully sharded, the kernel."""
+    n, d, v = SMALL.n // 2, SMALL.d, SMALL.v // 4
+    return 24 * n, 24 * n + 4 * d * (n + v), 24 * n + 4 * d * (n + 2 * v)
+
+
+LOSS, HEAD, FULLY = limits()
+LOGITS = {"logits": BOTH}
+WEIGHTS = {"inputs": TOKENS, "kernel": KERNEL}
+DIVIDED = WEIGHTS | {"kernel": BOTH}
+MAIN = "all", "main"
+SHARDED = "head, shard_linear_head"
+FULLY_SHARDED = "head, shard_linear_head, kernel fully sharded"
+PROGRAMS = [
+    Program("loss, automatic", plain(mean), LOGITS, LOSS, where=MAIN),
+    Program("loss, explicit", plain(mean), LOGITS, LOSS, explicit=True),
+    Program("loss, in shard_map", mapped(mean, BOTH), LOGITS, LOSS, where=MAIN),
+    Program("optax loss, automatic", plain(optax_mean), LOGITS, where=MAIN),
+    Program("optax loss, explicit", plain(optax_mean), LOGITS, explicit=True),
+    Program(f"optax loss, automatic, lax.map over {CHUNK}", over_parts, LOGITS),
+    Program(SHARDED, sharded(KERNEL), WEIGHTS, HEAD, where=(*MAIN, "planned")),
+    Program(f"{SHARDED}, chunks of {CHUNK}", sharded_in_parts, WEIGHTS, HEAD, where=MAIN),
+    Program("head, in shard_map", mapped(head, TOKENS, KERNEL), WEIGHTS, HEAD, where=MAIN),
+    Program(FULLY_SHARDED, sharded(BOTH), DIVIDED, FULLY, where=(*MAIN, "planned")),
+    Program(f"head, automatic, chunks of {CHUNK}", plain_in_parts, WEIGHTS, where=MAIN),
+    Program("optax of held logits, automatic", plain(held), WEIGHTS, where=MAIN),
+    *(
+        [Program("tokamax head, chunked_xla, automatic", plain(of_tokamax), WEIGHTS, where=MAIN)]
+        if tokamax
+        else []
+    ),
+]
+
+
+def programs(site: Site) -> list[Program]:
+    return [program for program in PROGRAMS if site.programs in program.where]
+
+
+def compiled(program: Program, site: Site, devices: np.ndarray):
+    """Value and gradients for those devices, with each gradient laid out as its argument."""
+    kinds = (AxisType.Explicit if program.explicit else AxisType.Auto,) * 2
+    mesh, size = Mesh(devices.reshape(site.mesh), AXES, axis_types=kinds), site.size
+    shapes = {"logits": (size.n, size.v), "inputs": (size.n, size.d), "kernel": (size.d, size.v)}
+    places = {name: NamedSharding(mesh, spec) for name, spec in program.layout.items()}
+    arguments = [
+        jax.ShapeDtypeStruct(shapes[name], size.dtype, sharding=place)
+        for name, place in places.items()
+    ]
+    labels = jax.ShapeDtypeStruct((size.n,), "int32", sharding=NamedSharding(mesh, TOKENS))
+    step = jax.value_and_grad(program.make(mesh, size), tuple(range(len(arguments))))
+    results = None if program.explicit else (NamedSharding(mesh, WHOLE), tuple(places.values()))
+    with jax.set_mesh(mesh):
+        return jax.jit(step, out_shardings=results).lower(*arguments, labels).compile()
