@@ -1,0 +1,91 @@
+import os
+import re
+
+import pytest
+from matplotlib.image import imread
+
+from tests.test_example_language_model import changed
+from tests.test_examples import EXAMPLES, run, share_of
+
+SUMMARY = re.compile(
+    r"loss (?P<before>\d+\.\d+) -> (?P<after>\d+\.\d+); 2 x 4 devices, fully sharded or not, and "
+    r"two processes differ from one device by (?P<difference>\d+e[+-]\d+)"
+)
+DIFFERS = r"^{} +differs from one device by: losses (\d+e[+-]\d+)"
+TOKENS, WIDTH, CLASSES = 1024, 128, 2004  # of --smoke; three of the classes are padding
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """Lets a copy of the example import what lies beside the original."""
+    folders = EXAMPLES, EXAMPLES.parent / "benchmarks"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)), prepend=os.pathsep)
+
+
+def traffic(output):
+    """{(what, collective, axis): bytes} of each of the two tables."""
+    row = re.compile(r"^│ (\S.*?) *│ (\S+) *│ (\w+) *│ ([\d,]+) *│$", flags=re.MULTILINE)
+    return [
+        {(what, *how): int(size.replace(",", "")) for what, *how, size in row.findall(table)}
+        for table in output.split("What crosses devices")[1:]
+    ]
+
+
+def test_sharded(tmp_path):
+    path = tmp_path / "sharded.png"
+    result = run("sharded.py", "--smoke", "--output", path)
+    assert result.returncode == 0, result.stderr
+    found = SUMMARY.fullmatch(result.stdout.splitlines()[-1])
+    assert found, result.stdout
+    assert float(found["after"]) < float(found["before"]) - 1
+    assert float(found["difference"]) < 1e-5
+    for name in ("2 x 4", "2 x 4, fully sharded", "two processes"):
+        (difference,) = re.findall(DIFFERS.format(name), result.stdout, flags=re.MULTILINE)
+        assert float(difference) < 1e-5
+
+    for name, spec in (
+        ("hidden states", rf"\[{TOKENS}, {WIDTH}\], P\('data',?\)"),
+        ("kernel", rf"\[{WIDTH}, {CLASSES}\], P\(None, 'model'\)"),
+        ("2 x 4, fully sharded, kernel", rf"\[{WIDTH}, {CLASSES}\], P\('data', 'model'\)"),
+    ):
+        there = rf"^{name} {spec}; its gradient lies there too\n┌"
+        assert len(re.findall(there, result.stdout, flags=re.MULTILINE)) == 1, result.stdout
+
+    divided, fully_sharded = traffic(result.stdout)
+    gradient = 4 * WIDTH * CLASSES // 4
+    assert divided["hidden states' gradient", "all-reduce", "model"] == 4 * WIDTH * TOKENS // 2
+    assert fully_sharded["the kernel", "all-gather", "data"] == gradient
+    for table in (divided, fully_sharded):
+        of_kernel = [size for (what, *_), size in table.items() if "kernel's gradient" in what]
+        assert len(of_kernel) == 1 and gradient <= of_kernel[0] < 1.1 * gradient
+        for_tokens = [size for (what, *_), size in table.items() if "a token" in what]
+        assert 0 < sum(for_tokens) <= 24 * TOKENS // 2
+
+    picture = imread(path, format="png")
+    height, width = picture.shape[:2]
+    assert 400 < height < 1200 and 1000 < width < 2500
+    assert 0.3 < share_of(picture, "white") < 0.95
+    curves, mesh = picture[:, : width * 2 // 5], picture[:, width * 2 // 5 :]
+    for color in ("#0072B2", "#E69F00"):
+        assert share_of(curves, color) > 0.001
+        assert share_of(mesh, color) > 0.02
+
+
+def test_sharded_fails_when_it_learns_nothing_or_a_device_differs(tmp_path, beside):
+    head = "head(*inputs, num_classes=classes)"
+    one_class_less = head.replace("classes)", "classes - (mesh.size > 1))")
+    rate = "optax.adamw(1e-2)", "optax.adamw(-1e-2)"
+    result = run(changed("sharded.py", tmp_path, (head, one_class_less), rate), "--smoke")
+    assert result.returncode == 1
+    assert "The loss did not fall" in result.stderr
+    assert "Losses or parameters differ from one device's by over 1e-05" in result.stderr
+    assert (tmp_path / "sharded.png").exists()
+
+
+def test_sharded_fails_when_one_of_its_processes_does(tmp_path, beside):
+    start = "        jax.distributed.initialize("
+    wrong = changed("sharded.py", tmp_path, (start, f"        assert index == 0\n{start}"))
+    result = run(wrong, "--smoke")
+    assert result.returncode == 1
+    assert "assert index == 0" in result.stderr
+    assert "The two processes ended with [None, 1]" in result.stderr
