@@ -24,13 +24,13 @@ FUNCTIONS = sorted(
 """What is exported and has a gradient."""
 
 
-def x64():
-    """A context in which JAX computes in float64."""
+def x64(enabled=True):
+    """A context in which JAX computes in float64, or else in float32."""
     if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
+        return jax.enable_x64(enabled)
     from jax.experimental import enable_x64
 
-    return enable_x64()
+    return enable_x64(enabled)
 
 
 @contextlib.contextmanager

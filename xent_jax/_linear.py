@@ -65,7 +65,7 @@ def with_linear_head(
         ``[*batch, ...]``), a bias ``[classes]``, and booleans ``[*batch]``: the tokens that
         take part. Its value has the dtype of the losses: logits, and so losses of this
         library, are float32 for half precision. Its gradients have the dtypes of what they
-        are gradients of, and are summed over tokens in float32.
+        are gradients of, and are summed over the tokens of a device in float32.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.

@@ -54,10 +54,9 @@ def shard_linear_head(
         inputs is divided, a mesh axis divides both tokens and classes, or does not divide their
         number; and what the head raises.
 
-    Between devices JAX adds up gradients in their own dtypes, those of inputs and kernel.
-
-    Gradient: the head's own. Proof: ``linear_softmax_cross_entropy``. Source: Shoeybi et al.
-    (2019), "Megatron-LM", section 3; fully sharded: Rajbhandari et al. (2020), "ZeRO".
+    Gradient: the head's own, added up between devices in the dtypes of inputs and kernel.
+    Proof: ``linear_softmax_cross_entropy``. Source: Shoeybi et al. (2019), "Megatron-LM",
+    section 3; fully sharded: Rajbhandari et al. (2020), "ZeRO".
 
     >>> from jax.sharding import PartitionSpec as P
     >>> mesh = jax.make_mesh((1, 1), ("data", "model"))
