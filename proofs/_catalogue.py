@@ -15,6 +15,7 @@ from . import (
     _linear_head,
     _poly,
     _seed,
+    _shards,
     _sigmoid,
     _softcap,
     _softmax,
@@ -37,6 +38,7 @@ CHAPTERS: tuple[tuple[str, tuple[Derivation, ...]], ...] = (
     ("Entropy and divergence", _information.DERIVATIONS),
     ("Soft cap", _softcap.DERIVATIONS),
     ("The linear head", _linear_head.DERIVATIONS),
+    ("Classes in shards", _shards.DERIVATIONS),
     ("Lemmas of the fast code", _lemmas.DERIVATIONS),
 )
 

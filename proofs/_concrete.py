@@ -19,12 +19,12 @@ from ._jax_internals import without_dead_code
 from ._verdict import Verdict
 
 SIZES = (
-    {"n": 1, "k": 1, "m": 1, "s": 1, "d": 1},
-    {"n": 1, "k": 2, "m": 2, "s": 1, "d": 1},
-    {"n": 1, "k": 3, "m": 1, "s": 1, "d": 1},
-    {"n": 2, "k": 2, "m": 1, "s": 1, "d": 2},
+    {"n": 1, "k": 1, "m": 1, "s": 1, "d": 1, "b": 2},
+    {"n": 1, "k": 2, "m": 2, "s": 1, "d": 1, "b": 1},
+    {"n": 1, "k": 3, "m": 1, "s": 1, "d": 1, "b": 1},
+    {"n": 2, "k": 2, "m": 1, "s": 1, "d": 2, "b": 1},
 )
-"""The shapes at which a function is proved; of tokens, m chunks of s of width d."""
+"""The shapes at which a function is proved; of tokens, m chunks of s of width d; or m shards."""
 
 
 def prove_concrete(

@@ -10,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._exact import Refused
-from ._spec import Spec
+from ._spec import Spec, size_of
 
 
 def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> list[dict[str, int]]:
     """The sizes that differ in a dimension that the arguments have."""
-    used = {d for spec in args.values() for d in (*spec.dims, spec.classes or "1")}
-    used = {d for d in used if not d.isdigit()}
+    used = {name for spec in args.values() for name in spec.names}
     out: list[dict[str, int]] = []
     for size in sizes:
         kept = {name: n for name, n in size.items() if name in used}
@@ -79,4 +78,4 @@ def _labels(name: str, spec: Any, size: Mapping[str, int]) -> list[int]:
     if spec.classes is None:
         raise Refused(f"the integer argument {name}, which are not labels")
     sentinel = [] if spec.ignore is None else [spec.ignore]
-    return [*range(size[spec.classes]), *sentinel]
+    return [*range(size_of(spec.classes, size)), *sentinel]

@@ -42,11 +42,11 @@ class Reader:
         self.remarks: set[str] = set()
         self._elementwise = _elementwise(arithmetic)
         self._reductions = {
-            "reduce_sum": arithmetic.add,
-            "reduce_max": arithmetic.maximum,
+            "reduce_sum": arithmetic.add, "psum": arithmetic.add,
+            "reduce_max": arithmetic.maximum, "pmax": arithmetic.maximum,
             "reduce_and": lambda x, y: x and y,
             "reduce_or": lambda x, y: x or y,
-        }
+        }  # fmt: skip
 
     def run(self, jaxpr: core.ClosedJaxpr, *arrays: np.ndarray) -> list[np.ndarray]:
         """The outputs of a jaxpr."""
@@ -186,6 +186,8 @@ class Reader:
 
     def _reduce(self, name: str, x: np.ndarray, params) -> np.ndarray:
         axes = tuple(params["axes"])
+        if any(isinstance(a, str) for a in axes) or params.get("axis_index_groups") is not None:
+            raise Refused(f"{name} over shards that are not an axis of the arrays")
         kept = [i for i in range(x.ndim) if i not in axes]
         shape = tuple(x.shape[i] for i in kept)
         rows = x.transpose((*kept, *axes)).reshape((math.prod(shape), -1))
@@ -277,17 +279,21 @@ class Reader:
         return [*carry, *(np.stack(out) for out in zip(*outs, strict=True))]
 
     def _product(self, params, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Entry by entry, as sums of products."""
+        """Entry by entry, as sums of products; batches first."""
         (over_x, over_y), (batch_x, batch_y) = params["dimension_numbers"]
-        if batch_x or batch_y:
-            raise Refused("a product of batches of matrices")
-        left = np.moveaxis(x, over_x, range(x.ndim - len(over_x), x.ndim))
-        right = np.moveaxis(y, over_y, range(y.ndim - len(over_y), y.ndim))
-        rows, columns = left.shape[: x.ndim - len(over_x)], right.shape[: y.ndim - len(over_y)]
-        left = left.reshape(math.prod(rows), -1)
-        right = right.reshape(math.prod(columns), -1)
-        entries = [self._inner(a, b) for a in left for b in right]
-        return filled(rows + columns, entries)
+        left, rows = self._matrices(x, over_x, batch_x)
+        right, columns = self._matrices(y, over_y, batch_y)
+        batch = tuple(x.shape[i] for i in batch_x)
+        pairs = zip(left, right, strict=True)
+        entries = [self._inner(a, b) for some, others in pairs for a in some for b in others]
+        return filled(batch + rows + columns, entries)
+
+    def _matrices(self, x: np.ndarray, over, batch) -> tuple[np.ndarray, tuple[int, ...]]:
+        """``[batch, rows, columns]``, the columns being summed over, and the shape of the rows."""
+        kept = [i for i in range(x.ndim) if i not in (*over, *batch)]
+        rows = tuple(x.shape[i] for i in kept)
+        shape = (math.prod(x.shape[i] for i in batch), math.prod(rows), -1)
+        return x.transpose((*batch, *kept, *over)).reshape(shape), rows
 
     def _inner(self, a: np.ndarray, b: np.ndarray) -> Any:
         terms = [

@@ -8,8 +8,9 @@ an identity proved in one case, times that case, holds everywhere.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 
 from ._normal_form import (
@@ -25,13 +26,16 @@ from ._normal_form import (
     at_kept_label,
     atom,
     bind,
+    bind_all,
     delta,
+    each_nest,
     facts,
     fresh,
     index_range,
     known_where_zero,
     monomial_key,
     opened,
+    opened_dominance,
     peek,
     poly,
     product,
@@ -299,7 +303,7 @@ def _zero(p: Poly) -> Poly:
     term = rest.single()
     if term is not None:
         return _zero_of_product(term[0])
-    for rule in (_zero_of_indices, _zero_of_common_factor, _zero_of_sum_of_parts, _zero_of_logs):
+    for rule in _RULES_OF_ZERO:
         result = rule(rest)
         if result is not None:
             return result
@@ -327,13 +331,23 @@ def _zero_of_factor(a: Atom) -> Poly:
 
 def _zero_of_sum(a: Atom) -> Poly:
     """Of terms at least 0: what is positive in each plays no part."""
+    many = _without_positive(a)
+    d = opened_dominance(a)
+    if d is not None and set(d.binders) <= set(d.atom.args[3]):
+        if all(b.boolean for b in d.body.atoms()):
+            return 1 - poly(a)  # at most one is 1
+    return ZERO if many in facts() else poly(atom("zero", many))
+
+
+def _without_positive(a: Atom) -> Poly:
+    """A sum without what is positive in each term: it is 0 where the sum is."""
     i, body = opened(a)
     ((m, _),) = body.terms.items()
-    guards = product((b, e) for b, e in m if not positive(poly(b)))
-    many = total(guards, i)
-    if any(b.kind == "dominant" and b.args[3] is i for b, _ in m) and all(b.boolean for b, _ in m):
-        return 1 - many  # at most one is 1
-    return ZERO if many in facts() else poly(atom("zero", many))
+    left = ONE
+    for b, e in m:
+        if not positive(poly(b)):
+            left = left * (_without_positive(b) if b.kind == "sum" else product([(b, e)]))
+    return total(left, i)
 
 
 def _zero_of_indices(p: Poly) -> Poly | None:
@@ -347,6 +361,41 @@ def _zero_of_indices(p: Poly) -> Poly | None:
         except Refused:
             continue
     return None
+
+
+def _zero_of_digits(p: Poly) -> Poly | None:
+    """``a d + b = 0`` for integers with -d < b < d, d a dimension: both are 0."""
+    for high, low, d in _digits(p):
+        if positive(poly(d) - low) and positive(poly(d) + low):
+            return is_zero(high) * is_zero(low)
+    return None
+
+
+def _zero_of_count(p: Poly) -> Poly | None:
+    """``d = sum_i [x_i = 0]`` for an index below d and x >= 0: the sum of x is 0."""
+    counted = _counted(p)
+    return None if counted is None else is_zero(total(*counted))
+
+
+def _counted(p: Poly) -> tuple[Poly, Atom] | None:
+    """x and i where p is ``sum_i (1 - [x_i = 0])`` and x >= 0."""
+    for a in p.atoms():
+        if a.kind == "sum" and p == a.args[0].args[1] - poly(a):
+            i, body = opened(a)
+            term = body.single()
+            ((b, _),) = term[0] if term is not None and len(term[0]) == 1 else ((a, 1),)
+            if b.kind == "zero" and nonnegative(b.args[0]):
+                return b.args[0], i
+    return None
+
+
+def _digits(p: Poly) -> Iterator[tuple[Poly, Poly, Atom]]:
+    """Integers a and b, not 0, and a dimension d with ``p = a d + b``."""
+    for d in sorted((a for a in p.atoms() if a.kind == "dim"), key=lambda a: a.key):
+        high = Poly({m: c for m, c in p.terms.items() if (d, 1) in m})
+        low = p - high
+        if high.terms and low.terms and integral(high) and integral(low):
+            yield high * product([(d, -1)]), low, d
 
 
 def _zero_of_common_factor(p: Poly) -> Poly | None:
@@ -383,6 +432,16 @@ def _zero_of_logs(p: Poly) -> Poly | None:
     return None
 
 
+_RULES_OF_ZERO = (
+    _zero_of_indices,
+    _zero_of_digits,
+    _zero_of_count,
+    _zero_of_common_factor,
+    _zero_of_sum_of_parts,
+    _zero_of_logs,
+)
+
+
 def _first_positive(p: Poly) -> Poly:
     """p or -p: that whose first coefficient by name is positive."""
     first = min(p.terms, key=monomial_key)
@@ -403,15 +462,29 @@ def _greater(p: Poly) -> Poly:
         return ONE
     if nonnegative(-rest):
         return ZERO
-    if nonnegative(rest):
+    if nonnegative(rest) or _counted(rest) is not None:
         return 1 - _zero(rest)
-    half = _dominance(rest)
-    if half is not None:
-        return half
+    for rule in (_dominance, _greater_of_digits, _greater_of_integers):
+        result = rule(rest)
+        if result is not None:
+            return result
     ordered = _first_positive(rest)
     if ordered == rest:
         return poly(atom("positive", rest))
     return 1 - poly(atom("positive", ordered)) - _zero(rest)
+
+
+def _greater_of_digits(p: Poly) -> Poly | None:
+    """``a d + b > 0`` for integers with -d < b <= 0, d a dimension: a > 0."""
+    for high, low, d in _digits(p):
+        if positive(poly(d) + low) and nonnegative(-low):
+            return greater(high)
+    return None
+
+
+def _greater_of_integers(p: Poly) -> Poly | None:
+    """``a + 1 > 0`` for an integer a: not ``-a > 0``."""
+    return 1 - greater(1 - p) if integral(p) and p.terms.get(frozenset()) == 1 else None
 
 
 def _dominance(p: Poly) -> Poly | None:
@@ -425,36 +498,42 @@ def _dominance(p: Poly) -> Poly | None:
         for a, e in n:
             if a.kind == "sum" and e == 1 and nonnegative(peek(a)):
                 kept = product((b, f) for b, f in n if b is not a)
-                at = _where_instance(a, kept, Poly({m: 1})) if positive(kept) else None
-                if at is not None:
-                    t, guards = at
-                    i, body = opened(a)
-                    return guards * _dominant(i, body, -d / Fraction(c), t)
+                if not positive(kept):
+                    continue
+                for binders, body in each_nest(a):
+                    at = _where_instance(binders, body, kept, Poly({m: 1}))
+                    if at is not None:
+                        places, guards = at
+                        return guards * _dominant(binders, body, -d / Fraction(c), places)
     return None
 
 
-def _dominant(i: Atom, body: Poly, threshold: Number, t: Atom | int) -> Poly:
-    name, (inner,) = bind(i, body)
-    return poly(atom("dominant", name, inner, threshold, t, binder=name))
+def _dominant(
+    binders: tuple[Atom, ...], body: Poly, threshold: Number, places: tuple[Atom | int, ...]
+) -> Poly:
+    names, (inner,) = bind_all(binders, body)
+    return poly(atom("dominant", names, inner, threshold, places, binders=names))
 
 
-def _where_instance(a: Atom, kept: Poly, m: Poly) -> tuple[Atom | int, Poly] | None:
+def _where_instance(
+    binders: tuple[Atom, ...], body: Poly, kept: Poly, m: Poly
+) -> tuple[tuple[Atom | int, ...], Poly] | None:
     """t with ``kept * body(t) = m``, where guards of the body that are known to hold count 1."""
     candidates = sorted(
         {t for t in m.inside() if t.kind == "index" or (t.kind == "entry" and t.args[0].dim)},
         key=lambda t: t.key,
     )
-    for t in candidates:
-        if index_range(t) != a.args[0].args[1]:
-            continue
-        body = substitute(a.args[1], {a.args[0]: poly(t)})
+    fitting = ([t for t in candidates if index_range(t) == i.args[1]] for i in binders)
+    for places in itertools.product(*fitting):
+        here = {i: poly(t) for i, t in zip(binders, places, strict=True)}
+        there = substitute(body, here)
         guards = ONE
-        for b in sorted(body.atoms(), key=lambda b: b.key):
+        for b in sorted(there.atoms(), key=lambda b: b.key):
             if b.boolean and poly(b) in facts():
                 guards = guards * poly(b)
-                body = substitute(body, {b: ONE})
-        if kept * body == m:
-            return t, guards
+                there = substitute(there, {b: ONE})
+        if kept * there == m:
+            return places, guards
     return None
 
 
@@ -470,7 +549,7 @@ def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
         if not p.terms:
             return outer
         name, bodies = bind(i, p, inside)
-        return outer + poly(atom("max", name, *bodies, binder=name))
+        return outer + poly(atom("max", name, *bodies, binders=(name,)))
 
     return _outer_cases(leaf, i, p, inside)
 
@@ -567,14 +646,19 @@ def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
 
 @rebuilds("dominant")
 def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    name, body, threshold, t = a.args
-    i = fresh(substitute(name.args[1], new))
-    inner = substitute(body, {**new, name: poly(i)})
-    place = t if isinstance(t, int) else as_index(substitute(poly(t), new))
+    names, body, threshold, t = a.args
+    binders = tuple(fresh(substitute(name.args[1], new)) for name in names)
+    opening = {name: poly(i) for name, i in zip(names, binders, strict=True)}
+    inner = substitute(body, {**new, **opening})
+    places = tuple(p if isinstance(p, int) else as_index(substitute(poly(p), new)) for p in t)
     term = inner.single()
-    if term is not None and term[1] == 1 and i in inner.free():
-        return _dominant(i, inner, threshold, place)
-    return greater(substitute(inner, {i: poly(place)}) - threshold * total(inner, i))
+    if term is not None and term[1] == 1 and set(binders) <= inner.free():
+        return _dominant(binders, inner, threshold, places)
+    there = {i: poly(p) for i, p in zip(binders, places, strict=True)}
+    every = inner
+    for i in binders:
+        every = total(every, i)
+    return greater(substitute(inner, there) - threshold * every)
 
 
 @rebuilds("max")

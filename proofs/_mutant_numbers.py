@@ -18,14 +18,15 @@ from ._exact import Refused, Undecided
 from ._high_precision import same
 from ._jax_internals import in_float64
 from ._mutate import well_typed
+from ._spec import size_of
 from ._theorem import Theorem
 
 Numbers = Literal["different", "the same", "invalid"]
 _SIZES = (
-    {"n": 2, "k": 1, "m": 2, "s": 1, "d": 2},
-    {"n": 3, "k": 2, "m": 1, "s": 3, "d": 1},
-    {"n": 3, "k": 3, "m": 2, "s": 2, "d": 2},
-    {"n": 2, "k": 5, "m": 3, "s": 2, "d": 3},
+    {"n": 2, "k": 1, "m": 2, "s": 1, "d": 2, "b": 2},
+    {"n": 3, "k": 2, "m": 1, "s": 3, "d": 1, "b": 1},
+    {"n": 3, "k": 3, "m": 2, "s": 2, "d": 2, "b": 2},
+    {"n": 2, "k": 5, "m": 3, "s": 2, "d": 3, "b": 1},
 )
 _DRAWS = 4  # for each size: at random, with ties, dominated, far apart
 _RELATIVE, _ABSOLUTE = 1e-7, 1e-11
@@ -125,7 +126,7 @@ def _draw(rng: np.random.Generator, spec: Any, draw: int, size: Mapping[str, int
     if spec.dtype == np.bool_:
         return rng.random(shape) < 0.7
     if spec.classes is not None:
-        y = rng.integers(0, size[spec.classes], shape).astype(np.int32)
+        y = rng.integers(0, size_of(spec.classes, size), shape).astype(np.int32)
         out = rng.random(shape) < 0.4
         return y if spec.ignore is None else np.where(out, np.int32(spec.ignore), y)
     if spec.unit:

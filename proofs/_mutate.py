@@ -32,6 +32,7 @@ _DROPPABLE = {"add", "add_any", "sub", "mul", "div", "max", "min", "neg", "abs",
               "or", "exp", "stop_gradient", "pow"}  # fmt: skip
 _REDUCTIONS = {
     "reduce_sum": ("reduce_max",), "reduce_max": ("reduce_min", "reduce_sum"),
+    "psum": ("reduce_max",), "pmax": ("reduce_sum",),
     "reduce_and": ("reduce_or",), "reduce_or": ("reduce_and",),
 }  # fmt: skip
 _MAKE = {

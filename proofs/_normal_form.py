@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
@@ -106,27 +106,27 @@ class Atom:
 _atoms: dict[tuple, Atom] = {}
 
 
-def atom(kind: str, *args: Any, binder: Atom | None = None) -> Atom:
+def atom(kind: str, *args: Any, binders: tuple[Atom, ...] = ()) -> Atom:
     """The one atom of that kind and these parts."""
     made = _atoms.get((kind, args))
     if made is None:
-        made = _atoms[kind, args] = _new_atom(kind, args, binder)
+        made = _atoms[kind, args] = _new_atom(kind, args, binders)
     return made
 
 
-def _new_atom(kind: str, args: tuple, binder: Atom | None) -> Atom:
+def _new_atom(kind: str, args: tuple, binders: tuple[Atom, ...]) -> Atom:
     new = Atom()
     new.kind, new.args = kind, args
-    parts = [a for a in args if isinstance(a, Atom) and a is not binder]
+    parts = [a for a in args if isinstance(a, Atom) and a not in binders]
     for a in args:
         if isinstance(a, Poly):
             parts.extend(a.atoms())
         elif isinstance(a, tuple):
-            parts.extend(x for x in a if isinstance(x, Atom))
+            parts.extend(x for x in a if isinstance(x, Atom) and x not in binders)
     new.inside = frozenset({new}).union(*(p.inside for p in parts))
     free = frozenset().union(*(p.free for p in parts))
-    new.free = frozenset({new}) if kind == "index" else free - {binder}
-    new.height = max((p.height for p in parts), default=0) + (binder is not None)
+    new.free = frozenset({new}) if kind == "index" else free - set(binders)
+    new.height = max((p.height for p in parts), default=0) + len(binders)
     new.key = _key(kind, args)
     return new
 
@@ -463,12 +463,12 @@ def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
         return False
     guards = {b for b in powers if b.boolean}
     places = {i for b in guards for i in b.inside if is_index(i)}
-    masks = [b for b in a.args[1].atoms() if b.kind == "entry" and b.args[0].keeps]
-    places |= {label_of(b) for b in masks if a.args[0] not in label_of(b).free}
-    for t in places:
-        if index_range(t) != a.args[0].args[1]:
-            continue
-        there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
+    binders, body = unnested(a)
+    masks = [b for b in body.atoms() if b.kind == "entry" and b.args[0].keeps]
+    places |= {label_of(b) for b in masks if not label_of(b).free & set(binders)}
+    fitting = ([t for t in places if index_range(t) == i.args[1]] for i in binders)
+    for some in itertools.product(*fitting):
+        there = substitute(body, dict(zip(binders, map(poly, some), strict=True))).single()
         if there is not None and all(b in guards or _kept_by(b, guards) for b, _ in there[0]):
             return True
     return False
@@ -483,7 +483,7 @@ def _sum_of_booleans(zero: Atom) -> Atom | None:
     if term is None or len(term[0]) != 1:
         return None
     ((a, _),) = term[0]
-    return a if a.kind == "sum" and all(b.boolean for b in a.args[1].atoms()) else None
+    return a if a.kind == "sum" and all(b.boolean for b in unnested(a)[1].atoms()) else None
 
 
 def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
@@ -499,12 +499,7 @@ def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
 @remembered
 def _has_factors_of(b: Atom, a: Atom) -> bool:
     """Whether each term of the sum b holds all factors of that of the sum a."""
-    if b.args[0].args[1] != a.args[0].args[1]:
-        return False
-    i, body = opened(b)
-    ((mine, _),) = body.terms.items()
-    there = substitute(a.args[1], {a.args[0]: poly(i)}).single()
-    return there is not None and there[0] <= mine
+    return any(there <= mine for mine, there in aligned(b, a))
 
 
 @remembered
@@ -551,31 +546,66 @@ def _dominants(powers: dict[Atom, Number]) -> Poly | None:
     single = [a for a in powers if a.kind == "dominant"]
     for a, b in itertools.combinations(single, 2):
         if a.args[:3] == b.args[:3]:
-            return _without(powers, b) * delta(a.args[3], b.args[3])
-    found = [(a, _dominant_in(a)) for a, e in powers.items() if a.kind == "sum" and e > 0]
+            return _without(powers, b) * _same(a.args[3], b.args[3])
+    found = [(a, opened_dominance(a)) for a, e in powers.items() if a.kind == "sum" and e > 0]
     sums = [(a, d) for a, d in found if d is not None]
     for a, d in sums:
         e = int(powers[a])
         for b in single:
-            if b.args[:3] == d.args[:3]:
-                at = substitute(a.args[1], {a.args[0]: poly(b.args[3])})
-                return _without(powers, a) * at**e
-        others = [(b, f) for b, f in sums if b is not a and f.args[:3] == d.args[:3]]
+            if b.args[:3] == d.atom.args[:3]:
+                return _without(powers, a) * d.at(b.args[3]) ** e
+        others = [(b, f) for b, f in sums if b is not a and f.atom.args[:3] == d.atom.args[:3]]
         if e > 1 or others:
-            i, body = opened(a)
-            body = body**e
-            for b, _ in others:
-                body = body * substitute(b.args[1], {b.args[0]: poly(i)}) ** int(powers[b])
-            rest = _without(powers, a, *(b for b, _ in others))
-            return rest * total(body, i)
+            body = d.body * d.at(d.atom.args[3]) ** (e - 1)
+            for b, f in others:
+                body = body * f.at(d.atom.args[3]) ** int(powers[b])
+            for i in d.binders:
+                body = total(body, i)
+            return _without(powers, a, *(b for b, _ in others)) * body
     return None
 
 
-def _dominant_in(a: Atom) -> Atom | None:
-    """The dominance of a sum's own index in its body."""
-    for b in a.args[1].atoms():
-        if b.kind == "dominant" and b.args[3] is a.args[0]:
-            return b
+def _same(here: Iterable[Atom | int], there: Iterable[Atom | int]) -> Poly:
+    result = ONE
+    for i, j in zip(here, there, strict=True):
+        result = result * delta(i, j)
+    return result
+
+
+@dataclass(frozen=True)
+class Dominance:
+    """A sum, or sums in one another, with a dominance of their indices in the body."""
+
+    atom: Atom
+    body: Poly
+    binders: tuple[Atom, ...]
+
+    def at(self, places: tuple[Atom | int, ...]) -> Poly:
+        """What a dominance at these places leaves of it, beside that dominance."""
+        new: dict[Atom | int, Atom | int] = {}
+        same = ONE
+        for i, t in zip(self.atom.args[3], places, strict=True):
+            if i in self.binders and i not in new:
+                new[i] = t
+            else:
+                same = same * delta(new.get(i, i), t)
+        result = substitute(self.body, {i: poly(t) for i, t in new.items()})  # type: ignore[misc]
+        for i in self.binders:
+            result = result if i in new else total(result, i)
+        return result * same
+
+
+def opened_dominance(a: Atom) -> Dominance | None:
+    """A sum with the dominance of one of its indices, opened."""
+    i, body = opened(a)
+    ((m, c),) = body.terms.items()
+    for b, e in m:
+        if b.kind == "dominant" and i in b.args[3]:
+            return Dominance(b, body, (i,))
+        inner = opened_dominance(b) if b.kind == "sum" and e == 1 else None
+        if inner is not None and i in inner.atom.args[3]:
+            rest = product(((f, n) for f, n in m if f is not b), c)
+            return Dominance(inner.atom, rest * inner.body, (i, *inner.binders))
     return None
 
 
@@ -591,6 +621,36 @@ def opened(a: Atom) -> tuple[Atom, Poly]:
     """A bound atom's index under a new name, and its body."""
     i = fresh(a.args[0].args[1])
     return i, substitute(a.args[1], {a.args[0]: poly(i)})
+
+
+def unnested(a: Atom, most: int = _MAX_BINDERS) -> tuple[tuple[Atom, ...], Poly]:
+    """A sum of sums of sums, opened as one over all their indices, or over the outer ones."""
+    i, body = opened(a)
+    ((m, c),) = body.terms.items()
+    for b, e in sorted(m, key=lambda t: t[0].key):
+        if most > 1 and b.kind == "sum" and e == 1 and i in b.free:
+            binders, inner = unnested(b, most - 1)
+            return (i, *binders), product(((f, n) for f, n in m if f is not b), c) * inner
+    return (i,), body
+
+
+def each_nest(a: Atom) -> Iterator[tuple[tuple[Atom, ...], Poly]]:
+    """A sum as one over its outer index, over its outer two, and so on."""
+    full = len(unnested(a)[0])
+    return (unnested(a, depth) for depth in range(1, full + 1))
+
+
+def aligned(a: Atom, b: Atom) -> Iterator[tuple[Monomial, Monomial]]:
+    """The products that two sums add up, over the same indices, in each way to pair them."""
+    others, there = unnested(b)
+    binders, body = unnested(a, len(others))
+    if len(binders) != len(others):
+        return
+    for order in itertools.permutations(binders):
+        if all(i.args[1] == j.args[1] for i, j in zip(order, others, strict=True)):
+            new = {j: poly(i) for i, j in zip(order, others, strict=True)}
+            ((m, _),), ((n, _),) = body.terms.items(), substitute(there, new).terms.items()
+            yield m, n
 
 
 @remembered
@@ -677,14 +737,21 @@ def _bind(factors: list[tuple[Atom, Number]], i: Atom) -> Atom:
     term = body.single()
     if term is None or term[1] != 1:
         raise Refused("a sum whose body changes with the name of its index")
-    return atom("sum", name, body, binder=name)
+    return atom("sum", name, body, binders=(name,))
 
 
 def bind(i: Atom, *bodies: Poly) -> tuple[Atom, tuple[Poly, ...]]:
     """Bodies with their index i named by height."""
+    (name,), named = bind_all((i,), *bodies)
+    return name, named
+
+
+def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...], tuple[Poly, ...]]:
+    """The same for several indices at once."""
     height = max((a.height for body in bodies for a in body.atoms()), default=0)
-    name = index(f"#{height}", i.args[1])
-    return name, tuple(substitute(body, {i: poly(name)}) for body in bodies)
+    names = tuple(index(f"#{height + n}", i.args[1]) for n, i in enumerate(binders))
+    new = {i: poly(name) for i, name in zip(binders, names, strict=True)}
+    return names, tuple(substitute(body, new) for body in bodies)
 
 
 # ---------------------------------------------------------------- substitution

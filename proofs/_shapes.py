@@ -88,6 +88,8 @@ def _dim_as_value(eqn: Any) -> Tensor:
 
 def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor]) -> Tensor:
     gone = set(eqn.params["axes"])
+    if any(isinstance(a, str) for a in gone) or eqn.params.get("axis_index_groups") is not None:
+        raise Refused("shards that are not an axis of the arrays")
     kept = [i for i in range(len(t.shape)) if i not in gone]
     new: dict[Atom, Poly] = {}
     inner: list[Atom] = []
@@ -113,7 +115,7 @@ def _whole_sums(eqn: Any) -> None:
         assume("integer arithmetic does not leave 32 bits")
 
 
-@reads("reduce_sum")
+@reads("reduce_sum", "psum")
 def _reduce_sum(eqn: Any, t: Tensor) -> Tensor:
     _whole_sums(eqn)
     return _reduced(
@@ -123,7 +125,7 @@ def _reduce_sum(eqn: Any, t: Tensor) -> Tensor:
     )
 
 
-@reads("reduce_max")
+@reads("reduce_max", "pmax")
 def _reduce_max(eqn: Any, t: Tensor) -> Tensor:
     def over(t: Tensor, i: Atom) -> Tensor:
         inside = 1 - t.lowest

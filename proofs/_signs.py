@@ -15,14 +15,15 @@ from ._normal_form import (
     Monomial,
     Poly,
     _facts,
+    aligned,
     at_kept_label,
     at_least,
+    each_nest,
     facts,
     index_range,
     is_index,
     label_of,
     monomial_key,
-    opened,
     peek,
     poly,
     product,
@@ -72,15 +73,12 @@ def _has_witness(a: Atom) -> bool:
         if known is None or len(known[0]) != 1:
             continue
         ((b, e),) = known[0]
-        if b.kind != "sum" or e != 1 or b.args[0].args[1] != a.args[0].args[1]:
+        if b.kind != "sum" or e != 1:
             continue
-        i, body = opened(a)
-        ((mine, _),) = body.terms.items()
-        ((masks, _),) = substitute(b.args[1], {b.args[0]: poly(i)}).terms.items()
-        if not masks <= mine or not all(m.boolean for m, _ in masks):
-            continue
-        if positive(product(mine - masks)):
-            return True
+        for mine, masks in aligned(a, b):
+            if masks <= mine and all(m.boolean for m, _ in masks):
+                if positive(product(mine - masks)):
+                    return True
     return False
 
 
@@ -166,14 +164,12 @@ def _by_bounds(p: Poly, strict: bool) -> bool:
     """Indices at their least or greatest, then dimensions at their least."""
     bound = Poly({})
     for m, c in p.terms.items():
-        if len(m) > 1 or any(e != 1 for _, e in m):
+        places = [a for a, _ in m if is_index(a)]
+        if len(places) > 1 or any(e != 1 or not (a in places or a.kind == "dim") for a, e in m):
             return False
         term = Poly({m: c})
-        for a, _ in m:
-            if is_index(a):
-                term = (index_range(a) - 1) * c if c < 0 else Poly({})
-            elif a.kind != "dim":
-                return False
+        for a in places:  # beside it stand dimensions, all above 0
+            term = (index_range(a) - 1) * product(m - {(a, 1)}, c) if c < 0 else Poly({})
         bound = bound + term
     if any(c < 0 for m, c in bound.terms.items() if m):
         return False
@@ -193,10 +189,11 @@ def _without_instances(p: Poly, strict: bool) -> bool:
                 if e != 1 or a.kind not in {"sum", "max"}:
                     continue
                 kept = product((b, f) for b, f in n if b is not a)
-                if not nonnegative(kept) or not _is_instance(a, kept, m):
+                among = _terms_with(a, kept, m) if nonnegative(kept) else None
+                if among is None:
                     continue
                 rest = p - Poly({m: c, n: -c})
-                more = a.kind == "sum" and at_least(a.args[0].args[1]) >= 2
+                more = any(at_least(i.args[1]) >= 2 for i in among)
                 more = more and positive(peek(a)) and positive(kept)
                 if _sign(rest, strict and not more):
                     return True
@@ -207,13 +204,20 @@ def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
     """``M >= x_y + b_y`` for a maximum of sums: p with that in M's place is a lower bound."""
     for m, c in p.terms.items():
         maxima = [a for a, e in m if a.kind == "max" and e == 1]
-        if c < 0 or len(m) != 1 or not maxima or len(maxima[0].args[1].terms) < 2:
+        if c < 0 or len(m) != 1 or not maxima:
             continue
         i, body, mask = maxima[0].args
+        nested = _maximum(body) is not None  # that is lower: this ends
+        if len(body.terms) < 2 and not nested:
+            continue
         for t in _terms_of(p, i.args[1]):
             rest = p - Poly({m: c}) + substitute(body, {i: poly(t)}) * c
             fewer = len(rest.terms) < len(p.terms)
-            if fewer and _all_hold(substitute(mask, {i: poly(t)})) and _sign(rest, strict):
+            if (
+                (fewer or nested)
+                and _all_hold(substitute(mask, {i: poly(t)}))
+                and _sign(rest, strict)
+            ):
                 return True
     return False
 
@@ -225,16 +229,39 @@ def _terms_of(p: Poly, dim: Poly) -> list[Atom]:
     return sorted((t for t in found if t.free <= free), key=lambda t: t.key)
 
 
-def _is_instance(a: Atom, kept: Poly, m: Monomial) -> bool:
-    """Whether m is ``kept`` times the body of a at some index, and no term of it is below 0."""
-    if a.kind == "sum" and not nonnegative(peek(a)):
-        return False
+def _terms_with(a: Atom, kept: Poly, m: Monomial) -> tuple[Atom, ...] | None:
+    """The indices of a sum, whose terms are not below 0, or of a maximum where m is a term.
+
+    That is, ``kept`` times its body at some of their values. None where m is not; a maximum
+    has no indices that count.
+    """
     target = Poly({m: 1})
+    if a.kind == "max":
+        return () if _in_maximum(a, kept, target) else None
+    for binders, body in each_nest(a) if nonnegative(peek(a)) else ():
+        for places in itertools.product(*(_candidates(m, i.args[1]) for i in binders)):
+            at = {i: poly(t) for i, t in zip(binders, places, strict=True)}
+            if kept * substitute(body, at) == target:
+                return binders
+    return None
+
+
+def _in_maximum(a: Atom, kept: Poly, target: Poly) -> bool:
+    """Whether a term is ``kept`` times one of those of a maximum, or of a maximum of maxima."""
+    ((m, _),) = target.terms.items()
     for t in _candidates(m, a.args[0].args[1]):
         at = {a.args[0]: poly(t)}
-        if kept * substitute(a.args[1], at) == target:
-            return a.kind == "sum" or _all_hold(substitute(a.args[2], at))
+        if _all_hold(substitute(a.args[2], at)):
+            there = substitute(a.args[1], at)
+            inner = _maximum(there)
+            if kept * there == target or (inner and _in_maximum(inner, kept, target)):
+                return True
     return False
+
+
+def _maximum(p: Poly) -> Atom | None:
+    """The maximum that a term is, if it is one."""
+    return next((a for a in p.atoms() if a.kind == "max" and p == poly(a)), None)
 
 
 def _candidates(m: Monomial, dim: Poly) -> list[Atom | int]:

@@ -73,17 +73,9 @@ def _function(a: Atom) -> Any:
         relation = sp.Eq if a.kind == "zero" else sp.Gt
         return sp.Piecewise((1, relation(to_sympy(args[0]), 0)), (0, True))
     if a.kind == "dominant":
-        name, body, threshold, t = args
-        i, inner = opened_dominant(name, body)
-        there = to_sympy(substitute(inner, {i: poly(t)}))
-        every = sp.Sum(to_sympy(inner), (_atom(i), 0, to_sympy(name.args[1]) - 1))
+        names, body, threshold, places = args
+        there = to_sympy(substitute(body, dict(zip(names, map(poly, places), strict=True))))
+        ranges = ((_atom(i), 0, to_sympy(i.args[1]) - 1) for i in names)
+        every = sp.Sum(to_sympy(body), *ranges)
         return sp.Piecewise((1, there > sp.Rational(threshold) * every), (0, True))
     return sp.Function(a.kind)(*(to_sympy(x) for x in args if isinstance(x, Poly)))
-
-
-def opened_dominant(name: Atom, body: Poly) -> tuple[Atom, Poly]:
-    """The bound index of a dominance under a new name, and its body."""
-    from ._normal_form import fresh
-
-    i = fresh(name.args[1])
-    return i, substitute(body, {name: poly(i)})

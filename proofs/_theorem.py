@@ -61,6 +61,7 @@ class Case:
     reference: Callable[..., Any]
     least: Mapping[str, int] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
+    note: str = ""  # of what the statements are about
 
 
 def theorems_of(case: Case) -> list[Theorem]:
@@ -74,7 +75,7 @@ def theorems_of(case: Case) -> list[Theorem]:
             Theorem(
                 f"{name}: {kind}",
                 case.function,
-                _STATEMENTS[kind].format(", ".join(wrt)),
+                _STATEMENTS[kind].format(", ".join(wrt)) + case.note,
                 kind,
                 partial(_prove, kind, build),
                 build,

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from . import _head_theorems
+from . import _head_theorems, _shard_theorems
 from . import _textbook as book
 from ._spec import Spec, array, labels, scalar
 from ._theorem import Case, Theorem, theorems_of
@@ -235,6 +235,6 @@ def _others() -> list[Case]:
 
 
 _LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others())
-CASES = (*_LOGITS, *_head_theorems.CASES)
+CASES = (*_LOGITS, *_shard_theorems.CASES, *_head_theorems.CASES)
 THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))
-UNPROVED = _head_theorems.UNPROVED
+UNPROVED = (*_shard_theorems.UNPROVED, *_head_theorems.UNPROVED)

@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend import core
 
 from ._jax_internals import without_dead_code
-from ._normal_form import Poly, Refused, Symbol, entry
+from ._normal_form import ZERO, Poly, Refused, Symbol, entry
 from ._read import assume, dimension, least_sizes
 from ._spec import Spec
 from ._tensor import Tensor, axes
@@ -48,7 +48,8 @@ def arguments(specs: Mapping[str, Spec]) -> Arguments:
         terms = tuple(dimension(d) for d in shape)
         dim = dimension(known[spec.classes]) if spec.classes else None
         symbols[name] = _symbol(name, spec, dim, specs, symbols)
-        tensors.append(_tensor(spec, terms, symbols[name], _kept(name, specs)))
+        value = _value(symbols[name], terms, _factors(spec, scope))
+        tensors.append(_tensor(spec, terms, value, _kept(name, specs)))
     _note(specs)
     return Arguments(tuple(specs), tuple(shapes), tuple(tensors), symbols)
 
@@ -63,8 +64,23 @@ def _size(name: str, scope: Any) -> Any:
     return int(name) if name.isdigit() else jax.export.symbolic_shape(name, scope=scope)[0]
 
 
-def _tensor(spec: Spec, shape: tuple[Poly, ...], symbol: Symbol, kept: Symbol) -> Tensor:
-    value = entry(symbol, *axes(shape))
+def _factors(spec: Spec, scope: Any) -> list[Poly]:
+    """Of the number of classes, for labels."""
+    return [dimension(_size(f, scope)) for f in (spec.classes or "1").split("*")]
+
+
+def _value(symbol: Symbol, shape: tuple[Poly, ...], factors: list[Poly]) -> Poly:
+    """The entries; of a label among ``m*k`` classes ``q k + r`` with q below m and r below k."""
+    if len(factors) == 1:
+        return entry(symbol, *axes(shape))
+    value = ZERO
+    for i, f in enumerate(factors):
+        digit = Symbol(f"{symbol.name}.{i}", "index", f)
+        value = value * f + entry(digit, *axes(shape))
+    return value
+
+
+def _tensor(spec: Spec, shape: tuple[Poly, ...], value: Poly, kept: Symbol) -> Tensor:
     if spec.ignore is not None:
         here = entry(kept, *axes(shape))
         value = here * value + (1 - here) * spec.ignore

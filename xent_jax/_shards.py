@@ -33,7 +33,7 @@ def count(axis_name: AxisName | None) -> int:
 
 @contextlib.contextmanager
 def shards_of(sizes: Mapping[AxisName, Any]) -> Iterator[None]:
-    """So many shards of each axis; in a proof these are symbols, which JAX would make a number."""
+    """So many shards of each axis, none tracked; in a proof symbols, where JAX wants numbers."""
     token = _pinned.set(sizes)
     try:
         yield
@@ -80,8 +80,8 @@ def share(like: Array, axis_name: AxisName | None) -> Array:
 
 def tracked(axis_name: AxisName | None) -> bool:
     """Whether a value's type says that it is the same in all shards."""
-    if axis_name is None:
-        return True
+    if axis_name is None or _pinned.get() is not None:
+        return axis_name is None
     return names(axis_name) <= varying(lax.axis_index(axis_name))
 
 
