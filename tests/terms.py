@@ -71,11 +71,13 @@ class Evaluation:
     def _positive(self, at, p):
         return float(self(p, at) > 1e-12)
 
-    def _dominant(self, at, name, body, threshold, t):
-        every = self._sum(at, name, body)
-        return float(
-            self(body, {**at, name: self._index(t, at)}) > float(threshold) * every + 1e-12
-        )
+    def _dominant(self, at, names, body, threshold, places):
+        nests = [at]
+        for name in names:
+            nests = [here for outer in nests for here in self._over(name, outer)]
+        every = sum(self(body, here) for here in nests)
+        own = {n: self._index(t, at) for n, t in zip(names, places, strict=True)}
+        return float(self(body, {**at, **own}) > float(threshold) * every + 1e-12)
 
     def _floor(self, at, p):
         return math.floor(self(p, at) + 1e-9)
@@ -89,6 +91,16 @@ class Evaluation:
     def _fewer_bits(self, at, bits, p):
         mantissa, exponent = math.frexp(self(p, at))
         return math.ldexp(round(mantissa * 2 ** (bits + 1)), exponent - bits - 1)
+
+
+def with_digits(arrays, specs, sizes):
+    """The same, and of labels among ``m*k`` classes the shard and the place in it."""
+    out = dict(arrays)
+    for name, spec in specs.items():
+        dims = spec.classes.split("*") if spec.classes else []
+        if len(dims) == 2:
+            out[f"{name}.0"], out[f"{name}.1"] = np.divmod(arrays[name], sizes[dims[1]])
+    return out
 
 
 def evaluated(value: Evaluation, p: Poly, axes, shape) -> np.ndarray:

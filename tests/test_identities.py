@@ -14,6 +14,7 @@ import pytest
 
 from tests import cases
 from tests.cases import x64
+from tests.terms import with_digits
 
 sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
@@ -21,7 +22,7 @@ from xent_jax.proofs._counterexample import _draw  # noqa: E402
 from xent_jax.proofs._theorems import THEOREMS  # noqa: E402
 
 GRADIENTS = {t.name: t for t in THEOREMS if t.kind == "gradient"}
-SIZES = {"n": 2, "k": 3, "m": 2, "s": 2, "d": 2}
+SIZES = {"n": 2, "k": 3, "m": 2, "s": 2, "d": 2, "b": 2}
 DRAWS = 4  # so that masks and ignored labels are seen in several ways
 TOLERANCE = 1e-10
 
@@ -81,10 +82,10 @@ def named(arrays, specs):
     for name, x in arrays.items():
         ignore = specs[name].ignore
         if ignore is not None:
-            names[f"{name}_kept"] = exact(x != ignore)
+            names[f"{name}_kept"] = x != ignore
             x = np.where(x == ignore, 0, x)
-        names[name] = exact(x)
-    return names
+        names[name] = x
+    return {name: exact(x) for name, x in with_digits(names, specs, SIZES).items()}
 
 
 def shipped(build, arrays, rng):

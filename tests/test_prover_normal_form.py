@@ -38,6 +38,10 @@ ROW, J = index("i", N), index("j", K)
 def _steps():
     """Operations on terms in the indices i and j; each means what its name says."""
     masked = entry(B, ROW, J)
+
+    def every(p):
+        return total(total(p, J), ROW)
+
     return {
         "plus z": lambda p: p + entry(Z, ROW, J),
         "times w": lambda p: p * entry(W, ROW, J),
@@ -56,6 +60,9 @@ def _steps():
         "where zero": lambda p: f.is_zero(entry(Z, ROW, J) - entry(W, ROW, J)) * p + p * p,
         "greatest": lambda p: p - f.greatest(p, ONE, J),
         "half": lambda p: f.greater(2 * f.exp(p) - total(f.exp(p), J)) + p,
+        "half of all": lambda p: f.greater(2 * f.exp(p) - every(f.exp(p))) + p,
+        "greatest of all": lambda p: p - f.greatest(f.greatest(p, ONE, J), ONE, ROW),
+        "some row": lambda p: f.greater(total(1 - f.is_zero(total(masked, J)), ROW)) * p,
         "floor": lambda p: f.floor(p) - p,
     }
 
@@ -70,6 +77,9 @@ def _direct(names, arrays):
 
     def row(x):
         return x.sum(1, keepdims=True)
+
+    def every(x):
+        return np.broadcast_to(x, z.shape).sum()
 
     steps = {
         "plus z": lambda p: p + z,
@@ -89,6 +99,9 @@ def _direct(names, arrays):
         "where zero": lambda p: np.where(z == w, p, 0) + p * p,
         "greatest": lambda p: p - p.max(1, keepdims=True),
         "half": lambda p: (2 * np.exp(p) > row(np.exp(p)) + 1e-12) + p,
+        "half of all": lambda p: (2 * np.exp(p) > every(np.exp(p)) + 1e-12) + p,
+        "greatest of all": lambda p: p - p.max(),
+        "some row": lambda p: b.any() * p,
         "floor": lambda p: np.floor(p + 1e-9) - p,
     }
     p = z

@@ -16,7 +16,7 @@ from xent_jax.proofs._theorems import CASES
 from xent_jax.proofs._trace import arguments, new_tensor, trace
 
 from tests.cases import x64
-from tests.terms import Evaluation, evaluated
+from tests.terms import Evaluation, evaluated, with_digits
 
 _SLOW = [HealthCheck.too_slow]
 
@@ -31,7 +31,7 @@ def _close(function, specs, terms, inputs, sizes):
         if spec.ignore is not None:
             arrays[f"{name}_kept"] = inputs[name] != spec.ignore
             arrays[name] = np.where(arrays[f"{name}_kept"], inputs[name], 0)
-    value = Evaluation(arrays, sizes)
+    value = Evaluation(with_digits(arrays, specs, sizes), sizes)
     for out, term in zip(outs, terms, strict=True):
         for flag in (term.lowest, term.bad):
             assert not evaluated(value, flag, axes(term.shape), out.shape).any()
@@ -132,4 +132,4 @@ def test_few_drawn_functions_are_refused():
 def test_scalars_are_read():
     a = arguments({"c": scalar(positive=True)})
     (term,) = read(trace(lambda c: c * jnp.log(c), a.shapes), a.tensors)
-    assert Evaluation({"c": np.array(2.0)}, {})(term.value) == pytest.approx(2 * np.log(2))
+    assert Terms({"c": np.array(2.0)}, {})(term.value) == pytest.approx(2 * np.log(2))

@@ -21,7 +21,7 @@ from xent_jax.proofs._spec import array, labels, scalar  # noqa: E402
 from xent_jax.proofs._theorems import THEOREMS  # noqa: E402
 
 Z, Y = array("n k"), labels("n", classes="k")
-TWO = ({"n": 1, "k": 2, "m": 1, "s": 1, "d": 1},)
+TWO = ({"n": 1, "k": 2, "m": 1, "s": 1, "d": 1, "b": 1},)
 GRADIENTS = [t for t in THEOREMS if t.kind == "gradient"]
 
 # ------------------------------------------------------------------- what ships is proved
