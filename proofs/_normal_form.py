@@ -597,6 +597,8 @@ class Dominance:
 
 def opened_dominance(a: Atom) -> Dominance | None:
     """A sum with the dominance of one of its indices, opened."""
+    if not any(b.kind == "dominant" and a.args[0] in b.args[3] for b in a.inside):
+        return None
     i, body = opened(a)
     ((m, c),) = body.terms.items()
     for b, e in m:
@@ -635,9 +637,12 @@ def unnested(a: Atom, most: int = _MAX_BINDERS) -> tuple[tuple[Atom, ...], Poly]
 
 
 def each_nest(a: Atom) -> Iterator[tuple[tuple[Atom, ...], Poly]]:
-    """A sum as one over its outer index, over its outer two, and so on."""
-    full = len(unnested(a)[0])
-    return (unnested(a, depth) for depth in range(1, full + 1))
+    """A sum as one over its outer index, over its outer two, and so on; to be looked at."""
+    i, body = a.args
+    yield (i,), body
+    if any(b.kind == "sum" and i in b.free for b in body.atoms()):
+        deepest = len(unnested(a)[0])
+        yield from (unnested(a, depth) for depth in range(2, deepest + 1))
 
 
 def aligned(a: Atom, b: Atom) -> Iterator[tuple[Monomial, Monomial]]:

@@ -121,9 +121,23 @@ def _arrays(seed):
     }
 
 
+_OF_ALL = ["half of all", "greatest of all", "some row"]
+_OF_ROWS = sorted(set(_steps()) - set(_OF_ALL))
+
+
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=_SLOW)
-@given(st.lists(st.sampled_from(sorted(_steps())), min_size=1, max_size=4), st.integers(0, 999))
+@given(st.lists(st.sampled_from(_OF_ROWS), min_size=1, max_size=4), st.integers(0, 999))
 def test_terms_mean_what_they_were_made_of(names, seed):
+    _means_what_it_was_made_of(names, seed)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@given(st.sampled_from(_OF_ROWS), st.sampled_from(_OF_ALL), st.integers(0, 999))
+def test_terms_of_all_rows_mean_what_they_were_made_of(first, of_all, seed):
+    _means_what_it_was_made_of([first, of_all], seed)
+
+
+def _means_what_it_was_made_of(names, seed):
     p = entry(Z, ROW, J)
     try:
         for name in names:

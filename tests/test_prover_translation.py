@@ -132,4 +132,4 @@ def test_few_drawn_functions_are_refused():
 def test_scalars_are_read():
     a = arguments({"c": scalar(positive=True)})
     (term,) = read(trace(lambda c: c * jnp.log(c), a.shapes), a.tensors)
-    assert Terms({"c": np.array(2.0)}, {})(term.value) == pytest.approx(2 * np.log(2))
+    assert Evaluation({"c": np.array(2.0)}, {})(term.value) == pytest.approx(2 * np.log(2))
