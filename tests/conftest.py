@@ -12,3 +12,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 @pytest.fixture
 def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_are_dropped():
+    """Else a process holds gigabytes of them by the end."""
+    yield
+    jax.clear_caches()

@@ -45,14 +45,14 @@ def _sizes(specs, inputs):
     }
 
 
-def _marked(case):
-    many = "," in case.options or "masked classes" in case.options
-    return pytest.param(
-        case, id=f"{case.function} {case.options}", marks=[pytest.mark.slow] if many else []
-    )
+# Of each function, in shards too, the first and the last; test_identities reads them all.
+FIRST, LAST = (
+    {(c.function, "in shards" in c.options): c for c in cases} for cases in (CASES[::-1], CASES)
+)
+SOME = {f"{c.function} {c.options}": c for c in (*FIRST.values(), *LAST.values())}
 
 
-@pytest.mark.parametrize("case", [_marked(c) for c in CASES])
+@pytest.mark.parametrize("case", SOME.values(), ids=SOME)
 def test_shipped_backwards(case):
     import xent_jax
 

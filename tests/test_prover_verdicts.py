@@ -313,12 +313,12 @@ def test_names_of_theorems_are_unique():
     assert len({t.name for t in THEOREMS}) == len(THEOREMS)
 
 
-def _marked(theorem):
-    marks = [] if theorem.kind == "gradient" else [pytest.mark.slow]
-    return pytest.param(theorem, id=theorem.name, marks=marks)
+# Gradients: test_identities.
+OTHERS = [pytest.param(t, id=t.name) for t in THEOREMS if t.kind != "gradient"]
 
 
-@pytest.mark.parametrize("theorem", [_marked(t) for t in THEOREMS])
+@pytest.mark.slow
+@pytest.mark.parametrize("theorem", OTHERS)
 def test_what_ships_is_proved(theorem, monkeypatch):
     for search in ("vjp", "jvp"):  # no counterexample is looked for: the failure says enough
         monkeypatch.setattr(f"xent_jax.proofs._counterexample.{search}", lambda *_: None)
