@@ -28,7 +28,9 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, **_):
     """Puts the table of what has no proof where a page asks for it."""
-    return markdown.replace("<!-- unproved -->", _unproved()) if "<!-- unproved" in markdown else None
+    return (
+        markdown.replace("<!-- unproved -->", _unproved()) if "<!-- unproved" in markdown else None
+    )
 
 
 @cache  # mkdocs serve builds again at each change
