@@ -110,8 +110,9 @@ def test_all_that_pages_fetch_is_in_the_site(built, pages):
 def test_styles_fetch_nothing_from_afar(built):
     site, _ = built
     styles = "".join(path.read_text("utf-8") for path in site.rglob("*.css"))
-    urls = re.findall(r"""(?:url\(|@import\s)\s*["']?([^"')]+)""", styles)
-    assert styles and all(local(url) or url.startswith("data:") for url in urls)
+    found = re.findall(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", styles)
+    urls = [url or imported for url, imported in found]
+    assert urls and all(local(url) or url.startswith("data:") for url in urls)
 
 
 @pytest.mark.parametrize("module", [xent_jax, xent_jax.proofs], ids=lambda m: m.__name__)
