@@ -15,6 +15,7 @@ _CLOSING = re.compile(
 _SHARED = re.compile(r"^ {4}(\w+(?:, \w+)+):((?: .*)?(?:\n {8}.*)*)", re.M)
 _RAISES = re.compile(r"^Raises:\n((?: {4}.*\n?)+)", re.M)
 _ERROR = re.compile(r"(?<!,) (?=(?:\w+Error, )*\w+Error: )")
+_RESULT = re.compile(r"(?<=^Returns:\n    )``(\w+)``(?=: )", re.M)  # to griffe a type
 _EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.M)
 _NAME = re.compile(r"``(\w+)``")
 _COMMENT = re.compile(r"^ +\w+: [^#]+#\s*(.+)")
@@ -45,6 +46,7 @@ class Sections(Extension):
         """A docstring that griffe and Markdown read as it is meant."""
         text = _SHARED.sub(_each_argument, text)
         text = _RAISES.sub(_each_error, text)
+        text = _RESULT.sub(r"\1", text)
         text = _EXAMPLE.sub(r"```pycon\n\g<0>\n```", text)
         text = _CLOSING.sub(_box, text)
         return _NAME.sub(self._link, text)
