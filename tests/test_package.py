@@ -70,7 +70,7 @@ def test_the_metadata(wheel):
     assert metadata["Name"] == "xent-jax"
     assert metadata["Version"] == xent_jax.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
-    extras = {"examples", "test", "proofs", "bench", "dev"}
+    extras = {"examples", "test", "proofs", "bench", "docs", "dev"}
     assert set(metadata.get_all("Provides-Extra")) == extras
     required = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
     assert {r.name for r in required if r.marker is None} == {"jax", "jaxtyping"}

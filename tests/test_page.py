@@ -1,8 +1,6 @@
 """The page of proofs: complete, and in a real browser, in both colour schemes and widths."""
 
-import os
 import re
-import shutil
 from html import escape, unescape
 from html.parser import HTMLParser
 
@@ -17,6 +15,8 @@ from xent_jax.proofs._catalogue import Answer, claims  # noqa: E402
 from xent_jax.proofs._page import page  # noqa: E402
 from xent_jax.proofs._theorems import UNPROVED  # noqa: E402
 from xent_jax.proofs._verdict import Verdict  # noqa: E402
+
+from tests.browser import start_browser  # noqa: E402
 
 THEOREMS = {c.name: c for c in claims() if c.engine == "all sizes"}
 PLAIN = [n for n in THEOREMS if n.endswith(": gradient") and "(" not in n]
@@ -162,25 +162,6 @@ def test_the_page_says_plainly_what_is_not_covered(written):
 
 
 # ------------------------------------------------------------------------ the browser
-
-
-def start_browser():
-    """Headless Chromium, or a skip; under CI its absence is a failure."""
-    missing = [tool for tool in ("chromium", "chromedriver") if shutil.which(tool) is None]
-    try:
-        from selenium import webdriver
-    except ModuleNotFoundError:
-        missing.append("selenium")
-    if missing:
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say(f"the page is not looked at without {', '.join(missing)}")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    return webdriver.Chrome(options=options, service=service)
 
 
 @pytest.fixture(scope="module")

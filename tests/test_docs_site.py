@@ -1,0 +1,246 @@
+"""The site of documentation: its links lead somewhere, nothing comes from afar, all is there."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+import threading
+from html import unescape
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+pytest.importorskip("material", reason="the site needs mkdocs: pip install xent-jax[docs]")
+pytest.importorskip("sympy", reason="the page of proofs needs SymPy: pip install xent-jax[docs]")
+
+import xent_jax.proofs  # noqa: E402
+from xent_jax.proofs._theorems import UNPROVED  # noqa: E402
+
+import xent_jax  # noqa: E402
+from tests.browser import start_browser  # noqa: E402
+from tests.cases import FUNCTIONS  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+WIDTHS = {"phone": 390, "desk": 1280}
+FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
+
+
+# ------------------------------------------------------------------------------ as it is built
+
+
+class Page(HTMLParser):
+    """What a page is called, links to and fetches."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.ids, self.links, self.fetched = text, set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids |= {given["id"]} if "id" in given else set()
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if given.get(FETCHED.get(tag)):
+            self.fetched.append(given[FETCHED[tag]])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder of the site, and what the build said."""
+    site = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", site]
+    environment = {k: v for k, v in os.environ.items() if k != "PROOFS_HTML"}
+    environment["NO_MKDOCS_2_WARNING"] = "1"  # which is about another program
+    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return site, run.stderr
+
+
+@pytest.fixture(scope="module")
+def pages(built):
+    """By their place in the site."""
+    site, _ = built
+    found = site.rglob("*.html")
+    return {str(path.relative_to(site)): Page(path.read_text("utf-8")) for path in found}
+
+
+def local(url):
+    return not urlsplit(url).scheme and not urlsplit(url).netloc
+
+
+def target(page, url):
+    """The place in the site that a link of a page means, and the anchor there."""
+    parts = urlsplit(url)
+    path = Path(unquote(parts.path).lstrip("/"))
+    if not parts.path.startswith("/"):
+        path = Path(page).parent / path if parts.path else Path(page)
+    path = Path(os.path.normpath(path))
+    return str(path if path.suffix else path / "index.html"), unquote(parts.fragment)
+
+
+def test_the_strict_build_warns_of_nothing(built):
+    _, said = built
+    assert "Documentation built" in said and "WARNING" not in said
+
+
+def test_every_link_leads_to_a_page_and_a_place_in_it(pages):
+    links = [(page, url) for page, p in pages.items() for url in p.links if local(url)]
+    assert len(links) > 500
+    for page, url in links:
+        path, anchor = target(page, url)
+        assert path in pages or path.endswith(".png"), (page, url)
+        assert not anchor or anchor in pages[path].ids, (page, url)
+
+
+def test_all_that_pages_fetch_is_in_the_site(built, pages):
+    site, _ = built
+    fetched = {(page, url) for page, p in pages.items() for url in p.fetched}
+    assert any(url.endswith(".png") for _, url in fetched)
+    for page, url in fetched:
+        assert local(url), (page, url)
+        assert (site / target(page, url)[0]).exists(), (page, url)
+
+
+def test_styles_fetch_nothing_from_afar(built):
+    site, _ = built
+    styles = "".join(path.read_text("utf-8") for path in site.rglob("*.css"))
+    found = re.findall(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", styles)
+    urls = [url or imported for url, imported in found]
+    assert urls and all(local(url) or url.startswith("data:") for url in urls)
+
+
+@pytest.mark.parametrize("module", [xent_jax, xent_jax.proofs], ids=lambda m: m.__name__)
+def test_every_public_name_is_on_a_page_of_the_api(module, pages):
+    prefix = "proofs." if module is xent_jax.proofs else "xent_jax."
+    ids = set().union(*(p.ids for page, p in pages.items() if page.startswith("api/")))
+    names = set(module.__all__) - {"DERIVATIONS"}  # a dictionary: the page of proofs shows it
+    assert {prefix + name for name in names} <= ids
+
+
+def test_each_gradient_stands_in_a_box_with_its_proof(pages):
+    text = "".join(p.text for page, p in pages.items() if page.startswith("api/"))
+    boxes = re.findall(r'<div class="admonition gradient">.*?</div>', text, re.S)
+    proved = [re.search(r"proofs/page\.html#([\w.]+)", box) for box in boxes]
+    # shard_linear_head has a gradient too, and is no row of the contract.
+    assert len(boxes) == len(FUNCTIONS) + 1 and all(proved)
+
+
+def test_an_argument_that_shares_its_line_has_its_own(pages):
+    """In the docstring of log_softmax they are "where, axis_name: as for ..."."""
+    text = pages["api/functions/index.html"].text
+    after = text[text.index('id="xent_jax.log_softmax"') :]
+    listed = re.findall(r"<li[^>]*>\s*<b><code>(.*?)</code></b>", after.replace("<wbr>", ""))
+    assert listed[:4] == ["logits", "axis", "where", "axis_name"]
+
+
+def test_mathematics_is_mathml(pages):
+    texts = [p.text for page, p in pages.items() if page != "proofs/page.html"]
+    assert "<mfrac>" in pages["index.html"].text
+    assert not any(mark in text for text in texts for mark in ("arithmatex", r"\(", r"\["))
+
+
+def test_what_benchmarks_wrote_is_shown(pages):
+    written = sorted((ROOT / "benchmarks").glob("*.md"))
+    sources = "".join(path.read_text("utf-8") for path in DOCS.rglob("*.md"))
+    assert written and all(f'--8<-- "benchmarks/{path.name}"' in sources for path in written)
+    shown = {Path(url).name for p in pages.values() for url in p.fetched}
+    assert {f"benchmarks-{p.name}" for p in (ROOT / "benchmarks").glob("*.png")} <= shown
+
+
+def test_what_has_no_theorem_is_listed_with_its_reason(pages):
+    plain = unescape(re.sub(r"<[^>]+>", "", pages["limits/index.html"].text))
+    for u in UNPROVED:
+        assert u.what in plain and u.reason in plain
+
+
+# -------------------------------------------------------------------------------- the browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    driver = start_browser()
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def address(built):
+    """Of a server that has the site."""
+    handler = functools.partial(Quiet, directory=built[0])
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Which does not print what it is asked for."""
+
+    def log_message(self, *_):
+        pass
+
+
+LOOK = """
+const inBox = e =>
+  e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || inBox(e.parentElement));
+const beyond = [...document.querySelectorAll('.md-content *')].filter(e =>
+  e.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && !inBox(e));
+return {
+  width: document.documentElement.scrollWidth,
+  beyond: beyond.map(e => e.outerHTML.slice(0, 80)),
+  fetched: performance.getEntriesByType('resource').map(r => r.name),
+  maths: [...document.querySelectorAll('math')].map(m => m.getBoundingClientRect().height),
+}"""
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def looks(request, browser, address, pages):
+    """Of each page at a width: what the browser says of it."""
+    width = WIDTHS[request.param]
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    found = {}
+    for page in sorted(pages.keys() - {"404.html", "proofs/page.html"}):
+        browser.get(address + page.removesuffix("index.html"))
+        said = [m for m in browser.get_log("browser") if "favicon" not in m["message"]]
+        found[page] = browser.execute_script(LOOK) | {"said": said, "at": width}
+    return found
+
+
+def test_no_page_scrolls_sideways(looks):
+    assert {page: look["width"] for page, look in looks.items() if look["width"] > look["at"]} == {}
+
+
+def test_what_is_wide_scrolls_in_its_own_box(looks):
+    assert {page: look["beyond"] for page, look in looks.items() if look["beyond"]} == {}
+
+
+def test_the_console_is_silent(looks):
+    assert {page: look["said"] for page, look in looks.items() if look["said"]} == {}
+
+
+def test_nothing_comes_from_the_network(looks, address):
+    fetched = {url for look in looks.values() for url in look["fetched"]}
+    assert fetched and all(url.startswith((address, "data:")) for url in fetched)
+
+
+def test_mathematics_has_a_size(looks):
+    heights = [height for look in looks.values() for height in look["maths"]]
+    assert heights and all(height > 4 for height in heights)
+
+
+def test_search_finds_a_name(browser, address):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(address + "?q=logit_softcap")
+    results = WebDriverWait(browser, 20).until(
+        lambda b: b.find_elements(By.CSS_SELECTOR, ".md-search-result__link")
+    )
+    assert any("api/head/" in result.get_attribute("href") for result in results)
