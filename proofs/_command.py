@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import fnmatch
 import json
 import pathlib
@@ -37,6 +38,9 @@ def run(options: argparse.Namespace) -> int:
         return prove_users(options, console)
     if options.args or options.wrt:
         raise Misused("--args and --wrt describe the function that --module names; give --module")
+    for option, file in (("--json", options.json), ("--html", options.html)):
+        if file and not pathlib.Path(file).parent.is_dir():
+            raise Misused(f"{option} {file}: there is no folder {pathlib.Path(file).parent}")
     chosen = _chosen(claims(options.independent), options.only)
     if options.list:
         for c in chosen:
@@ -59,13 +63,18 @@ def _chosen(every: list[Claim], patterns: list[str] | None) -> list[Claim]:
         return every
     for pattern in patterns:
         if not any(_matches(c, pattern) for c in every):
-            raise Misused(f"nothing is called {pattern!r}; --list prints the names")
+            near = difflib.get_close_matches(pattern, {n for c in every for n in _names(c)})
+            like = f", but {near[0]!r} is" if near else ""
+            raise Misused(f"nothing is called {pattern!r}{like}; --list prints the names")
     return [c for c in every if any(_matches(c, pattern) for pattern in patterns)]
 
 
+def _names(claim: Claim) -> list[str]:
+    return [claim.name] if claim.engine == "derivation" else [claim.name, claim.group]
+
+
 def _matches(claim: Claim, pattern: str) -> bool:
-    names = [claim.name] if claim.engine == "derivation" else [claim.name, claim.group]
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+    return any(fnmatch.fnmatchcase(name, pattern) for name in _names(claim))
 
 
 def _proved(chosen: list[Claim], console: Console, jobs: int) -> Results:
