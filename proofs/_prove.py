@@ -157,9 +157,9 @@ def assert_vjp_proved(
     """``prove_vjp`` as a test: an AssertionError with the reason unless proved."""
     verdict = prove_vjp(fun, args, wrt, reference, **options)
     if not verdict.proved:
-        raise AssertionError(
-            f"{verdict.status}: {verdict.reason}\ncounterexample: {verdict.counterexample}"
-        )
+        at = f"\ncounterexample: {verdict.counterexample}" if verdict.counterexample else ""
+        name = getattr(fun, "__name__", fun)
+        raise AssertionError(f"{name} is not proved: {verdict.status}: {verdict.reason}{at}")
 
 
 # ---------------------------------------------------------------- what is claimed

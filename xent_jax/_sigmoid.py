@@ -133,14 +133,13 @@ def sigmoid_focal_loss(
     logits = _checks.floats(name, "logits", logits)
     t = _binary_labels(name, labels, logits)
     gamma = jnp.asarray(_checks.scalar(name, "gamma", gamma, 0), t.dtype)
-    losses = _focal(logits, t, gamma)
     if alpha is None:
-        return losses
+        return _focal(logits, t, gamma)
     if isinstance(alpha, int | float):
         alpha = _checks.scalar(name, "alpha", alpha, 0, 1)
     alpha = _checks.reals(name, "alpha", alpha).astype(t.dtype)
     alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
-    return (alpha * t + (1 - alpha) * (1 - t)) * losses
+    return (alpha * t + (1 - alpha) * (1 - t)) * _focal(logits, t, gamma)
 
 
 def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:
