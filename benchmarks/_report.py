@@ -5,7 +5,9 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,6 +22,14 @@ def parser(description: str) -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(description=description)
     out.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="DIR")
     return out
+
+
+def run(main: Callable[[], None]) -> None:
+    """The program, which Ctrl-C ends in one line."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
 
 
 def console(width: int) -> Console:

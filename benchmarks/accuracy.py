@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-from _report import console, markdown, parser, show, versions, write
+from _report import console, markdown, parser, run, show, versions, write
 from rich.progress import Progress
 
 import xent_jax
@@ -193,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

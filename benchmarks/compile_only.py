@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _report import console, markdown, parser, show, verdict, versions, write
+from _report import console, markdown, parser, run, show, verdict, versions, write
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.progress import Progress
@@ -337,4 +337,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

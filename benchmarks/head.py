@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-from _report import console, environment, markdown, parser, show, timed, verdict, write
+from _report import console, environment, markdown, parser, run, show, timed, verdict, write
 from rich.progress import Progress
 
 import xent_jax
@@ -404,4 +404,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

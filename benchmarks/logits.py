@@ -22,7 +22,7 @@ import jax
 import matplotlib
 import numpy as np
 import optax
-from _report import console, environment, markdown, parser, show, timed, verdict, write
+from _report import console, environment, markdown, parser, run, show, timed, verdict, write
 from rich.console import Console
 from rich.progress import Progress
 
@@ -245,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

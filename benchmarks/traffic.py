@@ -45,7 +45,7 @@ from _mesh_programs import (
     programs,
     tokamax,
 )
-from _report import console, markdown, parser, show, verdict, versions, write
+from _report import console, markdown, parser, run, show, verdict, versions, write
 from _topologies import LARGE, PLANS, SITES, SMALL
 from compile_only import missing
 from jax.experimental import topologies
@@ -322,4 +322,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

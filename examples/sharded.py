@@ -132,6 +132,7 @@ def in_two_processes():
     # A proxy would not let them reach each other.
     environment = {k: v for k, v in os.environ.items() if "_proxy" not in k.lower()}
     options = {"env": environment | {"JAX_PLATFORMS": "cpu"}, "stdout": subprocess.PIPE}
+    options["start_new_session"] = True  # Ctrl-C is for this program, which ends them
     command, running = [sys.executable, *sys.argv, f"--port={port}"], []
     deadline = time.monotonic() + TIMEOUT
     try:
@@ -316,4 +317,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

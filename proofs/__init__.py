@@ -48,4 +48,10 @@ __all__ = list(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    try:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("sympy", "rich"):
+            raise
+        needs = f"{__name__}.{name} needs {error.name}: pip install 'xent-jax[proofs]'"
+        raise ModuleNotFoundError(needs, name=error.name) from None

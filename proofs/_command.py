@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import fnmatch
 import json
 import pathlib
@@ -12,10 +13,11 @@ from contextlib import closing
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ._catalogue import Answer, Claim, claims
+from ._terminal import console as the_console
+from ._terminal import label, progress
 from ._theorems import UNPROVED
 from ._workers import answers, usual_jobs
 
@@ -28,15 +30,16 @@ class Misused(Exception):
 
 def run(options: argparse.Namespace) -> int:
     """The exit status, after printing."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+    console = the_console()
     if options.module:
         from ._users import prove_users
 
         return prove_users(options, console)
     if options.args or options.wrt:
         raise Misused("--args and --wrt describe the function that --module names; give --module")
+    for option, file in (("--json", options.json), ("--html", options.html)):
+        if file and not pathlib.Path(file).parent.is_dir():
+            raise Misused(f"{option} {file}: there is no folder {pathlib.Path(file).parent}")
     chosen = _chosen(claims(options.independent), options.only)
     if options.list:
         for c in chosen:
@@ -59,47 +62,41 @@ def _chosen(every: list[Claim], patterns: list[str] | None) -> list[Claim]:
         return every
     for pattern in patterns:
         if not any(_matches(c, pattern) for c in every):
-            raise Misused(f"nothing is called {pattern!r}; --list prints the names")
+            near = difflib.get_close_matches(pattern, {n for c in every for n in _names(c)})
+            like = f", but {near[0]!r} is" if near else ""
+            raise Misused(f"nothing is called {pattern!r}{like}; --list prints the names")
     return [c for c in every if any(_matches(c, pattern) for pattern in patterns)]
 
 
+def _names(claim: Claim) -> list[str]:
+    return [claim.name] if claim.engine == "derivation" else [claim.name, claim.group]
+
+
 def _matches(claim: Claim, pattern: str) -> bool:
-    names = [claim.name] if claim.engine == "derivation" else [claim.name, claim.group]
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+    return any(fnmatch.fnmatchcase(name, pattern) for name in _names(claim))
 
 
 def _proved(chosen: list[Claim], console: Console, jobs: int) -> Results:
-    columns = (
-        TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
-    )  # fmt: skip
     found: dict[int, Answer] = {}
-    progress = Progress(*columns, console=console, transient=True)
-    task = progress.add_task("", total=len(chosen))
+    bar = progress(console)
+    task = bar.add_task("", total=len(chosen))
 
     def report(running: list[Claim]) -> None:
-        names = (escape(c.name[:50].ljust(50)) for c in running)
-        progress.update(task, description="\n".join(names))
+        names = (escape(label(c.name, console)) for c in running)
+        bar.update(task, description="\n".join(names))
 
-    with progress, closing(answers(chosen, jobs, report)) as coming:
+    with bar, closing(answers(chosen, jobs, report)) as coming:
         for place, answer in coming:
             found[place] = answer
             if not answer.holds:
                 console.print(f"[red]fails[/red] {escape(chosen[place].name)}")
-            progress.advance(task)
+            bar.advance(task)
     return [(claim, found[place]) for place, claim in enumerate(chosen)]
 
 
 def _print(results: Results, console: Console, seconds: float) -> None:
-    table = Table(header_style="bold", pad_edge=False)
-    for name, width in (
-        ("", None),
-        ("name", 34),
-        ("what is proved, under which assumptions", None),
-    ):
-        table.add_column(name, max_width=width, overflow="fold")
-    for name in ("sizes", "engine", "s"):
-        table.add_column(name, no_wrap=True, justify="right" if name == "s" else "left")
     shared = _shared(results)
+    rows: list[tuple[str, ...]] = []
     for c, a in results:
         mark = "[green]✓[/green]" if a.holds else "[red]✗[/red]"
         own = [text for text in a.assumptions if text not in shared.get(c.engine, ())]
@@ -107,12 +104,12 @@ def _print(results: Results, console: Console, seconds: float) -> None:
         given = "\n".join(f"[dim]{escape(text)}[/dim]" for text in own)
         reason = f"[red]{escape(a.reason)}[/red]" if a.reason else ""
         what = "\n".join(t for t in (escape(c.statement), given, reason) if t)
-        table.add_row(mark, escape(c.name), what, c.sizes, c.engine, f"{a.seconds:.2f}")
+        rows.append((mark, escape(c.name), what, c.sizes, c.engine, f"{a.seconds:.2f}"))
     groups = {c.group for c, _ in results}
     for u in (u for u in UNPROVED if u.function in groups):
         what = f"[yellow]not proved[/yellow]: {escape(u.what)}\n[dim]{escape(u.reason)}[/dim]"
-        table.add_row("–", escape(u.function), what, "", "", "")
-    console.print(table, highlight=False)
+        rows.append(("–", escape(u.function), what, "", "", ""))
+    console.print(_table(rows, console.width), highlight=False)
     for engine, texts in shared.items():
         console.print(f"every proof by {engine}: {'; '.join(texts)}", highlight=False)
     failed = sum(not a.holds for _, a in results)
@@ -120,6 +117,26 @@ def _print(results: Results, console: Console, seconds: float) -> None:
     verdict = f"[red]{failed} do not hold[/red]" if failed else "[green]all hold[/green]"
     console.print(f"{len(results)} claims ({counts}): {verdict}; {seconds:.1f} s", highlight=False)
     console.print("identities of real numbers: nothing here is about rounding, overflow or NaN")
+
+
+def _table(rows: list[tuple[str, ...]], width: int) -> Table:
+    """Six columns, or where there is no room for them two."""
+    narrow = width < 100
+    table = Table(header_style="bold", pad_edge=False, show_lines=narrow)
+    table.add_column("")
+    if not narrow:
+        table.add_column("name", max_width=34, overflow="fold")
+    table.add_column("what is proved, under which assumptions", overflow="fold")
+    for name in () if narrow else ("sizes", "engine", "s"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "s" else "left")
+    for mark, name, what, sizes, engine, seconds in rows:
+        if narrow:
+            how = f"[dim]{sizes}; {engine}; {seconds} s[/dim]" if engine else ""
+            what = "\n".join(filter(None, (f"[bold]{name}[/bold]", what, how)))
+            table.add_row(mark, what)
+        else:
+            table.add_row(mark, name, what, sizes, engine, seconds)
+    return table
 
 
 def _shared(results: Results) -> dict[str, list[str]]:

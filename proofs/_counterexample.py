@@ -72,7 +72,7 @@ def _search(
             try:
                 if _values_differ(fun, reference, x) or wrong(x, rng):
                     return x
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, AttributeError):
                 continue  # the function does not take these: nothing is shown by that
     return None
 

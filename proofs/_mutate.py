@@ -186,7 +186,8 @@ def _constants(value: np.ndarray) -> list[tuple[str, Any]]:
         return [("negated", ~value)]
     if value.dtype.kind not in "if" or value.ndim:
         return []
-    changed = {"plus 1": value + 1, "doubled": value * 2, "negated": -value}
+    with np.errstate(over="ignore"):
+        changed = {"plus 1": value + 1, "doubled": value * 2, "negated": -value}
     return [
         (what, np.asarray(new, value.dtype)[()])
         for what, new in changed.items()

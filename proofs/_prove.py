@@ -24,7 +24,7 @@ from ._derivative import vanishes
 from ._linear import pull, push
 from ._normal_form import Poly, Refused, Symbol, forget
 from ._read import assume, assumed, least_sizes, read
-from ._spec import Spec
+from ._spec import Spec, check
 from ._sympy import to_sympy
 from ._tensor import Tensor
 from ._trace import Arguments, arguments, new_tensor, only, trace
@@ -63,6 +63,7 @@ def prove_vjp(
         second_order: instead of the gradient, whether forward mode over it and reverse
             mode over it give its derivative.
     """
+    check("prove_vjp", (fun, reference or fun), args, wrt, least)
 
     def claims(a: Arguments) -> Claims:
         return list(_claims(fun, a, wrt, reference, second_order))
@@ -82,6 +83,7 @@ def prove_jvp(
     least: Mapping[str, int] | None = None,
 ) -> Verdict:
     """Whether ``jax.jvp`` of a function gives its derivative; arguments as ``prove_vjp``."""
+    check("prove_jvp", (fun, reference or fun), args, wrt, least)
 
     def claims(a: Arguments) -> Claims:
         out = _value(fun, a, reference)
@@ -106,6 +108,7 @@ def prove_equal(
     f: Function, g: Function, args: Mapping[str, Spec], *, least: Mapping[str, int] | None = None
 ) -> Verdict:
     """Whether two functions have the same value at every input."""
+    check("prove_equal", (f, g), args, None, least)
 
     def claims(a: Arguments) -> Claims:
         return [("the value", _read_one(f, a), _read_one(g, a))]
@@ -154,9 +157,9 @@ def assert_vjp_proved(
     """``prove_vjp`` as a test: an AssertionError with the reason unless proved."""
     verdict = prove_vjp(fun, args, wrt, reference, **options)
     if not verdict.proved:
-        raise AssertionError(
-            f"{verdict.status}: {verdict.reason}\ncounterexample: {verdict.counterexample}"
-        )
+        at = f"\ncounterexample: {verdict.counterexample}" if verdict.counterexample else ""
+        name = getattr(fun, "__name__", fun)
+        raise AssertionError(f"{name} is not proved: {verdict.status}: {verdict.reason}{at}")
 
 
 # ---------------------------------------------------------------- what is claimed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +69,12 @@ def array(
             true at the class of each label that is not ignored, elsewhere it is free.
     """
     if keeps is not None and np.dtype(dtype) != np.bool_:
-        raise ValueError("array: keeps is for masks; give dtype=bool with it.")
-    return Spec(_dims(dims), positive, nonnegative, unit, np.dtype(dtype), keeps=keeps)
+        raise ValueError(
+            f"array: keeps={keeps!r} is for masks, got dtype {np.dtype(dtype)}. Give dtype=bool."
+        )
+    return Spec(
+        _dims("array: dims", dims), positive, nonnegative, unit, np.dtype(dtype), keeps=keeps
+    )
 
 
 def labels(dims: str, *, classes: str, ignore: int | None = None) -> Spec:
@@ -82,7 +87,10 @@ def labels(dims: str, *, classes: str, ignore: int | None = None) -> Spec:
     """
     if ignore is not None and ignore >= 0:
         raise ValueError(f"labels: ignore must be negative, got {ignore}.")
-    return Spec(_dims(dims), dtype=np.dtype(np.int32), classes=_dims(classes)[0], ignore=ignore)
+    shape, of = _dims("labels: dims", dims), _dims("labels: classes", classes)
+    if len(of) != 1:
+        raise ValueError(f"labels: classes must be one dimension, like 'k', got {classes!r}.")
+    return Spec(shape, dtype=np.dtype(np.int32), classes=of[0], ignore=ignore)
 
 
 def scalar(
@@ -96,14 +104,46 @@ def scalar(
     return array("", positive=positive, nonnegative=nonnegative, unit=unit, dtype=dtype)
 
 
-def _dims(text: str) -> tuple[str, ...]:
-    dims = tuple(text.split())
-    for d in dims:
-        if not _DIM.fullmatch(d):
-            raise ValueError(
-                f"dimensions are names, numbers or products, like 'n k' or 'm*c k', got {d!r}."
+def _dims(what: str, text: str) -> tuple[str, ...]:
+    if not isinstance(text, str) or not all(map(_DIM.fullmatch, text.split())):
+        raise ValueError(
+            f"{what} must be names, numbers or products, with spaces between, like 'n k' or "
+            f"'m*c k', got {text!r}."
+        )
+    return tuple(text.split())
+
+
+def check(
+    function: str,
+    called: Sequence[Any],
+    args: Any,
+    wrt: Any = None,
+    least: Mapping[str, int] | None = None,
+) -> None:
+    """What a proof is asked of: functions, their specs by name, names among them, least sizes."""
+    for fun in called:
+        if not callable(fun):
+            raise TypeError(f"{function}: what is proved must be a function, got {fun!r}.")
+    given = args.values() if isinstance(args, Mapping) else [args]
+    for spec in given:
+        if not isinstance(spec, Spec):
+            raise TypeError(
+                f"{function}: args must hold a spec for each argument, by name and in order, like "
+                f"{{'z': array('n k'), 'y': labels('n', classes='k')}}, got {reprlib.repr(spec)}."
             )
-    return dims
+    real = [name for name, spec in args.items() if np.issubdtype(spec.dtype, np.floating)]
+    if wrt is not None and (isinstance(wrt, str) or not wrt or not set(wrt) <= set(real)):
+        raise ValueError(f"{function}: wrt must hold names of real arguments, {real}, got {wrt!r}.")
+    sizes = sorted({d for s in args.values() for d in s.names})
+    if not all(d in sizes and isinstance(n, int) and n > 0 for d, n in (least or {}).items()):
+        raise ValueError(
+            f"{function}: least must give sizes of {sizes}, integers from 1, got {least!r}."
+        )
+    for name, spec in args.items():
+        if spec.keeps is not None and spec.keeps not in args:
+            raise ValueError(
+                f"{function}: {name} must keep labels that args holds, got keeps={spec.keeps!r}."
+            )
 
 
 def size_of(dim: str, sizes: Mapping[str, int]) -> int:

@@ -138,6 +138,8 @@ def trace(function: Callable[..., Any], shapes: Sequence[Any]) -> core.ClosedJax
         raise
     except Exception as error:  # whatever the user's function raises is the reason
         line = str(error).strip().split("\n")[0]
+        if type(error).__name__ == "InconclusiveDimensionOperation":
+            line += " Sizes have no numbers here; one to be divided by c can be named as 'm*c'."
         raise Refused(f"tracing at symbolic sizes: {type(error).__name__}: {line}") from error
     return without_dead_code(traced)
 

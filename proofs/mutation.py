@@ -13,15 +13,19 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from ._mutants import COUNT, SEED, SHIPPED, Outcome, outcomes, shares
+from ._terminal import console as the_console
+from ._terminal import label, progress
+from ._workers import _uninterrupted
 
 _COLUMNS = {
     "different, not proved": lambda o: o.numbers == "different" and o.status != "proved",
@@ -38,8 +42,19 @@ _KEY = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 if no wrong mutant was proved and as many were tried as asked."""
-    options = _parser().parse_args(argv)
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.json and not Path(options.json).parent.is_dir():
+        parser.error(f"--json {options.json}: there is no folder {Path(options.json).parent}")
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    console = the_console()
     start = time.perf_counter()
     found = _watched(options, console)
     _print(found, console)
@@ -68,30 +83,34 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _watched(options: argparse.Namespace, console: Console) -> list[Outcome]:
-    columns = (
-        TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
-    )  # fmt: skip
     found: list[Outcome] = []
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("mutants", total=options.count)
-        for some in _in_processes(options.count, options.seed, options.jobs):
+    coming = _in_processes(options.count, options.seed, options.jobs)
+    with progress(console) as bar, closing(coming):
+        task = bar.add_task(label("mutants", console), total=options.count)
+        for some in coming:
             found += some
             if some:
-                name = some[-1].backward
-                progress.update(task, description=escape(name[:50].ljust(50)))
-            progress.advance(task, sum(o.tried for o in some))
+                bar.update(task, description=escape(label(some[-1].backward, console)))
+            bar.advance(task, sum(o.tried for o in some))
     return sorted(found, key=lambda o: o.backward)
 
 
-def _in_processes(count: int, seed: int, jobs: int) -> Iterator[list[Outcome]]:
+def _in_processes(count: int, seed: int, jobs: int) -> Generator[list[Outcome], None, None]:
     work = [(place, share, seed) for place, (_, share) in enumerate(shares(count))]
     if jobs <= 1:
         yield from map(_of, work)
         return
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for done in as_completed([pool.submit(_of, one) for one in work]):
+    with _uninterrupted():
+        pool = ProcessPoolExecutor(jobs, mp_context=context)
+        running = [pool.submit(_of, one) for one in work]
+    try:
+        for done in as_completed(running):
             yield done.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.kill()  # or Ctrl-C would wait for what it is at
 
 
 def _of(work: tuple[int, int, int]) -> list[Outcome]:

@@ -1,5 +1,6 @@
 """Eight CPU devices, for the tests of sharding; all others use the first. Numbers by test."""
 
+import os
 import zlib
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+os.environ.pop("COLUMNS", None)  # as wide as tables are in a file
 
 
 @pytest.fixture

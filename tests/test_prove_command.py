@@ -126,6 +126,16 @@ def test_the_console_script_is_declared():
 # ------------------------------------------------------------- several processes
 
 
+def test_a_narrow_table_has_two_columns_and_a_file_no_control_characters(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["--only", "entropy"]) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert lines[0].startswith("┏") and lines[0].count("┳") == 1
+    assert all(len(line) <= 60 for line in lines) and any("all n ≥ 1, k ≥ 1" in x for x in lines)
+    assert not any(c < " " for c in out if c != "\n")
+
+
 def test_two_processes_say_what_one_says(tmp_path, capsys):
     """Derivations and theorems, in the table, the results and the page."""
     said = []
@@ -167,8 +177,15 @@ def test_a_claim_that_raises_in_its_process_is_an_error(monkeypatch, capsys):
     assert captured.err.startswith("xent-prove: the process that ran 'no seed_")
 
 
-def test_ctrl_c_ends_all_processes_at_once():
-    command = [sys.executable, "-m", "xent_jax.proofs", "--jobs", "2"]
+@pytest.mark.parametrize(
+    "module, name",
+    [
+        ("xent_jax.proofs", "xent-prove"),
+        ("xent_jax.proofs.mutation", "python -m xent_jax.proofs.mutation"),
+    ],
+)
+def test_ctrl_c_ends_all_processes_at_once(module, name):
+    command = [sys.executable, "-m", module, "--jobs", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     run = subprocess.Popen(command, start_new_session=True, **pipes)
     children = f"/proc/{run.pid}/task/{run.pid}/children"
@@ -178,7 +195,7 @@ def test_ctrl_c_ends_all_processes_at_once():
     within(60, lambda: len(open(children).read().split()) >= 3)  # one keeps multiprocessing's books
     os.killpg(run.pid, signal.SIGINT)
     out, err = run.communicate(timeout=10)
-    assert err == "xent-prove: interrupted\n"
+    assert err == f"{name}: interrupted\n"
     assert run.returncode == 130 and out.strip() == ""
     within(10, lambda: not group_exists(run.pid))
 

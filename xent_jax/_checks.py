@@ -6,6 +6,7 @@ to do about it. Traced values are never looked at.
 
 import math
 import operator
+import reprlib
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -22,43 +23,53 @@ def describe(x: Array | jax.ShapeDtypeStruct) -> str:
     return f"{x.dtype}[{','.join(map(str, x.shape))}]"
 
 
+def shown(x: Any) -> str:
+    """Any value in a message: short, and without addresses."""
+    if isinstance(x, jax.core.Tracer):
+        return f"a traced {describe(x)}"
+    return f"the function {x.__name__}" if hasattr(x, "__name__") else reprlib.repr(x)
+
+
 def array(function: str, name: str, x: Any) -> Array:
     """Anything array-like, as an array."""
     try:
         return jnp.asarray(x)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
-            f"{function}: {name} must be an array of numbers, got {type(x).__name__}."
-        ) from error
+            f"{function}: {name} must be an array of numbers, or a list of them, got {shown(x)}."
+        ) from None
+
+
+def reals(function: str, name: str, x: Any) -> Array:
+    """Floats, integers or booleans."""
+    x = array(function, name, x)
+    if not any(jnp.issubdtype(x.dtype, d) for d in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise TypeError(f"{function}: {name} must be real, got {describe(x)}. Give the real part.")
+    return x
 
 
 def floats(function: str, name: str, x: Any, hint: str = "") -> Array:
     """A floating-point array of any precision."""
-    x = array(function, name, x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        hint = hint or f"Convert it, for example with {name}.astype(jnp.float32)."
-        raise TypeError(
-            f"{function}: {name} must be a floating-point array, got {describe(x)}. {hint}"
-        )
-    return x
+    hint += f"Convert it, for example with jnp.asarray({name}, jnp.float32)."
+    return _typed(function, name, x, jnp.floating, "a floating-point", hint)
 
 
 def integers(function: str, name: str, x: Any, hint: str = "") -> Array:
     """An array of integers; booleans are not."""
-    x = array(function, name, x)
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(f"{function}: {name} must be an integer array, got {describe(x)}. {hint}")
-    return x
+    hint += f"Convert class indices, for example with jnp.asarray({name}, jnp.int32)."
+    return _typed(function, name, x, jnp.integer, "an integer", hint)
 
 
 def mask(function: str, name: str, x: Any) -> Array:
     """An array of booleans."""
-    x = array(function, name, x)
-    if x.dtype != jnp.bool_:
-        raise TypeError(
-            f"{function}: {name} must be a boolean array, got {describe(x)}. "
-            f"Compare it with zero: {name} != 0."
-        )
+    hint = f"Compare it with zero: {name} != 0."
+    return _typed(function, name, x, jnp.bool_, "a boolean", hint)
+
+
+def _typed(function: str, name: str, x: Any, kind: Any, wanted: str, hint: str) -> Array:
+    x = reals(function, name, x)
+    if not jnp.issubdtype(x.dtype, kind):
+        raise TypeError(f"{function}: {name} must be {wanted} array, got {describe(x)}. {hint}")
     return x
 
 
@@ -67,23 +78,15 @@ def class_axes(
 ) -> tuple[int, ...]:
     """The class axes as non-negative numbers, in the order given."""
     if x.ndim == 0:
-        raise ValueError(
-            f"{function}: {name} must have a class axis, got a scalar. "
-            f"Give it shape [..., classes]."
-        )
-    given: Sequence[Any]
-    if axis is None:
-        given = tuple(range(x.ndim))
-    elif isinstance(axis, Sequence) and not isinstance(axis, str):
-        given = axis
-    else:
-        given = (axis,)
+        wanted = "have a class axis, got a scalar. Give it shape [..., classes]."
+        raise ValueError(f"{function}: {name} must {wanted}")
+    several = isinstance(axis, Sequence) and not isinstance(axis, str)
+    given: Any = range(x.ndim) if axis is None else axis if several else (axis,)
     try:
-        axes = tuple(operator.index(a) for a in given)
-    except TypeError as error:
-        raise TypeError(
-            f"{function}: axis must be an int, a tuple of ints or None (all axes), got {axis!r}."
-        ) from error
+        axes = tuple(map(_index, given))
+    except TypeError:
+        wanted = "an int, a tuple of ints or None (all axes)"
+        raise TypeError(f"{function}: axis must be {wanted}, {_got('axis', axis)}") from None
     if not axes or any(not -x.ndim <= a < x.ndim for a in axes):
         raise ValueError(
             f"{function}: axis must name axes of {name} {describe(x)}, from {-x.ndim} to "
@@ -93,10 +96,8 @@ def class_axes(
     if len(set(axes)) < len(axes):
         raise ValueError(f"{function}: axis must not repeat an axis, got {axis!r}.")
     if math.prod(x.shape[a] for a in axes) == 0:
-        raise ValueError(
-            f"{function}: {name} must have at least one class, got {describe(x)} "
-            f"with axis={axis!r}."
-        )
+        got = f"got {describe(x)} with axis={axis!r}."
+        raise ValueError(f"{function}: {name} must have at least one class, {got}")
     return axes
 
 
@@ -108,12 +109,12 @@ def axis_name(
         return
     try:
         _shards.count(value)
-    except (NameError, TypeError, ValueError) as error:
+    except (NameError, TypeError, ValueError):
         raise ValueError(
             f"{function}: {name} must be a mesh axis of the jax.shard_map around the call, "
-            f"got {value!r}. Outside shard_map leave it out: arrays that are sharded there "
+            f"got {shown(value)}. Outside shard_map leave it out: arrays that are sharded there "
             f"need no name."
-        ) from error
+        ) from None
     if len(axes) > 1:
         raise ValueError(
             f"{function}: axis must be one class axis where axis_name={value!r} divides it, "
@@ -137,11 +138,13 @@ def broadcastable(
     return x.reshape((1,) * (len(shape) - x.ndim) + x.shape)
 
 
-def shape(function: str, name: str, x: Array, wanted: tuple[int, ...], why: str) -> None:
+def shape(
+    function: str, name: str, x: Array, wanted: tuple[int, ...], why: str, hint: str = ""
+) -> None:
     """That ``x`` has just this shape."""
     if x.shape != tuple(wanted):
         raise ValueError(
-            f"{function}: {name} must have shape {list(wanted)} ({why}), got {describe(x)}."
+            f"{function}: {name} must have shape {list(wanted)} ({why}), got {describe(x)}.{hint}"
         )
 
 
@@ -160,8 +163,8 @@ def scalar(
     if isinstance(x, bool) or isinstance(x, str) or x is None:
         raise TypeError(f"{function}: {name} must be a number, got {x!r}.")
     if not isinstance(x, int | float):
-        x = array(function, name, x)
-        if x.ndim or not jnp.issubdtype(x.dtype, jnp.number):
+        x = reals(function, name, x)
+        if x.ndim or x.dtype == jnp.bool_:
             raise TypeError(f"{function}: {name} must be a number, got {describe(x)}.")
         if isinstance(x, jax.core.Tracer):
             return x
@@ -179,13 +182,34 @@ def unused(x: Any) -> bool:
     return isinstance(x, int | float) and x == 0
 
 
-def num_classes(function: str, value: Any, classes: int) -> None:
-    """A number of classes that the kernel has."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= classes:
-        raise ValueError(
-            f"{function}: num_classes must be an integer from 1 to {classes}, the number of the "
-            f"kernel's classes, got {value!r}."
-        )
+def integer(function: str, name: str, value: Any, low: int, high: float, wanted: str) -> int:
+    """An integer in a range, known while tracing; ``wanted`` says so to the user."""
+    try:
+        number = _index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise ValueError(f"{function}: {name} must {wanted}, {_got(name, value)}")
+    return number
+
+
+def num_classes(function: str, value: Any, classes: int | None = None) -> int:
+    """A number of classes that the kernel has, where that is known."""
+    most, high = ("", math.inf) if classes is None else (f"{classes}, ", classes)
+    wanted = f"be an integer from 1 to {most}the number of the kernel's classes"
+    return integer(function, "num_classes", value, 1, high, wanted)
+
+
+def _index(x: Any) -> int:
+    if isinstance(x, bool):
+        raise TypeError
+    return operator.index(x)
+
+
+def _got(name: str, value: Any) -> str:
+    traced = any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(value))
+    hint = f" It is static: give jax.jit static_argnames={name!r}." if traced else ""
+    return f"got {shown(value)}.{hint}"
 
 
 def reduction(function: str, value: Any) -> Reduction:
@@ -199,9 +223,9 @@ def kernel_axes(function: str, value: Any) -> KernelAxes:
 
 
 def _choice(function: str, name: str, value: Any, kind: Any) -> Any:
-    if value not in get_args(kind):
+    if not isinstance(value, str) or value not in get_args(kind):
         choices = ", ".join(map(repr, get_args(kind)))
-        raise ValueError(f"{function}: {name} must be one of {choices}, got {value!r}.")
+        raise ValueError(f"{function}: {name} must be one of {choices}, got {shown(value)}.")
     return value
 
 
@@ -210,11 +234,11 @@ def ignore_index(function: str, value: Any, dtype: Any) -> int | None:
     if value is None:
         return None
     try:
-        value = operator.index(value)
-    except TypeError as error:
+        value = _index(value)
+    except TypeError:
         raise TypeError(
-            f"{function}: ignore_index must be an int or None, got {value!r}."
-        ) from error
+            f"{function}: ignore_index must be an int or None, {_got('ignore_index', value)}"
+        ) from None
     info = jnp.iinfo(dtype)
     if not info.min <= value <= info.max:
         raise ValueError(

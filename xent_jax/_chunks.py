@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from xent_jax import _shards
+from xent_jax import _checks, _shards
 
 _DEFAULT_BYTES, _FLOOR = 128 * 2**20, 512  # of a chunk's logits and their gradient; tokens
 _PIECE_BYTES, _PIECE_CLASSES = 4 * 2**20, 2048  # of the kernel's gradient, float32: in cache
@@ -40,12 +40,14 @@ def chunk_size(function: str, tokens: int, classes: int, max_logits_bytes: int |
     if max_logits_bytes is None:
         most = max(_FLOOR, _DEFAULT_BYTES // row)
     else:
-        most = max_logits_bytes // row
-        if most < 1:
-            raise ValueError(
-                f"{function}: max_logits_bytes must hold the logits of one token and their "
-                f"gradient, {row} bytes for {classes} classes, got {max_logits_bytes}."
-            )
+        wanted = (
+            f"hold the logits of one token and their gradient, {row} bytes for {classes} "
+            f"classes, and be an integer"
+        )
+        given = _checks.integer(
+            function, "max_logits_bytes", max_logits_bytes, row, math.inf, wanted
+        )
+        most = given // row
     if tokens <= most:
         return max(tokens, 1)
     fewest = -(-tokens // most)

@@ -11,9 +11,10 @@ The value that the reverse rule returns is the forward rule's, so that different
 gradient once more, in either mode, meets closed forms alone.
 """
 
+import contextlib
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -85,7 +86,10 @@ def closed_form(
 
     def kernel(*args, axis_name=None):
         args = _alike(args, axis_name)
-        return (primal if in_forward_mode() else reverse)(axis_name, *args)
+        if in_forward_mode():
+            return primal(axis_name, *args)
+        with pointing_to_forward_mode():
+            return reverse(axis_name, *args)
 
     return kernel
 
@@ -118,6 +122,17 @@ def differentiable_forward(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     wrapped.__module__ = "xent_jax.forward_mode"
     return wrapped
+
+
+@contextlib.contextmanager
+def pointing_to_forward_mode() -> Iterator[None]:
+    """JAX's refusal of ``jvp``, which knows nothing of ours, with the way around it."""
+    try:
+        yield
+    except TypeError as error:
+        if "custom_vjp" in str(error):
+            error.add_note("xent_jax.forward_mode has the same functions, for jvp and jacfwd too.")
+        raise
 
 
 def in_forward_mode() -> bool:

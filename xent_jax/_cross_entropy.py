@@ -187,12 +187,15 @@ def integer_problem(
     name: str, logits, labels, axis, where, ignore_index, class_weights, axis_name
 ) -> IntegerProblem:
     """Checks and lays out the arguments that losses with integer labels share."""
-    logits = _checks.floats(name, "logits", logits)
+    logits = _checks.floats(name, "logits", logits, "The logits come first, then the labels. ")
     labels = _checks.integers(
-        name, "labels", labels, "For one-hot or soft labels use softmax_cross_entropy."
+        name, "labels", labels, "For one-hot or soft labels use softmax_cross_entropy. "
     )
     place = layout(name, logits, axis, where, axis_name=axis_name)
-    _checks.shape(name, "labels", labels, place.batch, "that of logits without the class axes")
+    _checks.shape(
+        name, "labels", labels, place.batch, "that of logits without the class axes",
+        f" The classes lie along axis={axis!r}; one-hot labels are for softmax_cross_entropy.",
+    )  # fmt: skip
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     if ignored is not None:
         place = place.without(labels != ignored)
@@ -228,11 +231,9 @@ def weighed(
 
 def soft_targets(name: str, labels, logits: Array, place: Layout) -> Array:
     """Soft labels, checked and laid out, 0 at what is out."""
-    labels = _checks.array(name, "labels", labels)
+    labels = _checks.reals(name, "labels", labels)
     hint = "For class indices use softmax_cross_entropy_with_integer_labels."
-    if jnp.issubdtype(labels.dtype, jnp.complexfloating) or (
-        jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim < logits.ndim
-    ):
+    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim < logits.ndim:
         raise TypeError(
             f"{name}: labels must be probabilities, one for each logit of "
             f"{_checks.describe(logits)}, got {_checks.describe(labels)}. {hint}"
@@ -256,7 +257,7 @@ def smoothing_and_z_loss(
 
 def class_weights_of(name: str, weights, classes: int, dtype) -> Array:
     """Class weights, checked."""
-    weights = _checks.array(name, "class_weights", weights)
+    weights = _checks.reals(name, "class_weights", weights)
     _checks.shape(name, "class_weights", weights, (classes,), "one for each class")
     return weights.astype(dtype)
 

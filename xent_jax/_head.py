@@ -25,7 +25,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from xent_jax import _shards
 from xent_jax._chunks import over_chunks
-from xent_jax._closed_form import in_forward_mode
+from xent_jax._closed_form import in_forward_mode, pointing_to_forward_mode
 from xent_jax._rows import accumulator
 from xent_jax._types import AxisName, KernelAxes
 
@@ -95,7 +95,8 @@ class Head(NamedTuple):
             return asked._gradients(wanted, operands, left, g)[1], None
 
         kernel.defvjp(forward, backward, symbolic_zeros=True)
-        return kernel(operands, left)
+        with pointing_to_forward_mode():
+            return kernel(operands, left)
 
     def total(self, operands: Operands, left: Array | None, scale: Array) -> Array:
         """``scale`` times the sum of the losses of the tokens left in."""
@@ -125,7 +126,8 @@ class Head(NamedTuple):
             return _scaled(gradients, whole, gradients), None, g * total
 
         kernel.defvjp(forward, backward, symbolic_zeros=True)
-        return kernel(operands, left, scale)
+        with pointing_to_forward_mode():
+            return kernel(operands, left, scale)
 
     def _asked(self, g: Any) -> tuple["Head", list[Array]]:
         """A head of those losses alone that have a cotangent, and their cotangents."""

@@ -184,14 +184,15 @@ def _two_distributions(
     function: str, first: str, p: ArrayLike, second: str, q: ArrayLike, axis: Axis, where=None
 ) -> tuple[Array, Array, Layout]:
     """Both, checked, classes last, in the dtype of the result."""
-    p, q = _checks.floats(function, first, p), _checks.floats(function, second, q)
+    hint = "It has a number for each class. "
+    p, q = (_checks.floats(function, w, x, hint) for w, x in ((first, p), (second, q)))
     try:
         shape = jnp.broadcast_shapes(p.shape, q.shape)
-    except ValueError as error:
+    except ValueError:
         raise ValueError(
             f"{function}: {first} and {second} must broadcast to each other, got "
             f"{_checks.describe(p)} and {_checks.describe(q)}."
-        ) from error
+        ) from None
     dtype = max(accumulator(p.dtype), accumulator(q.dtype), key=lambda d: d.itemsize)
     full = jax.ShapeDtypeStruct(shape, dtype)
     place = layout(function, full, axis, where, first)

@@ -88,7 +88,12 @@ def with_linear_head(
     """
     name = "with_linear_head"
     if not callable(loss):
-        raise TypeError(f"{name}: loss must be a function of logits, got {loss!r}.")
+        raise TypeError(f"{name}: loss must be a function of logits, got {_checks.shown(loss)}.")
+    if logit_transform is not None and not callable(logit_transform):
+        raise TypeError(
+            f"{name}: logit_transform must be a function of logits, such as "
+            f"functools.partial(softcap, cap=30.0), got {_checks.shown(logit_transform)}."
+        )
     reduction = _checks.reduction(name, reduction)
     axes = _checks.kernel_axes(name, kernel_axes)
 
@@ -165,10 +170,11 @@ def linear_softmax_cross_entropy(
     4.6052
     """
     name = "linear_softmax_cross_entropy"
-    labels = _checks.integers(name, "labels", labels)
+    labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     left = None if ignored is None else labels != ignored
     if num_classes is not None:
+        num_classes = _checks.num_classes(name, num_classes)
         labels = unpadded(labels, num_classes, None)
     problem = checked(name, inputs, kernel, (labels,), bias, where, kernel_axes, axis_name)
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
@@ -199,6 +205,9 @@ def linear_softmax_cross_entropy(
     reduction = _checks.reduction(name, reduction)
     of_logits = _transformed(loss, transform)
     return reduced(problem, of_logits, reduction, size, weight, batch_axis_name)
+
+
+SOFT = "For one-hot or soft labels use with_linear_head(softmax_cross_entropy). "
 
 
 class Problem(NamedTuple):
@@ -298,7 +307,7 @@ def checked(
         _checks.shape(name, "where", where, batch, "one for each token")
     leaves, tree = jax.tree.flatten(targets)
     leaves = [_checks.array(name, "targets", t) for t in leaves]
-    what = "labels" if name == "linear_softmax_cross_entropy" else "targets"
+    what = "targets" if name == "with_linear_head" else "labels"
     for leaf in leaves:
         if leaf.shape[: len(batch)] != batch:
             raise ValueError(

@@ -83,6 +83,9 @@ def linear_head_plan(
     unknown = [w for w in wrt if w not in _ARGUMENTS]
     if isinstance(wrt, str) or unknown:
         raise ValueError(f"{name}: wrt must hold names of {list(_ARGUMENTS)}, got {wrt!r}.")
+    for which, x in (("inputs", inputs), ("kernel", kernel), ("bias", bias)):
+        if isinstance(x, tuple):
+            raise TypeError(f"{name}: {which} must be an array or a jax.ShapeDtypeStruct, got {x}.")
     shapes = jax.eval_shape(
         lambda *args: checked(name, args[0], args[1], (), args[2], None, kernel_axes).operands,
         inputs, kernel, bias,

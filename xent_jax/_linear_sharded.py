@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
-from xent_jax import _shards
+from xent_jax import _checks, _shards
 from xent_jax._checks import describe
 from xent_jax._linear import linear_softmax_cross_entropy
 from xent_jax._linear_statistics import linear_token_statistics
@@ -71,20 +71,30 @@ def shard_linear_head(
     if original not in _HEADS:
         choices = " or ".join(f.__name__ for f in _HEADS)
         raise TypeError(
-            f"{name}: head must be {choices}, got {head!r}. Around another, write the "
+            f"{name}: head must be {choices}, got {_checks.shown(head)}. Around another, write the "
             f"jax.shard_map and give with_linear_head its axis_name."
         )
     for which, spec in {"inputs": inputs, "kernel": kernel}.items():
-        if not isinstance(spec, PartitionSpec):
-            raise TypeError(f"{name}: {which} must be a PartitionSpec, got {spec!r}.")
+        if not isinstance(spec, PartitionSpec) or PartitionSpec.UNCONSTRAINED in tuple(spec):
+            raise TypeError(
+                f"{name}: {which} must be a PartitionSpec of mesh axes, such as P('data'), "
+                f"got {_checks.shown(spec)}."
+            )
+        axes = [a for entry in spec for a in _axes(entry)]
+        if len(set(axes)) < len(axes):
+            raise ValueError(f"{name}: {which} must name each mesh axis once, got {spec}.")
+    if mesh is not None and not isinstance(mesh, Mesh | AbstractMesh):
+        raise TypeError(
+            f"{name}: mesh must be a mesh, as jax.make_mesh gives, got {_checks.shown(mesh)}."
+        )
     signature = inspect.signature(original)
 
     @functools.wraps(head)
     def sharded(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        options = {k: v for k, v in given.arguments.items() if k not in _AXES}
-        arrays = {k: jnp.asarray(v) for k, v in options.items() if _is_array(k, v)}
+        options = _bound(signature, original.__name__, args, kwargs)
+        arrays = {
+            k: _checks.array(original.__name__, k, v) for k, v in options.items() if _is_array(k, v)
+        }
         fixed = {k: v for k, v in options.items() if k not in arrays}
         # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
         whole = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
@@ -97,6 +107,22 @@ def shard_linear_head(
 
 _AXES = "axis_name", "batch_axis_name"  # that the wrapper gives
 _BY_TOKEN, _BY_CLASS = ("labels", "where"), ("bias", "class_weights")
+
+
+def _bound(signature: inspect.Signature, head: str, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The head's arguments by name, without the axes."""
+    try:
+        given = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{head}: {error}, in a call through shard_linear_head.") from None
+    for axis in _AXES:
+        if given.arguments.get(axis) is not None:
+            raise ValueError(
+                f"{head}: {axis} must be left out, for shard_linear_head gives it, "
+                f"got {given.arguments[axis]!r}."
+            )
+    given.apply_defaults()
+    return {k: v for k, v in given.arguments.items() if k not in _AXES}
 
 
 class _Divided(NamedTuple):

@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike, Float, Int
 from xent_jax import _checks, _shards
 from xent_jax._chunks import chunk_size
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._linear import checked, unpadded
+from xent_jax._linear import SOFT, checked, unpadded
 from xent_jax._rows import at_label, hits
 from xent_jax._softcap import softcap
 from xent_jax._softmax import log_softmax, logsumexp
@@ -78,19 +78,17 @@ def linear_token_statistics(
     ([5, 5, 5], [0, 1, 99], [5, 0])
     """
     name = "linear_token_statistics"
-    labels = _checks.integers(name, "labels", labels)
+    labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     if num_classes is not None:
+        num_classes = _checks.num_classes(name, num_classes)
         labels = unpadded(labels, num_classes, ignored)
     problem = checked(name, inputs, kernel, (labels,), bias, None, kernel_axes, axis_name)
     if num_classes is not None:
         problem.check_num_classes(num_classes)
     classes = num_classes or problem.classes * _shards.count(axis_name)
-    if not isinstance(top_k, int) or not 0 <= top_k <= classes:
-        raise ValueError(
-            f"{name}: top_k must be an integer in [0, {classes}], the number of "
-            f"classes, got {top_k!r}."
-        )
+    wanted = f"be an integer in [0, {classes}], the number of classes"
+    top_k = _checks.integer(name, "top_k", top_k, 0, classes, wanted)
     closed_over: tuple[Array, ...] = ()
     if logit_softcap is not None:
         cap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)

@@ -57,7 +57,7 @@ def sigmoid_binary_cross_entropy(
         smoothing = jnp.asarray(smoothing, dtype)
         t = (1 - smoothing) * t + smoothing / 2
     if pos_weight is not None:
-        pos_weight = _checks.array(name, "pos_weight", pos_weight).astype(dtype)
+        pos_weight = _checks.reals(name, "pos_weight", pos_weight).astype(dtype)
         pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
     if where is not None:
         where = _checks.mask(name, "where", where)
@@ -69,7 +69,7 @@ def sigmoid_binary_cross_entropy(
 
 
 def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:
-    labels = _checks.array(name, "labels", labels)
+    labels = _checks.reals(name, "labels", labels)
     hint = "Each logit has one binary label."
     labels = _checks.broadcastable(name, "labels", labels, logits.shape, hint=hint)
     return labels.astype(accumulator(logits.dtype))
@@ -133,12 +133,13 @@ def sigmoid_focal_loss(
     logits = _checks.floats(name, "logits", logits)
     t = _binary_labels(name, labels, logits)
     gamma = jnp.asarray(_checks.scalar(name, "gamma", gamma, 0), t.dtype)
-    losses = _focal(logits, t, gamma)
     if alpha is None:
-        return losses
-    alpha = _checks.array(name, "alpha", alpha).astype(t.dtype)
+        return _focal(logits, t, gamma)
+    if isinstance(alpha, int | float):
+        alpha = _checks.scalar(name, "alpha", alpha, 0, 1)
+    alpha = _checks.reals(name, "alpha", alpha).astype(t.dtype)
     alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
-    return (alpha * t + (1 - alpha) * (1 - t)) * losses
+    return (alpha * t + (1 - alpha) * (1 - t)) * _focal(logits, t, gamma)
 
 
 def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:
