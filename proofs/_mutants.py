@@ -95,8 +95,10 @@ def sample(backward: Backward, seed: int = SEED) -> Iterator[Mutant]:
     rng = random.Random(f"{seed} {backward.theorem.name}")
     for some in by_rule.values():
         rng.shuffle(some)
+    rules = sorted(by_rule)
+    rng.shuffle(rules)  # so that few of each backward are of all rules together
     while any(by_rule.values()):
-        for rule in sorted(by_rule):
+        for rule in rules:
             if by_rule[rule]:
                 yield by_rule[rule].pop()
 

@@ -187,7 +187,20 @@ def test_a_claim_that_raises_in_its_process_is_an_error(monkeypatch, capsys):
 def test_ctrl_c_ends_all_processes_at_once(module, name):
     command = [sys.executable, "-m", module, "--jobs", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    run = subprocess.Popen(command, start_new_session=True, **pipes)
+    run = subprocess.Popen(command, start_new_session=True, preexec_fn=_heeds_ctrl_c, **pipes)
+    try:
+        _interrupted(run, name)
+    finally:
+        if group_exists(run.pid):
+            os.killpg(run.pid, signal.SIGKILL)
+
+
+def _heeds_ctrl_c():
+    """Also where the tests run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _interrupted(run, name):
     children = f"/proc/{run.pid}/task/{run.pid}/children"
     if not os.path.exists(children):
         run.kill()
@@ -202,9 +215,13 @@ def test_ctrl_c_ends_all_processes_at_once(module, name):
 
 def test_ctrl_c_is_not_lost_while_processes_start():
     passed = []
-    with pytest.raises(KeyboardInterrupt), _uninterrupted():
-        signal.raise_signal(signal.SIGINT)
-        passed.append("the signal")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), _uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            passed.append("the signal")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert passed == ["the signal"]
 
 

@@ -383,7 +383,7 @@ MESSAGES = {
             linear_softmax_cross_entropy, mesh, inputs="data", kernel=P()
         ),
         TypeError,
-        "inputs must be a PartitionSpec, got 'data'",
+        r"inputs must be a PartitionSpec of mesh axes, such as P\('data'\), got 'data'",
     ),
     "an axis that is not there": (
         lambda mesh: shard_linear_head(
