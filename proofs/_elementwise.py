@@ -9,10 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from . import _functions as f
-from ._normal_form import ONE, ZERO, Poly, Refused
+from . import _normal_form as f
+from ._normal_form import ONE, ZERO, Poly, Refused, positive
 from ._read import assume, reads, shape_of
-from ._signs import positive
 from ._tensor import Tensor, either
 
 

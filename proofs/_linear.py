@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._derivative import derivative
-from ._normal_form import ZERO, Atom, Poly, Symbol, substitute, total
+from ._normal_form import ZERO, Atom, Poly, Symbol, derivative, substitute, total
 from ._tensor import Tensor, axes, renamed
 
 

@@ -20,9 +20,8 @@ from . import _counterexample as search
 from . import _elementwise as _elementwise
 from . import _scan as _scan
 from . import _shapes as _shapes
-from ._derivative import vanishes
 from ._linear import pull, push
-from ._normal_form import Poly, Refused, Symbol, forget
+from ._normal_form import Poly, Refused, Symbol, forget, vanishes
 from ._read import assume, assumed, least_sizes, read
 from ._spec import Spec, check
 from ._sympy import to_sympy

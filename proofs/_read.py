@@ -12,9 +12,8 @@ import numpy as np
 from jax.dtypes import float0
 from jax.extend import core
 
-from ._derivative import vanishes
 from ._jax_internals import symbolic_terms, where_written
-from ._normal_form import ONE, ZERO, Poly, Refused, atom, poly, product
+from ._normal_form import ONE, ZERO, Poly, Refused, atom, poly, product, vanishes
 from ._tensor import Tensor
 
 Rule = Callable[..., Any]

@@ -7,21 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from ._functions import by_cases, greatest, is_zero
 from ._normal_form import (
     ONE,
     Atom,
     Poly,
     Refused,
     as_index,
+    by_cases,
     delta,
     fresh,
+    greatest,
+    is_zero,
+    nonnegative,
     poly,
     substitute,
     total,
 )
 from ._read import assume, dimension, reads, shape_of
-from ._signs import nonnegative
 from ._tensor import Tensor, anywhere, axis, renamed
 
 

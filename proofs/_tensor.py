@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ._functions import is_zero
-from ._normal_form import ONE, ZERO, Atom, Poly, fresh, index, poly, substitute, total
+from ._normal_form import ONE, ZERO, Atom, Poly, fresh, index, is_zero, poly, substitute, total
 
 
 @dataclass(frozen=True)

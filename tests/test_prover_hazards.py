@@ -8,11 +8,11 @@ import pytest
 
 sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs import _functions as f  # noqa: E402
-from xent_jax.proofs._derivative import derivative  # noqa: E402
+from xent_jax.proofs import _normal_form as f  # noqa: E402
 from xent_jax.proofs._normal_form import (  # noqa: E402
     Symbol,
     atom,
+    derivative,  # noqa: E402
     entry,
     fresh,
     index,

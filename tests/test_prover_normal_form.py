@@ -6,23 +6,25 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from xent_jax.proofs import _functions as f
-from xent_jax.proofs._derivative import derivative, vanishes
+from xent_jax.proofs import _normal_form as f
 from xent_jax.proofs._normal_form import (
     ONE,
     Refused,
     Symbol,
     atom,
     delta,
+    derivative,
     entry,
     fresh,
     index,
+    knowing,
     opened,
     poly,
+    positive,
     substitute,
     total,
+    vanishes,
 )
-from xent_jax.proofs._signs import knowing, positive
 
 from tests.terms import Evaluation
 

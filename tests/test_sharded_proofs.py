@@ -8,14 +8,22 @@ from jax import lax
 
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs import _functions as f  # noqa: E402
+from xent_jax.proofs import _normal_form as f  # noqa: E402
 from xent_jax.proofs import _textbook_shards as book  # noqa: E402
 from xent_jax.proofs import array, labels, prove_equal, prove_vjp  # noqa: E402
 from xent_jax.proofs._concrete import prove_concrete  # noqa: E402
 from xent_jax.proofs._in_shards import in_shards  # noqa: E402
-from xent_jax.proofs._normal_form import Symbol, atom, delta, entry, index, poly, total  # noqa: E402
+from xent_jax.proofs._normal_form import (  # noqa: E402
+    Symbol,
+    atom,
+    delta,
+    entry,
+    index,
+    poly,
+    positive,  # noqa: E402
+    total,
+)
 from xent_jax.proofs._shard_theorems import CASES  # noqa: E402
-from xent_jax.proofs._signs import positive  # noqa: E402
 from xent_jax.proofs._theorem import theorems_of  # noqa: E402
 
 from xent_jax import _rows, _shards  # noqa: E402

@@ -1,58 +1,20 @@
-"""The trusted base, 2: when a term is above 0, or not below it.
+"""When a term is above 0, or not below it.
 
-Every rule is sufficient and none is necessary: "cannot say" is the usual answer. Inside
-one branch of a case distinction the terms known not to be 0 there are ``facts``.
+Every rule is sufficient and none is necessary: "cannot say" is the usual answer.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Iterator
 
-from ._normal_form import (
-    Atom,
-    Monomial,
-    Poly,
-    _facts,
-    aligned,
-    at_kept_label,
-    at_least,
-    each_nest,
-    facts,
-    index_range,
-    is_index,
-    label_of,
-    monomial_key,
-    peek,
-    poly,
-    product,
-    row_kept,
-    substitute,
-    surely_positive,
-)
+from .facts import facts
+from .indices import index_range, is_index, label_of, least_size, surely_positive
+from .known import all_hold, holds, known_ones
+from .polynomial import Atom, Monomial, Poly, monomial_key, poly, product
+from .substitution import substitute
+from .sums import aligned, each_nest, peek
 
 _MAX_CORNERS = 6
-
-
-@contextlib.contextmanager
-def knowing(*nonzero: Poly) -> Iterator[None]:
-    """Inside, these terms are not 0."""
-    token = _facts.set(_facts.get() | frozenset(nonzero))
-    try:
-        yield
-    finally:
-        _facts.reset(token)
-
-
-@contextlib.contextmanager
-def without_facts() -> Iterator[None]:
-    """Inside, only what holds in every case is known."""
-    token = _facts.set(frozenset())
-    try:
-        yield
-    finally:
-        _facts.reset(token)
 
 
 def atom_positive(a: Atom) -> bool:
@@ -66,7 +28,7 @@ def atom_positive(a: Atom) -> bool:
 
 def _has_witness(a: Atom) -> bool:
     """A sum of b_j q_j with q_j > 0, one b_j known to be 1, or their sum known not to be 0."""
-    if nonnegative(peek(a)) and any(_holds_at(a, t) for t in _labels_kept(a) | _known_ones()):
+    if nonnegative(peek(a)) and any(_holds_at(a, t) for t in _labels_kept(a) | known_ones()):
         return True
     for fact in facts():
         known = fact.single()
@@ -87,12 +49,6 @@ def _labels_kept(a: Atom) -> set[Atom]:
     return {label_of(b) for b in masks if a.args[0] not in label_of(b).free}
 
 
-def _known_ones() -> set[Atom]:
-    """The indices in what is known to be 1."""
-    guards = {b for p in facts() if len(p.terms) == 1 for b in p.atoms() if b.boolean}
-    return {t for b in guards for t in b.inside if is_index(t)}
-
-
 def _holds_at(a: Atom, t: Atom) -> bool:
     """Whether the term of a sum at an index is positive, by the facts."""
     if index_range(t) != a.args[0].args[1]:
@@ -100,21 +56,8 @@ def _holds_at(a: Atom, t: Atom) -> bool:
     there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
     if there is None:
         return False
-    sure = {b for b, _ in there[0] if b.boolean and _holds(b)}
+    sure = {b for b, _ in there[0] if b.boolean and holds(b)}
     return positive(product((b, e) for b, e in there[0] if b not in sure))
-
-
-def _all_hold(mask: Poly) -> bool:
-    """Whether a product of 0-1 atoms is known to be 1."""
-    term = mask.single()
-    return term is not None and term[1] == 1 and all(b.boolean and _holds(b) for b, _ in term[0])
-
-
-def _holds(b: Atom) -> bool:
-    if poly(b) in facts():
-        return True
-    row = row_kept(b) if b.kind == "entry" and at_kept_label(b) else None
-    return row is not None and poly(row) in facts()
 
 
 def atom_nonnegative(a: Atom) -> bool:
@@ -173,7 +116,7 @@ def _by_bounds(p: Poly, strict: bool) -> bool:
         bound = bound + term
     if any(c < 0 for m, c in bound.terms.items() if m):
         return False
-    low = sum(c if not m else at_least(Poly({m: c})) for m, c in bound.terms.items())
+    low = sum(c if not m else least_size(Poly({m: c})) for m, c in bound.terms.items())
     return low > 0 or (low == 0 and not strict)
 
 
@@ -193,7 +136,7 @@ def _without_instances(p: Poly, strict: bool) -> bool:
                 if among is None:
                     continue
                 rest = p - Poly({m: c, n: -c})
-                more = any(at_least(i.args[1]) >= 2 for i in among)
+                more = any(least_size(i.args[1]) >= 2 for i in among)
                 more = more and positive(peek(a)) and positive(kept)
                 if _sign(rest, strict and not more):
                     return True
@@ -215,7 +158,7 @@ def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
             fewer = len(rest.terms) < len(p.terms)
             if (
                 (fewer or nested)
-                and _all_hold(substitute(mask, {i: poly(t)}))
+                and all_hold(substitute(mask, {i: poly(t)}))
                 and _sign(rest, strict)
             ):
                 return True
@@ -251,7 +194,7 @@ def _in_maximum(a: Atom, kept: Poly, target: Poly) -> bool:
     ((m, _),) = target.terms.items()
     for t in _candidates(m, a.args[0].args[1]):
         at = {a.args[0]: poly(t)}
-        if _all_hold(substitute(a.args[2], at)):
+        if all_hold(substitute(a.args[2], at)):
             there = substitute(a.args[1], at)
             inner = _maximum(there)
             if kept * there == target or (inner and _in_maximum(inner, kept, target)):

@@ -1,0 +1,74 @@
+"""Terms, and when they are equal: the rules that a proof rests on.
+
+A term is a polynomial with rational coefficients; its atoms are entries of the arguments,
+dimensions, sums over an index, and functions of terms. Two are equal if they are made into
+the same one. The files, each on those before it:
+
+- ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
+- ``known``, ``signs``, ``cases``: what is sure in one case of a distinction;
+- ``quotients``, ``exponentials``, ``dominance``, ``rounding``, ``zero``, ``comparisons``,
+  ``maxima``: functions of terms, each normalised as it is made;
+- ``products``: which products of atoms are the same, by these functions;
+- ``derivatives``, ``vanishing``: what the prover asks.
+"""
+
+from . import products as products  # puts its rules where ``polynomial`` looks for them
+from .cases import by_cases
+from .comparisons import greater
+from .derivatives import derivative
+from .exponentials import exp, log, power_of, tanh
+from .facts import forget, knowing
+from .indices import Symbol, as_index, delta, entry, fresh, index
+from .maxima import at_least, greatest
+from .polynomial import ONE, ZERO, Atom, Monomial, Number, Poly, Refused, atom, poly, product
+from .quotients import above_zero, inverse, reciprocal
+from .rounding import fewer_bits, floor, integral, nearest
+from .signs import nonnegative, positive
+from .substitution import substitute
+from .sums import opened, total
+from .vanishing import vanishes
+from .zero import is_zero
+
+__all__ = [
+    "Atom",
+    "Monomial",
+    "Number",
+    "ONE",
+    "Poly",
+    "Refused",
+    "Symbol",
+    "ZERO",
+    "above_zero",
+    "as_index",
+    "at_least",
+    "atom",
+    "by_cases",
+    "delta",
+    "derivative",
+    "entry",
+    "exp",
+    "fewer_bits",
+    "floor",
+    "forget",
+    "fresh",
+    "greater",
+    "greatest",
+    "index",
+    "integral",
+    "inverse",
+    "is_zero",
+    "knowing",
+    "log",
+    "nearest",
+    "nonnegative",
+    "opened",
+    "poly",
+    "positive",
+    "power_of",
+    "product",
+    "reciprocal",
+    "substitute",
+    "tanh",
+    "total",
+    "vanishes",
+]

@@ -1,0 +1,140 @@
+"""Arguments and their entries, indices and dimensions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .polynomial import ONE, ZERO, Atom, Number, Poly, Refused, atom, poly
+
+
+@dataclass(frozen=True, repr=False)
+class Symbol:
+    """An argument: its name, what its entries are, and below what they are, if labels."""
+
+    name: str
+    sort: str  # real, positive, nonnegative, unit (in (0, 1)), boolean, index, integer
+    dim: Poly | None = None
+    keeps: Symbol | None = None  # of a mask: the labels at which it is 1,
+    kept: Symbol | None = None  # in the rows where this is 1; None for all rows
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def entry(symbol: Symbol, *indices: Atom | int) -> Poly:
+    """An entry of an argument; 1 where a mask keeps its label."""
+    made = atom("entry", symbol, tuple(indices))
+    return ONE if symbol.kept is None and at_kept_label(made) else poly(made)
+
+
+def at_kept_label(a: Atom) -> bool:
+    """Whether an entry is that of a mask at the label it keeps."""
+    symbol, indices = a.args
+    return symbol.keeps is not None and indices[-1] is label_of(a)
+
+
+def label_of(a: Atom) -> Atom:
+    """The label that a mask keeps in the row of an entry."""
+    return atom("entry", a.args[0].keeps, a.args[1][:-1])
+
+
+def row_kept(a: Atom) -> Atom | None:
+    """What must be 1 for a mask to keep its label in the row of an entry."""
+    return a.args[0].kept and atom("entry", a.args[0].kept, a.args[1][:-1])
+
+
+def index(name: Any, dim: Poly) -> Atom:
+    """An index that runs from 0 to ``dim - 1``."""
+    return atom("index", name, dim)
+
+
+_names = itertools.count()
+
+
+def fresh(dim: Poly) -> Atom:
+    """An index whose name nobody has used."""
+    return index(f"_{next(_names)}", dim)
+
+
+def is_index(t: Atom) -> bool:
+    """Whether an atom is an index or a label."""
+    return t.kind == "index" or (t.kind == "entry" and t.args[0].sort == "index")
+
+
+def index_range(t: Atom) -> Poly:
+    """The number of values of an index or of a label."""
+    return t.args[1] if t.kind == "index" else t.args[0].dim
+
+
+def least_size(dim: Poly) -> Number:
+    """The least value of a dimension."""
+    low: Number = 0
+    for m, c in dim.terms.items():
+        if c < 0:
+            return 0
+        least: Number = 1
+        for a, e in m:
+            least *= a.args[1] ** e if a.kind == "dim" else 0
+        low += c * least
+    return low
+
+
+def delta(a: Atom | int, b: Atom | int) -> Poly:
+    """1 where two indices are equal, else 0."""
+    if a is b or a == b:
+        return ONE
+    if isinstance(a, int) and isinstance(b, int):
+        return ZERO
+    if isinstance(a, int) or (isinstance(b, Atom) and _elimination(b) < _elimination(a)):
+        a, b = b, a
+    return poly(atom("delta", a, b))
+
+
+def _elimination(t: Atom) -> tuple:
+    """Plain indices are replaced before labels are."""
+    return t.kind != "index", t.key
+
+
+def as_index(p: Poly) -> Atom | int:
+    """A term that is an index, a label or a number, as such."""
+    number = p.number()
+    if number is not None and number == int(number):
+        return int(number)
+    term = p.single()
+    if term is not None and term[1] == 1 and len(term[0]) == 1:
+        ((a, e),) = term[0]
+        if e == 1 and is_index(a):
+            return a
+    raise Refused(f"an index that is not read: {p}")
+
+
+def surely_positive(a: Atom) -> bool:
+    """Whether the atom alone is above 0 by what it is: such atoms may be divided by."""
+    if a.kind == "entry":
+        return a.args[0].sort in {"positive", "unit"}
+    if a.kind == "sum":
+        ((m, _),) = a.args[1].terms.items()
+        unsure = [b for b, _ in m if not surely_positive(b)]
+        return not unsure or _keep_one_label(unsure, a.args[0])
+    return a.kind in {"exp", "dim", "group", "at_least", "fewer_bits"}
+
+
+def _keep_one_label(masks: list[Atom], i: Atom) -> bool:
+    """Whether one label, in every row, is kept by all masks of a sum over i."""
+    if not all(b.kind == "entry" and b.args[0].keeps and b.args[1][-1] is i for b in masks):
+        return False
+    labels = {label_of(b) for b in masks}
+    return len(labels) == 1 and all(
+        b.args[0].kept is None and i not in label_of(b).free for b in masks
+    )
+
+
+def same_place(here: Iterable[Atom | int], there: Iterable[Atom | int]) -> Poly:
+    """1 where two entries are the same one, else 0."""
+    result = ONE
+    for i, j in zip(here, there, strict=True):
+        result = result * delta(i, j)
+    return result

@@ -1,0 +1,73 @@
+"""What follows from a 0-1 atom that is 1, or from a term that is 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+
+from .facts import facts, remembered
+from .indices import at_kept_label, is_index, row_kept, surely_positive
+from .polynomial import ZERO, Atom, Poly, poly
+from .sums import aligned, unnested
+
+
+def holds(b: Atom) -> bool:
+    if poly(b) in facts():
+        return True
+    row = row_kept(b) if b.kind == "entry" and at_kept_label(b) else None
+    return row is not None and poly(row) in facts()
+
+
+def all_hold(mask: Poly) -> bool:
+    """Whether a product of 0-1 atoms is known to be 1."""
+    term = mask.single()
+    return term is not None and term[1] == 1 and all(b.boolean and holds(b) for b, _ in term[0])
+
+
+def known_ones() -> set[Atom]:
+    """The indices in what is known to be 1."""
+    guards = {b for p in facts() if len(p.terms) == 1 for b in p.atoms() if b.boolean}
+    return {t for b in guards for t in b.inside if is_index(t)}
+
+
+def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
+    """What atoms inside others are where ``zero`` is 1: one solved for, or sums that vanish."""
+    inside = frozenset().union(*(b.inside for b in others))
+    a = sum_of_booleans(zero)
+    if a is not None:
+        return {b: ZERO for b in inside if b.kind == "sum" and _has_factors_of(b, a)}
+    solved = solution(zero.args[0])
+    return {} if solved is None or solved[0] not in inside else {solved[0]: solved[1]}
+
+
+def sum_of_booleans(zero: Atom) -> Atom | None:
+    term = zero.args[0].single()
+    if term is None or len(term[0]) != 1:
+        return None
+    ((a, _),) = term[0]
+    return a if a.kind == "sum" and all(b.boolean for b in unnested(a)[1].atoms()) else None
+
+
+@remembered
+def _has_factors_of(b: Atom, a: Atom) -> bool:
+    """Whether each term of the sum b holds all factors of that of the sum a."""
+    return any(there <= mine for mine, there in aligned(b, a))
+
+
+@remembered
+def solution(p: Poly) -> tuple[Atom, Poly] | None:
+    """An atom and what it is where p = 0, if p is linear in it with a number before it."""
+    best = None
+    for m, c in p.terms.items():
+        if len(m) != 1:
+            continue
+        ((a, e),) = m
+        known = a.kind == "entry" and surely_positive(a)
+        if e != 1 or a.kind not in {"entry", "max", "sum"} or known:
+            continue
+        rest = p - poly(a) * c
+        if a in rest.inside():
+            continue
+        if best is None or (a.kind != "max", a.key) < (best[0].kind != "max", best[0].key):
+            best = a, rest * (Fraction(-1) / c)
+    return best

@@ -1,0 +1,243 @@
+"""Polynomials with rational coefficients over atoms.
+
+Equal atoms are the same object, so that equal terms are equal by their parts. What a
+product of atoms is by the rules, ``products`` says.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from .facts import remembered
+
+
+class Refused(Exception):
+    """What stands in the way of a proof, in words."""
+
+
+Number = int | Fraction
+
+Monomial = frozenset  # of (Atom, exponent)
+
+_BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
+
+_MAX_TERMS = 20_000
+
+
+_MAX_POWER, _MAX_POWER_OF_NUMBER = 16, 2048
+
+
+class Atom:
+    """A factor that the polynomials do not look into; equal ones are the same object."""
+
+    __slots__ = ("kind", "args", "key", "inside", "free", "height")
+
+    kind: str
+    args: tuple
+    key: str
+    inside: frozenset[Atom]  # every atom in it, itself too
+    free: frozenset[Atom]  # the indices in it that no sum binds
+    height: int  # of the tallest nest of binders in it
+
+    def __repr__(self) -> str:
+        return self.key
+
+    @property
+    def boolean(self) -> bool:
+        """Whether its value is 0 or 1."""
+        return self.kind in _BOOLEAN or (self.kind == "entry" and self.args[0].sort == "boolean")
+
+
+_atoms: dict[tuple, Atom] = {}
+
+
+def atom(kind: str, *args: Any, binders: tuple[Atom, ...] = ()) -> Atom:
+    """The one atom of that kind and these parts."""
+    made = _atoms.get((kind, args))
+    if made is None:
+        made = _atoms[kind, args] = _new_atom(kind, args, binders)
+    return made
+
+
+def _new_atom(kind: str, args: tuple, binders: tuple[Atom, ...]) -> Atom:
+    new = Atom()
+    new.kind, new.args = kind, args
+    parts = [a for a in args if isinstance(a, Atom) and a not in binders]
+    for a in args:
+        if isinstance(a, Poly):
+            parts.extend(a.atoms())
+        elif isinstance(a, tuple):
+            parts.extend(x for x in a if isinstance(x, Atom) and x not in binders)
+    new.inside = frozenset({new}).union(*(p.inside for p in parts))
+    free = frozenset().union(*(p.free for p in parts))
+    new.free = frozenset({new}) if kind == "index" else free - set(binders)
+    new.height = max((p.height for p in parts), default=0) + len(binders)
+    new.key = _key(kind, args)
+    return new
+
+
+def _key(kind: str, args: tuple) -> str:
+    if kind == "dim":
+        return args[0]
+    if kind == "index":
+        return f"{args[0]}<{args[1]}"
+    if kind == "entry":
+        return f"{args[0]}{_text(args[1])}"
+    return f"{kind}({', '.join(map(_text, args))})"
+
+
+def _text(part: Any) -> str:
+    return "[" + ", ".join(map(_text, part)) + "]" if isinstance(part, tuple) else repr(part)
+
+
+class Poly:
+    """A polynomial: a number for each monomial."""
+
+    __slots__ = ("terms", "_hash", "_key")
+
+    def __init__(self, terms: Mapping[Monomial, Number]):
+        self.terms = {m: c for m, c in terms.items() if c}
+        self._hash: int | None = None
+        self._key: str | None = None
+        if len(self.terms) > _MAX_TERMS:
+            raise Refused("the terms grew beyond all bounds")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Poly) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(frozenset(self.terms.items()))
+        return self._hash
+
+    def __repr__(self) -> str:
+        if self._key is None:
+            lines = sorted((monomial_key(m), c) for m, c in self.terms.items())
+            self._key = " + ".join(_term_key(k, c) for k, c in lines) or "0"
+        return self._key
+
+    def __add__(self, other: Poly | Number) -> Poly:
+        terms = dict(self.terms)
+        for m, c in poly(other).terms.items():
+            terms[m] = terms.get(m, 0) + c
+        return Poly(terms)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Poly:
+        return Poly({m: -c for m, c in self.terms.items()})
+
+    def __sub__(self, other: Poly | Number) -> Poly:
+        return self + -poly(other)
+
+    def __rsub__(self, other: Number) -> Poly:
+        return poly(other) - self
+
+    def __mul__(self, other: Poly | Number) -> Poly:
+        if isinstance(other, int | Fraction):
+            return Poly({m: c * other for m, c in self.terms.items()})
+        if self is ONE or other is ONE:
+            return self if other is ONE else other
+        return add_all(
+            product([*m, *n], c * d)
+            for (m, c), (n, d) in itertools.product(self.terms.items(), other.terms.items())
+        )
+
+    __rmul__ = __mul__
+
+    def __pow__(self, exponent: int) -> Poly:
+        if exponent > (_MAX_POWER if self.atoms() else _MAX_POWER_OF_NUMBER):
+            raise Refused(f"the power {exponent} of {self}")
+        result = ONE
+        for _ in range(exponent):
+            result = result * self
+        return result
+
+    def atoms(self) -> set[Atom]:
+        """The atoms of its monomials."""
+        return {a for m in self.terms for a, _ in m}
+
+    def inside(self) -> frozenset[Atom]:
+        """Every atom in it, at any depth."""
+        return frozenset().union(*(a.inside for a in self.atoms()))
+
+    def free(self) -> frozenset[Atom]:
+        """The indices in it that no sum binds."""
+        return frozenset().union(*(a.free for a in self.atoms()))
+
+    def number(self) -> Number | None:
+        """Its value, if it is a number."""
+        if not self.terms:
+            return 0
+        return self.terms.get(_UNIT) if len(self.terms) == 1 else None
+
+    def single(self) -> tuple[Monomial, Number] | None:
+        """Its only term, if it has one."""
+        return next(iter(self.terms.items())) if len(self.terms) == 1 else None
+
+
+_UNIT: Monomial = frozenset()
+
+
+ZERO, ONE = Poly({}), Poly({_UNIT: 1})
+
+
+def poly(x: Poly | Atom | Number) -> Poly:
+    """A number or an atom as a polynomial."""
+    if isinstance(x, Poly):
+        return x
+    return Poly({frozenset({(x, 1)}): 1}) if isinstance(x, Atom) else Poly({_UNIT: x})
+
+
+def add_all(parts: Iterable[Poly]) -> Poly:
+    """The sum of many."""
+    terms: dict[Monomial, Number] = {}
+    for part in parts:
+        for m, c in part.terms.items():
+            terms[m] = terms.get(m, 0) + c
+    return Poly(terms)
+
+
+rules: list[Callable[[dict[Atom, Number]], Poly | None]] = []  # of products, filled by ``products``
+
+
+def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> Poly:
+    """A product of powers of atoms, normalised."""
+    powers: dict[Atom, Number] = {}
+    for a, e in factors:
+        powers[a] = powers.get(a, 0) + e
+    m = frozenset(t for t in powers.items() if t[1])
+    if any(a.boolean or a.kind in {"group", "recip", "sum"} for a, _ in m):
+        result = _by_rules(m)
+        return result if coefficient == 1 else result * coefficient
+    return Poly({m: coefficient})
+
+
+@remembered
+def _by_rules(m: Monomial) -> Poly:
+    powers = dict(m)
+    for rule in rules:
+        result = rule(powers)
+        if result is not None:
+            return result
+    return Poly({frozenset(powers.items()): 1})
+
+
+def monomial_key(m: Monomial) -> str:
+    """A text that no other monomial has."""
+    return "*".join(sorted(f"{a.key}^{e}" if e != 1 else a.key for a, e in m))
+
+
+def _term_key(monomial: str, c: Number) -> str:
+    if not monomial:
+        return str(c)
+    return monomial if c == 1 else f"{c}*{monomial}"
+
+
+def first_positive(p: Poly) -> Poly:
+    """p or -p: that whose first coefficient by name is positive."""
+    first = min(p.terms, key=monomial_key)
+    return p if p.terms[first] > 0 else -p

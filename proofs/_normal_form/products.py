@@ -1,0 +1,165 @@
+"""The rules of products, in the order in which they are tried.
+
+Atoms that are 0 or 1 are their own squares; beside ``[i = t]`` i is t; beside
+``[p = 0]`` p is solved for an atom, or its leading monomial is replaced; of a class more
+than half there is one at most.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from .dominance import opened_dominance
+from .indices import (
+    at_kept_label,
+    index_range,
+    is_index,
+    label_of,
+    row_kept,
+    same_place,
+    surely_positive,
+)
+from .known import known_where_zero, solution, sum_of_booleans
+from .polynomial import (
+    ZERO,
+    Atom,
+    Monomial,
+    Number,
+    Poly,
+    Refused,
+    atom,
+    monomial_key,
+    poly,
+    product,
+    rules,
+)
+from .quotients import inverse
+from .substitution import substitute
+from .sums import total, unnested
+from .zero import is_zero
+
+
+def _without(powers: dict[Atom, Number], *atoms: Atom) -> Poly:
+    return product((a, e) for a, e in powers.items() if a not in atoms)
+
+
+def _idempotent(powers: dict[Atom, Number]) -> None:
+    for a, e in powers.items():
+        if a.boolean and e != 1:
+            if e != int(e) or e < 0:
+                raise Refused(f"division by {a}, which may be 0")
+            powers[a] = 1
+
+
+def _kept_labels(powers: dict[Atom, Number]) -> Poly | None:
+    for a in powers:
+        if a.kind == "entry" and a.args[0].kept and at_kept_label(a) and row_kept(a) in powers:
+            return _without(powers, a)
+    return None
+
+
+def _expanded(powers: dict[Atom, Number]) -> Poly | None:
+    for a, e in powers.items():
+        if a.kind == "group" and e > 0 and e == int(e):
+            return _without(powers, a) * a.args[0] ** int(e)
+        if a.kind == "recip" and (base := a.args[0]) in powers and powers[base] > 0:
+            rest = [(b, n - (b in (a, base))) for b, n in powers.items()]
+            return product(rest) * (1 - is_zero(poly(base)))
+    return None
+
+
+def _deltas(powers: dict[Atom, Number]) -> Poly | None:
+    for a in powers:
+        if a.kind == "delta":
+            old, new = a.args
+            if isinstance(new, Atom) and old in new.inside:
+                continue
+            if any(old in b.inside for b in powers if b is not a):
+                rest = substitute(_without(powers, a), {old: poly(new)})
+                return rest * poly(a)
+    return None
+
+
+def _zeros(powers: dict[Atom, Number]) -> Poly | None:
+    for a in powers:
+        if a.kind != "zero":
+            continue
+        if atom("positive", a.args[0]) in powers or _beside_no_witness(a, powers):
+            return ZERO
+        known = known_where_zero(a, (b for b in powers if b is not a))
+        if known:
+            return substitute(_without(powers, a), known) * poly(a)
+        if solution(a.args[0]) is None:
+            rest = _reduced({b: e for b, e in powers.items() if b is not a}, a.args[0])
+            if rest is not None:
+                return rest * poly(a)
+    return None
+
+
+def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
+    """``[sum_j b_j = 0]``, for 0-1 terms b, beside a b_t."""
+    a = sum_of_booleans(zero)
+    if a is None:
+        return False
+    guards = {b for b in powers if b.boolean}
+    places = {i for b in guards for i in b.inside if is_index(i)}
+    binders, body = unnested(a)
+    masks = [b for b in body.atoms() if b.kind == "entry" and b.args[0].keeps]
+    places |= {label_of(b) for b in masks if not label_of(b).free & set(binders)}
+    fitting = ([t for t in places if index_range(t) == i.args[1]] for i in binders)
+    for some in itertools.product(*fitting):
+        there = substitute(body, dict(zip(binders, map(poly, some), strict=True))).single()
+        if there is not None and all(b in guards or _kept_by(b, guards) for b, _ in there[0]):
+            return True
+    return False
+
+
+def _kept_by(b: Atom, guards: set[Atom]) -> bool:
+    return b.kind == "entry" and at_kept_label(b) and row_kept(b) in guards
+
+
+def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:
+    """A monomial modulo p: p's leading part in what may vanish, over what may not, replaced.
+
+    Each replacement is lower in the order of those parts, so that this ends.
+    """
+    parts: dict[Monomial, Poly] = {}
+    for m, c in p.terms.items():
+        unsure = frozenset((a, e) for a, e in m if not surely_positive(a))
+        parts[unsure] = parts.get(unsure, ZERO) + Poly({m - unsure: c})
+    lead = max(parts, key=lambda m: (sum(e for _, e in m), monomial_key(m)))
+    if not lead or any(powers.get(a, 0) < e for a, e in lead):
+        return None
+    try:
+        over = inverse(parts[lead])
+    except Refused:
+        return None
+    rest = p - parts[lead] * Poly({lead: 1})
+    return product([*powers.items(), *((a, -e) for a, e in lead)]) * -rest * over
+
+
+def _dominants(powers: dict[Atom, Number]) -> Poly | None:
+    """``D_j D_l = [j = l] D_j``, also where the one, or both, are under sums."""
+    single = [a for a in powers if a.kind == "dominant"]
+    for a, b in itertools.combinations(single, 2):
+        if a.args[:3] == b.args[:3]:
+            return _without(powers, b) * same_place(a.args[3], b.args[3])
+    found = [(a, opened_dominance(a)) for a, e in powers.items() if a.kind == "sum" and e > 0]
+    sums = [(a, d) for a, d in found if d is not None]
+    for a, d in sums:
+        e = int(powers[a])
+        for b in single:
+            if b.args[:3] == d.atom.args[:3]:
+                return _without(powers, a) * d.at(b.args[3]) ** e
+        others = [(b, f) for b, f in sums if b is not a and f.atom.args[:3] == d.atom.args[:3]]
+        if e > 1 or others:
+            body = d.body * d.at(d.atom.args[3]) ** (e - 1)
+            for b, f in others:
+                body = body * f.at(d.atom.args[3]) ** int(powers[b])
+            for i in d.binders:
+                body = total(body, i)
+            return _without(powers, a, *(b for b, _ in others)) * body
+    return None
+
+
+rules += [_idempotent, _kept_labels, _expanded, _deltas, _zeros, _dominants]

@@ -1,0 +1,111 @@
+"""Fractions and their inverses.
+
+``recip`` is made total, 0 where its argument is 0, so that an identity proved in one
+case, times that case, holds everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+
+from .cases import by_cases
+from .facts import facts, without_facts
+from .indices import surely_positive
+from .polynomial import ZERO, Atom, Number, Poly, Refused, add_all, atom, poly, product
+from .signs import atom_positive, positive
+from .substitution import rebuilds, substitute
+
+
+def together(p: Poly) -> tuple[Poly, dict[Atom, Number]]:
+    """A numerator without negative powers, and the powers of positive atoms below it."""
+    below: dict[Atom, Number] = {}
+    while True:
+        low: dict[Atom, Number] = {}
+        for m in p.terms:
+            for a, e in m:
+                if a.kind == "recip" and atom_positive(a.args[0]):
+                    a, e = a.args[0], -e
+                if e < low.get(a, 0):
+                    low[a] = e
+        if not low:
+            return p, below
+        for a, e in low.items():
+            below[a] = below.get(a, 0) - e
+        up = [(a, -e) for a, e in low.items()]
+        p = add_all(product([*m, *up], c) for m, c in p.terms.items())
+
+
+def content(p: Poly) -> tuple[Number, dict[Atom, Number], Poly]:
+    """The number and the powers of positive atoms that all terms share, and the rest."""
+    shared: dict[Atom, Number] | None = None
+    for m in p.terms:
+        powers = {a: e for a, e in m if surely_positive(a)}
+        if shared is None:
+            shared = powers
+        else:
+            shared = {a: min(e, powers[a]) for a, e in shared.items() if a in powers}
+    shared = shared or {}
+    numbers = [Fraction(c) for c in p.terms.values()]
+    size = Fraction(
+        math.gcd(*(c.numerator for c in numbers)), math.lcm(*(c.denominator for c in numbers))
+    )
+    down = [(a, -e) for a, e in shared.items()]
+    return size, shared, add_all(product([*m, *down], c / size) for m, c in p.terms.items())
+
+
+def above_zero(p: Poly) -> bool:
+    """Whether p > 0 is sure, as a fraction."""
+    return positive(together(p)[0])
+
+
+def inverse(p: Poly) -> Poly:
+    """1 / p, where p is known not to be 0."""
+    return by_cases(_inverse, p)
+
+
+def reciprocal(p: Poly) -> Poly:
+    """1 / p, and 0 where p is 0."""
+    return by_cases(lambda q: _inverse(q, anywhere=True), p)
+
+
+def _inverse(p: Poly, anywhere: bool = False) -> Poly:
+    numerator, below = together(p)
+    if not numerator.terms:
+        if anywhere:
+            return ZERO
+        raise Refused("division by 0")
+    size, shared, rest = content(numerator)
+    outside = product([*below.items(), *((a, -e) for a, e in shared.items())], 1 / Fraction(size))
+    number = rest.number()
+    if number is not None:
+        return outside * (1 / Fraction(number))
+    return outside * _inverse_of_rest(rest, anywhere)
+
+
+def _inverse_of_rest(rest: Poly, anywhere: bool) -> Poly:
+    term = rest.single()
+    if term is not None:
+        if not anywhere and not positive(rest) and not positive(-rest) and rest not in facts():
+            raise Refused(f"division by {rest}, which is not known to differ from 0")
+        result = poly(1 / Fraction(term[1]))
+        for a, e in term[0]:
+            one = poly(a) if a.boolean else poly(atom("recip", a))
+            result = result * (product([(a, -e)]) if surely_positive(a) else one ** int(e))
+        return result
+    with without_facts():
+        for sign in (1, -1):
+            if positive(rest * sign):
+                return product([(atom("group", rest * sign), -1)], sign)
+    raise Refused(f"division by {rest}, which is not known to differ from 0")
+
+
+@rebuilds("group")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return substitute(a.args[0], new)
+
+
+@rebuilds("recip")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return reciprocal(substitute(poly(a.args[0]), new))

@@ -1,0 +1,164 @@
+"""Sums over an index.
+
+They are distributed over terms, factors that do not depend on the index stand outside,
+``[i = t]`` under a sum over i is replaced by t; sums inside sums are nested in the one
+order, of all possible ones, whose text comes first. A bound index is named by the height
+of its sum, so that equal sums look alike; whoever looks inside first renames it to a
+name never used before.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+from .facts import remembered
+from .indices import fresh, index, index_range, least_size
+from .polynomial import (
+    Atom,
+    Monomial,
+    Number,
+    Poly,
+    Refused,
+    add_all,
+    atom,
+    monomial_key,
+    poly,
+    product,
+)
+from .substitution import rebuilds, substitute
+
+_MAX_BINDERS = 4
+
+
+def opened(a: Atom) -> tuple[Atom, Poly]:
+    """A bound atom's index under a new name, and its body."""
+    i = fresh(a.args[0].args[1])
+    return i, substitute(a.args[1], {a.args[0]: poly(i)})
+
+
+def unnested(a: Atom, most: int = _MAX_BINDERS) -> tuple[tuple[Atom, ...], Poly]:
+    """A sum of sums of sums, opened as one over all their indices, or over the outer ones."""
+    i, body = opened(a)
+    ((m, c),) = body.terms.items()
+    for b, e in sorted(m, key=lambda t: t[0].key):
+        if most > 1 and b.kind == "sum" and e == 1 and i in b.free:
+            binders, inner = unnested(b, most - 1)
+            return (i, *binders), product(((f, n) for f, n in m if f is not b), c) * inner
+    return (i,), body
+
+
+def each_nest(a: Atom) -> Iterator[tuple[tuple[Atom, ...], Poly]]:
+    """A sum as one over its outer index, over its outer two, and so on; to be looked at."""
+    i, body = a.args
+    yield (i,), body
+    if any(b.kind == "sum" and i in b.free for b in body.atoms()):
+        deepest = len(unnested(a)[0])
+        yield from (unnested(a, depth) for depth in range(2, deepest + 1))
+
+
+def aligned(a: Atom, b: Atom) -> Iterator[tuple[Monomial, Monomial]]:
+    """The products that two sums add up, over the same indices, in each way to pair them."""
+    others, there = unnested(b)
+    binders, body = unnested(a, len(others))
+    if len(binders) != len(others):
+        return
+    for order in itertools.permutations(binders):
+        if all(i.args[1] == j.args[1] for i, j in zip(order, others, strict=True)):
+            new = {j: poly(i) for i, j in zip(order, others, strict=True)}
+            ((m, _),), ((n, _),) = body.terms.items(), substitute(there, new).terms.items()
+            yield m, n
+
+
+@remembered
+def peek(a: Atom) -> Poly:
+    """The body of a bound atom, to be looked at and not to be put into another term."""
+    return opened(a)[1]
+
+
+def total(p: Poly, i: Atom) -> Poly:
+    """The sum of p over the index i."""
+    return add_all(_total_of(m, i) * c for m, c in p.terms.items())
+
+
+def _total_of(m: Monomial, i: Atom) -> Poly:
+    for a, _ in m:
+        if a.kind == "delta" and i in a.args:
+            other = a.args[1] if a.args[0] is i else a.args[0]
+            if isinstance(other, Atom) and i in other.free:
+                continue
+            _within(other, i)
+            return substitute(product((b, e) for b, e in m if b is not a), {i: poly(other)})
+    bound = [(a, e) for a, e in m if i in a.free]
+    rest = product((a, e) for a, e in m if i not in a.free)
+    return rest * (i.args[1] if not bound else product(_nested(bound, i).items()))
+
+
+def _within(t: Atom | int, i: Atom) -> None:
+    dim = i.args[1]
+    if isinstance(t, int):
+        if t < 0 or t >= least_size(dim):
+            raise Refused(f"index {t} of a dimension {dim}")
+    elif index_range(t) != dim:
+        raise Refused(f"an index below {index_range(t)} among {dim}")
+
+
+def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> dict[Atom, Number]:
+    """A sum of products of sums, in the order whose text comes first."""
+    binders, flat = [i], []
+    queue = list(bound)
+    while queue:
+        a, e = queue.pop()
+        if a.kind != "sum" or e < 1 or e != int(e):
+            flat.append((a, e))
+            continue
+        for _ in range(int(e)):
+            j, body = opened(a)
+            binders.append(j)
+            ((m, _),) = body.terms.items()
+            queue.extend(m)
+    if len(binders) > _MAX_BINDERS:
+        return {_bind(bound, i): 1}
+    orders = (_in_order(flat, order) for order in itertools.permutations(binders))
+    return min(orders, key=lambda d: (sum(a.height for a in d), monomial_key(frozenset(d.items()))))
+
+
+def _in_order(flat: list[tuple[Atom, Number]], order: tuple[Atom, ...]) -> dict[Atom, Number]:
+    powers: dict[Atom, Number] = {}
+    for a, e in flat:
+        powers[a] = powers.get(a, 0) + e
+    for j in order:
+        inner = [(a, e) for a, e in powers.items() if j in a.free]
+        powers = {a: e for a, e in powers.items() if j not in a.free}
+        bound = _bind(inner, j)
+        powers[bound] = powers.get(bound, 0) + 1
+    return powers
+
+
+def _bind(factors: list[tuple[Atom, Number]], i: Atom) -> Atom:
+    """The sum over i of a product of factors that all depend on it."""
+    name, (body,) = bind(i, product(factors))
+    term = body.single()
+    if term is None or term[1] != 1:
+        raise Refused("a sum whose body changes with the name of its index")
+    return atom("sum", name, body, binders=(name,))
+
+
+def bind(i: Atom, *bodies: Poly) -> tuple[Atom, tuple[Poly, ...]]:
+    """Bodies with their index i named by height."""
+    (name,), named = bind_all((i,), *bodies)
+    return name, named
+
+
+def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...], tuple[Poly, ...]]:
+    """The same for several indices at once."""
+    height = max((a.height for body in bodies for a in body.atoms()), default=0)
+    names = tuple(index(f"#{height + n}", i.args[1]) for n, i in enumerate(binders))
+    new = {i: poly(name) for i, name in zip(binders, names, strict=True)}
+    return names, tuple(substitute(body, new) for body in bodies)
+
+
+@rebuilds("sum")
+def _sum(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    i, body = fresh(a.args[0].args[1]), a.args[1]
+    return total(substitute(body, {**new, a.args[0]: poly(i)}), i)
