@@ -5,9 +5,9 @@ derivative of a function, anybody's; so do ``prove_jvp`` for forward mode and
 ``prove_equal`` for values; ``assert_vjp_proved`` makes a test of it.
 
 ``DERIVATIONS`` holds the derivations by name, each a chain of expressions that ``check``
-decides step by step. ``python -m xent_jax.proofs`` checks all; ``_derivation`` says what a
-check means. Names are loaded at first use, so that the command can say that SymPy is
-missing.
+decides step by step; ``_derivations.derivation`` says what a check means.
+``python -m xent_jax.proofs`` checks all. Names are loaded at first use, so that the command
+can say that SymPy is missing.
 """
 
 import importlib
@@ -15,31 +15,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._catalogue import DERIVATIONS as DERIVATIONS
-    from ._derivation import Assumption as Assumption
-    from ._derivation import Derivation as Derivation
-    from ._derivation import Step as Step
-    from ._prove import assert_vjp_proved as assert_vjp_proved
-    from ._prove import prove_equal as prove_equal
-    from ._prove import prove_jvp as prove_jvp
-    from ._prove import prove_vjp as prove_vjp
-    from ._spec import array as array
-    from ._spec import labels as labels
-    from ._spec import scalar as scalar
-    from ._verdict import Verdict as Verdict
+    from ._derivations.derivation import Assumption as Assumption
+    from ._derivations.derivation import Derivation as Derivation
+    from ._derivations.derivation import Step as Step
+    from ._prover.prove import assert_vjp_proved as assert_vjp_proved
+    from ._prover.prove import prove_equal as prove_equal
+    from ._prover.prove import prove_jvp as prove_jvp
+    from ._prover.prove import prove_vjp as prove_vjp
+    from ._prover.spec import array as array
+    from ._prover.spec import labels as labels
+    from ._prover.spec import scalar as scalar
+    from ._prover.verdict import Verdict as Verdict
 
 _HOME = {
-    "Assumption": "_derivation",
+    "Assumption": "_derivations.derivation",
     "DERIVATIONS": "_catalogue",
-    "Derivation": "_derivation",
-    "Step": "_derivation",
-    "Verdict": "_verdict",
-    "array": "_spec",
-    "assert_vjp_proved": "_prove",
-    "labels": "_spec",
-    "prove_equal": "_prove",
-    "prove_jvp": "_prove",
-    "prove_vjp": "_prove",
-    "scalar": "_spec",
+    "Derivation": "_derivations.derivation",
+    "Step": "_derivations.derivation",
+    "Verdict": "_prover.verdict",
+    "array": "_prover.spec",
+    "assert_vjp_proved": "_prover.prove",
+    "labels": "_prover.spec",
+    "prove_equal": "_prover.prove",
+    "prove_jvp": "_prover.prove",
+    "prove_vjp": "_prover.prove",
+    "scalar": "_prover.spec",
 }
 
 __all__ = list(_HOME)

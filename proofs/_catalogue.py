@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from . import (
-    _cross_entropy,
-    _focal,
-    _information,
-    _lemmas,
-    _linear_head,
-    _poly,
-    _seed,
-    _shards,
-    _sigmoid,
-    _softcap,
-    _softmax,
-)
-from ._concrete import prove_theorem, sizes_of
-from ._derivation import Derivation
-from ._theorem import Theorem
-from ._theorems import THEOREMS
-from ._verdict import Verdict
+from ._derivations import cross_entropy as _cross_entropy
+from ._derivations import focal as _focal
+from ._derivations import information as _information
+from ._derivations import lemmas as _lemmas
+from ._derivations import linear_head as _linear_head
+from ._derivations import poly as _poly
+from ._derivations import seed as _seed
+from ._derivations import shards as _shards
+from ._derivations import sigmoid as _sigmoid
+from ._derivations import softcap as _softcap
+from ._derivations import softmax as _softmax
+from ._derivations.derivation import Derivation
+from ._prover.verdict import Verdict
+from ._second_engine.concrete import prove_theorem, sizes_of
+from ._theorems.shipped import THEOREMS
+from ._theorems.theorem import Theorem
 
 Engine = Literal["derivation", "all sizes", "small sizes"]
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from ._catalogue import Answer, Claim, claims
 from ._terminal import console as the_console
 from ._terminal import label, progress
-from ._theorems import UNPROVED
+from ._theorems.shipped import UNPROVED
 from ._workers import answers, usual_jobs
 
 Results = list[tuple[Claim, Answer]]
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         pathlib.Path(options.json).write_text(_json(results), "utf-8")
     if options.html:
-        from ._page import page
+        from ._page.page import page
 
         pathlib.Path(options.html).write_text(page(results), "utf-8")
     return int(not all(a.holds for _, a in results))

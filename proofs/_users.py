@@ -13,8 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from . import _prove, _spec
 from ._command import Misused
+from ._prover import prove as _prove
+from ._prover import spec as _spec
 
 _MAKERS: dict[str, Callable[..., Any]] = {
     "array": _spec.array,

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ._catalogue import Answer, Claim, claims
-from ._derivation import Derivation, Outcome
+from ._derivations.derivation import Derivation, Outcome
 
 Report = Callable[[list[Claim]], None]
 Coming = Generator[tuple[int, Answer], None, None]

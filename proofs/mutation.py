@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ._mutants import COUNT, SEED, SHIPPED, Outcome, outcomes, shares
+from ._mutation.mutants import COUNT, SEED, SHIPPED, Outcome, outcomes, shares
 from ._terminal import console as the_console
 from ._terminal import label, progress
 from ._workers import _uninterrupted

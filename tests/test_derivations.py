@@ -14,13 +14,12 @@ from tests.cases import FUNCTIONS, x64
 
 sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs import _linear_head as linear_head  # noqa: E402
-from xent_jax.proofs import _notation as notation  # noqa: E402
 from xent_jax.proofs._catalogue import DERIVATIONS  # noqa: E402
-from xent_jax.proofs._decide import Context, Undecided, equal  # noqa: E402
-from xent_jax.proofs._derivation import Assumption, Derivation, Step  # noqa: E402
-from xent_jax.proofs._numbers import Sample  # noqa: E402
-from xent_jax.proofs._terms import (  # noqa: E402
+from xent_jax.proofs._derivations import linear_head, notation  # noqa: E402
+from xent_jax.proofs._derivations.decide import Context, Undecided, equal  # noqa: E402
+from xent_jax.proofs._derivations.derivation import Assumption, Derivation, Step  # noqa: E402
+from xent_jax.proofs._derivations.numbers import Sample  # noqa: E402
+from xent_jax.proofs._derivations.terms import (  # noqa: E402
     Index,
     K,
     Partial,

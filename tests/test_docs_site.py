@@ -18,7 +18,7 @@ pytest.importorskip("material", reason="the site needs mkdocs: pip install xent-
 pytest.importorskip("sympy", reason="the page of proofs needs SymPy: pip install xent-jax[docs]")
 
 import xent_jax.proofs  # noqa: E402
-from xent_jax.proofs._theorems import UNPROVED  # noqa: E402
+from xent_jax.proofs._theorems.shipped import UNPROVED  # noqa: E402
 
 import xent_jax  # noqa: E402
 from tests.browser import start_browser  # noqa: E402

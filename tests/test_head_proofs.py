@@ -5,10 +5,10 @@ from jax import lax
 
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs import _textbook as book  # noqa: E402
 from xent_jax.proofs import array, labels, prove_vjp  # noqa: E402
-from xent_jax.proofs._concrete import prove_concrete  # noqa: E402
-from xent_jax.proofs._theorems import THEOREMS  # noqa: E402
+from xent_jax.proofs._second_engine.concrete import prove_concrete  # noqa: E402
+from xent_jax.proofs._theorems import textbook as book  # noqa: E402
+from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
 from xent_jax import _head, linear_softmax_cross_entropy  # noqa: E402
 from xent_jax._chunks import chunks_of  # noqa: E402

@@ -18,8 +18,8 @@ from tests.terms import with_digits
 
 sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs._counterexample import _draw  # noqa: E402
-from xent_jax.proofs._theorems import THEOREMS  # noqa: E402
+from xent_jax.proofs._prover.counterexample import _draw  # noqa: E402
+from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
 GRADIENTS = {t.name: t for t in THEOREMS if t.kind == "gradient"}
 SIZES = {"n": 2, "k": 3, "m": 2, "s": 2, "d": 2, "b": 2}

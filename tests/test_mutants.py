@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs import _mutants as m  # noqa: E402
 from xent_jax.proofs import mutation  # noqa: E402
-from xent_jax.proofs._high_precision import _outputs, _real, same  # noqa: E402
-from xent_jax.proofs._mutant_numbers import Backward, Numerics  # noqa: E402
-from xent_jax.proofs._mutate import mutants, well_typed  # noqa: E402
-from xent_jax.proofs._verdict import Verdict  # noqa: E402
+from xent_jax.proofs._mutation import mutants as m  # noqa: E402
+from xent_jax.proofs._mutation.high_precision import _outputs, _real, same  # noqa: E402
+from xent_jax.proofs._mutation.mutate import mutants, well_typed  # noqa: E402
+from xent_jax.proofs._mutation.numbers import Backward, Numerics  # noqa: E402
+from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
 
 from tests.cases import x64
 

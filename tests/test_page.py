@@ -10,11 +10,11 @@ pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax
 pytest.importorskip("rich", reason="the command needs rich: pip install xent-jax[proofs]")
 
 import sympy as sp  # noqa: E402
-from xent_jax.proofs._backwards import backwards  # noqa: E402
 from xent_jax.proofs._catalogue import Answer, claims  # noqa: E402
-from xent_jax.proofs._page import page  # noqa: E402
-from xent_jax.proofs._theorems import UNPROVED  # noqa: E402
-from xent_jax.proofs._verdict import Verdict  # noqa: E402
+from xent_jax.proofs._page.backwards import backwards  # noqa: E402
+from xent_jax.proofs._page.page import page  # noqa: E402
+from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
+from xent_jax.proofs._theorems.shipped import UNPROVED  # noqa: E402
 
 from tests.browser import start_browser  # noqa: E402
 

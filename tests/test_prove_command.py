@@ -16,8 +16,8 @@ pytest.importorskip("rich", reason="the command needs rich: pip install xent-jax
 
 from xent_jax.proofs import _catalogue  # noqa: E402
 from xent_jax.proofs.__main__ import main  # noqa: E402
-from xent_jax.proofs._derivation import Step  # noqa: E402
-from xent_jax.proofs._verdict import Verdict  # noqa: E402
+from xent_jax.proofs._derivations.derivation import Step  # noqa: E402
+from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
 from xent_jax.proofs._workers import Died, _uninterrupted, answers, usual_jobs  # noqa: E402
 
 
@@ -30,8 +30,8 @@ def test_the_module_runs_and_names_what_it_proves(tmp_path):
 
 
 def test_list_prints_every_name_and_proves_nothing(capsys, monkeypatch):
-    monkeypatch.setattr("xent_jax.proofs._derivation.Derivation.check", None)
-    monkeypatch.setattr("xent_jax.proofs._prove._decide", None)
+    monkeypatch.setattr("xent_jax.proofs._derivations.derivation.Derivation.check", None)
+    monkeypatch.setattr("xent_jax.proofs._prover.prove._decide", None)
     assert main(["--list"]) == 0
     printed = {line.rsplit("  ", 1)[0] for line in capsys.readouterr().out.splitlines()}
     assert {c.name for c in _catalogue.claims()} == printed
@@ -284,7 +284,7 @@ bare = lambda z, c: wrong(z, c)
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """Two functions of a user's, in a module of the current directory."""
-    pytest.importorskip("xent_jax.proofs._prove", reason="--module needs the prover of code")
+    pytest.importorskip("xent_jax.proofs._prover.prove", reason="--module needs the prover of code")
     (tmp_path / "own_losses.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

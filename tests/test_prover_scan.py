@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
-from xent_jax.proofs import _textbook as book
 from xent_jax.proofs import array, labels, prove_equal, prove_vjp
+from xent_jax.proofs._theorems import textbook as book
 
 import xent_jax
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from xent_jax.proofs import _prove as prover
 from xent_jax.proofs import array, labels, scalar
-from xent_jax.proofs._counterexample import samples
 from xent_jax.proofs._normal_form import Symbol
-from xent_jax.proofs._read import least_sizes, read
-from xent_jax.proofs._tensor import axes
-from xent_jax.proofs._theorems import CASES
-from xent_jax.proofs._trace import arguments, new_tensor, trace
+from xent_jax.proofs._prover import prove as prover
+from xent_jax.proofs._prover.counterexample import samples
+from xent_jax.proofs._prover.read import least_sizes, read
+from xent_jax.proofs._prover.tensor import axes
+from xent_jax.proofs._prover.trace import arguments, new_tensor, trace
+from xent_jax.proofs._theorems.shipped import CASES
 
 from tests.cases import x64
 from tests.terms import Evaluation, evaluated, with_digits

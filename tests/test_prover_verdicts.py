@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from xent_jax.proofs import _textbook as book
 from xent_jax.proofs import (
     array,
     assert_vjp_proved,
@@ -16,9 +15,10 @@ from xent_jax.proofs import (
     prove_vjp,
     scalar,
 )
-from xent_jax.proofs._prove import prove_backward, vjp_of
-from xent_jax.proofs._theorems import THEOREMS, UNPROVED
-from xent_jax.proofs._trace import arguments, trace
+from xent_jax.proofs._prover.prove import prove_backward, vjp_of
+from xent_jax.proofs._prover.trace import arguments, trace
+from xent_jax.proofs._theorems import textbook as book
+from xent_jax.proofs._theorems.shipped import THEOREMS, UNPROVED
 
 import xent_jax
 from tests.cases import FUNCTIONS
@@ -223,7 +223,7 @@ def test_the_helper_says_why():
     ],
 )
 def test_refused_by_name(fun, reason, monkeypatch):
-    monkeypatch.setattr("xent_jax.proofs._counterexample.vjp", lambda *_: None)
+    monkeypatch.setattr("xent_jax.proofs._prover.counterexample.vjp", lambda *_: None)
     verdict = prove_vjp(fun, {"z": Z}, ("z",))
     assert verdict.status == "refused"
     assert re.search(reason, verdict.reason), verdict.reason
@@ -321,7 +321,7 @@ OTHERS = [pytest.param(t, id=t.name) for t in THEOREMS if t.kind != "gradient"]
 @pytest.mark.parametrize("theorem", OTHERS)
 def test_what_ships_is_proved(theorem, monkeypatch):
     for search in ("vjp", "jvp"):  # no counterexample is looked for: the failure says enough
-        monkeypatch.setattr(f"xent_jax.proofs._counterexample.{search}", lambda *_: None)
+        monkeypatch.setattr(f"xent_jax.proofs._prover.counterexample.{search}", lambda *_: None)
     verdict = theorem.prove()
     assert verdict.proved, verdict.reason
 

@@ -6,7 +6,7 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from xent_jax.proofs._theorems import THEOREMS
+from xent_jax.proofs._theorems.shipped import THEOREMS
 
 import xent_jax
 

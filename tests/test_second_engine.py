@@ -11,14 +11,14 @@ from jax import lax
 
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs._concrete import SIZES, prove_concrete, prove_theorem, sizes_of  # noqa: E402
-from xent_jax.proofs._concrete_inputs import configurations  # noqa: E402
-from xent_jax.proofs._concrete_read import Reader  # noqa: E402
-from xent_jax.proofs._exact import Field, Number, Refused  # noqa: E402
-from xent_jax.proofs._extended import Arithmetic, Special  # noqa: E402
-from xent_jax.proofs._piecewise import Node, Pieces  # noqa: E402
-from xent_jax.proofs._spec import array, labels, scalar  # noqa: E402
-from xent_jax.proofs._theorems import THEOREMS  # noqa: E402
+from xent_jax.proofs._prover.spec import array, labels, scalar  # noqa: E402
+from xent_jax.proofs._second_engine.concrete import SIZES, prove_concrete, prove_theorem, sizes_of  # noqa: E402
+from xent_jax.proofs._second_engine.exact import Field, Number, Refused  # noqa: E402
+from xent_jax.proofs._second_engine.extended import Arithmetic, Special  # noqa: E402
+from xent_jax.proofs._second_engine.inputs import configurations  # noqa: E402
+from xent_jax.proofs._second_engine.piecewise import Node, Pieces  # noqa: E402
+from xent_jax.proofs._second_engine.reading import Reader  # noqa: E402
+from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
 Z, Y = array("n k"), labels("n", classes="k")
 TWO = ({"n": 1, "k": 2, "m": 1, "s": 1, "d": 1, "b": 1},)

@@ -9,10 +9,7 @@ from jax import lax
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
 from xent_jax.proofs import _normal_form as f  # noqa: E402
-from xent_jax.proofs import _textbook_shards as book  # noqa: E402
 from xent_jax.proofs import array, labels, prove_equal, prove_vjp  # noqa: E402
-from xent_jax.proofs._concrete import prove_concrete  # noqa: E402
-from xent_jax.proofs._in_shards import in_shards  # noqa: E402
 from xent_jax.proofs._normal_form import (  # noqa: E402
     Symbol,
     atom,
@@ -23,8 +20,11 @@ from xent_jax.proofs._normal_form import (  # noqa: E402
     positive,  # noqa: E402
     total,
 )
-from xent_jax.proofs._shard_theorems import CASES  # noqa: E402
-from xent_jax.proofs._theorem import theorems_of  # noqa: E402
+from xent_jax.proofs._second_engine.concrete import prove_concrete  # noqa: E402
+from xent_jax.proofs._theorems import textbook_shards as book  # noqa: E402
+from xent_jax.proofs._theorems.in_shards import in_shards  # noqa: E402
+from xent_jax.proofs._theorems.shards import CASES  # noqa: E402
+from xent_jax.proofs._theorems.theorem import theorems_of  # noqa: E402
 
 from xent_jax import _rows, _shards  # noqa: E402
 
@@ -71,7 +71,7 @@ CHANGES = [
 @pytest.mark.parametrize("engine", ["all sizes", "small sizes"])
 def test_a_dropped_collective_is_not_proved(theorem, change, engine, monkeypatch):
     for search in ("vjp", "jvp"):
-        monkeypatch.setattr(f"xent_jax.proofs._counterexample.{search}", lambda *_: None)
+        monkeypatch.setattr(f"xent_jax.proofs._prover.counterexample.{search}", lambda *_: None)
     monkeypatch.setattr(_shards, *without(change))
     verdict = theorem.prove() if engine == "all sizes" else by_small_sizes(theorem)
     assert not verdict.proved

@@ -37,7 +37,7 @@ def on_page_markdown(markdown, **_):
 def _proofs():
     """The page of PROOFS_HTML, or one of the derivations."""
     from xent_jax.proofs._catalogue import claims
-    from xent_jax.proofs._page import page
+    from xent_jax.proofs._page.page import page
 
     if path := os.environ.get("PROOFS_HTML"):
         return Path(path).read_text("utf-8")
@@ -48,7 +48,7 @@ def _proofs():
 
 
 def _unproved():
-    from xent_jax.proofs._theorems import UNPROVED
+    from xent_jax.proofs._theorems.shipped import UNPROVED
 
     rows = [f"| `{u.function}` | {u.what} | {u.reason} |" for u in UNPROVED]
     return "\n".join(["| of | no theorem about | because |", "|---|---|---|", *rows])

@@ -1,0 +1,89 @@
+"""Entropy, cross-entropy and divergence of distributions."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from .derivation import Assumption, Derivation, Step
+from .notation import I
+from .terms import Partial, family, total
+
+p, q, t = (family(n, positive=True) for n in "pqt")
+_l = family("l")
+_INSIDE = Assumption("p_j, q_j, t_j > 0; at 0 the terms are 0 log 0 = 0")
+
+ENTROPY = total(lambda j: -p(j) * sp.log(p(j)))
+CROSS = total(lambda j: -p(j) * sp.log(q(j)))
+RELATIVE = total(lambda j: p(j) * sp.log(p(j) / q(j)))
+KL = total(lambda j: t(j) * (sp.log(t(j)) - _l(j)))
+
+
+def _gradient(name: str, of: sp.Expr, by: sp.Expr, closed: sp.Expr, conclusion: str) -> Derivation:
+    letter = {p: "p", q: "q", t: "t", _l: "l"}[by.func]
+    function = name.split(".")[0]
+    return Derivation(
+        name,
+        f"{_TITLES[function]}: the gradient to {letter}",
+        conclusion,
+        (
+            Step("definition", Partial(of, by), "definition"),
+            Step("closed form", closed, "term i of a sum with δ_ij; derivative of log"),
+        ),
+        assumptions=(_INSIDE,),
+        source=_SOURCES[function],
+    )
+
+
+_TITLES = {
+    "entropy": "Entropy H(p)",
+    "cross_entropy": "Cross-entropy H(p, q)",
+    "relative_entropy": "Relative entropy KL(p ‖ q)",
+    "kl_divergence": "Divergence of log-predictions l from targets t",
+}
+_SOURCES = {
+    "entropy": "Shannon (1948); H(p) of the seed",
+    "cross_entropy": "H(p, q) of the seed; Cover and Thomas (2006), section 5.4",
+    "relative_entropy": "Kullback and Leibler (1951)",
+    "kl_divergence": "Kullback and Leibler (1951)",
+}
+
+
+def _differences() -> tuple[Derivation, ...]:
+    return (
+        Derivation(
+            "relative_entropy.difference",
+            "Relative entropy is cross-entropy less entropy",
+            "KL(p ‖ q) = H(p, q) − H(p)",
+            (
+                Step("definition", RELATIVE, "definition"),
+                Step("two sums", CROSS - ENTROPY, "log(a/b) = log a − log b"),
+            ),
+            assumptions=(_INSIDE,),
+        ),
+        Derivation(
+            "kl_divergence.relative",
+            "With l = log q, kl_divergence is relative entropy",
+            "Σ_j t_j (log t_j − log q_j) = KL(t ‖ q)",
+            (
+                Step("definition", total(lambda j: t(j) * (sp.log(t(j)) - sp.log(q(j)))),
+                     "l_j = log q_j"),
+                Step("relative entropy", total(lambda j: t(j) * sp.log(t(j) / q(j))),
+                     "log a − log b = log(a/b)"),
+            ),
+            assumptions=(_INSIDE,),
+        ),
+    )  # fmt: skip
+
+
+DERIVATIONS = (
+    _gradient("entropy", ENTROPY, p(I), -(sp.log(p(I)) + 1), "∂H/∂p_i = −(log p_i + 1)"),
+    _gradient("cross_entropy", CROSS, q(I), -p(I) / q(I), "∂H/∂q_i = −p_i / q_i"),
+    _gradient("cross_entropy.p", CROSS, p(I), -sp.log(q(I)), "∂H/∂p_i = −log q_i"),
+    _gradient("relative_entropy", RELATIVE, q(I), -p(I) / q(I), "∂KL/∂q_i = −p_i / q_i"),
+    _gradient("relative_entropy.p", RELATIVE, p(I), sp.log(p(I) / q(I)) + 1,
+              "∂KL/∂p_i = log(p_i / q_i) + 1"),
+    _gradient("kl_divergence", KL, _l(I), -t(I), "∂KL/∂l_i = −t_i"),
+    _gradient("kl_divergence.targets", KL, t(I), sp.log(t(I)) - _l(I) + 1,
+              "∂KL/∂t_i = log t_i − l_i + 1"),
+    *_differences(),
+)  # fmt: skip

@@ -1,0 +1,156 @@
+"""The same expressions at numbers: 60 digits, small sizes, derivatives by differences.
+
+A guard beside ``decide`` that shares none of its rules: sums are added up, a definition
+is computed, and a derivative is a central difference.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mpmath as mp
+import sympy as sp
+from sympy.core.function import AppliedUndef
+
+from .decide import Context
+from .terms import Blocks, Gap, Index, Partial, Total, size_of
+
+DIGITS = 60
+_STEP = mp.mpf(10) ** -15  # a central difference then errs by some 1e-30
+TOLERANCE = mp.mpf(10) ** -18
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    sp.exp: mp.exp,
+    sp.log: mp.log,
+    sp.tanh: mp.tanh,
+    sp.cosh: mp.cosh,
+    sp.sinh: mp.sinh,
+    sp.Max: max,
+    sp.KroneckerDelta: lambda i, j: mp.mpf(i == j),
+    Gap: lambda x: x - 1 - mp.log(x),
+}
+
+
+class Sample:
+    """Numbers for every symbol and entry, given or drawn as they are asked for."""
+
+    def __init__(
+        self, sizes: Mapping[sp.Expr, int], context: Context, seed: Any, values: Any = None
+    ):
+        """``values``: numbers, by symbol, or functions of the indices, by family."""
+        self._sizes, self._context = sizes, context
+        self._seed = seed
+        self._drawn: dict[Any, Any] = {}
+        self._given = dict(values or {})
+        self._scaled = {lhs.body.func: (lhs, rhs) for lhs, rhs in context.equations}
+        for symbol, e in context.parameters:
+            self._drawn[symbol] = self.value(e)
+        for i, j in context.distinct:
+            self._drawn[i], self._drawn[j] = self._dice("≠").sample(range(self.size(i.size)), 2)
+        for i, j in context.same:
+            self._drawn[i] = self._drawn[j] = self._dice("=").randrange(self.size(i.size))
+
+    def size(self, e: sp.Expr) -> int:
+        """The number that a dimension is."""
+        factors = e.args if isinstance(e, Blocks) else (e,)
+        return math.prod(self._sizes[f] for f in factors)
+
+    def value(self, e: sp.Expr) -> Any:
+        """What an expression is worth here."""
+        if e.is_Number:
+            return mp.mpf(e.p) / e.q if e.is_Rational else mp.inf * (1 if e > 0 else -1)
+        if isinstance(e, Total):
+            left_out = {self.value(o) for o in e.others}
+            return sum(
+                (self._at(e.index, n, e.body) for n in self._range(e.index) if n not in left_out),
+                mp.mpf(0),
+            )
+        if isinstance(e, Partial):
+            return self._difference(e)
+        if isinstance(e, sp.Add):
+            return sum((self.value(a) for a in e.args), mp.mpf(0))
+        if isinstance(e, sp.Mul):
+            return mp.fprod(self.value(a) for a in e.args)
+        if isinstance(e, sp.Pow):
+            return mp.power(self.value(e.base), self.value(e.exp))
+        if e.func in _FUNCTIONS:
+            return _FUNCTIONS[e.func](*(self.value(a) for a in e.args))
+        if isinstance(e, sp.Symbol | AppliedUndef):
+            return self._named(e)
+        raise TypeError(f"{e.func.__name__} is not evaluated")
+
+    def _range(self, index: Index) -> range:
+        return range(self.size(index.size))
+
+    def _at(self, key: Any, value: Any, e: sp.Expr) -> Any:
+        """``e`` where one symbol or entry has another value."""
+        before = self._drawn.get(key)
+        self._drawn[key] = value
+        try:
+            return self.value(e)
+        finally:
+            if before is None:
+                del self._drawn[key]
+            else:
+                self._drawn[key] = before
+
+    def _difference(self, e: Partial) -> Any:
+        x = self.value(e.by)
+        key = self._key(e.by)
+        return (self._at(key, x + _STEP, e.body) - self._at(key, x - _STEP, e.body)) / (2 * _STEP)
+
+    def _key(self, e: sp.Expr) -> Any:
+        return (e.func, *(int(self.value(a)) for a in e.args)) if e.args else e
+
+    def _named(self, e: sp.Expr) -> Any:
+        if e in self._sizes:
+            return mp.mpf(self._sizes[e])
+        for head, body in self._context.definitions:
+            if head == e or (head.args and head.func == e.func):
+                return self._defined(head, body, e)
+        key = self._key(e)
+        if key not in self._drawn:
+            self._drawn[key] = self._draw(e, key)
+        return self._drawn[key]
+
+    def _defined(self, head: sp.Expr, body: sp.Expr, e: sp.Expr) -> Any:
+        if not head.args:
+            return self.value(body)
+        places = dict(zip(head.args, (int(self.value(a)) for a in e.args), strict=True))
+        before = {a: self._drawn.get(a) for a in places}
+        self._drawn.update(places)
+        try:
+            return self.value(body)
+        finally:
+            for a, n in before.items():
+                self._drawn[a] = n
+                if n is None:
+                    del self._drawn[a]
+
+    def _draw(self, e: sp.Expr, key: Any) -> Any:
+        given = self._given.get(e.func if e.args else e)
+        if given is not None:
+            return given(*key[1:]) if callable(given) else given
+        size = size_of(e)
+        if size is not None:
+            return self._dice(*self._name(key)).randrange(self.size(size))
+        if e.args and e.func in self._scaled:
+            lhs, rhs = self._scaled[e.func]
+            every = [self._number(e, (e.func, n)) for n in self._range(lhs.index)]
+            return every[key[1]] * self.value(rhs) / sum(every)
+        return self._number(e, key)
+
+    def _number(self, e: sp.Expr, key: Any) -> Any:
+        size = mp.mpf(self._dice(*self._name(key)).randrange(10**30)) / 10**30
+        return size + mp.mpf("0.1") if e.is_positive else 4 * size - 2
+
+    def _name(self, key: Any) -> tuple[Any, ...]:
+        """The same in every process, which a Dummy's number is not."""
+        return (key.name,) if isinstance(key, sp.Symbol) else (key[0].__name__, *key[1:])
+
+    def _dice(self, *name: Any) -> random.Random:
+        """For one name: a draw does not depend on what was drawn before."""
+        return random.Random(repr((self._seed, *name)))

@@ -1,0 +1,130 @@
+"""The language of the derivations: SymPy expressions with sums and derivatives of our own.
+
+SymPy's ``Sum`` captures bound variables under ``subs`` and mistakes them under ``diff``
+(three cases stand in ``tests/test_derivations.py``). So the derivations hold their sums
+in ``Total`` and their derivatives in ``Partial``: to SymPy both are opaque. A sum is made
+from a function of its index, with a binder that nothing else has, and ``instantiate``, the
+one substitution there is, gives each sum that it copies a new binder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sympy as sp
+from sympy.core.function import AppliedUndef
+
+
+class Index(sp.Dummy):
+    """An index with its range, ``0 <= i < size``; no two are the same, whatever their name."""
+
+    size: sp.Expr
+
+    def __new__(cls, name: str, size: sp.Expr) -> Index:
+        """``size`` is a positive integer symbol, or ``Blocks``."""
+        index = super().__new__(cls, name, integer=True, nonnegative=True)
+        index.size = size
+        return index
+
+
+class Blocks(sp.Function):
+    """S C classes that stand in S shards of C: number s C + c is the c-th of shard s."""
+
+    nargs = 2
+
+
+class Total(sp.Expr):
+    """Sum of ``body`` over ``index``; ``others`` holds an index that is left out, or none."""
+
+    is_commutative = True
+
+    def __new__(cls, body: sp.Expr, index: Index, *others: sp.Expr) -> Total:
+        """Use ``total``, which makes the binder."""
+        return sp.Expr.__new__(cls, sp.sympify(body), index, *others)
+
+    body = property(lambda self: self.args[0])
+    index = property(lambda self: self.args[1])
+    others = property(lambda self: self.args[2:])
+
+    @property
+    def free_symbols(self) -> set[sp.Basic]:
+        """Without the binder."""
+        left_out = set().union(*(o.free_symbols for o in self.others))
+        return (self.body.free_symbols - {self.index}) | left_out
+
+
+class Partial(sp.Expr):
+    """The derivative of ``body`` by ``by``: an entry such as z(i), or a scalar symbol."""
+
+    is_commutative = True
+
+    def __new__(cls, body: sp.Expr, by: sp.Expr) -> Partial:
+        """Stays as written until ``decide`` carries it out."""
+        return sp.Expr.__new__(cls, sp.sympify(body), by)
+
+    body = property(lambda self: self.args[0])
+    by = property(lambda self: self.args[1])
+
+
+class Gap(sp.Function):
+    """x - 1 - log x, which is at least 0 for x > 0: the derivation ``log_bound``."""
+
+    nargs = 1
+
+
+K = sp.Symbol("k", integer=True, positive=True)
+
+
+def total(f: Callable[[Index], Any], over: sp.Expr = K, letter: str = "j", but=None) -> sp.Expr:
+    """``sum_j f(j)`` over a fresh index, without the term at ``but``."""
+    index = Index(letter, over)
+    return Total(f(index), index, *(() if but is None else (but,)))
+
+
+def family(name: str, **assumptions: bool) -> Any:
+    """The name of numbers with indices, z of z(i); real unless told more."""
+    return sp.Function(name, **(assumptions or {"real": True}))
+
+
+def label_family(name: str, classes: sp.Expr = K) -> Any:
+    """The name of labels with an index, y of y(n), each one of the classes."""
+    made = sp.Function(name, integer=True, nonnegative=True)
+    made.size = classes
+    return made
+
+
+def size_of(index: sp.Expr) -> sp.Expr | None:
+    """The number of values an index takes; None where that is not declared."""
+    if isinstance(index, Index):
+        return index.size
+    return getattr(index.func, "size", None) if isinstance(index, AppliedUndef) else None
+
+
+def delta(i: sp.Expr, j: sp.Expr) -> sp.Expr:
+    """1 where i = j, else 0."""
+    return sp.KroneckerDelta(i, j)
+
+
+def instantiate(e: sp.Expr, values: dict[sp.Basic, sp.Expr]) -> sp.Expr:
+    """``e`` with free symbols or entries replaced; every sum gets a new binder."""
+    if e in values:
+        return values[e]
+    if isinstance(e, Total):
+        fresh = Index(e.index.name, e.index.size)
+        body = instantiate(e.body, {**values, e.index: fresh})
+        return Total(body, fresh, *(instantiate(o, values) for o in e.others))
+    if isinstance(e, Partial) and e.by in values:
+        raise ValueError(f"a derivative by {e.by} has no value at {values[e.by]}")
+    return e.func(*(instantiate(a, values) for a in e.args)) if e.args else e
+
+
+def written(*factors: sp.Expr) -> sp.Expr:
+    """Their product as it is written, before SymPy cancels: for people to read."""
+    return sp.Mul(*factors, evaluate=False)
+
+
+def subterms(e: sp.Basic) -> set[sp.Basic]:
+    """All of them, inside sums and derivatives too, binders apart."""
+    inner = [a for a in e.args if not (isinstance(e, Total) and a is e.index)]
+    return {e}.union(*(subterms(a) for a in inner))

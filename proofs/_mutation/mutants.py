@@ -1,0 +1,118 @@
+"""Wrong backwards, made by machine, that the prover must not prove.
+
+Every backward of what ships is traced at symbolic sizes and changed in one place
+(``mutate``). Each mutant runs in float64 beside the original, and is put to the prover.
+Not one whose numbers differ may be proved.
+
+A proof is about real numbers. A mutant that is proved though its float64 numbers differ is no
+mistake of the prover if rounding and overflow alone are to blame: if it gives the original's
+numbers at the same points when both run with 300 digits and exponents without bound.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from jax.extend import core
+
+from .._prover.prove import prove_backward
+from .._prover.verdict import Status, Verdict
+from .._theorems.shipped import THEOREMS
+from .._theorems.theorem import Theorem
+from .mutate import Mutant, mutants
+from .numbers import Backward, Numbers, Numerics
+
+Prover = Callable[[Backward, core.ClosedJaxpr], Verdict]
+SEED = 20240229
+COUNT = 1000
+SHIPPED = tuple(t for t in THEOREMS if t.kind == "gradient")
+"""The theorems whose backwards are changed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one mutant."""
+
+    backward: str
+    rule: str
+    what: str
+    numbers: Numbers
+    status: Status | None  # of the verdict; None where the mutant does not type check
+    reason: str = ""
+    over_the_reals: bool = False  # different and proved, but the same with 300 digits
+
+    @property
+    def tried(self) -> bool:
+        """Whether it was put to the prover."""
+        return self.status is not None
+
+    @property
+    def escaped(self) -> bool:
+        """Wrong, and proved: what must not happen."""
+        different = self.numbers == "different" and not self.over_the_reals
+        return different and self.status == "proved"
+
+
+def for_all_sizes(backward: Backward, mutant: core.ClosedJaxpr) -> Verdict:
+    """The prover's verdict on a mutant."""
+    build = backward.theorem.build
+    given = (backward.value, mutant, build.args, build.wrt, build.reference)
+    return prove_backward(*given, least=build.least)
+
+
+def outcomes(
+    theorem: Theorem, count: int, seed: int = SEED, prover: Prover = for_all_sizes
+) -> Iterator[Outcome]:
+    """Of mutants of one backward, until ``count`` of them type check."""
+    if count == 0:
+        return
+    backward = Backward.of(theorem)
+    numerics = Numerics(backward, seed)
+    for mutant in sample(backward, seed):
+        outcome = _outcome(prover, backward, numerics, mutant)
+        yield outcome
+        count -= outcome.tried
+        if count == 0:
+            return
+
+
+def shares(count: int, theorems: Sequence[Theorem] = SHIPPED) -> list[tuple[Theorem, int]]:
+    """``count`` mutants shared among the theorems, one more for some than for others."""
+    of = len(theorems)
+    ends = [(count * place) // of for place in range(of + 1)]
+    return [(t, ends[i + 1] - ends[i]) for i, t in enumerate(theorems)]
+
+
+def sample(backward: Backward, seed: int = SEED) -> Iterator[Mutant]:
+    """The mutants of one backward, the rules taken in turn, the same for the same seed."""
+    by_rule: dict[str, list[Mutant]] = collections.defaultdict(list)
+    for mutant in mutants(backward.backward):
+        by_rule[mutant.rule].append(mutant)
+    rng = random.Random(f"{seed} {backward.theorem.name}")
+    for some in by_rule.values():
+        rng.shuffle(some)
+    rules = sorted(by_rule)
+    rng.shuffle(rules)  # so that few of each backward are of all rules together
+    while any(by_rule.values()):
+        for rule in rules:
+            if by_rule[rule]:
+                yield by_rule[rule].pop()
+
+
+def _outcome(prover: Prover, backward: Backward, numerics: Numerics, mutant: Mutant) -> Outcome:
+    numbers = numerics.classify(mutant.jaxpr)
+    outcome = Outcome(backward.theorem.name, mutant.rule, mutant.what, numbers, None)
+    if numbers == "invalid":
+        return outcome
+    verdict = prover(backward, mutant.jaxpr)
+    doubtful = numbers == "different" and verdict.proved
+    return dataclasses.replace(
+        outcome,
+        status=verdict.status,
+        reason=verdict.reason,
+        over_the_reals=doubtful and numerics.same_over_the_reals(mutant.jaxpr),
+    )

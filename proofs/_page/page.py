@@ -1,0 +1,203 @@
+"""One self-contained page of all that is proved: no network, no script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import groupby
+from typing import Any
+
+import sympy as sp
+
+import xent_jax
+
+from .._catalogue import DERIVATIONS, Answer, Claim
+from .._derivations.derivation import Derivation, Outcome
+from .._theorems.shipped import UNPROVED
+from .backwards import Source, backwards
+from .mathml import mathml, relation
+from .style import STYLE
+
+Results = Sequence[tuple[Claim, Answer]]
+
+_NOT_COVERED = """
+<p>Every statement here is an identity between real numbers. It says nothing of
+<strong>rounding</strong>, <strong>overflow</strong>, <strong>NaN</strong> and infinities, nor of
+what a compiler makes of the code. Those are the part of the numerical contract, which is
+measured against 60-digit arithmetic by the tests and not proved.</p>
+<p>A <em>derivation</em> is about formulas. A <em>theorem</em> is about the code as JAX traces it,
+for the rank and the options it names, all sizes, and labels in range.</p>
+<p>Trusted are, for derivations, the rules that head <code>proofs/_derivations/decide.py</code>,
+SymPy’s algebra of rational functions and its derivatives of exp, log, tanh and cosh; for theorems,
+the rules in <code>proofs/_normal_form/</code> and the reading of JAX’s operations in
+<code>proofs/_prover/</code>.</p>
+"""
+
+
+_AXES = """<p class="key">What JAX computes from the code, in closed form: i counts the examples, j
+the classes, l is summed over; g is the cotangent, a dot marks a direction, a mask is 1 or 0.</p>"""
+
+
+def page(results: Results) -> str:
+    """The HTML of a run of the command."""
+    sources = backwards()
+    groups = [(g, list(rs)) for g, rs in groupby(results, lambda r: _group(r[0]))]
+    sections = "".join(_section(g, rs, sources) for g, rs in groups)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>xent_jax: the proofs</title><style>{STYLE}</style></head>
+<body><header><h1>The proofs of xent_jax</h1>{_summary(results)}</header>
+<nav aria-label="Contents"><ol>{"".join(_entry(g, rs) for g, rs in groups)}
+<li><a href="#not-covered">What is not covered</a></li></ol></nav>
+<main>{sections}
+<section id="not-covered"><h2>What is not covered</h2>{_NOT_COVERED}{_unproved()}</section></main>
+<footer>xent_jax {xent_jax.__version__}, SymPy {sp.__version__}.
+Written by <code>python -m xent_jax.proofs --html</code>.</footer></body></html>
+"""
+
+
+def _unproved() -> str:
+    rows = "".join(
+        f"<li><code>{u.function}</code>, {escape(u.what)}: {escape(u.reason)}.</li>"
+        for u in UNPROVED
+    )
+    return f"<p>Of what ships there is no theorem about:</p><ul>{rows}</ul>"
+
+
+def _group(claim: Claim) -> str:
+    return (
+        claim.group if claim.engine == "derivation" else f"Theorems about the code: {claim.engine}"
+    )
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text.lower())
+
+
+def _anchor(claim: Claim) -> str:
+    if claim.engine == "derivation":
+        return claim.name
+    return f"{_slug(claim.engine)}-{_slug(claim.name)}"
+
+
+def _entry(group: str, results: Results) -> str:
+    return f'<li><a href="#{_slug(group)}">{escape(group)}</a> <small>{len(results)}</small></li>'
+
+
+def _summary(results: Results) -> str:
+    derivations = [(c, a) for c, a in results if c.engine == "derivation"]
+    steps = sum(len(a.detail) for _, a in derivations)
+    failed = [c for c, a in results if not a.holds]
+    theorems = len({c.name for c, _ in results if c.engine != "derivation"})
+    counted = f"{len(derivations)} derivations in {steps} steps"
+    counted += f" and {theorems} theorems about the shipped code" if theorems else ""
+    if not failed:
+        verdict = '<p class="verdict holds"><b>✓</b> All hold.</p>'
+    else:
+        names = ", ".join(f'<a href="#{_anchor(c)}">{escape(c.name)}</a>' for c in failed)
+        verdict = f'<p class="verdict fails"><b>✗</b> {len(failed)} do not hold: {names}</p>'
+    return f"""<p class="lead">Softmax cross-entropy and its kin, from the textbook definition to
+the gradient that ships: {counted}. Each step is decided by the machine, for every number
+of classes; “could not decide” counts as a failure.</p>{verdict}
+<p class="key">Sums run over all k classes. z are logits, p probabilities, t targets; δ<sub>ij</sub>
+is 1 where i = j and 0 elsewhere; lse is the logarithm of the sum of exponentials.</p>"""
+
+
+def _section(group: str, results: Results, sources: dict[str, list[Source]]) -> str:
+    inner = "".join(
+        _derivation(c.subject, a, sources.get(c.name, []))
+        if isinstance(c.subject, Derivation)
+        else _theorem(c, a, sources.get(c.group, []))
+        for c, a in results
+    )
+    axes = "" if isinstance(results[0][0].subject, Derivation) else _AXES
+    return f'<section id="{_slug(group)}"><h2>{escape(group)}</h2>{axes}{inner}</section>'
+
+
+_SUBSCRIPT = re.compile(
+    r"((?<![A-Za-z_])[A-Za-zδΣ]|\))_(?:\{([^}]+)\}|([a-z0-9]{1,2})(?![A-Za-z0-9_]))"
+)
+_NAMED = re.compile(r"[a-z0-9]+(?:[_.][a-z0-9]+)+|logsumexp")
+
+
+def _text(text: str) -> str:
+    """A remark, with subscripts, powers of γ and links to the derivations it names."""
+
+    def named(match: re.Match[str]) -> str:
+        name = match[0]
+        return f'<a href="#{name}">{name}</a>' if name in DERIVATIONS else name
+
+    linked = _NAMED.sub(named, escape(text, quote=False)).replace("^γ", "<sup>γ</sup>")
+    return _SUBSCRIPT.sub(lambda m: f"{m[1]}<sub>{m[2] or m[3]}</sub>", linked)
+
+
+def _mark(holds: bool) -> str:
+    word = "holds" if holds else "fails"
+    return (
+        f'<span class="mark {word}" role="img" aria-label="{word}">{"✓" if holds else "✗"}</span>'
+    )
+
+
+def _derivation(d: Derivation, answer: Answer, sources: Iterable[Source]) -> str:
+    steps = "".join(_step(o, first=n == 0) for n, o in enumerate(answer.detail))
+    about = f'<p class="about">{_text(d.about)}</p>' if d.about else ""
+    source = f'<p class="source">Source: {_text(d.source)}</p>' if d.source else ""
+    shipped = "".join(map(_source, sources))
+    return f"""<article id="{d.name}"><h3>{_mark(answer.holds)} {_text(d.title)}</h3>
+<p class="conclusion">{_text(d.conclusion)}</p>{about}{_context(d)}
+<ol class="steps">{steps}</ol>{shipped}
+<p class="name"><code>{d.name}</code></p>{source}</article>"""
+
+
+def _source(source: Source, unfolded: bool = True) -> str:
+    calls = f"<pre><code>{escape(source.calls)}</code></pre>"
+    more = f"<details><summary>and what it calls</summary>{calls}</details>"
+    return f"""<details{" open" * unfolded}><summary>As it ships, in {source.file}</summary>
+<pre><code>{escape(source.backward)}</code></pre></details>{more if source.calls else ""}"""
+
+
+def _context(d: Derivation) -> str:
+    where = [f"<li>{relation(head, '=', body)}</li>" for head, body in d.definitions]
+    given = [f"<li>{_text(a.text)}</li>" for a in d.assumptions]
+    given += [f"<li>stated for {d.scope}</li>"]
+    where_list = f"<div><h4>Where</h4><ul>{''.join(where)}</ul></div>" if where else ""
+    return f"""<div class="context">{where_list}
+<div><h4>Assumptions</h4><ul>{"".join(given)}</ul></div></div>"""
+
+
+def _step(o: Outcome, first: bool) -> str:
+    sign = "" if first else o.step.relation
+    place = f'<small class="place">{_text(o.step.place)}</small>' if o.step.place else ""
+    why = _text(o.step.why) + (f' <b class="reason">{escape(o.reason)}</b>' if o.reason else "")
+    slack = ""
+    if o.step.slack is not None:
+        slack = f' <span class="slack">the difference is {mathml(o.step.slack, False)}</span>'
+    return f"""<li><span class="sign">{sign}</span>
+<div class="formula" tabindex="0">{mathml(o.step.expr)}</div>
+<div class="rule">{_mark(o.holds)} <span>{why}{slack}</span>{place}</div></li>"""
+
+
+def _theorem(c: Claim, a: Answer, sources: Iterable[Source]) -> str:
+    given = "".join(f"<li>{escape(text)}</li>" for text in a.assumptions)
+    reason = f'<p class="reason">{escape(a.reason)}</p>' if a.reason else ""
+    shipped = "".join(_source(s, unfolded=False) for s in sources)
+    return f"""<article class="theorem" id="{_anchor(c)}">
+<h3>{_mark(a.holds)} {escape(c.name)}</h3>
+<p class="conclusion">{escape(c.statement)}; {escape(c.sizes)}</p>{reason}{_identity(a.detail)}
+<div class="context"><div><h4>Assumptions</h4><ul class="inline">{given}</ul></div></div>
+{shipped}</article>"""
+
+
+def _identity(verdict: Any) -> str:
+    """What was proved, if the printer can show it."""
+    if getattr(verdict, "identity", None) is None:
+        return ""
+    try:
+        return f'<div class="formula" tabindex="0">{mathml(verdict.identity)}</div>'
+    except TypeError:
+        return (
+            f'<div class="formula" tabindex="0"><code>{escape(str(verdict.identity))}</code></div>'
+        )

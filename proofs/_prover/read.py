@@ -1,0 +1,175 @@
+"""From jaxprs to terms: every primitive that is not read is refused by its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from jax.dtypes import float0
+from jax.extend import core
+
+from .._jax_internals import symbolic_terms, where_written
+from .._normal_form import ONE, ZERO, Poly, Refused, atom, poly, product, vanishes
+from .tensor import Tensor
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+assumed: ContextVar[dict[str, None] | None] = ContextVar("assumed", default=None)
+least_sizes: ContextVar[dict[str, int]] = ContextVar("least_sizes", default={})  # noqa: B039
+
+
+def reads(*names: str) -> Callable[[Rule], Rule]:
+    """Registers the reading of primitives: ``(eqn, *operands) -> tensor or tensors``."""
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            RULES[name] = rule
+        return rule
+
+    return register
+
+
+def assume(text: str) -> None:
+    """Notes what a proof rests on."""
+    notes = assumed.get()
+    if notes is not None:
+        notes[text] = None
+
+
+def dimension(d: Any) -> Poly:
+    """A size, symbolic or not, as a term."""
+    if isinstance(d, int | np.integer):
+        return poly(int(d))
+    terms = symbolic_terms(d)
+    if terms is None:
+        raise Refused(f"the dimension {d}")
+    result = ZERO
+    for coefficient, factors in terms:
+        named = [(atom("dim", name, least_sizes.get().get(name, 1)), e) for name, e in factors]
+        result = result + product(named, coefficient)
+    return result
+
+
+def shape_of(aval: Any) -> tuple[Poly, ...]:
+    """The shape of a jaxpr's variable."""
+    return tuple(dimension(d) for d in aval.shape)
+
+
+def read(jaxpr: core.ClosedJaxpr, args: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs of a jaxpr as terms of its arguments."""
+    return _read(jaxpr.jaxpr, jaxpr.consts, args)
+
+
+def _read(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Tensor]) -> list[Tensor]:
+    known: dict[Any, Tensor] = {}
+    known.update(zip(jaxpr.constvars, map(constant, consts), strict=True))
+    known.update(zip(jaxpr.invars, args, strict=True))
+
+    def look_up(v: Any) -> Tensor:
+        return constant(v.val, v.aval) if isinstance(v, core.Literal) else known[v]
+
+    for eqn in jaxpr.eqns:
+        outs = _equation(eqn, [look_up(v) for v in eqn.invars])
+        known.update(zip(eqn.outvars, outs, strict=True))
+    return [look_up(v) for v in jaxpr.outvars]
+
+
+def _equation(eqn: core.JaxprEqn, operands: list[Tensor]) -> list[Tensor]:
+    rule = RULES.get(eqn.primitive.name)
+    try:
+        if rule is None:
+            raise Refused(f"the primitive {eqn.primitive.name} is not read")
+        outs = rule(eqn, *operands)
+    except Refused as error:
+        if getattr(error, "placed", False):
+            raise
+        line = where_written(eqn)
+        if not line:
+            raise  # the equation that holds this one has a line
+        placed = Refused(f"{line}: {eqn.primitive.name}: {error}")
+        placed.placed = True  # type: ignore[attr-defined]
+        raise placed from error
+    except RecursionError as error:
+        raise Refused(f"{eqn.primitive.name}: terms nested beyond all bounds") from error
+    return list(outs) if isinstance(outs, list | tuple) else [outs]
+
+
+def constant(x: Any, aval: Any = None) -> Tensor:
+    """A number, or an array that holds one number."""
+    if isinstance(x, Tensor):
+        return x
+    values = np.asarray(x)
+    shape = tuple(map(poly, values.shape)) if aval is None else shape_of(aval)
+    if values.dtype == float0:  # the tangent of an integer: never used
+        return Tensor(shape, ZERO, dtype=values.dtype)
+    first = values.flat[0] if values.size else None
+    if first is None or not all(v == first or (v != v and first != first) for v in values.flat):
+        raise Refused(f"an array of constants of shape {values.shape}")
+    dtype = values.dtype
+    if np.issubdtype(dtype, np.complexfloating):
+        raise Refused("complex numbers")
+    value = float(first) if not np.issubdtype(dtype, np.integer) else int(first)
+    if value != value or value == math.inf:
+        return Tensor(shape, ZERO, bad=ONE, dtype=dtype, infinite=value == math.inf)
+    if value == -math.inf:
+        return Tensor(shape, ZERO, lowest=ONE, dtype=dtype)
+    exact = Fraction(value)
+    return Tensor(shape, poly(int(exact) if exact.denominator == 1 else exact), dtype=dtype)
+
+
+_INLINED = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+}
+
+
+def _inlined(eqn: core.JaxprEqn, *operands: Tensor) -> list[Tensor]:
+    inner = eqn.params[_INLINED[eqn.primitive.name]]
+    if isinstance(inner, core.ClosedJaxpr):
+        return read(inner, operands)
+    return _read(inner, (), operands)
+
+
+for _name in _INLINED:
+    RULES[_name] = _inlined
+
+
+@reads("platform_index")
+def _platform_index(eqn: core.JaxprEqn) -> Tensor:
+    return Tensor((), poly(atom("platform")), dtype=np.dtype(np.int32))
+
+
+@reads("cond")
+def _cond(eqn: core.JaxprEqn, which: Tensor, *operands: Tensor) -> list[Tensor]:
+    branches = [read(b, operands) for b in eqn.params["branches"]]
+    if any(a.kind == "platform" for a in which.value.atoms()):
+        for other in branches[1:]:
+            if not all(map(same, branches[0], other)):
+                raise Refused("branches for different platforms that are not the same function")
+        return branches[0]
+    if len(branches) != 2 or which.value * which.value != which.value:
+        raise Refused("a branch on a number")
+    select = RULES["select_n"]
+    return [select(eqn, which, no, yes) for no, yes in zip(*branches, strict=True)]
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two arrays are equal everywhere, flags too."""
+    return (
+        a.shape == b.shape
+        and vanishes(a.value - b.value)
+        and a.lowest == b.lowest
+        and a.bad == b.bad
+    )

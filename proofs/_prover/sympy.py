@@ -1,0 +1,81 @@
+"""Terms as SymPy expressions, for people to read; nothing is decided by them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from .._normal_form import Atom, Monomial, Number, Poly, poly, substitute
+
+
+def to_sympy(p: Poly) -> Any:
+    """A term as a SymPy expression; ``a0, a1, ...`` are the indices of the array's axes."""
+    return sp.Add(*(_term(m, c) for m, c in p.terms.items()))
+
+
+def _term(m: Monomial, c: Number) -> Any:
+    powers = sorted(m, key=lambda t: t[0].key)
+    return sp.Mul(sp.Rational(c), *(_atom(a) ** sp.Rational(e) for a, e in powers))
+
+
+def _index(t: Atom | int) -> Any:
+    if isinstance(t, int):
+        return sp.Integer(t)
+    return _atom(t)
+
+
+def _atom(a: Atom) -> Any:
+    args = a.args
+    if a.kind == "entry":
+        if not args[1]:
+            return sp.Symbol(args[0].name, real=True)
+        return sp.IndexedBase(args[0].name, real=True)[tuple(map(_index, args[1]))]
+    if a.kind == "index":
+        return sp.Symbol(_plain(str(args[0])), integer=True)
+    if a.kind == "dim":
+        return sp.Symbol(args[0], integer=True, positive=True)
+    if a.kind == "delta":
+        return sp.KroneckerDelta(*map(_index, args))
+    if a.kind in {"sum", "max"}:
+        return _bound(a)
+    return _function(a)
+
+
+def _plain(name: str) -> str:
+    return name.replace("#", "j").replace("_", "i")
+
+
+def _bound(a: Atom) -> Any:
+    name, body = a.args[:2]
+    i = _atom(name)
+    inner = to_sympy(body)
+    if a.kind == "max":
+        return sp.Function("Max")(inner, i)
+    return sp.Sum(inner, (i, 0, to_sympy(name.args[1]) - 1))
+
+
+def _function(a: Atom) -> Any:
+    args = a.args
+    if a.kind == "exp":
+        return sp.exp(to_sympy(args[0]))
+    if a.kind == "log":
+        return sp.log(to_sympy(args[0]))
+    if a.kind == "group":
+        return to_sympy(args[0])
+    if a.kind == "recip":
+        return 1 / _atom(args[0])
+    if a.kind == "floor":
+        return sp.floor(to_sympy(args[0]))
+    if a.kind == "at_least":
+        return sp.Max(to_sympy(args[1]), sp.Rational(args[0]))
+    if a.kind in {"zero", "positive"}:
+        relation = sp.Eq if a.kind == "zero" else sp.Gt
+        return sp.Piecewise((1, relation(to_sympy(args[0]), 0)), (0, True))
+    if a.kind == "dominant":
+        names, body, threshold, places = args
+        there = to_sympy(substitute(body, dict(zip(names, map(poly, places), strict=True))))
+        ranges = ((_atom(i), 0, to_sympy(i.args[1]) - 1) for i in names)
+        every = sp.Sum(to_sympy(body), *ranges)
+        return sp.Piecewise((1, there > sp.Rational(threshold) * every), (0, True))
+    return sp.Function(a.kind)(*(to_sympy(x) for x in args if isinstance(x, Poly)))

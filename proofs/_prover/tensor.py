@@ -1,0 +1,68 @@
+"""Arrays of terms: what the reader of jaxprs computes with.
+
+An array is one term in its axes' indices, and two flags, terms that are 0 or 1: where it
+is -inf, and where it is NaN or +inf ("bad"). Where a flag is set the term means nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .._normal_form import ONE, ZERO, Atom, Poly, fresh, index, is_zero, poly, substitute, total
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An array of terms."""
+
+    shape: tuple[Poly, ...]
+    value: Poly
+    lowest: Poly = ZERO  # where it is -inf
+    bad: Poly = ZERO  # where it is NaN or +inf
+    dtype: Any = None
+    infinite: bool = False  # the number +inf, for comparisons
+
+    @property
+    def finite(self) -> bool:
+        """Whether no flag can be set."""
+        return not self.lowest.terms and not self.bad.terms
+
+    def at(self, new: dict[Atom, Poly]) -> Tensor:
+        """Indices replaced."""
+        return replace(
+            self,
+            value=substitute(self.value, new),
+            lowest=substitute(self.lowest, new),
+            bad=substitute(self.bad, new),
+        )
+
+
+def axis(position: int, dim: Poly) -> Atom | int:
+    """The index of an axis; an axis of size 1 has none."""
+    return 0 if dim == ONE else index(f"a{position}", dim)
+
+
+def axes(shape: tuple[Poly, ...]) -> tuple[Atom | int, ...]:
+    """The indices of all axes."""
+    return tuple(axis(i, d) for i, d in enumerate(shape))
+
+
+def renamed(shape: tuple[Poly, ...]) -> tuple[tuple[Atom | int, ...], dict[Atom, Poly]]:
+    """New indices for all axes, and what takes the old ones to them."""
+    new = tuple(0 if d == ONE else fresh(d) for d in shape)
+    old = axes(shape)
+    return new, {a: poly(b) for a, b in zip(old, new, strict=True) if isinstance(a, Atom)}
+
+
+def either(*flags: Poly) -> Poly:
+    """Whether any of some 0-1 terms is 1."""
+    result = ZERO
+    for f in flags:
+        result = result + f - result * f
+    return result
+
+
+def anywhere(flag: Poly, i: Atom) -> Poly:
+    """Whether a 0-1 term is 1 at any index."""
+    return 1 - is_zero(total(flag, i)) if flag.terms else ZERO

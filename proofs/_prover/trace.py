@@ -1,0 +1,162 @@
+"""From a function and its arguments' specs to jaxprs at symbolic sizes, and to terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from .._jax_internals import without_dead_code
+from .._normal_form import ZERO, Poly, Refused, Symbol, entry
+from .read import assume, dimension, least_sizes
+from .spec import Spec
+from .tensor import Tensor, axes
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a proof: shapes for JAX, and terms."""
+
+    names: tuple[str, ...]
+    shapes: tuple[jax.ShapeDtypeStruct, ...]
+    tensors: tuple[Tensor, ...]
+    symbols: Mapping[str, Symbol]
+
+    def tensor(self, name: str) -> Tensor:
+        """The term of one argument."""
+        return self.tensors[self.names.index(name)]
+
+    def shape(self, name: str) -> jax.ShapeDtypeStruct:
+        """The shape of one argument."""
+        return self.shapes[self.names.index(name)]
+
+
+def arguments(specs: Mapping[str, Spec]) -> Arguments:
+    """Shapes, terms, and the notes of what was assumed of them."""
+    names = [d for spec in specs.values() for d in (*spec.dims, spec.classes or "1")]
+    scope = jax.export.SymbolicScope(_products(names))
+    known = {d: _size(d, scope) for d in names}
+    shapes, tensors = [], []
+    symbols: dict[str, Symbol] = {}
+    for name, spec in specs.items():
+        shape = tuple(known[d] for d in spec.dims)
+        shapes.append(jax.ShapeDtypeStruct(shape, spec.dtype))
+        terms = tuple(dimension(d) for d in shape)
+        dim = dimension(known[spec.classes]) if spec.classes else None
+        symbols[name] = _symbol(name, spec, dim, specs, symbols)
+        value = _value(symbols[name], terms, _factors(spec, scope))
+        tensors.append(_tensor(spec, terms, value, _kept(name, specs)))
+    _note(specs)
+    return Arguments(tuple(specs), tuple(shapes), tuple(tensors), symbols)
+
+
+def _products(dims: Sequence[str]) -> list[str]:
+    """That a product is at least each of its factors, as all are at least 1: JAX asks."""
+    products = sorted({d for d in dims if "*" in d})
+    return [f"{d} >= {f}" for d in products for f in sorted(set(d.split("*")))]
+
+
+def _size(name: str, scope: Any) -> Any:
+    return int(name) if name.isdigit() else jax.export.symbolic_shape(name, scope=scope)[0]
+
+
+def _factors(spec: Spec, scope: Any) -> list[Poly]:
+    """Of the number of classes, for labels."""
+    return [dimension(_size(f, scope)) for f in (spec.classes or "1").split("*")]
+
+
+def _value(symbol: Symbol, shape: tuple[Poly, ...], factors: list[Poly]) -> Poly:
+    """The entries; of a label among ``m*k`` classes ``q k + r`` with q below m and r below k."""
+    if len(factors) == 1:
+        return entry(symbol, *axes(shape))
+    value = ZERO
+    for i, f in enumerate(factors):
+        digit = Symbol(f"{symbol.name}.{i}", "index", f)
+        value = value * f + entry(digit, *axes(shape))
+    return value
+
+
+def _tensor(spec: Spec, shape: tuple[Poly, ...], value: Poly, kept: Symbol) -> Tensor:
+    if spec.ignore is not None:
+        here = entry(kept, *axes(shape))
+        value = here * value + (1 - here) * spec.ignore
+    return Tensor(shape, value, dtype=np.dtype(spec.dtype))
+
+
+def _symbol(
+    name: str,
+    spec: Spec,
+    dim: Poly | None,
+    specs: Mapping[str, Spec],
+    symbols: Mapping[str, Symbol],
+) -> Symbol:
+    if spec.keeps is None:
+        return Symbol(name, spec.sort, dim)
+    other = specs.get(spec.keeps)
+    if spec.keeps not in symbols or other is None or spec.dims != (*other.dims, other.classes):
+        raise Refused(f"{name} keeps {spec.keeps}: give the labels first, and its shape")
+    kept = None if other.ignore is None else _kept(spec.keeps, specs)
+    return Symbol(name, spec.sort, dim, symbols[spec.keeps], kept)
+
+
+def _kept(labels: str, specs: Mapping[str, Spec]) -> Symbol:
+    """Whether a label is not the ignored one, by a name that no argument has."""
+    name = f"{labels}_kept"
+    while name in specs:
+        name += "_"
+    return Symbol(name, "boolean")
+
+
+def _note(specs: Mapping[str, Spec]) -> None:
+    least = least_sizes.get()
+    for d in sorted({d for s in specs.values() for d in s.names}):
+        assume(f"{d} is at least {least.get(d, 1)}")
+    for name, spec in specs.items():
+        if spec.classes is not None:
+            also = "" if spec.ignore is None else f", or is {spec.ignore}"
+            assume(f"{name} is in [0, {spec.classes}){also}")
+        if spec.keeps is not None:
+            assume(f"{name} is true at the class of each label in {spec.keeps}")
+        words = {
+            "positive": "is positive",
+            "nonnegative": "is not negative",
+            "unit": "is in (0, 1)",
+        }
+        if spec.sort in words:
+            assume(f"{name} {words[spec.sort]}")
+
+
+def trace(function: Callable[..., Any], shapes: Sequence[Any]) -> core.ClosedJaxpr:
+    """The jaxpr of a function, without what no output depends on: stopped tangents, say."""
+    try:
+        traced = jax.make_jaxpr(function)(*shapes)
+    except Refused:
+        raise
+    except Exception as error:  # whatever the user's function raises is the reason
+        line = str(error).strip().split("\n")[0]
+        if type(error).__name__ == "InconclusiveDimensionOperation":
+            line += " Sizes have no numbers here; one to be divided by c can be named as 'm*c'."
+        raise Refused(f"tracing at symbolic sizes: {type(error).__name__}: {line}") from error
+    return without_dead_code(traced)
+
+
+def only(function: Callable[..., Any], args: Arguments, wrt: Sequence[str]) -> Callable[..., Any]:
+    """``(moving, all arguments) -> out``: the function of its differentiated arguments."""
+    places = [args.names.index(w) for w in wrt]
+
+    def of(moving: Sequence[Any], rest: Sequence[Any]) -> Any:
+        full = list(rest)
+        for place, x in zip(places, moving, strict=True):
+            full[place] = x
+        return function(*full)
+
+    return of
+
+
+def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
+    """An array of any real numbers: a cotangent or a tangent."""
+    return Tensor(like.shape, entry(symbol, *axes(like.shape)), dtype=like.dtype)

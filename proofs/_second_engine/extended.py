@@ -1,0 +1,217 @@
+"""Exact extended reals: numbers, the two infinities and NaN, with the rules of IEEE 754.
+
+Operations take and return leaves of diagrams; where a sign decides the result and is not
+known, they return a diagram.
+"""
+
+import enum
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from .exact import Number, Refused
+from .piecewise import Pieces
+
+
+class Special(enum.Enum):
+    """What is not a real number."""
+
+    ABOVE = "inf"
+    BELOW = "-inf"
+    NAN = "nan"
+
+
+_ABOVE, _BELOW, _NAN = Special.ABOVE, Special.BELOW, Special.NAN
+_OPPOSITE = {_ABOVE: _BELOW, _BELOW: _ABOVE, _NAN: _NAN}
+_BY_SIGN = {-1: _BELOW, 0: _NAN, 1: _ABOVE}
+
+
+class Arithmetic:
+    """The operations of the traced code, on leaves."""
+
+    def __init__(self, pieces: Pieces):
+        self.pieces, self.field = pieces, pieces.field
+
+    def _by_sign(self, x: Number, choose: Callable[[int], Any]) -> Any:
+        return self.pieces.apply(choose, self.pieces.sign(x))
+
+    def number(self, x: Any) -> Any:
+        """A boolean or an int as a number."""
+        return self.field.constant(int(x)) if isinstance(x, bool | int) else x
+
+    # ------------------------------------------------------------------ arithmetic
+
+    def add(self, x, y):
+        """x + y."""
+        if isinstance(x, Number) and isinstance(y, Number):
+            return self.field.add(x, y)
+        if isinstance(x, int) and isinstance(y, int):
+            return x + y
+        special = {v for v in (x, y) if isinstance(v, Special)}
+        return special.pop() if len(special) == 1 else _NAN
+
+    def negative(self, x):
+        """-x."""
+        if isinstance(x, Special):
+            return _OPPOSITE[x]
+        return self.field.negative(x) if isinstance(x, Number) else -x
+
+    def subtract(self, x, y):
+        """x - y."""
+        return self.add(x, self.negative(y))
+
+    def multiply(self, x, y):
+        """x y; 0 times an infinity is NaN."""
+        if isinstance(x, Number) and isinstance(y, Number):
+            return self.field.multiply(x, y)
+        if isinstance(x, int) and isinstance(y, int):
+            return x * y
+        if _NAN in (x, y):
+            return _NAN
+        return self.pieces.apply(lambda a, b: _BY_SIGN[a * b], self._sign(x), self._sign(y))
+
+    def divide(self, x, y):
+        """x / y; NaN where y is zero, which is never what a proof needs."""
+        if _NAN in (x, y) or (isinstance(x, Special) and isinstance(y, Special)):
+            return _NAN
+        if isinstance(y, Special):
+            return self.field.zero
+        return self._by_sign(y, lambda s: self.multiply(x, self.field.inverse(y)) if s else _NAN)
+
+    def power(self, x, n: int):
+        """x^n, for an integer n."""
+        if n < 0:
+            return self.divide(self.field.one, self.power(x, -n))
+        if isinstance(x, Number):
+            return self.field.power(x, n)
+        return functools.reduce(self.multiply, [x] * n, self.field.one)
+
+    def general_power(self, x, y):
+        """x^y for x at least 0; for other x only with an integer y."""
+        if isinstance(y, int):
+            return self.power(x, y)
+        if isinstance(y, Number) and isinstance(x, Number):
+            n = self.whole(y)
+            if n is not None and abs(n) <= 8:
+                return self.power(x, n)
+            return self._by_sign(x, lambda s: self._positive_power(x, y, s))
+        return _NAN
+
+    def _positive_power(self, x: Number, y: Number, sign: int):
+        if sign < 0:
+            return _NAN
+        if sign == 0:
+            return self._by_sign(y, lambda s: (_ABOVE, self.field.one, self.field.zero)[s + 1])
+        return self.field.exp(self.field.multiply(y, self.field.log(x)))
+
+    def whole(self, x: Number) -> int | None:
+        """The integer that x is."""
+        value = self.field.rational(x)
+        return int(value) if value is not None and value.denominator == 1 else None
+
+    # ------------------------------------------------------------------ functions
+
+    def exp(self, x):
+        """e^x."""
+        if isinstance(x, Special):
+            return self.field.zero if x is _BELOW else x
+        return self.field.exp(x)
+
+    def log(self, x):
+        """Log x; -inf at 0, NaN below."""
+        if isinstance(x, Special):
+            return _ABOVE if x is _ABOVE else _NAN
+        return self._by_sign(x, lambda s: self.field.log(x) if s > 0 else (_NAN, _BELOW)[s + 1])
+
+    def log1p(self, x):
+        """log(1 + x)."""
+        return self.log(self.add(self.field.one, x))
+
+    def expm1(self, x):
+        """e^x - 1."""
+        return self.subtract(self.exp(x), self.field.one)
+
+    def tanh(self, x):
+        """(e^2x - 1) / (e^2x + 1)."""
+        if isinstance(x, Special):
+            return x if x is _NAN else self._sign_of_special(x)
+        e = self.field.exp(self.field.multiply(self.field.constant(2), x))
+        return self.divide(self.subtract(e, self.field.one), self.add(e, self.field.one))
+
+    def absolute(self, x):
+        """|x|."""
+        if isinstance(x, Special):
+            return x if x is _NAN else _ABOVE
+        if isinstance(x, int):
+            return abs(x)
+        return self._by_sign(x, lambda s: self.negative(x) if s < 0 else x)
+
+    def sign(self, x):
+        """The sign of x, as a number."""
+        if x is _NAN:
+            return x
+        return self.pieces.apply(
+            lambda s: s if isinstance(x, int) else self.number(s), self._sign(x)
+        )
+
+    def _sign(self, x) -> Any:
+        if isinstance(x, Special):
+            return 1 if x is _ABOVE else -1
+        return (x > 0) - (x < 0) if isinstance(x, int) else self.pieces.sign(x)
+
+    def _sign_of_special(self, x: Special) -> Number:
+        return self.field.constant(1 if x is _ABOVE else -1)
+
+    def floor(self, x):
+        """Floor x, opaque but for constants."""
+        return self.field.floor(x) if isinstance(x, Number) else x
+
+    def round(self, x):
+        """The integer next to x, where x is known to be one, and for constants."""
+        if not isinstance(x, Number):
+            return x
+        value = self.field.rational(x)
+        if value is not None:
+            return self.field.constant(round(value))
+        if not self.field.integral(x):
+            raise Refused("round of what is not known to be an integer")
+        return x
+
+    def fewer_bits(self, x, bits: int):
+        """A diagram rounded to fewer bits, where it is positive: opaque, of that sign."""
+        if isinstance(x, Special):
+            return x
+        for _, leaf in self.pieces.paths(x):
+            if not isinstance(leaf, Number) or self.field.sign_factors(leaf) != (1, []):
+                raise Refused("reduce_precision of what is not known to be positive")
+        return self.field.fewer_bits(x, bits)
+
+    # ------------------------------------------------------------------ order
+
+    def _compare(self, x, y) -> Any:
+        """The sign of x - y, None with a NaN."""
+        if _NAN in (x, y):
+            return None
+        if isinstance(x, Special) or isinstance(y, Special):
+            rank = {_BELOW: -1, _ABOVE: 1}
+            a, b = rank.get(x, 0), rank.get(y, 0)
+            return (a > b) - (a < b)
+        return self._sign(self.subtract(x, y))
+
+    def comparison(self, holds: Callable[[int], bool], unordered: bool = False):
+        """The comparison that holds for these signs of x - y."""
+
+        def compare(x, y):
+            sign = self._compare(x, y)
+            return unordered if sign is None else self.pieces.apply(holds, sign)
+
+        return compare
+
+    def maximum(self, x, y):
+        """max(x, y), NaN with a NaN."""
+        sign = self._compare(x, y)
+        return _NAN if sign is None else self.pieces.apply(lambda s: y if s < 0 else x, sign)
+
+    def finite(self, x) -> bool:
+        """Whether x is a number."""
+        return not isinstance(x, Special)

@@ -1,0 +1,81 @@
+"""The shapes, labellings and masks at which the second engine proves."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._prover.spec import Spec, size_of
+from .exact import Refused
+
+
+def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> list[dict[str, int]]:
+    """The sizes that differ in a dimension that the arguments have."""
+    used = {name for spec in args.values() for name in spec.names}
+    out: list[dict[str, int]] = []
+    for size in sizes:
+        kept = {name: n for name, n in size.items() if name in used}
+        missing = used - set(kept)
+        if missing:
+            raise ValueError(f"prove_concrete: sizes must give {', '.join(sorted(missing))}.")
+        if kept not in out:
+            out.append(kept)
+    return out
+
+
+def written(size: Mapping[str, int]) -> str:
+    """Sizes in words."""
+    return ", ".join(f"{name} = {n}" for name, n in size.items())
+
+
+def dims(spec: Spec, size: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of an argument."""
+    return tuple(int(d) if d.isdigit() else size[d] for d in spec.dims)
+
+
+def shape_of(spec: Spec, size: Mapping[str, int]) -> jax.ShapeDtypeStruct:
+    """The same, with its dtype."""
+    return jax.ShapeDtypeStruct(dims(spec, size), jnp.dtype(spec.dtype))
+
+
+def configurations(
+    args: Mapping[str, Spec], size: Mapping[str, int]
+) -> list[dict[str, np.ndarray]]:
+    """Every labelling with every mask."""
+    fixed = {n: s for n, s in args.items() if not jnp.issubdtype(s.dtype, jnp.floating)}
+    choices = []
+    for name, spec in fixed.items():
+        shape = dims(spec, size)
+        per_entry = [False, True] if spec.dtype == np.bool_ else _labels(name, spec, size)
+        choices.append(itertools.product(per_entry, repeat=math.prod(shape)))
+    shapes = {name: dims(spec, size) for name, spec in fixed.items()}
+    everything = []
+    for combination in itertools.product(*choices):
+        arrays = {
+            name: np.array(entries, spec.dtype).reshape(shapes[name])
+            for (name, spec), entries in zip(fixed.items(), combination, strict=True)
+        }
+        if all(_kept(arrays[name], spec, args, arrays) for name, spec in fixed.items()):
+            everything.append(arrays)
+    return everything
+
+
+def _kept(mask: np.ndarray, spec: Any, args, arrays: dict[str, np.ndarray]) -> bool:
+    """Whether a mask that keeps the labels' classes does."""
+    if spec.keeps is None:
+        return True
+    y = arrays[spec.keeps]
+    taken = y != args[spec.keeps].ignore if args[spec.keeps].ignore is not None else y == y
+    at_label = np.take_along_axis(mask, np.maximum(y, 0)[..., None], -1)[..., 0]
+    return bool((at_label | ~taken).all())
+
+
+def _labels(name: str, spec: Any, size: Mapping[str, int]) -> list[int]:
+    if spec.classes is None:
+        raise Refused(f"the integer argument {name}, which are not labels")
+    sentinel = [] if spec.ignore is None else [spec.ignore]
+    return [*range(size_of(spec.classes, size)), *sentinel]

@@ -1,0 +1,213 @@
+"""Values that depend on signs: decision diagrams whose leaves are numbers, booleans, ints.
+
+Each node asks for the sign of one polynomial, and its three branches hold where that is
+below, at and above zero. Nodes on a path stand in one order, a node whose branches agree
+is dropped, and a branch that contradicts the path above it is never taken: so guards,
+maxima and ties that do not matter vanish as soon as they are combined.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sympy.polys.rings import PolyElement
+
+from .exact import Field, Number, Undecided
+
+Path = tuple[tuple[int, int], ...]  # (question, its sign)
+_IMPOSSIBLE = object()
+_SIGNS = (-1, 0, 1)
+_LIMIT = 12  # questions on one path
+
+
+@dataclass(frozen=True)
+class Node:
+    """What holds where a question's polynomial is below, at and above zero."""
+
+    question: int
+    branches: tuple[Any, Any, Any]
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.question, self.branches))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class Pieces:
+    """The questions that have been asked of one field, and operations on diagrams."""
+
+    def __init__(self, field: Field):
+        self.field = field
+        self.questions: list[PolyElement] = []
+        self._numbers: dict[PolyElement, int] = {}
+        self._possible: dict[tuple[Path, int, int], bool] = {}
+        self._alike: dict[tuple[int, Any, Any], bool] = {}
+
+    # ------------------------------------------------------------------ operations
+
+    def apply(self, operation: Callable[..., Any], *values: Any) -> Any:
+        """An operation on leaves, on diagrams; it may itself return a diagram."""
+        return self._apply(operation, values, ())
+
+    def _apply(self, operation, values, path: Path) -> Any:
+        questions = [v.question for v in values if isinstance(v, Node)]
+        if not questions:
+            out = operation(*values)
+            return self._within(out, path) if isinstance(out, Node) else out
+        question = min(questions)
+        return self._ask(
+            question,
+            path,
+            lambda sign, below: self._apply(
+                operation, [_branch(v, question, sign) for v in values], below
+            ),
+        )
+
+    def _within(self, value: Any, path: Path) -> Any:
+        """A diagram without the branches that a path excludes."""
+        if not isinstance(value, Node) or not path:
+            return value
+        branches = value.branches
+        return self._ask(
+            value.question, path, lambda sign, below: self._within(branches[sign + 1], below)
+        )
+
+    def _ask(self, question: int, path: Path, below: Callable[[int, Path], Any]) -> Any:
+        known = dict(path)
+        if question in known:
+            return below(known[question], path)
+        if len(path) >= _LIMIT:
+            raise Undecided(f"more than {_LIMIT} guards on one path")
+        branches = [
+            below(sign, (*path, (question, sign)))
+            if self.possible(path, question, sign)
+            else _IMPOSSIBLE
+            for sign in _SIGNS
+        ]
+        return self._join(question, branches, path)
+
+    def _join(self, question: int, branches: list[Any], path: Path) -> Any:
+        below, at, above = branches
+        for side in (above, below):
+            if at is not _IMPOSSIBLE and side is not _IMPOSSIBLE and at != side:
+                if self._alike_at(question, at, side):
+                    at = side
+                    break
+        met = [b for b in (at, above, below) if b is not _IMPOSSIBLE]
+        if not met:
+            return _IMPOSSIBLE
+        below, at, above = (met[0] if b is _IMPOSSIBLE else b for b in (below, at, above))
+        if below == at == above:
+            return at
+        parts = (below, at, above)
+        if all(not isinstance(b, Node) or b.question > question for b in parts):
+            return Node(question, parts)
+        choice = Node(question, _SIGNS)
+        return self._apply(lambda sign, *parts: parts[sign + 1], (choice, *parts), path)
+
+    def _alike_at(self, question: int, at: Any, side: Any) -> bool:
+        """Whether two diagrams agree wherever the question's polynomial is zero."""
+        key = (question, at, side)
+        if key not in self._alike:
+            self._alike[key] = self._compare_at(question, at, side)
+        return self._alike[key]
+
+    def _compare_at(self, question: int, at: Any, side: Any) -> bool:
+        nodes = [v.question for v in (at, side) if isinstance(v, Node)]
+        if nodes:
+            first = min(nodes)
+            return all(
+                self._alike_at(question, _branch(at, first, s), _branch(side, first, s))
+                for s in _SIGNS
+            )
+        if isinstance(at, Number) and isinstance(side, Number):
+            return self.zero_on(self.field.subtract(at, side), ((question, 0),))
+        return type(at) is type(side) and at == side
+
+    # ------------------------------------------------------------------ signs and paths
+
+    def sign(self, x: Number) -> Any:
+        """-1, 0 or 1, or a diagram of these."""
+        if x.zero:
+            return 0
+        sign, unknown = self.field.sign_factors(x)
+        out: Any = sign
+        for factor, power in unknown:
+            branches = _SIGNS if power % 2 else (1, 0, 1)
+            node = Node(self._question(factor), branches)
+            out = self.apply(lambda a, b: a * b, out, self._within_nothing(node))
+        return out
+
+    def _within_nothing(self, node: Node) -> Any:
+        return self._ask(node.question, (), lambda sign, _: node.branches[sign + 1])
+
+    def _question(self, factor: PolyElement) -> int:
+        if factor not in self._numbers:
+            self._numbers[factor] = len(self.questions)
+            self.questions.append(factor)
+        return self._numbers[factor]
+
+    def possible(self, path: Path, question: int, sign: int) -> bool:
+        """False where a sum of up to three of the path's inequalities is absurd."""
+        key = (path, question, sign)
+        if key not in self._possible:
+            self._possible[key] = not self._absurd(path, question, sign)
+        return self._possible[key]
+
+    def _absurd(self, path: Path, question: int, sign: int) -> bool:
+        known = [form for q, s in path for form in self._forms(q, s)]
+        for poly, strict in self._forms(question, sign):
+            sums = [(poly, strict)]
+            sums += [(poly + p, strict or s) for p, s in known]
+            for i, (p, s) in enumerate(known):
+                sums += [(poly + p + r, strict or s or t) for r, t in known[i + 1 :]]
+            if any(self._negative(total, strict) for total, strict in sums):
+                return True
+        return False
+
+    def _forms(self, question: int, sign: int) -> list[tuple[PolyElement, bool]]:
+        """Polynomials that are at least zero, and whether strictly above."""
+        x = self.questions[question]
+        return [(x, False), (-x, False)] if sign == 0 else [(x if sign > 0 else -x, True)]
+
+    def _negative(self, x: PolyElement, strict: bool) -> bool:
+        return self.field.polynomial_sign(x) == -1 or (strict and not x)
+
+    # ------------------------------------------------------------------ deciding
+
+    def paths(self, value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+        """The leaves, each with the signs under which it holds."""
+        if not isinstance(value, Node):
+            yield path, value
+            return
+        for sign in _SIGNS:
+            if self.possible(path, value.question, sign):
+                step = (*path, (value.question, sign))
+                yield from self.paths(value.branches[sign + 1], step)
+
+    def zero_on(self, x: Number, path: Path) -> bool:
+        """Whether x is zero wherever the path's equalities hold."""
+        equalities = [self.questions[q] for q, sign in path if sign == 0]
+        if x.zero or any(self.field.divides(factor, x) for factor in equalities):
+            return True
+        for i, factor in enumerate(equalities):
+            relation = self.field.relation(factor)
+            if relation is None:
+                continue
+            x = self.field.replaced(x, *relation)
+            if x.zero:
+                return True
+            rest = [self.field.replaced(Number(f), *relation) for f in equalities[i + 1 :]]
+            equalities[i + 1 :] = [f.numerator for f in rest]
+            if any(f.numerator and self.field.divides(f.numerator, x) for f in rest):
+                return True
+        return False
+
+
+def _branch(value: Any, question: int, sign: int) -> Any:
+    if isinstance(value, Node) and value.question == question:
+        return value.branches[sign + 1]
+    return value

@@ -1,0 +1,219 @@
+"""What is proved of classes divided over m shards of k, for every m: see ``shipped``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from xent_jax import forward_mode
+from xent_jax._chunks import chunks_of
+
+from .._prover.spec import Spec, array, labels, scalar
+from . import textbook_shards as book
+from .in_shards import in_shards
+from .textbook import reduced
+from .theorem import Case, Kind, Unproved
+
+_Z, _W, _WEIGHTS = array("m n k"), array("m k"), array("m k", positive=True)
+_Y, _IGNORED = labels("n", classes="m*k"), labels("n", classes="m*k", ignore=-100)
+_EXAMPLES, _CLASSES = array("n", dtype=bool), array("m n k", dtype=bool)
+_E, _C, _S = scalar(unit=True), scalar(nonnegative=True), scalar()
+_ALL: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
+_FIRST: tuple[Kind, ...] = ("gradient", "forward mode")
+_INTEGER = "softmax_cross_entropy_with_integer_labels"
+_SOFT, _HEAD = "softmax_cross_entropy", "linear_softmax_cross_entropy"
+_NOTE = "; in each of all shards, each of which has a cotangent of its own"
+Local = Callable[..., Any]
+
+
+def _case(
+    function: str,
+    options: str,
+    call: Local,
+    args: Mapping[str, Spec],
+    wrt: str,
+    truth: Local,
+    least: Mapping[str, int] | None = None,
+    kinds: tuple[Kind, ...] = _ALL,
+) -> Case:
+    """``call(loss, *args)`` in each shard; ``truth`` is of all of them."""
+    over = ["".join(d for d in spec.dims if d in "bm") for spec in args.values()]
+
+    def shipped(library: Any, *values: Any) -> Any:
+        def local(*parts: Any) -> Any:
+            return call(getattr(library, function), *parts)
+
+        return in_shards(local, *over, forward=library is forward_mode)(*values)
+
+    def reference(*values: Any) -> Any:
+        """A copy in each shard, but of an array of classes its part."""
+        out = truth(*values)
+        if function in ("softmax", "log_softmax"):
+            return out
+        axes, x = max(zip(over, values, strict=True), key=lambda pair: len(pair[0]))
+        return jnp.broadcast_to(out, (*x.shape[: len(axes)], *out.shape))
+
+    name = ", ".join(filter(None, ("classes in shards", options)))
+    return Case(function, name, shipped, args, wrt, reference, least or {}, kinds, _NOTE)
+
+
+def _named(book_loss: Local, names: str, **fixed: Any) -> tuple[Local, Local]:
+    """A loss and its textbook's, options in pairs of names: the shipped one and the book's."""
+    pairs = [n.split("=") for n in names.split()]
+    shipped = {"ignore": "ignore_index"}
+
+    def call(loss: Local, z: Any, y: Any, *values: Any) -> Any:
+        given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
+        given |= {shipped.get(k, k): v for k, v in fixed.items()}
+        return loss(z, y, axis_name="m", **given)
+
+    def truth(z: Any, y: Any, *values: Any) -> Any:
+        given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
+        return book_loss(z, y, **given, **fixed)
+
+    return call, truth
+
+
+def _integer(
+    options: str,
+    args: Mapping[str, Spec],
+    wrt: str,
+    names: str = "",
+    kinds: Any = _FIRST,
+    **fixed: Any,
+) -> Case:
+    call, truth = _named(book.integer_loss, names, **fixed)
+    return _case(_INTEGER, options, call, args, wrt, truth, kinds=kinds)
+
+
+def _soft(
+    options: str,
+    args: Mapping[str, Spec],
+    wrt: str,
+    names: str = "",
+    kinds: Any = _ALL,
+    **fixed: Any,
+) -> Case:
+    call, truth = _named(book.soft_loss, names, **fixed)
+    return _case(_SOFT, options, call, args, wrt, truth, kinds=kinds)
+
+
+def _plain(loss: Local, *args: Any) -> Any:
+    return loss(*args, axis_name="m")
+
+
+def _masked(loss: Local, z: Any, classes: Any) -> Any:
+    return loss(z, where=classes, axis_name="m")
+
+
+def _softmaxes() -> list[Case]:
+    z, masked = {"z": _Z}, {"z": _Z, "classes": _CLASSES}
+    return [
+        _case("softmax", "", _plain, z, "z", book.softmax),
+        _case("softmax", "masked classes", _masked, masked, "z",
+              lambda z, m: jnp.where(m, book.softmax(z, m), 0.0), kinds=_FIRST),
+        _case("log_softmax", "", _plain, z, "z", lambda z: z - book.logsumexp(z)[:, None]),
+        _case("logsumexp", "", _plain, z, "z", book.logsumexp),
+    ]  # fmt: skip
+
+
+def _losses() -> list[Case]:
+    zy, zi, zt = {"z": _Z, "y": _Y}, {"z": _Z, "y": _IGNORED}, {"z": _Z, "t": _Z}
+    e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
+    every, given = f"{e} {c} {w}", {"e": _E, "c": _C, "w": _WEIGHTS}
+    return [
+        _integer("", zy, "z", kinds=_ALL),
+        _integer("mean", zy, "z", reduction="mean"),
+        _integer("ignore_index, mean", zi, "z", kinds=_ALL, ignore=-100, reduction="mean"),
+        _integer("masked examples, mean", zy | {"left": _EXAMPLES}, "z", "where=examples",
+                 reduction="mean"),
+        _integer("label_smoothing", zy | {"e": _E}, "z e", e),
+        _integer("z_loss", zy | {"c": _C}, "z c", c),
+        _integer("class_weights", zy | {"w": _W}, "z w", w),
+        _integer("ignore_index, all options, mean", zi | given, "z e c w", every, ignore=-100,
+                 reduction="mean"),
+        _integer("all options, to the logits", zy | given, "z", every, ("second order",)),
+        _soft("", zt, "z t"),
+        _soft("all options, mean", zt | given, "z t e c w", every, ("gradient",),
+              reduction="mean"),
+        _soft("all options, to the logits", zt | given, "z", every, ("second order",)),
+        _soft("masked classes", zt | {"classes": _CLASSES}, "z", "where=classes"),
+        _case("poly_loss_cross_entropy", "", _plain, zt | {"epsilon": _S}, "z t epsilon",
+              book.poly_loss, kinds=_FIRST),
+        _case("poly_loss_cross_entropy", "to the logits", _plain, zt | {"epsilon": _S}, "z",
+              book.poly_loss, kinds=("second order",)),
+        _case("softmax_focal_loss", "",
+              lambda loss, z, y, gamma: loss(z, y, gamma=gamma, axis_name="m"),
+              zy | {"gamma": _C}, "z gamma", book.focal_loss, {"k": 2}, _FIRST),
+    ]  # fmt: skip
+
+
+def _batches() -> list[Case]:
+    """Examples divided over b shards, of n each."""
+    args = {"z": array("b m n k"), "y": labels("b n", classes="m*k", ignore=-100)}
+
+    def case(reduction: Any) -> Case:
+        def call(loss: Local, z: Any, y: Any) -> Any:
+            return loss(z, y, ignore_index=-100, reduction=reduction, axis_name="m",
+                        batch_axis_name="b")  # fmt: skip
+
+        def truth(z: Any, y: Any) -> Any:
+            losses = jax.vmap(partial(book.integer_loss, ignore=-100))(z, y)
+            return reduced(losses, reduction, y != -100)
+
+        return _case(_INTEGER, f"examples too, ignore_index, {reduction}", call, args, "z",
+                     truth, kinds=_FIRST)  # fmt: skip
+
+    return [case("sum"), case("mean")]
+
+
+def _heads() -> list[Case]:
+    """Of n chunks of s tokens."""
+    args = {
+        "x": array("n s d"), "w": array("m d k"), "y": labels("n s", classes="m*k"),
+        "b": array("m k"),
+    }  # fmt: skip
+
+    def case(reduction: Any, **ignored: Any) -> Case:
+        def call(loss: Local, x: Any, w: Any, y: Any, b: Any) -> Any:
+            options = {"ignore_index": -100} if ignored else {}
+            with chunks_of(x.shape[1]):
+                return loss(x, w, y, bias=b, reduction=reduction, axis_name="m", **options)
+
+        def truth(x: Any, w: Any, y: Any, b: Any) -> Any:
+            z = jnp.einsum("nsd,mdk->mnsk", x, w) + b[:, None, None]
+            return book.integer_loss(z, y, reduction=reduction, **ignored)
+
+        y = labels("n s", classes="m*k", **ignored)
+        name = f"ignore_index, {reduction}" if ignored else reduction
+        return _case(_HEAD, name, call, args | {"y": y}, "x w b", truth, kinds=("gradient",))
+
+    return [case("none"), case("sum"), case("mean"), case("mean", ignore=-100)]
+
+
+CASES = (*_softmaxes(), *_losses(), *_batches(), *_heads())
+_MANY = (
+    "more than four sums stand in one another, and are then not brought to one order; proved is "
+    "the second order to the logits"
+)
+UNPROVED = (
+    Unproved(_INTEGER, "classes in shards, masked classes", "that a mask of classes in shards "
+             "keeps each label's class cannot be said; it can of soft labels, which are proved"),
+    Unproved(_INTEGER, "classes in shards, jax.shard_map that tracks types", "there is no mesh of "
+             "a symbolic number of devices; proved is the backward that each shard runs where none "
+             "are tracked, which adds up the shards' cotangents first; tests run both"),
+    *(Unproved(f, "classes in shards, second order to the options", _MANY)
+      for f in (_INTEGER, _SOFT, "poly_loss_cross_entropy")),
+    *(Unproved(f, f"classes in shards{what}", "the terms grow until it is not decided in minutes")
+      for f, what in (("softmax_focal_loss", ", second order"), ("with_linear_head", ""))),
+    Unproved(_HEAD, "num_classes", "the mask of classes that it gives the loss is proved of the "
+             "loss of logits; in the head, whose labels it also reads anew, tests compare"),
+    Unproved("shard_linear_head", "the call", "what each shard runs is proved, and the sums of "
+             "what they give; the jax.shard_map around it is JAX's"),
+    Unproved("linear_token_statistics", "classes in shards", "it adds up over the shards what is "
+             "the same in all, for which JAX asks how many there are"),
+)  # fmt: skip

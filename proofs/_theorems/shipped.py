@@ -1,0 +1,241 @@
+"""What ships, and what is proved of it: one theorem for each function, option and order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+from .._prover.spec import Spec, array, labels, scalar
+from . import head as _head_theorems
+from . import shards as _shard_theorems
+from . import textbook as book
+from .theorem import Case, Theorem, theorems_of
+
+_Z, _T, _S = array("n k"), array("n k"), scalar()
+_E, _C = scalar(unit=True), scalar(nonnegative=True)
+_POSITIVE = array("n k", positive=True)
+_Y, _IGNORED = labels("n", classes="k"), labels("n", classes="k", ignore=-100)
+_EXAMPLES, _CLASSES = array("n", dtype=bool), array("n k", dtype=bool)
+_KEEPS = array("n k", dtype=bool, keeps="y")
+_W, _WEIGHTS = array("k"), array("k", positive=True)
+
+
+def _rows(mask: Any, value: Any) -> Any:
+    return jnp.where(mask[:, None], value, 0.0)
+
+
+def _softmaxes() -> list[Case]:
+    zm, zc = {"z": _Z, "m": _EXAMPLES}, {"z": _Z, "m": _CLASSES}
+    return [
+        Case("softmax", "", lambda x, z: x.softmax(z), {"z": _Z}, "z", book.softmax),
+        Case(
+            "softmax", "masked examples", lambda x, z, m: x.softmax(z, where=m), zm, "z",
+            lambda z, m: _rows(m, book.softmax(z)),
+        ),
+        Case(
+            "softmax", "masked classes", lambda x, z, m: x.softmax(z, where=m), zc, "z",
+            lambda z, m: jnp.where(m, book.softmax(z, m), 0.0),
+        ),
+        Case("log_softmax", "", lambda x, z: x.log_softmax(z), {"z": _Z}, "z", book.log_softmax),
+        Case(
+            "log_softmax", "masked examples",
+            lambda x, z, m: _rows(m, x.log_softmax(z, where=m)), zm, "z",
+            lambda z, m: _rows(m, book.log_softmax(z)),
+        ),
+        Case(
+            "log_softmax", "masked classes",
+            lambda x, z, m: jnp.where(m, x.log_softmax(z, where=m), 0.0), zc, "z",
+            lambda z, m: jnp.where(m, z - book.logsumexp(z, m)[..., None], 0.0),
+        ),
+        Case("logsumexp", "", lambda x, z: x.logsumexp(z), {"z": _Z}, "z", book.logsumexp),
+        Case(
+            "logsumexp", "masked examples",
+            lambda x, z, m: jnp.where(m, x.logsumexp(z, where=m), 0.0), zm, "z",
+            lambda z, m: jnp.where(m, book.logsumexp(z), 0.0),
+        ),
+        Case(
+            "logsumexp", "masked classes",
+            lambda x, z, m: jnp.where(jnp.any(m, -1), x.logsumexp(z, where=m), 0.0), zc, "z",
+            lambda z, m: jnp.where(jnp.any(m, -1), book.logsumexp(z, m), 0.0),
+        ),
+    ]  # fmt: skip
+
+
+_INTEGER = "softmax_cross_entropy_with_integer_labels"
+
+
+def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
+    """``names`` pairs an option of the shipped function with one of the reference's."""
+    pairs = [n.split("=") for n in names.split()]
+    shipped = {"ignore": "ignore_index"}
+
+    def call(x: Any, z: Any, y: Any, *values: Any) -> Any:
+        given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
+        given |= {shipped.get(k, k): v for k, v in fixed.items()}
+        return getattr(x, _INTEGER)(z, y, **given)
+
+    def reference(z: Any, y: Any, *values: Any) -> Any:
+        given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
+        return book.integer_loss(z, y, **given, **fixed)
+
+    return Case(_INTEGER, options, call, args, wrt, reference)
+
+
+def _integers() -> list[Case]:
+    zy, zi = {"z": _Z, "y": _Y}, {"z": _Z, "y": _IGNORED}
+    e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
+    full = zi | {"m": _KEEPS, "e": _E, "c": _C, "w": _WEIGHTS}
+    everything = f"where=classes {e} {c} {w}"
+    return [
+        _integer("", zy, "z", ""),
+        _integer("sum", zy, "z", "", reduction="sum"),
+        _integer("mean", zy, "z", "", reduction="mean"),
+        _integer("ignore_index", zi, "z", "", ignore=-100),
+        _integer("ignore_index, mean", zi, "z", "", ignore=-100, reduction="mean"),
+        _integer("masked examples, mean", zy | {"m": _EXAMPLES}, "z", "where=examples",
+                 reduction="mean"),
+        _integer("masked classes", zy | {"m": _KEEPS}, "z", "where=classes"),
+        _integer("label_smoothing", zy | {"e": _E}, "z e", e),
+        _integer("z_loss", zy | {"c": _C}, "z c", c),
+        _integer("class_weights", zy | {"w": _W}, "z w", w),
+        _integer("class_weights, mean", zy | {"w": _WEIGHTS}, "z w", w, reduction="mean"),
+        _integer("label_smoothing, z_loss, class_weights, mean",
+                 zy | {"e": _E, "c": _C, "w": _WEIGHTS}, "z e c w", f"{e} {c} {w}",
+                 reduction="mean"),
+        _integer("masked classes and all options, mean", full, "z c", everything,
+                 ignore=-100, reduction="mean"),
+        _integer("masked classes and all options, to the options",
+                 full, "e w", everything, ignore=-100),
+    ]  # fmt: skip
+
+
+def _soft(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
+    pairs = [n.split("=") for n in names.split()]
+
+    def call(x: Any, z: Any, t: Any, *values: Any) -> Any:
+        given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
+        return x.softmax_cross_entropy(z, t, **given, **fixed)
+
+    def reference(z: Any, t: Any, *values: Any) -> Any:
+        given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
+        return book.soft_loss(z, t, **given, **fixed)
+
+    return Case("softmax_cross_entropy", options, call, args, wrt, reference)
+
+
+def _softs() -> list[Case]:
+    zt = {"z": _Z, "t": _T}
+    e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
+    full = zt | {"m": _CLASSES, "e": _E, "c": _C, "w": _W}
+    everything = f"where=classes {e} {c} {w}"
+    return [
+        _soft("", zt, "z t", ""),
+        _soft("sum", zt, "z t", "", reduction="sum"),
+        _soft("masked examples, mean", zt | {"m": _EXAMPLES}, "z t", "where=examples",
+              reduction="mean"),
+        _soft("label_smoothing", zt | {"e": _E}, "z t e", e),
+        _soft("z_loss", zt | {"c": _C}, "z t c", c),
+        _soft("class_weights", zt | {"w": _W}, "z t w", w),
+        _soft("label_smoothing, z_loss, class_weights, mean",
+              zt | {"e": _E, "c": _C, "w": _W}, "z t e c w", f"{e} {c} {w}", reduction="mean"),
+        _soft("masked classes", zt | {"m": _CLASSES}, "z", "where=classes"),
+        _soft("masked classes and all options, mean", full, "z c", everything, reduction="mean"),
+        _soft("masked classes, to the labels", zt | {"m": _CLASSES}, "t", "where=classes"),
+        _soft("masked classes, to the options", full, "e w", everything, reduction="mean"),
+    ]  # fmt: skip
+
+
+def _binaries() -> list[Case]:
+    z, t, e = array("n"), array("n"), _E
+    w, m, unit, hard = (
+        array("n"),
+        array("n", dtype=bool),
+        array("n", unit=True),
+        array("n", dtype=bool),
+    )
+    binary, focal = "sigmoid_binary_cross_entropy", "sigmoid_focal_loss"
+
+    def call(x: Any, z: Any, t: Any, *options: Any, **fixed: Any) -> Any:
+        names = ("label_smoothing", "pos_weight", "where")
+        given = dict(zip(names, options, strict=False))
+        return x.sigmoid_binary_cross_entropy(z, t, **given, **fixed)
+
+    def weighted(x: Any, z: Any, t: Any, w: Any) -> Any:
+        return x.sigmoid_binary_cross_entropy(z, t, pos_weight=w)
+
+    def focal_call(x: Any, z: Any, t: Any, a: Any, gamma: Any) -> Any:
+        return x.sigmoid_focal_loss(z, t, a, gamma)
+
+    def focal_reference(z: Any, t: Any, a: Any, gamma: Any) -> Any:
+        return book.binary_focal(z, t * jnp.ones_like(z), gamma, a)
+
+    def every(z: Any, t: Any, e: Any, w: Any, m: Any) -> Any:
+        return book.binary_loss(z, t, smoothing=e, w=w, where=m, reduction="mean")
+
+    full = {"z": z, "t": t, "e": e, "w": w, "m": m}
+    return [
+        Case(binary, "", call, {"z": z, "t": t}, "z t", book.binary_loss),
+        Case(binary, "label_smoothing", call, {"z": z, "t": t, "e": e}, "z t e",
+              lambda z, t, e: book.binary_loss(z, t, smoothing=e)),
+        Case(binary, "pos_weight", weighted, {"z": z, "t": t, "w": w}, "z t w",
+              lambda z, t, w: book.binary_loss(z, t, w=w)),
+        Case(binary, "pos_weight, to logits and weights", weighted, {"z": z, "t": t, "w": w},
+              "z w", lambda z, t, w: book.binary_loss(z, t, w=w), kinds=("second order",)),
+        Case(binary, "all options, mean", partial(call, reduction="mean"), full, "z t e w", every,
+              kinds=("gradient", "forward mode")),
+        Case(binary, "all options, mean, to logits and weights", partial(call, reduction="mean"),
+              full, "z w", every, kinds=("second order",)),
+        Case(focal, "labels in (0, 1)", focal_call,
+              {"z": z, "t": unit, "a": _S, "gamma": _C}, "z t a gamma", focal_reference),
+        Case(focal, "labels 0 or 1", focal_call,
+              {"z": z, "t": hard, "a": _S, "gamma": _C}, "z a gamma", focal_reference),
+    ]  # fmt: skip
+
+
+def _others() -> list[Case]:
+    two = {"k": 2}  # with one class 1 - p_y is 0
+    focal = {"z": _Z, "y": _Y, "gamma": _C}
+    weighted = {"z": _Z, "y": _IGNORED, "gamma": _C, "w": _WEIGHTS}
+    poly = {"z": _Z, "t": _T, "epsilon": _S}
+    p, q = _POSITIVE, array("n k", positive=True)
+    c = scalar(positive=True)
+    return [
+        Case("softmax_focal_loss", "",
+              lambda x, z, y, gamma: x.softmax_focal_loss(z, y, gamma=gamma), focal, "z gamma",
+              book.focal_loss, two),
+        Case("softmax_focal_loss", "ignore_index, class_weights, mean",
+              lambda x, z, y, gamma, w: x.softmax_focal_loss(
+                  z, y, gamma=gamma, class_weights=w, ignore_index=-100, reduction="mean"),
+              weighted, "z gamma w",
+              lambda z, y, gamma, w: book.focal_loss(
+                  z, y, gamma, w=w, ignore=-100, reduction="mean"), two),
+        Case("poly_loss_cross_entropy", "",
+              lambda x, z, t, e: x.poly_loss_cross_entropy(z, t, e), poly, "z t epsilon",
+              book.poly_loss),
+        Case("poly_loss_cross_entropy", "masked classes",
+              lambda x, z, t, e, m: x.poly_loss_cross_entropy(z, t, e, where=m),
+              poly | {"m": _CLASSES}, "z epsilon", book.poly_loss),
+        Case("entropy", "", lambda x, p: x.entropy(p), {"p": p}, "p", book.entropy),
+        Case("cross_entropy", "", lambda x, p, q: x.cross_entropy(p, q), {"p": p, "q": q},
+              "p q", book.cross_entropy),
+        Case("relative_entropy", "", lambda x, p, q: x.relative_entropy(p, q),
+              {"p": p, "q": q}, "p q", book.relative_entropy),
+        Case("kl_divergence", "", lambda x, q, t: x.kl_divergence(q, t),
+              {"log_q": _Z, "t": p}, "log_q t", book.kl_divergence),
+        Case("kl_divergence", "masked classes",
+              lambda x, q, t, m: x.kl_divergence(q, t, where=m),
+              {"log_q": _Z, "t": p, "m": _CLASSES}, "log_q t",
+              lambda q, t, m: jnp.sum(jnp.where(m, t * (jnp.log(t) - q), 0.0), -1),
+              kinds=("gradient", "forward mode")),
+        Case("softcap", "", lambda x, z, c: x.softcap(z, c), {"z": _Z, "c": c}, "z c",
+              book.softcap),
+    ]  # fmt: skip
+
+
+_LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others())
+CASES = (*_LOGITS, *_shard_theorems.CASES, *_head_theorems.CASES)
+THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))
+UNPROVED = (*_shard_theorems.UNPROVED, *_head_theorems.UNPROVED)
