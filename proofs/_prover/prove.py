@@ -16,29 +16,31 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from .._normal_form import Poly, Refused, Symbol, forget, vanishes
+from .._normal_form import Refused, forget
 from . import counterexample as search
-from . import elementwise as elementwise  # these three put in what ``read`` can read
+from . import elementwise as elementwise  # these put in what ``read`` can read
+from . import lookups as lookups
 from . import scan as scan
 from . import shapes as shapes
-from .linear import pull, push
+from . import truth as truth
+from .claims import (
+    Claims,
+    Differs,
+    Function,
+    claims_of,
+    extra,
+    finite,
+    gradients,
+    read_one,
+    require,
+    value_of,
+)
+from .linear import push
 from .read import assume, assumed, least_sizes, read
 from .spec import Spec, check
 from .sympy import to_sympy
-from .tensor import Tensor
 from .trace import Arguments, arguments, new_tensor, only, trace
 from .verdict import Verdict
-
-Function = Callable[..., Any]
-Claims = list[tuple[str, Tensor, Tensor]]  # what it is, as claimed, as it should be
-
-
-class _Differs(Exception):
-    """Two terms that are not shown equal."""
-
-    def __init__(self, what: str, residual: Poly):
-        text = str(residual)
-        super().__init__(f"{what}: {text if len(text) < 600 else text[:600] + ' ...'} is left over")
 
 
 def prove_vjp(
@@ -65,7 +67,7 @@ def prove_vjp(
     check("prove_vjp", (fun, reference or fun), args, wrt, least)
 
     def claims(a: Arguments) -> Claims:
-        return list(_claims(fun, a, wrt, reference, second_order))
+        return list(claims_of(fun, a, wrt, reference, second_order))
 
     order = 2 if second_order else 1
     return _decide(
@@ -85,8 +87,8 @@ def prove_jvp(
     check("prove_jvp", (fun, reference or fun), args, wrt, least)
 
     def claims(a: Arguments) -> Claims:
-        out = _value(fun, a, reference)
-        symbols = [_extra(a, f"{w}_dot") for w in wrt]
+        out = value_of(fun, a, reference)
+        symbols = [extra(a, f"{w}_dot") for w in wrt]
         tangents = [new_tensor(s, a.tensor(w)) for s, w in zip(symbols, wrt, strict=True)]
 
         def forward(moving: Sequence[Any], *rest: Any) -> Any:
@@ -110,7 +112,7 @@ def prove_equal(
     check("prove_equal", (f, g), args, None, least)
 
     def claims(a: Arguments) -> Claims:
-        return [("the value", _read_one(f, a), _read_one(g, a))]
+        return [("the value", read_one(f, a), read_one(g, a))]
 
     return _decide(args, claims, least, lambda: search.equal(f, g, args, least))
 
@@ -136,12 +138,12 @@ def prove_backward(
     def claims(a: Arguments) -> Claims:
         (out,) = read(value, a.tensors)
         if reference is not None:
-            wanted = _read_one(reference, a)
-            _require([("the value", out, wanted)])
+            wanted = read_one(reference, a)
+            require([("the value", out, wanted)])
             out = wanted
-        _finite("the value", out)
-        g = new_tensor(_extra(a, "g"), out)
-        return _gradients(read(backward, [g, *a.tensors]), out, g, a, wrt)
+        finite("the value", out)
+        g = new_tensor(extra(a, "g"), out)
+        return gradients(read(backward, [g, *a.tensors]), out, g, a, wrt)
 
     return _decide(args, claims, least, lambda: None)
 
@@ -161,133 +163,6 @@ def assert_vjp_proved(
         raise AssertionError(f"{name} is not proved: {verdict.status}: {verdict.reason}{at}")
 
 
-# ---------------------------------------------------------------- what is claimed
-
-
-def vjp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
-    """``(g, *args) -> cotangents`` as JAX will run it."""
-    of = only(fun, a, wrt)
-
-    def backward(g: Any, *rest: Any) -> Any:
-        primals = tuple(rest[a.names.index(w)] for w in wrt)
-        return jax.vjp(lambda *m: of(m, rest), *primals)[1](g)
-
-    return backward
-
-
-def _claims(
-    fun: Function, a: Arguments, wrt: Sequence[str], reference: Function | None, second: bool
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    out = _value(fun, a, reference)
-    g_shape = jax.eval_shape(fun, *a.shapes)
-    g = new_tensor(_extra(a, "g"), out)
-    backward = vjp_of(fun, a, wrt)
-    if not second:
-        yield from _gradients(
-            read(trace(backward, [g_shape, *a.shapes]), [g, *a.tensors]), out, g, a, wrt
-        )
-        return
-    grads = [pull([out], [g], a.symbols[w], a.tensor(w)) for w in wrt]
-    yield from _forward_over(backward, grads, g, g_shape, a, wrt)
-    yield from _reverse_over(backward, grads, g, g_shape, a, wrt)
-
-
-def _gradients(
-    claimed: Sequence[Tensor], out: Tensor, g: Tensor, a: Arguments, wrt: Sequence[str]
-) -> Claims:
-    return [
-        (f"the gradient to {w}", c, pull([out], [g], a.symbols[w], a.tensor(w)))
-        for w, c in zip(wrt, claimed, strict=True)
-    ]
-
-
-def _forward_over(
-    backward: Function, grads: list[Tensor], g: Tensor, g_shape: Any, a: Arguments, wrt: Any
-) -> Claims:
-    tangents = [new_tensor(_extra(a, f"{w}_dot"), a.tensor(w)) for w in wrt]
-
-    def forward(moving: Sequence[Any], g: Any, *rest: Any) -> Any:
-        of = only(lambda *args: backward(g, *args), a, wrt)
-        primals = tuple(rest[a.names.index(w)] for w in wrt)
-        return jax.jvp(lambda *m: of(m, rest), primals, tuple(moving))[1]
-
-    jaxpr = trace(forward, [[a.shape(w) for w in wrt], g_shape, *a.shapes])
-    claimed = read(jaxpr, [*tangents, g, *a.tensors])
-    pairs = [(a.symbols[w], t) for w, t in zip(wrt, tangents, strict=True)]
-    return [
-        (f"forward over the gradient to {w}", c, push(grad, pairs))
-        for w, c, grad in zip(wrt, claimed, grads, strict=True)
-    ]
-
-
-def _reverse_over(
-    backward: Function, grads: list[Tensor], g: Tensor, g_shape: Any, a: Arguments, wrt: Any
-) -> Claims:
-    seconds = [new_tensor(_extra(a, f"{w}_bar"), a.tensor(w)) for w in wrt]
-
-    def reverse(h: Sequence[Any], g: Any, *rest: Any) -> Any:
-        primals = tuple(rest[a.names.index(w)] for w in wrt)
-
-        def of(g: Any, *moving: Any) -> Any:
-            return only(lambda *args: backward(g, *args), a, wrt)(moving, rest)
-
-        return jax.vjp(of, g, *primals)[1](tuple(h))
-
-    jaxpr = trace(reverse, [[a.shape(w) for w in wrt], g_shape, *a.shapes])
-    claimed = read(jaxpr, [*seconds, g, *a.tensors])
-    targets = [("g", _extra(a, "g"), g), *((w, a.symbols[w], a.tensor(w)) for w in wrt)]
-    return [
-        (f"reverse over the gradient, to {name}", c, pull(grads, seconds, symbol, like))
-        for c, (name, symbol, like) in zip(claimed, targets, strict=True)
-    ]
-
-
-def _extra(a: Arguments, name: str) -> Symbol:
-    """A cotangent or a tangent, by a name that no argument has."""
-    while name in a.names:
-        name += "_"
-    return Symbol(name, "real")
-
-
-def _value(fun: Function, a: Arguments, reference: Function | None) -> Tensor:
-    """The function's value, which must be the reference's, as the reference writes it."""
-    out = _read_one(fun, a)
-    if reference is not None:
-        wanted = _read_one(reference, a)
-        _require([("the value", out, wanted)])
-        out = wanted
-    _finite("the value", out)
-    return out
-
-
-def _read_one(fun: Function, a: Arguments) -> Tensor:
-    outs = read(trace(fun, a.shapes), a.tensors)
-    if len(outs) != 1:
-        raise Refused(f"a function of {len(outs)} outputs; give one at a time")
-    return outs[0]
-
-
-# ---------------------------------------------------------------- deciding
-
-
-def _finite(what: str, t: Tensor) -> None:
-    for flag, name in ((t.lowest, "-inf"), (t.bad, "NaN or +inf")):
-        if flag.terms:
-            raise Refused(f"{what} may be {name}, where {flag}")
-
-
-def _require(claims: Claims) -> None:
-    for what, claimed, wanted in claims:
-        if claimed.shape != wanted.shape:
-            raise Refused(f"{what} has the shape {claimed.shape}, wanted {wanted.shape}")
-        for flags in ((claimed.lowest, wanted.lowest), (claimed.bad, wanted.bad)):
-            if flags[0] != flags[1]:
-                raise Refused(f"{what} may be infinite or NaN, where {flags[0] - flags[1]}")
-        residual = claimed.value - wanted.value
-        if not vanishes(residual):
-            raise _Differs(what, residual)
-
-
 def _decide(
     args: Mapping[str, Spec],
     claims: Callable[[Arguments], Claims],
@@ -300,11 +175,11 @@ def _decide(
         try:
             a = arguments(args)
             found = claims(a)
-            _require(found)
+            require(found)
             identity = to_sympy(found[0][2].value)
         except (Refused, RecursionError) as error:
             status, reason = "refused", str(error)
-        except _Differs as error:
+        except Differs as error:
             status, reason = "unknown", str(error)
     wrong = None
     if status != "proved":

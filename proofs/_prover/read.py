@@ -59,6 +59,18 @@ def shape_of(aval: Any) -> tuple[Poly, ...]:
     return tuple(dimension(d) for d in aval.shape)
 
 
+def result(eqn: Any, value: Poly, lowest: Poly = ZERO, bad: Poly = ZERO) -> Tensor:
+    """The only output of an equation."""
+    aval = eqn.outvars[0].aval
+    return Tensor(shape_of(aval), value, lowest, bad, np.dtype(aval.dtype))
+
+
+def shaped(eqn: Any, t: Tensor, out: int = 0) -> Tensor:
+    """A term as an output of an equation: its shape and dtype."""
+    aval = eqn.outvars[out].aval
+    return Tensor(shape_of(aval), t.value, t.lowest, t.bad, np.dtype(aval.dtype))
+
+
 def read(jaxpr: core.ClosedJaxpr, args: Sequence[Tensor]) -> list[Tensor]:
     """The outputs of a jaxpr as terms of its arguments."""
     return _read(jaxpr.jaxpr, jaxpr.consts, args)
