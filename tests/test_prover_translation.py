@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from xent_jax.proofs import array, labels, scalar
 from xent_jax.proofs._normal_form import Symbol
 from xent_jax.proofs._prover import prove as prover
+from xent_jax.proofs._prover.claims import vjp_of
 from xent_jax.proofs._prover.counterexample import samples
 from xent_jax.proofs._prover.read import least_sizes, read
 from xent_jax.proofs._prover.tensor import axes
@@ -63,7 +64,7 @@ def test_shipped_backwards(case):
     a = arguments(case.args)
     wrt = case.wrt.split()
     out = jax.eval_shape(fun, *a.shapes)
-    backward = prover.vjp_of(fun, a, wrt)
+    backward = vjp_of(fun, a, wrt)
     g = new_tensor(Symbol("cotangent", "real"), read(trace(fun, a.shapes), a.tensors)[0])
     terms = read(trace(backward, [out, *a.shapes]), [g, *a.tensors])
     rng = np.random.default_rng(1)

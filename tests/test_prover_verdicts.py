@@ -15,7 +15,8 @@ from xent_jax.proofs import (
     prove_vjp,
     scalar,
 )
-from xent_jax.proofs._prover.prove import prove_backward, vjp_of
+from xent_jax.proofs._prover.claims import vjp_of
+from xent_jax.proofs._prover.prove import prove_backward
 from xent_jax.proofs._prover.trace import arguments, trace
 from xent_jax.proofs._theorems import textbook as book
 from xent_jax.proofs._theorems.shipped import THEOREMS, UNPROVED
