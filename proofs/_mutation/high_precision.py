@@ -12,8 +12,9 @@ import mpmath
 import numpy as np
 from jax.extend import core
 
+from .._second_engine.entries import filled
 from .._second_engine.extended import Special
-from .._second_engine.reading import Reader, filled
+from .._second_engine.reading import Reader
 from .concretize import specialized
 
 _DIGITS = 300

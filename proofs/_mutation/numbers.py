@@ -14,8 +14,8 @@ from jax.extend import core
 from .._jax_internals import in_float64
 from .._prover.spec import size_of
 from .._second_engine.concrete import trace
-from .._second_engine.exact import Refused, Undecided
 from .._second_engine.inputs import dims
+from .._second_engine.polynomials import Refused, Undecided
 from .._theorems.theorem import Theorem
 from .concretize import Run
 from .high_precision import same

@@ -1,6 +1,7 @@
 """The second engine: exact proofs at small concrete shapes, that share no rule with the first.
 
-``inputs`` are the shapes and labellings, ``exact`` and ``extended`` the numbers,
-``piecewise`` values that depend on signs, ``reading`` runs jaxprs on them, ``proof`` and
-``search`` decide one claim, ``concrete`` is what the command calls.
+``polynomials``, ``rationals`` and ``exact`` are the numbers, ``extended`` adds infinities and
+NaN, ``piecewise`` values that depend on signs; ``entries``, ``moves`` and ``reading`` run
+jaxprs on them; ``inputs`` are the shapes and labellings, ``proof`` and ``search`` decide
+one claim, ``concrete`` is what the command calls.
 """

@@ -9,8 +9,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .exact import Number, Refused
 from .piecewise import Pieces
+from .polynomials import Refused
+from .rationals import Number
 
 
 class Special(enum.Enum):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._prover.spec import Spec, size_of
-from .exact import Refused
+from .polynomials import Refused
 
 
 def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> list[dict[str, int]]:

@@ -13,7 +13,9 @@ from typing import Any
 
 from sympy.polys.rings import PolyElement
 
-from .exact import Field, Number, Undecided
+from .exact import Field
+from .polynomials import Undecided
+from .rationals import Number
 
 Path = tuple[tuple[int, int], ...]  # (question, its sign)
 _IMPOSSIBLE = object()

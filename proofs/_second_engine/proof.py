@@ -10,11 +10,14 @@ import sympy as sp
 from jax.extend import core
 
 from .._prover.verdict import Status, Verdict
-from .exact import Crowded, Field, Number, Refused, Undecided
+from .entries import filled
+from .exact import Field
 from .extended import Arithmetic, Special
 from .inputs import configurations, dims, written
 from .piecewise import Node, Path, Pieces
-from .reading import Reader, filled
+from .polynomials import Crowded, Refused, Undecided
+from .rationals import Number
+from .reading import Reader
 from .search import Evaluator, draw
 
 Derivative = Literal["vjp", "jvp", "second order"]

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from .exact import Field, Generator, Number
+from .exact import Field
 from .extended import Special
 from .piecewise import Node, Pieces
+from .polynomials import Generator
+from .rationals import Number
 
 
 def draw(rng: np.random.Generator, sample: int, generator: Generator) -> float:

@@ -1,0 +1,136 @@
+"""Rational functions of the second engine, with exact arithmetic.
+
+A number is a SymPy polynomial over products of irreducible factors, in canonical form, so
+that equal rational functions have equal parts.
+"""
+
+import functools
+from dataclasses import dataclass
+from fractions import Fraction
+
+import sympy as sp
+from sympy.polys.domains import QQ
+from sympy.polys.rings import PolyElement
+
+from .polynomials import Polynomials, Undecided
+
+_MOST_POWER = 32
+
+
+@dataclass(frozen=True)
+class Number:
+    """``numerator / product of factor ** power``; equal numbers have equal parts."""
+
+    numerator: PolyElement
+    factors: tuple[tuple[PolyElement, int], ...] = ()
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.numerator, self.factors))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @property
+    def zero(self) -> bool:
+        """Whether it is zero, identically."""
+        return not self.numerator
+
+
+class Rationals(Polynomials):
+    """The arithmetic of numbers."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._order: dict[PolyElement, int] = {}
+        self.zero, self.one = Number(self.ring.zero), Number(self.ring.one)
+
+    def symbol(self, name: str, positive: bool = False, unit: bool = False) -> Number:
+        """An input."""
+        symbol = sp.Symbol(name, positive=True) if positive else sp.Symbol(name, real=True)
+        return Number(self.generator(("symbol", name), symbol, positive, unit))
+
+    def constant(self, value: Fraction | int) -> Number:
+        """A rational number."""
+        value = Fraction(value)
+        return Number(self.ring.ground_new(QQ(value.numerator, value.denominator)))
+
+    def rational(self, x: Number) -> Fraction | None:
+        """The rational constant that x is."""
+        if x.zero:
+            return Fraction(0)
+        terms = x.numerator.terms()
+        if x.factors or len(terms) > 1 or any(terms[0][0]):
+            return None
+        return Fraction(int(terms[0][1].numerator), int(terms[0][1].denominator))
+
+    def integral(self, x: Number) -> bool:
+        """Whether x is a sum of whole multiples of products of floors."""
+        floors = [g.kind == "floor" for g in self.generators]
+        return not x.factors and all(
+            coefficient.denominator == 1 and all(f for e, f in zip(m, floors, strict=False) if e)
+            for m, coefficient in x.numerator.terms()
+        )
+
+    def add(self, x: Number, y: Number) -> Number:
+        """x + y."""
+        if x.factors == y.factors:
+            return self._reduced(x.numerator + y.numerator, dict(x.factors))
+        powers = dict(x.factors)
+        for factor, power in y.factors:
+            powers[factor] = max(power, powers.get(factor, 0))
+        return self._reduced(self._over(x, powers) + self._over(y, powers), powers)
+
+    def _over(self, x: Number, powers: dict[PolyElement, int]) -> PolyElement:
+        own, numerator = dict(x.factors), x.numerator
+        for factor, power in powers.items():
+            for _ in range(power - own.get(factor, 0)):
+                numerator = self.product(numerator, factor)
+        return numerator
+
+    def negative(self, x: Number) -> Number:
+        """-x."""
+        return Number(-x.numerator, x.factors)
+
+    def subtract(self, x: Number, y: Number) -> Number:
+        """x - y."""
+        return self.add(x, self.negative(y))
+
+    def multiply(self, x: Number, y: Number) -> Number:
+        """x y."""
+        powers = dict(x.factors)
+        for factor, power in y.factors:
+            powers[factor] = powers.get(factor, 0) + power
+        return self._reduced(self.product(x.numerator, y.numerator), powers)
+
+    def inverse(self, x: Number) -> Number:
+        """1 / x, for x that is not zero."""
+        content, factors = self.factors(x.numerator)
+        numerator = self._over(self.one, dict(x.factors)).mul_ground(1 / content)
+        return self._reduced(numerator, dict(factors))
+
+    def power(self, x: Number, n: int) -> Number:
+        """x^n, for an integer n; x is not zero where n is negative."""
+        if abs(n) > _MOST_POWER:
+            raise Undecided(f"the power {n}")
+        if n < 0:
+            return self.power(self.inverse(x), -n)
+        return functools.reduce(self.multiply, [x] * n, self.one)
+
+    def _reduced(self, numerator: PolyElement, powers: dict[PolyElement, int]) -> Number:
+        """In lowest terms: the factors are irreducible, so trial division suffices."""
+        if not numerator:
+            return self.zero
+        left = []
+        for factor, power in powers.items():
+            while power and (quotient := self.divided(numerator, factor)) is not None:
+                numerator, power = quotient, power - 1
+            if power:
+                left.append((factor, power))
+        if len(left) > 1:
+            left.sort(key=lambda pair: self._order.setdefault(pair[0], len(self._order)))
+        return Number(numerator, tuple(left))
+
+    def divides(self, factor: PolyElement, x: Number) -> bool:
+        """Whether x is zero wherever ``factor`` is."""
+        return x.zero or self.divided(x.numerator, factor) is not None
