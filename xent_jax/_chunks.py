@@ -27,15 +27,20 @@ _pinned: contextvars.ContextVar[tuple[int, int] | None] = contextvars.ContextVar
 Step = Callable[[Any, Any, Array | None], tuple[Any, Any]]
 
 
+def pinned() -> bool:
+    """Whether ``chunks_of`` holds."""
+    return _pinned.get() is not None
+
+
 def chunk_size(function: str, tokens: int, classes: int, max_logits_bytes: int | None) -> int:
     """Tokens in a chunk: few enough for the budget, and as even as can be.
 
     By default 128 MiB, but at least 512 tokens: with fewer the kernel is read too often for
     the arithmetic done with it.
     """
-    pinned = _pinned.get()
-    if pinned is not None:
-        return pinned[0]
+    fixed = _pinned.get()
+    if fixed is not None:
+        return fixed[0]
     row = LIVE * 4 * classes
     if max_logits_bytes is None:
         most = max(_FLOOR, _DEFAULT_BYTES // row)
@@ -62,9 +67,9 @@ def pieces_of(width: int, classes: int) -> int:
 
     A piece stays in the cache between the product and the sum.
     """
-    pinned = _pinned.get()
-    if pinned is not None:
-        return pinned[1]
+    fixed = _pinned.get()
+    if fixed is not None:
+        return fixed[1]
     fewest = min(-(-4 * width * classes // _PIECE_BYTES), classes // _PIECE_CLASSES)
     return next((n for n in range(fewest, 2 * fewest) if n and classes % n == 0), 1)
 

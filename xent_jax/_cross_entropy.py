@@ -223,10 +223,10 @@ def weighed(
     if axis_name is not None:
         y = y - _shards.first_class(classes, axis_name)
     weight = jnp.ones((), dtype) if weights is None else at_label(weights, y, axis_name)
-    weight = jnp.where(in_range, weight, jnp.asarray(jnp.nan, dtype))
     if examples is not None:
         weight = jnp.where(examples, weight, jnp.ones((), dtype))
-    return y, weight
+        in_range = in_range | ~examples
+    return y, jnp.where(in_range, weight, jnp.nan)
 
 
 def soft_targets(name: str, labels, logits: Array, place: Layout) -> Array:
@@ -284,7 +284,7 @@ def _statistics(axis_name, z: Array, y, a, b, c) -> _Statistics:
         return _Statistics(row_statistics(z, y, shift, axis_name), None, None)
     # sum_j b_j (m - z_j), with 0 * inf = 0. Its derivative is that of the value.
     gap = shift[..., None] - z.astype(shift.dtype)
-    spread = jnp.sum(jnp.where(b == 0, jnp.zeros((), gap.dtype), b * gap), axis=-1)
+    spread = jnp.sum(b * jnp.where(b == 0, jnp.zeros((), gap.dtype), gap), axis=-1)
     # One number may stand for all classes.
     mass = b[..., 0] * z.shape[-1] if b.shape[-1] == 1 else jnp.sum(b, axis=-1)
     spread, mass = _shards.total((spread, mass), axis_name)

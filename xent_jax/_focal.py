@@ -72,8 +72,10 @@ def _focus_value(_, loss: Array, gamma: Array, weight: Array) -> Array:
 def _focus_backward(_, args, g: Array):
     loss, gamma, weight = args
     wrong = -jnp.expm1(-loss)
-    modulator = jnp.power(wrong, gamma)
     zero, one = jnp.zeros((), loss.dtype), jnp.ones((), loss.dtype)
+    # A constant at u = 0, where the derivative of u^gamma may be infinite and that of u is 0.
+    modulator = jnp.power(jnp.where(wrong == 0, one, wrong), gamma)
+    modulator = jnp.where((wrong == 0) & (gamma > 0), zero, modulator)
     # L p_y / u is 1 in the limit L = 0, and 0 at L = inf.
     share = jnp.where(loss == 0, one, loss * jnp.exp(-loss) / jnp.where(loss == 0, one, wrong))
     share = jnp.where(loss == jnp.inf, zero, share)

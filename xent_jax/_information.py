@@ -39,7 +39,7 @@ def entropy(p: Float[ArrayLike, "*shape"], axis: Axis = -1) -> Float[Shaped, "*b
 
 def _entropy_value(_, p: Array) -> Array:
     p = p.astype(accumulator(p.dtype))
-    return jnp.sum(jnp.where(p == 0, jnp.zeros((), p.dtype), -p * jnp.log(p)), axis=-1)
+    return jnp.sum(-p * _masked(p, jnp.log(p)), axis=-1)
 
 
 # dp = -(log p + 1) g.  Proof: entropy
@@ -79,7 +79,7 @@ def cross_entropy(
 
 
 def _cross_entropy_value(_, p: Array, q: Array) -> Array:
-    return jnp.sum(_masked(p, -p * jnp.log(q)), axis=-1)
+    return jnp.sum(-p * _masked(p, jnp.log(q)), axis=-1)
 
 
 # dp = -log q g, dq = -p / q g.  Proof: cross_entropy
@@ -119,7 +119,7 @@ def relative_entropy(
 
 
 def _relative_value(_, p: Array, q: Array) -> Array:
-    return jnp.sum(_masked(p, p * _log_ratio(p, q)), axis=-1)
+    return jnp.sum(p * _masked(p, _log_ratio(p, _masked(p, q, 1.0))), axis=-1)
 
 
 # dp = (log(p / q) + 1) g, dq = -p / q g.  Proof: relative_entropy
@@ -167,7 +167,7 @@ def kl_divergence(
 
 
 def _kl_value(_, log_q: Array, t: Array) -> Array:
-    return jnp.sum(_masked(t, t * (jnp.log(t) - log_q)), axis=-1)
+    return jnp.sum(t * _masked(t, jnp.log(t) - _masked(t, log_q)), axis=-1)
 
 
 # dl = -t g, dt = (log t - l + 1) g.  Proof: kl_divergence
@@ -201,9 +201,9 @@ def _two_distributions(
     return place.classes_last(p).astype(dtype), place.classes_last(q).astype(dtype), place
 
 
-def _masked(weight: Array, x: Array) -> Array:
-    """``x``, 0 where ``weight`` is: 0 log 0 = 0."""
-    return jnp.where(weight == 0, jnp.zeros((), x.dtype), x)
+def _masked(weight: Array, x: Array, instead: float = 0.0) -> Array:
+    """``x``, but for where ``weight`` is 0, so that no 0 meets an infinity: 0 log 0 = 0."""
+    return jnp.where(weight == 0, jnp.asarray(instead, x.dtype), x)
 
 
 def _ratio(p: Array, q: Array) -> Array:

@@ -21,6 +21,7 @@ from xent_jax._cross_entropy import (
     weighed,
 )
 from xent_jax._head import Head, Operands
+from xent_jax._once import compiled_once
 from xent_jax._reduction import divisor
 from xent_jax._rows import accumulator
 from xent_jax._softcap import softcap
@@ -41,7 +42,8 @@ def with_linear_head(
 
     ``head(inputs, kernel, *targets, bias=b)`` is the reduction of
     ``loss(logit_transform(inputs @ kernel + b), *targets)``, taken for a chunk of tokens at
-    a time, forward and backward.
+    a time, forward and backward. Call it under ``jax.jit``: what ``loss`` reads may have changed,
+    so that eagerly each call is compiled anew, and JAX keeps what it has compiled.
 
     Args:
         loss: ``(logits [tokens, classes], *targets) -> [tokens]``, a loss for each token that
@@ -107,6 +109,7 @@ def with_linear_head(
     return head
 
 
+@compiled_once
 def linear_softmax_cross_entropy(
     inputs: Float[ArrayLike, "*batch width"],
     kernel: Float[ArrayLike, "width classes"],
@@ -197,7 +200,7 @@ def linear_softmax_cross_entropy(
     )
     if num_classes is not None:
         problem.check_num_classes(num_classes)
-        loss = _within(loss, functools.partial(problem.there, num_classes))
+        loss = _within(loss, functools.partial(there, problem.classes, num_classes, axis_name))
     weight = None
     if class_weights is not None:
         _, weight = weighed(labels, problem.classes, class_weights, problem.left, dtype, axis_name)
@@ -254,11 +257,6 @@ class Problem(NamedTuple):
     def check_num_classes(self, value: Any) -> None:
         """That there are as many."""
         _checks.num_classes(self.name, value, self.classes * _shards.count(self.axis_name))
-
-    def there(self, num_classes: int) -> Array:
-        """[1, classes] booleans: which of the shard's classes are no padding."""
-        first = _shards.first_class(self.classes, self.axis_name)
-        return (first + jnp.arange(self.classes) < num_classes)[None]
 
     @property
     def token_axes(self) -> frozenset[str]:
@@ -330,9 +328,15 @@ def unpadded(labels: Array, num_classes: int, ignored: int | None) -> Array:
     return jnp.where(there, labels.astype(jnp.int32), bad)
 
 
-def _within(loss: Callable[..., Array], there: Callable[[], Array]) -> Callable[..., Array]:
+def there(classes: int, num_classes: int, axis_name: AxisName | None) -> Array:
+    """[1, classes] booleans: which of the shard's classes are no padding."""
+    first = _shards.first_class(classes, axis_name)
+    return (first + jnp.arange(classes) < num_classes)[None]
+
+
+def _within(loss: Callable[..., Array], left: Callable[[], Array]) -> Callable[..., Array]:
     """Of the classes that are there; asked anew by each trace, as a custom_vjp wants it."""
-    return lambda logits, *targets: loss(logits, *targets, where=there())
+    return lambda logits, *targets: loss(logits, *targets, where=left())
 
 
 def _transformed(loss: Callable[..., Array], transform: Callable[[Array], Array] | None):

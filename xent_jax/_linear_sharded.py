@@ -17,7 +17,7 @@ from xent_jax._linear import linear_softmax_cross_entropy
 from xent_jax._linear_statistics import linear_token_statistics
 from xent_jax._types import KernelAxes
 
-_HEADS = linear_softmax_cross_entropy, linear_token_statistics
+_HEADS = tuple(inspect.unwrap(f) for f in (linear_softmax_cross_entropy, linear_token_statistics))
 
 
 def shard_linear_head(

@@ -9,7 +9,8 @@ from jaxtyping import ArrayLike, Float, Int
 from xent_jax import _checks, _shards
 from xent_jax._chunks import chunk_size
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._linear import SOFT, checked, unpadded
+from xent_jax._linear import SOFT, checked, there, unpadded
+from xent_jax._once import compiled_once
 from xent_jax._rows import at_label, hits
 from xent_jax._softcap import softcap
 from xent_jax._softmax import log_softmax, logsumexp
@@ -28,6 +29,7 @@ class TokenStatistics(NamedTuple):
     top_k_indices: Array  # [*batch, top_k]: their classes
 
 
+@compiled_once
 def linear_token_statistics(
     inputs: Float[ArrayLike, "*batch width"],
     kernel: Float[ArrayLike, "width classes"],
@@ -96,7 +98,8 @@ def linear_token_statistics(
 
     def of_chunk(z, targets, closed_over):
         z = softcap(z, *closed_over) if closed_over else z
-        z = z if num_classes is None else jnp.where(problem.there(num_classes), z, -jnp.inf)
+        if num_classes is not None:  # not by way of ``problem``: JAX would keep its tracers
+            z = jnp.where(there(z.shape[-1], num_classes, axis_name), z, -jnp.inf)
         return _statistics(z, *targets, ignored, top_k, axis_name)
 
     size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)

@@ -43,5 +43,7 @@ def divisor(
     if weights is None:
         return jnp.maximum(count, 1).astype(dtype)
     zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
-    weight = jnp.sum(jnp.where(examples, weights.astype(dtype), zero))
+    # A label out of range has the weight NaN: its own row is NaN by it, and no other may be.
+    weights = jnp.where(jnp.isnan(weights), one, weights.astype(dtype))
+    weight = jnp.sum(jnp.where(examples, weights, zero))
     return jnp.where(count > 0, _shards.total(weight, axis_name), one)

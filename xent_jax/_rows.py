@@ -100,12 +100,12 @@ def exp_difference(z: Array, m: Array) -> Array:
     to first order; uncorrected it costs |z - m| / 2 ulp.
     """
     s = z - m
+    e = jnp.exp(s)
+    # From here down exp(s) is zero, and at -inf the error would be NaN.
+    lowest = math.log(float(jnp.finfo(s.dtype).smallest_subnormal))
+    z, s = jnp.where(s <= lowest, m, z), jnp.where(s <= lowest, jnp.zeros((), s.dtype), s)
     back = s - z
     error = (z - (s - back)) - (m + back)
-    # At -inf the error is NaN; from here down exp(s) is zero.
-    lowest = math.log(float(jnp.finfo(s.dtype).smallest_subnormal))
-    error = jnp.where(s <= lowest, jnp.zeros((), s.dtype), error)
-    e = jnp.exp(s)
     return e + e * error
 
 

@@ -53,18 +53,20 @@ def sigmoid_binary_cross_entropy(
     t = _binary_labels(name, labels, logits)
     smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
     reduction = _checks.reduction(name, reduction)
-    if not _checks.unused(smoothing):
-        smoothing = jnp.asarray(smoothing, dtype)
-        t = (1 - smoothing) * t + smoothing / 2
-    if pos_weight is not None:
-        pos_weight = _checks.reals(name, "pos_weight", pos_weight).astype(dtype)
-        pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
     if where is not None:
         where = _checks.mask(name, "where", where)
         where = _checks.broadcastable(name, "where", where, logits.shape)
         where = jnp.broadcast_to(where, logits.shape)
         logits = jnp.where(where, logits, jnp.zeros((), logits.dtype))
         t = jnp.where(where, t, jnp.zeros((), dtype))
+    if not _checks.unused(smoothing):
+        smoothing = jnp.asarray(smoothing, dtype)
+        t = (1 - smoothing) * t + smoothing / 2
+        # Cleared twice: neither the label nor the weight of what is out may reach the smoothing.
+        t = t if where is None else jnp.where(where, t, jnp.zeros((), dtype))
+    if pos_weight is not None:
+        pos_weight = _checks.reals(name, "pos_weight", pos_weight).astype(dtype)
+        pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
     return reduce(_binary(logits, t, pos_weight), reduction, where)
 
 

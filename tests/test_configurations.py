@@ -1,0 +1,156 @@
+"""Every public function under the switches that users set, on ordinary and on hard inputs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests.cases import CASES, x64
+from tests.test_contract import close
+from xent_jax._chunks import chunks_of
+
+INF = np.inf
+HARD = {  # three examples by kind; nothing asks for the class that is absent in the second
+    "logits": [[1.0, -2.0, 0.5, 0.0], [0.5, 1.0, -INF, 3.0], [200.0, 0.0, -1.0, 3.0]],
+    "soft": [[0.2, 0.3, 0.1, 0.0], [0.0, 1.0, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0]],
+    "probabilities": [[0.1, 0.2, 0.3, 0.4], [1e-9, 0.5, 1e-8, 0.5], [1.0, 1e-9, 1e-9, 1e-9]],
+    "elements": [[1.0, -2.0, 0.5, 0.0], [200.0, -200.0, 0.0, 1e30], [-1e30, 20.0, -20.0, 1e-30]],
+    "unit elements": [[0.2, 0.3, 0.1, 0.5], [0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.5]],
+    "integers": [1, 3, 0],
+    "weights": [1.0, 0.5, 0.0, 2.0],
+}
+HARD["log_probabilities"] = np.log(HARD["probabilities"])
+WHOLE = {"logits": np.nan_to_num(HARD["logits"], neginf=-5.0)}  # a smoothed target asks for all
+
+
+def hard(case, end):
+    """Its inputs and its function; of a range the low or the high end, a smoothing of 0 or 1."""
+    kinds = {**case.arguments, **case.keywords}
+    known = HARD | (WHOLE if end and "label_smoothing" in kinds else {})
+    given = {k: known[v] if v in known else float(v.split()[end]) for k, v in kinds.items()}
+    if "label_smoothing" in given:
+        given["label_smoothing"] = float(end)
+    integers = {k: jnp.asarray(v) for k, v in given.items() if kinds[k] == "integers"}
+    floats = {k: v for k, v in given.items() if k not in integers}
+    return floats, lambda module, floats: case.call(module, {**floats, **integers})
+
+
+# ------------------------------------------------------------------ what has no row of the table
+
+LABELS, LEFT = jnp.array([1, 3, -100, 7, 0]), jnp.array([True, True, True, False, True])
+
+
+def cross_entropy(module, f, **options):
+    head = module.linear_softmax_cross_entropy
+    given = {k: f[k] for k in ("inputs", "kernel", "bias", "class_weights", "z_loss")}
+    return head(**given, labels=LABELS, where=LEFT, ignore_index=-100, **options)
+
+
+def token_statistics(module, f):
+    head = module.linear_token_statistics
+    found = head(
+        f["inputs"], f["kernel"], LABELS.at[3].set(2), f["bias"], ignore_index=-100, top_k=2
+    )
+    return found.loss + found.entropy + found.logsumexp + found.top_k_log_probabilities[:, 1]
+
+
+def focal(module, f):
+    def loss(z, y):
+        return module.softmax_focal_loss(z, y, gamma=f["z_loss"])
+
+    head = module.with_linear_head(loss, logit_transform=lambda z: module.softcap(z, 5.0))
+    return head(f["inputs"], f["kernel"], jnp.maximum(LABELS, 0) % 4, where=LEFT)
+
+
+HEADS = {
+    "linear_softmax_cross_entropy": cross_entropy,
+    "linear_softmax_cross_entropy, none": functools.partial(cross_entropy, reduction="none"),
+    "linear_softmax_cross_entropy, capped": functools.partial(
+        cross_entropy, logit_softcap=3.0, label_smoothing=1.0
+    ),
+    "linear_token_statistics": token_statistics,
+    "with_linear_head": focal,
+}
+
+
+def of_head(function, end):
+    rng = np.random.default_rng(0)
+    shapes = {"inputs": (5, 3), "kernel": (3, 4), "bias": (4,), "class_weights": (4,)}
+    floats = {k: rng.uniform(0.5, 2, s) for k, s in shapes.items()} | {"z_loss": 0.1 + end}
+    floats["bias"][2] = [-INF, 300.0][end]  # a class that is absent, or has all the mass
+    floats["inputs"][3] = 1e30  # it is left out
+    return floats, function
+
+
+FULL = {  # of each function the row of the table with the most options
+    name: max((c for c in CASES if c.loss == name), key=lambda c: len(c.keywords) + len(c.options))
+    for name in {c.loss: None for c in CASES}
+}
+
+
+def each(heads):
+    problems = {name: functools.partial(hard, case) for name, case in FULL.items()}
+    problems |= {name: functools.partial(of_head, head) for name, head in heads.items()}
+    return pytest.mark.parametrize("problem", problems.values(), ids=problems)
+
+
+def derivatives(module, function, floats):
+    """The value, and the gradient to all of the sum of what is finite."""
+    gradients, value = jax.grad(
+        lambda f: (jnp.nansum(jnp.where(jnp.isfinite(v := function(module, f)), v, 0)), v),
+        has_aux=True,
+    )(floats)
+    return value, gradients
+
+
+def as_dtype(floats, dtype):
+    return {k: jnp.asarray(v, dtype) for k, v in floats.items()}
+
+
+# Each mode at one end of the ranges: what both compute from is the same.
+ways = pytest.mark.parametrize(
+    ("module", "end"), [(xent_jax, 0), (xent_jax.forward_mode, 1)], ids=["vjp", "jvp"]
+)
+
+
+@each(HEADS)
+@ways
+def test_debug_nans(module, problem, end):
+    """Eagerly, where JAX looks at each result: no NaN is made on the way to a number."""
+    floats, function = problem(end)
+    with chunks_of(2), jax.debug_nans(True):
+        derivatives(module, function, as_dtype(floats, jnp.float32))
+
+
+@each({})
+def test_disable_jit(problem):
+    """Op by op the numbers are those of the compiled program."""
+    floats, function = problem(1)
+    # Sums of numbers as large as 1e30 cancel to whatever their order leaves.
+    floats = {k: np.where(np.abs(v) == 1e30, 300 * np.sign(v), v) for k, v in floats.items()}
+    with x64(), chunks_of(2):
+        floats = as_dtype(floats, jnp.float64)
+        run = functools.partial(derivatives, xent_jax, function)
+        wanted = jax.jit(run)(floats)
+        with jax.disable_jit():
+            close(run(floats), wanted)
+
+
+@each({"linear_token_statistics": token_statistics})
+def test_no_tracer_leaks(problem):
+    """Neither from the value nor from the gradient."""
+    floats, function = problem(0)
+    with jax.checking_leaks():  # which turns JAX's caches off
+        jax.eval_shape(
+            functools.partial(derivatives, xent_jax, function), as_dtype(floats, jnp.float32)
+        )
+
+
+def test_a_leak_is_found():
+    """The check of leaks sees one here, where one is."""
+    kept = []
+    with jax.checking_leaks(), pytest.raises(Exception, match="[Ll]eak"):
+        jax.eval_shape(lambda x: kept.append(x + 1), jnp.ones(2))

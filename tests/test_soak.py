@@ -1,0 +1,97 @@
+"""Ten thousand training steps: memory does not grow, and nothing is traced anew."""
+
+import gc
+import resource
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+
+STEPS, TOKENS, WIDTH, CLASSES = 10_000, 16, 8, 32
+STATM = Path("/proc/self/statm")
+SLACK = 4 * 2**20  # the allocator's; between the quarters half a KiB a step would be more
+
+
+def of_logits(kernel, x, y):
+    options = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4, "reduction": "mean"}
+    return xent_jax.softmax_cross_entropy_with_integer_labels(x @ kernel, y, **options)
+
+
+def of_the_head(kernel, x, y):
+    options = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": jnp.float32(1e-4)}
+    return xent_jax.linear_softmax_cross_entropy(
+        x, kernel, y, max_logits_bytes=5 * 8 * CLASSES, **options
+    )
+
+
+losses = pytest.mark.parametrize("loss", [of_logits, of_the_head])
+
+
+class Trainer:
+    """Gradient descent that counts how often Python runs its loss."""
+
+    def __init__(self, loss):
+        self.loss, self.traced = loss, 0
+        rng = np.random.default_rng(0)
+        self.x = jnp.asarray(rng.normal(size=(TOKENS, WIDTH)), jnp.float32)
+        self.labels = rng.integers(0, CLASSES, (TOKENS,)).astype(np.int32)
+        self.labels[3] = -100
+        self.kernel = jnp.zeros((WIDTH, CLASSES))
+
+    def step(self, kernel, x, y):
+        self.traced += 1
+        value, gradient = jax.value_and_grad(self.loss)(kernel, x, y)
+        return kernel - 0.1 * gradient, value
+
+    def run(self, step, count):
+        """The last loss; the labels come from the host each time, as a loader's do."""
+        for _ in range(count):
+            self.kernel, value = step(self.kernel, self.x, jnp.asarray(self.labels))
+        return float(value)
+
+
+def held():
+    """The resident set in bytes, and how many arrays are alive."""
+    gc.collect()
+    pages = int(STATM.read_text().split()[1])
+    return pages * resource.getpagesize(), len(jax.live_arrays())
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="the resident set is read from Linux's /proc")
+@losses
+def test_memory_does_not_grow(loss):
+    """From the first quarter, which warms up, to the last."""
+    trainer = Trainer(loss)
+    step = jax.jit(trainer.step)
+    trainer.run(step, STEPS // 4)
+    bytes_before, arrays_before = held()
+    value = trainer.run(step, 3 * STEPS // 4)
+    bytes_after, arrays_after = held()
+    assert bytes_after - bytes_before < SLACK
+    assert arrays_after == arrays_before
+    assert trainer.traced == 1
+    assert value < loss(jnp.zeros((WIDTH, CLASSES)), trainer.x, trainer.labels)  # it has trained
+
+
+@losses
+def test_eager_steps_compile_nothing(loss):
+    """After the first; the head's loop over chunks is made of functions that are new each time."""
+    trainer, compiled = Trainer(loss), []
+
+    def hear(event, _, **__):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    trainer.run(trainer.step, 2)
+    arrays = len(jax.live_arrays())
+    jax.monitoring.register_event_duration_secs_listener(hear)
+    trainer.run(trainer.step, 50)
+    assert not compiled
+    gc.collect()
+    assert len(jax.live_arrays()) == arrays
+    jax.jit(lambda x: x + 1.2345)(1.0)
+    assert compiled  # the listener hears
