@@ -77,6 +77,18 @@ def test_label_out_of_range_under_options(module, wrap, options):
     assert np.isfinite(losses[1]) and np.all(np.isfinite(gradient[1]))
 
 
+@pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])
+def test_focal_hessian_where_the_loss_is_zero(gamma):
+    """The derivative of u^gamma is infinite at u = 0 for gamma < 1, that of u there 0."""
+
+    def loss(z):
+        return xent_jax.softmax_focal_loss(z, jnp.array(0), gamma=gamma)
+
+    z = jnp.array([200.0, 0.0, -1.0])
+    assert loss(z) == 0
+    np.testing.assert_array_equal(jax.hessian(loss)(z), np.zeros((3, 3)))
+
+
 @every_way
 def test_focal_label_out_of_range(module, wrap):
     losses, gradient = both(wrap, module.softmax_focal_loss, [GOOD] * 2, jnp.array([3, 1]))
