@@ -77,8 +77,9 @@ def test_label_out_of_range_under_options(module, wrap, options):
     assert np.isfinite(losses[1]) and np.all(np.isfinite(gradient[1]))
 
 
+@pytest.mark.parametrize("outer", [jax.jacfwd, jax.jacrev])
 @pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])
-def test_focal_hessian_where_the_loss_is_zero(gamma):
+def test_focal_hessian_where_the_loss_is_zero(gamma, outer):
     """The derivative of u^gamma is infinite at u = 0 for gamma < 1, that of u there 0."""
 
     def loss(z):
@@ -86,7 +87,7 @@ def test_focal_hessian_where_the_loss_is_zero(gamma):
 
     z = jnp.array([200.0, 0.0, -1.0])
     assert loss(z) == 0
-    np.testing.assert_array_equal(jax.hessian(loss)(z), np.zeros((3, 3)))
+    np.testing.assert_array_equal(outer(jax.grad(loss))(z), np.zeros((3, 3)))
 
 
 @every_way

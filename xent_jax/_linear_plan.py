@@ -8,7 +8,7 @@ import jax
 from jaxtyping import ArrayLike
 
 from xent_jax._chunks import LIVE, chunk_size
-from xent_jax._linear import checked
+from xent_jax._linear_problem import checked
 from xent_jax._rows import accumulator
 from xent_jax._types import KernelAxes
 

@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike, Float, Int
 from xent_jax import _checks, _shards
 from xent_jax._chunks import chunk_size
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._linear import SOFT, checked, there, unpadded
+from xent_jax._linear_problem import SOFT, checked, there, unpadded
 from xent_jax._once import compiled_once
 from xent_jax._rows import at_label, hits
 from xent_jax._softcap import softcap
