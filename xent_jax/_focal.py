@@ -7,9 +7,10 @@ from jaxtyping import ArrayLike, Bool, Float, Int
 
 from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
-from xent_jax._cross_entropy import integer_problem, weighted_cross_entropy
+from xent_jax._labels import integer_problem
 from xent_jax._reduction import reduce
 from xent_jax._types import Axis, AxisName, Reduction
+from xent_jax._weighted import weighted_cross_entropy
 
 
 def softmax_focal_loss(

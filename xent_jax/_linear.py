@@ -10,12 +10,8 @@ from jaxtyping import ArrayLike, Bool, Float, Int
 
 from xent_jax import _checks
 from xent_jax._chunks import chunk_size
-from xent_jax._cross_entropy import (
-    class_weights_of,
-    smoothing_and_z_loss,
-    softmax_cross_entropy_with_integer_labels,
-    weighed,
-)
+from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
+from xent_jax._labels import class_weights_of, smoothing_and_z_loss, weighed
 from xent_jax._linear_problem import SOFT, Problem, checked, reduced, there, unpadded
 from xent_jax._once import compiled_once
 from xent_jax._rows import accumulator

@@ -12,7 +12,7 @@ import numpy as np
 from xent_jax import _checks
 from xent_jax._chunks import pinned
 from xent_jax._closed_form import in_forward_mode
-from xent_jax._cross_entropy import smoothing_and_z_loss
+from xent_jax._labels import smoothing_and_z_loss
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

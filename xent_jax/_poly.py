@@ -7,7 +7,7 @@ from jaxtyping import ArrayLike, Bool, Float
 
 from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form, to_argument
-from xent_jax._cross_entropy import soft_targets, weighted_cross_entropy
+from xent_jax._labels import soft_targets
 from xent_jax._layout import layout
 from xent_jax._reduction import reduce
 from xent_jax._rows import (
@@ -19,6 +19,7 @@ from xent_jax._rows import (
     row_statistics,
 )
 from xent_jax._types import Axis, AxisName
+from xent_jax._weighted import weighted_cross_entropy
 
 
 def poly_loss_cross_entropy(

@@ -1,0 +1,105 @@
+"""Labels, their weights and options, checked and laid out, as losses over classes share them."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from xent_jax import _checks, _shards
+from xent_jax._layout import Layout, layout
+from xent_jax._rows import accumulator, at_label
+from xent_jax._types import AxisName
+
+
+class IntegerProblem(NamedTuple):
+    """Logits and integer labels, checked and laid out."""
+
+    place: Layout
+    z: Array  # [..., k]
+    y: Array  # [...], int32, in range, counted from the shard's first class
+    weight: Array  # [...]: the label's weight, NaN where the label was out of range
+    class_weights: Array | None
+
+    @property
+    def divisor(self) -> Array | None:
+        """What a mean divides by, one for each example; None for 1."""
+        return None if self.class_weights is None else self.weight
+
+
+def integer_problem(
+    name: str, logits, labels, axis, where, ignore_index, class_weights, axis_name
+) -> IntegerProblem:
+    """Checks and lays out the arguments that losses with integer labels share."""
+    logits = _checks.floats(name, "logits", logits, "The logits come first, then the labels. ")
+    labels = _checks.integers(
+        name, "labels", labels, "For one-hot or soft labels use softmax_cross_entropy. "
+    )
+    place = layout(name, logits, axis, where, axis_name=axis_name)
+    _checks.shape(
+        name, "labels", labels, place.batch, "that of logits without the class axes",
+        f" The classes lie along axis={axis!r}; one-hot labels are for softmax_cross_entropy.",
+    )  # fmt: skip
+    ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
+    if ignored is not None:
+        place = place.without(labels != ignored)
+    dtype = accumulator(logits.dtype)
+    weights = None
+    if class_weights is not None:
+        weights = class_weights_of(name, class_weights, place.size, dtype)
+    y, weight = weighed(labels, place.size, weights, place.examples, dtype, axis_name)
+    return IntegerProblem(place, place.logits(logits), y, weight, weights)
+
+
+def weighed(
+    labels: Array,
+    classes: int,
+    weights: Array | None,
+    examples: Array | None,
+    dtype,
+    axis_name: AxisName | None,
+) -> tuple[Array, Array]:
+    """Labels in range, and the weight of each: NaN where one was not, 1 where an example is out."""
+    if labels.dtype.itemsize < 4:  # or the number of classes may not fit
+        labels = labels.astype(jnp.int32)
+    in_range = (labels >= 0) & (labels < classes * _shards.count(axis_name))
+    y = jnp.where(in_range, labels, jnp.zeros((), labels.dtype)).astype(jnp.int32)
+    if axis_name is not None:
+        y = y - _shards.first_class(classes, axis_name)
+    weight = jnp.ones((), dtype) if weights is None else at_label(weights, y, axis_name)
+    if examples is not None:
+        weight = jnp.where(examples, weight, jnp.ones((), dtype))
+        in_range = in_range | ~examples
+    return y, jnp.where(in_range, weight, jnp.nan)
+
+
+def soft_targets(name: str, labels, logits: Array, place: Layout) -> Array:
+    """Soft labels, checked and laid out, 0 at what is out."""
+    labels = _checks.reals(name, "labels", labels)
+    hint = "For class indices use softmax_cross_entropy_with_integer_labels."
+    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim < logits.ndim:
+        raise TypeError(
+            f"{name}: labels must be probabilities, one for each logit of "
+            f"{_checks.describe(logits)}, got {_checks.describe(labels)}. {hint}"
+        )
+    labels = _checks.broadcastable(name, "labels", labels, logits.shape, hint=hint)
+    t = place.classes_last(labels).astype(accumulator(logits.dtype))
+    return place.clear(t, 0.0)
+
+
+def smoothing_and_z_loss(
+    name: str, label_smoothing, z_loss, dtype
+) -> tuple[Array | None, Array | None]:
+    """e and c as arrays, None where they are off."""
+    smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
+    c = _checks.scalar(name, "z_loss", z_loss, 0)
+    return (
+        None if _checks.unused(smoothing) else jnp.asarray(smoothing, dtype),
+        None if _checks.unused(c) else jnp.asarray(c, dtype),
+    )
+
+
+def class_weights_of(name: str, weights, classes: int, dtype) -> Array:
+    """Class weights, checked."""
+    weights = _checks.reals(name, "class_weights", weights)
+    _checks.shape(name, "class_weights", weights, (classes,), "one for each class")
+    return weights.astype(dtype)

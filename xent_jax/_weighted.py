@@ -1,0 +1,131 @@
+"""The one formula of softmax cross-entropy, for a target ``t = a onehot(y) + b``.
+
+L  = T lse + c lse^2 - <t, z>          T = sum(t)
+dL = (T + 2 c lse) p - t               p = softmax(z)
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from xent_jax import _shards
+from xent_jax._closed_form import closed_form, moves, to_argument
+from xent_jax._rows import (
+    Rows,
+    exponentials,
+    hessian_product,
+    hits,
+    other_exponentials,
+    probabilities,
+    row_shift,
+    row_statistics,
+)
+
+
+class _Statistics(NamedTuple):
+    rows: Rows
+    spread: Array | None  # [...]: sum_j b_j (m - z_j)
+    mass: Array | None  # [...]: sum_j b_j
+
+
+def _statistics(axis_name, z: Array, y, a, b, c) -> _Statistics:
+    shift = row_shift(z, axis_name)
+    if b is None:
+        return _Statistics(row_statistics(z, y, shift, axis_name), None, None)
+    # sum_j b_j (m - z_j), with 0 * inf = 0. Its derivative is that of the value.
+    gap = shift[..., None] - z.astype(shift.dtype)
+    spread = jnp.sum(b * jnp.where(b == 0, jnp.zeros((), gap.dtype), gap), axis=-1)
+    # One number may stand for all classes.
+    mass = b[..., 0] * z.shape[-1] if b.shape[-1] == 1 else jnp.sum(b, axis=-1)
+    spread, mass = _shards.total((spread, mass), axis_name)
+    spread = lax.stop_gradient(spread)
+    # A NaN label poisons its row; and since the exponentials now wait for this sum, XLA
+    # computes both [n, k] arrays in one buffer, that of the gradient.
+    shift = jnp.where(jnp.isnan(spread), spread, shift)
+    return _Statistics(row_statistics(z, y, shift, axis_name), spread, mass)
+
+
+def _value(statistics: _Statistics, z: Array, y, a, b, c) -> Array:
+    rows, spread, mass = statistics
+    loss = jnp.zeros_like(rows.shift)
+    if rows.label is not None:
+        loss = jnp.where(a == 0, loss, a * rows.label.loss)
+    if spread is not None and mass is not None:
+        loss = loss + (spread + mass * rows.log_total)
+    if c is not None:
+        lse = rows.shift + rows.log_total
+        loss = loss + c * lse * lse
+    return loss
+
+
+# dz = (T + 2 c lse) p - t, da = -log p_y, db = lse - z, dc = lse^2, each times g.
+# Proof: softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+def _backward(statistics: _Statistics, args, g: Array):
+    rows, _, mass = statistics
+    z, y, a, b, c = args
+    whole = rows.whole(g)[..., None]
+    g_z = whole * _gradient(rows, z, y, a, b, mass, c)
+    g_a = g_b = g_c = None
+    if rows.label is not None:
+        g_a = to_argument(g * rows.label.loss, a)
+    if b is not None:
+        surprise = (rows.shift[..., None] - z.astype(g.dtype)) + rows.log_total[..., None]
+        # 0 * inf = 0 here too, or a class that is out would reach the options as NaN.
+        surprise = jnp.where((b == 0) & (z == -jnp.inf), jnp.zeros((), g.dtype), surprise)
+        g_b = to_argument(whole * surprise, b)
+    if c is not None:
+        lse = rows.shift + rows.log_total
+        g_c = to_argument(g * lse * lse, c)
+    return g_z.astype(z.dtype), None, g_a, g_b, g_c
+
+
+weighted_cross_entropy = closed_form(_statistics, _value, _backward)
+
+
+@jax.custom_jvp
+def _gradient(rows: Rows, z: Array, y, a, b, mass, c) -> Array:
+    """(T + 2 c lse) p - t; linear in a, b with its mass, and c, of which any may be absent."""
+    free = jnp.zeros_like(rows.shift)  # the factor of p, but for the label's a
+    if mass is not None:
+        free = free + mass
+    if c is not None:
+        free = free + 2 * c * (rows.shift + rows.log_total)
+    if rows.label is None:
+        gradient = exponentials(rows, z, y) * (free / rows.total)[..., None]
+    else:
+        a = jnp.zeros_like(rows.shift) if a is None else a
+        # p_y - 1 = -A / S, where the subtraction would cancel.
+        own = (free * rows.label.own - a * rows.label.others) / rows.total
+        elsewhere = other_exponentials(z, y, rows.shift) * ((a + free) / rows.total)[..., None]
+        gradient = jnp.where(hits(z, y), own[..., None], elsewhere)
+    return gradient if b is None else gradient - b
+
+
+def _gradient_jvp(primals, tangents):
+    rows, z, y, a, b, mass, c = primals
+    _, v, _, *coefficients = tangents
+    out = _gradient(*primals)
+    moved = jnp.zeros_like(out)
+    coefficients = [t if moves(t) else None for t in coefficients]
+    if any(t is not None for t in coefficients):
+        moved = moved + _gradient(rows, z, y, *coefficients)
+    if moves(v):
+        # (T + 2 c lse) H v + 2 c <p, v> p
+        v = v.astype(out.dtype)
+        p = probabilities(rows, z, y)
+        slope = jnp.zeros_like(rows.shift)
+        if a is not None:
+            slope = slope + a
+        if mass is not None:
+            slope = slope + mass
+        if c is not None:
+            slope = slope + 2 * c * (rows.shift + rows.log_total)
+            along = _shards.total(jnp.sum(p * v, axis=-1), rows.axis_name)
+            moved = moved + (2 * c * along)[..., None] * p
+        moved = moved + slope[..., None] * hessian_product(p, v, rows.axis_name)
+    return out, moved
+
+
+_gradient.defjvp(_gradient_jvp, symbolic_zeros=True)
