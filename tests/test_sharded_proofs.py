@@ -1,6 +1,7 @@
 """Classes in shards: wrong merges are not proved, nor is what holds for smaller indices alone."""
 
 import functools
+from fractions import Fraction
 
 import jax.numpy as jnp
 import pytest
@@ -199,7 +200,7 @@ def test_at_most_one_class_of_all_shards_has_more_than_half():
     assert dominant(S, J) * many == dominant(S, J)
     t, i = index("t", M), index("i", K)
     assert dominant(S, J) * dominant(t, i) == dominant(S, J) * delta(S, t) * delta(J, i)
-    half = functools.partial(dominant, share=poly(1) * f.Fraction(1, 2))
+    half = functools.partial(dominant, share=poly(1) * Fraction(1, 2))
     assert half(S, J) * half(t, i) != half(S, J) * delta(S, t) * delta(J, i)
 
 

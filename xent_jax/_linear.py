@@ -70,6 +70,7 @@ def with_linear_head(
 
     Distillation, from the teacher's ten likeliest tokens:
 
+    >>> import jax
     >>> def distill(logits, ids, p):
     ...     given = jnp.take_along_axis(jax.nn.log_softmax(logits), ids, -1)
     ...     return -jnp.sum(p * given, -1)
