@@ -46,17 +46,6 @@ CHUNK = 1024  # tokens, twice what is the default for the 32768 classes here
 TEMP_TARGET = 0.25  # of the temporary memory with materialised logits
 
 
-class Shape(NamedTuple):
-    """Tokens, width, classes."""
-
-    n: int
-    d: int
-    v: int
-
-    def __str__(self):
-        return f"N={self.n} D={self.d} V={self.v}"
-
-
 class Effort(NamedTuple):
     """The size that is timed, for how long and at least how many rounds; draws in bfloat16."""
 
@@ -74,32 +63,6 @@ GROWTH = {
     "V": [FULL._replace(v=2**i) for i in range(13, 18)],
 }
 FIXED = {"N": f"D={FULL.d} V={FULL.v}", "V": f"N={FULL.n} D={FULL.d}"}
-
-# ---------------------------------------------------------------- losses of x, w, y
-
-
-def head(x, w, y, **options):
-    return xent_jax.linear_softmax_cross_entropy(x, w, y, **options)
-
-
-def head_in_chunks(tokens: int):
-    """The head with room for that many tokens' logits and their gradient, in float32."""
-    return lambda x, w, y: head(x, w, y, max_logits_bytes=2 * 4 * w.shape[1] * tokens)
-
-
-def materialised(loss, dtype=None):
-    """The mean loss of all the logits, cast to a dtype if one is given."""
-    return lambda x, w, y: loss(jnp.asarray(x @ w, dtype), y).mean()
-
-
-def tokamax_head(x, w, y):
-    return tokamax.linear_softmax_cross_entropy_loss(
-        x, y, w, reduction="mean", implementation="chunked_xla"
-    )
-
-
-with_optax = materialised(optax.softmax_cross_entropy_with_integer_labels)
-with_xent_jax = materialised(xent_jax.softmax_cross_entropy_with_integer_labels)
 
 # ---------------------------------------------------------------- time
 
@@ -231,63 +194,6 @@ def growth_table(axis: str, found: np.ndarray) -> tuple[list[str], list[list[str
     ]
 
 
-# ---------------------------------------------------------------- half precision
-
-MODELS = {
-    "xent_jax head": head,
-    "xent_jax head, chunks of 64 tokens": head_in_chunks(64),
-    "logits, optax": with_optax,
-    "logits, cast to float32, optax": materialised(
-        optax.softmax_cross_entropy_with_integer_labels, jnp.float32
-    ),
-    "tokamax head, chunked_xla": tokamax and tokamax_head,
-}
-SPREADS = (1, 3)  # standard deviations of the logits
-
-
-def reference(x, w, y) -> list[np.ndarray]:
-    """The loss, dx and dW in float64."""
-    x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
-    z, rows = x @ w, np.arange(len(y))
-    lse = np.log(np.sum(np.exp(z), axis=1, keepdims=True))
-    dz = np.exp(z - lse)
-    dz[rows, y] -= 1
-    dz /= len(y)
-    return [np.mean(lse[:, 0] - z[rows, y]), dz @ w.T, x.T @ dz]
-
-
-def half_errors(draws: int, progress: Progress) -> dict[str, np.ndarray]:
-    """For each model, [spreads, 3]: the errors of loss, dx and dW, the worst over the draws.
-
-    An error is the largest over the largest component.
-    """
-    programs = {
-        what: jax.jit(jax.value_and_grad(loss, (0, 1))) for what, loss in MODELS.items() if loss
-    }
-    errors = {what: np.zeros((len(SPREADS), 3)) for what in programs}
-    for seed in progress.track(range(draws), description="bfloat16"):
-        for i, spread in enumerate(SPREADS):
-            x, w, y, *_ = draw(HALF, seed)
-            x, w = (a.astype(jnp.bfloat16) for a in (x, spread * w))
-            wanted = reference(x, w, np.asarray(y))
-            for what, program in programs.items():
-                loss, gradients = program(x, w, y)
-                got = [np.asarray(a, np.float64) for a in (loss, *gradients)]
-                pairs = zip(got, wanted, strict=True)
-                new = [abs(a - b).max() / abs(b).max() for a, b in pairs]
-                errors[what][i] = np.maximum(errors[what][i], new)
-    return errors
-
-
-def half_table(errors: dict[str, np.ndarray]) -> tuple[list[str], list[list[str]]]:
-    titles = ["", *(f"{of}\nspread {s}" for s in SPREADS for of in ("loss", "dx", "dW"))]
-    lines = []
-    for what in MODELS:
-        numbers = [f"{e:.1e}" for e in errors[what].flat] if what in errors else ["not installed"]
-        lines.append([what, *numbers] + [""] * (len(titles) - 1 - len(numbers)))
-    return titles, lines
-
-
 # ---------------------------------------------------------------- what it comes to
 
 
@@ -321,51 +227,6 @@ def beside(what: str, ours: np.ndarray, theirs: np.ndarray) -> str:
         f"errors in bfloat16 of dx and dW, spread {SPREADS[-1]}, {what}: "
         f"{numbers} of theirs: {verdict(max(shares), 1)}"
     )
-
-
-COLORS = {"three": "0.6", "head": "tab:blue", "logits": "tab:orange", "tokamax": "tab:green"}
-
-
-def plot(rows: list[Row], shape: Shape, grown: dict[str, np.ndarray], path: Path) -> None:
-    figure, axes = plt.subplot_mosaic(
-        [["time", "time"], ["N", "V"]], figsize=(11, 9), layout="constrained"
-    )
-    plot_times(axes["time"], [row for row in rows if row.program], shape)
-    for axis, found in grown.items():
-        plot_growth(axes[axis], axis, found)
-    figure.savefig(path, dpi=130)
-
-
-def plot_times(axes, rows: list[Row], shape: Shape) -> None:
-    ratios = np.array([row.ratio() for row in rows])
-    spread = [ratios - [r.ratio(10) for r in rows], [r.ratio(90) for r in rows] - ratios]
-    places = np.arange(len(rows))
-    colors = [COLORS[row.what.split()[0].strip(",")] for row in rows]
-    axes.barh(places, ratios, 0.7, xerr=spread, capsize=4, color=colors, ecolor="0.2")
-    for i, row in enumerate(rows):
-        axes.text(0.02, i, f"{row.ratio():.2f}", va="center", color="white", weight="bold")
-        if row.target:
-            label = "the target" if i == 1 else None
-            axes.vlines(row.target, i - 0.45, i + 0.45, color="tab:red", lw=2.5, label=label)
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(places, [row.what for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlabel("time over that of the products (median; whiskers 10 to 90 %)")
-    axes.set_title(f"Time in float32, {shape}")
-    axes.legend(loc="lower right")
-
-
-def plot_growth(axes, axis: str, found: np.ndarray) -> None:
-    sizes, ours, theirs = found.T
-    axes.plot(sizes, theirs, "o-", color=COLORS["logits"], label="logits, optax")
-    axes.plot(sizes, ours, "o-", color=COLORS["head"], lw=2.5, label="xent_jax head")
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log", base=2)
-    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
-    axes.yaxis.set_major_formatter("{x:.0f}")
-    axes.set(title=f"Temporary memory, {FIXED[axis]}", xlabel=axis, ylabel="MiB")
-    axes.grid(alpha=0.3)
-    axes.legend()
 
 
 NOTES = """Time: the median over the rounds, and over that of the products in the same round.

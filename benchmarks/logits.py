@@ -9,7 +9,7 @@ the same round: below 1 xent_jax is the faster. Five passes over all the cells g
 five blocks of rounds, so that a slow spell of the machine shows as a spread between blocks,
 not as a result. Temporary memory is the compiler's own count, as a share of the logits.
 
-Prints the tables and whether the targets are reached; writes logits.md and logits.png.
+Prints the tables and whether the targets are reached; writes logits.png and a section of report.md.
 About four minutes; with --quick half a minute, and noisier.
 """
 
@@ -22,8 +22,7 @@ import jax
 import matplotlib
 import numpy as np
 import optax
-from _report import console, environment, markdown, parser, show, timed, verdict, write
-from rich.console import Console
+from _report import console, parser, publish, target, timed, verdict, with_targets
 from rich.progress import Progress
 
 import xent_jax
@@ -122,10 +121,10 @@ def run_block(cell: Cell, seconds: float) -> None:
     cell.blocks.append(np.array(times))
 
 
-def measure(cells: list[Cell], seconds: float, out: Console) -> None:
+def measure(cells: list[Cell], seconds: float) -> None:
     """Compiles all the cells, then visits each of them once in every pass."""
     # No refresh from a thread: it would take a core during the runs.
-    with Progress(console=out, auto_refresh=False) as progress:
+    with Progress(console=console(), auto_refresh=False) as progress:
         task = progress.add_task("", total=len(cells) * (PASSES + 1))
         work = [("compile", cell) for cell in cells]
         work += [(f"pass {i + 1} of {PASSES}", cell) for i in range(PASSES) for cell in cells]
@@ -167,7 +166,7 @@ def table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def summary(cells: list[Cell]) -> list[str]:
+def summary(cells: list[Cell]) -> list[list[str]]:
     """The geometric means of the median ratios, and how many cells reach their targets."""
     lines = []
     for what, chosen in [
@@ -176,19 +175,18 @@ def summary(cells: list[Cell]) -> list[str]:
         ("soft labels", [c for c in cells if c.labels == "soft"]),
     ]:
         mean = float(np.exp(np.mean([np.log(c.ratio()) for c in chosen])))
-        lines.append(
-            f"geometric mean of the ratios, {what}: {mean:.3f}, "
-            f"target {MEAN_TARGET}: {verdict(mean, MEAN_TARGET)}"
-        )
+        lines.append(target(f"geometric mean of the ratios, {what}", mean, MEAN_TARGET))
     good = sum(c.ratio() <= CELL_TARGET for c in cells)
-    lines.append(f"cells with a ratio of at most {CELL_TARGET}: {good} of {len(cells)}")
+    lines.append(counted(f"cells with a ratio of at most {CELL_TARGET}", good, len(cells)))
     held = [c for c in cells if c.dtype == "float32" and c.k >= 1000]
     good = sum(c.temp("xent_jax") <= TEMP_TARGET for c in held)
-    lines.append(
-        f"float32 cells of 1000 classes or more with temporary memory of at most "
-        f"{TEMP_TARGET:g} % of the logits: {good} of {len(held)}"
-    )
+    what = "float32 cells of 1000 classes or more with temporary memory of at most "
+    lines.append(counted(f"{what}{TEMP_TARGET:g} % of the logits", good, len(held)))
     return lines
+
+
+def counted(what: str, good: int, all_: int) -> list[str]:
+    return [what, f"{good}", f"{all_}", verdict(all_, good)]
 
 
 def plot(cells: list[Cell], path: Path) -> None:
@@ -224,24 +222,26 @@ def plot(cells: list[Cell], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+NOTES = """A ratio is the time of xent_jax over that of optax in the same round, the median of all
+rounds: below 1 xent_jax is the faster. Where the blocks differ much, the machine was busy. Temporary
+memory is the compiler's count, as a share of the logits' bytes."""
+
+
 def main() -> None:
-    options = parser("Losses of logits beside optax.")
-    options.add_argument("--quick", action="store_true", help="few rounds")
-    options = options.parse_args()
-    out, where = console(160), environment("jax", "jaxlib", "optax")
+    options = parser("Losses of logits beside optax.", "few rounds").parse_args()
     cells = [Cell(*s, dtype) for s in SHAPES for dtype in ("float32", "bfloat16")]
     values = [Cell(*s, "float32", gradient=False) for s in SHAPES]
-    measure(cells + values, 0.2 if options.quick else 3.0, out)
-    text = [f"# Losses of logits: time and memory beside optax\n\n{where}"]
-    for title, group in [("Value and gradient", cells), ("Value alone, for information", values)]:
-        head, rows = table(group)
-        show(out, title, head, rows)
-        text.append(f"## {title}\n\n{markdown(head, rows, texts=2)}")
-    lines = summary(cells)
-    out.print(where, *lines, sep="\n")
-    text.insert(2, "\n".join(f"- {line}" for line in lines))
-    write(options.output / "logits.md", text)
-    plot(cells, options.output / "logits.png")
+    measure(cells + values, 0.2 if options.quick else 3.0)
+    tables = {"Value and gradient": table(cells), "Value alone, for information": table(values)}
+    folder = publish(
+        "logits",
+        options,
+        with_targets(summary(cells), tables),
+        title="Losses of logits",
+        question="What time and memory do value and gradient of the mean loss take beside optax?",
+        notes=NOTES,
+    )
+    plot(cells, folder / "logits.png")
 
 
 if __name__ == "__main__":
