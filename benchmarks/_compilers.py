@@ -95,12 +95,12 @@ def lacking(platforms: dict[str, Platform]) -> tuple[list[str], list[str]]:
     return [name for name, text in texts.items() if not text], list(by_packages.values())
 
 
-def answers(script: str, option: str, name: str, platform: Platform) -> Iterator[list]:
-    """What ``script option name`` prints as lines of JSON, with the platform's settings."""
+def answers(script: str, options: list[str], platform: Platform) -> Iterator[list]:
+    """What ``script options`` prints as lines of JSON, with the platform's settings."""
     with (
         tempfile.TemporaryFile("w+") as log,  # compilers complain of the missing hardware
         subprocess.Popen(
-            [sys.executable, script, option, name],
+            [sys.executable, script, *options],
             env=os.environ | platform.settings,
             text=True,
             stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import jax
-from _store import FOLDER, QUICK, TARGETS, load, save
+from _store import FOLDER, QUICK, TARGETS, load, note, save
 from rich.console import Console
 from rich.table import Table
 
@@ -99,6 +99,13 @@ def publish(name: str, options, tables: dict[str, tuple], **section) -> Path:
     save(load(folder) | {name: section | known | {"tables": tables}}, folder)
     console().print(f"{folder / 'report.md'}, {known['machine']}")
     return folder
+
+
+def not_here(name: str, options, why: list[str]) -> None:
+    """Says in the report why the benchmark could not run on this machine."""
+    folder = options.output or (QUICK if options.quick else FOLDER)
+    note(name, why, folder)
+    console().print("not run here:", *why, sep="\n")
 
 
 def with_targets(rows: list[list[str]], tables: dict[str, tuple]) -> dict[str, tuple]:

@@ -86,3 +86,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     rule = ["---:" if all(c == "" or c[0].isdigit() for c in cells) else "---" for cells in columns]
     lines = [[h.replace("\n", " ") for h in head], rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def short(size: float) -> str:
+    """As B to TB, of powers of ten."""
+    for step, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if size >= step:
+            return f"{size / step:.3g} {unit}"
+    return f"{size} B"
