@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 from _head_sizes import HALF, draw, in_chunks
 from _losses import head, held, of_optax, of_tokamax, tokamax
-from _report import verdict
 from rich.progress import Progress
 
 MODELS = {

@@ -102,7 +102,9 @@ PROGRAMS = [
     Program("head, in shard_map", mapped(head, TOKENS, KERNEL), WEIGHTS, HEAD, where=MAIN),
     Program(FULLY_SHARDED, sharded(BOTH), DIVIDED, FULLY, where=(*MAIN, "planned")),
     Program(f"head, automatic, chunks of {CHUNK}", plain_in_parts, WEIGHTS, where=MAIN),
-    Program("optax of held logits, automatic", plain(held(of_optax, jnp.float32)), WEIGHTS, where=MAIN),
+    Program(
+        "optax of held logits, automatic", plain(held(of_optax, jnp.float32)), WEIGHTS, where=MAIN
+    ),
     *(
         [Program("tokamax head, chunked_xla, automatic", plain(of_tokamax), WEIGHTS, where=MAIN)]
         if tokamax

@@ -4,7 +4,6 @@ A row whose cells are not in the data, as those of a peer that does not install,
 """
 
 import re
-from pathlib import Path
 
 from _store import FOLDER, TARGETS, load, measured, short, table
 
@@ -110,7 +109,10 @@ COMPILED_ROWS = {
 
 def compile_only(tables: dict) -> str:
     title = "Temporary memory of value and gradients of the linear head"
-    (titles, _), found = tables[next(t for t in tables if t.startswith(title))], cells(tables, title)
+    (titles, _), found = (
+        tables[next(t for t in tables if t.startswith(title))],
+        cells(tables, title),
+    )
     chosen = [i for i, t in enumerate(titles[1:]) if t.endswith("bfloat16")]
     lines = [
         [label, *(found[what][i] for i in chosen)]

@@ -47,7 +47,9 @@ def note(name: str, lines: list[str], folder: Path) -> None:
 
 
 def report(sections: dict[str, dict]) -> str:
-    return "\n\n".join([INTRO, origins(sections), *map(chapter, sections, sections.values())]) + "\n"
+    return (
+        "\n\n".join([INTRO, origins(sections), *map(chapter, sections, sections.values())]) + "\n"
+    )
 
 
 def origins(sections: dict[str, dict]) -> str:

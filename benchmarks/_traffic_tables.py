@@ -137,5 +137,7 @@ def tables(found: dict[str, dict[str, Found]]) -> dict[str, tuple]:
         out[f"Eight accelerators, 2 x 4, {LARGE}"] = topology_table(found)
     if any(name in PLANS for name in found):
         out["The head on 256 and 4096 devices: bytes per device"] = plan_table(found)
-        out["The head on 256 and 4096 devices: time per step by the data sheets"] = time_table(found)
+        out["The head on 256 and 4096 devices: time per step by the data sheets"] = time_table(
+            found
+        )
     return out

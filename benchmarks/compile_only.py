@@ -45,6 +45,8 @@ DTYPES = ("bfloat16", "float32")
 HEAD, TIED = "head, mean", 'head, mean, tied embeddings, kernel_axes="VD"'
 # MiB in bfloat16: the sum of the kernel's gradient, which NOTES explain, and on the H100 one dz.
 TARGETS = {(p, h): size for h in (HEAD, TIED) for p, size in {"v5e": 256, "h100": 290}.items()}
+
+
 class Program(NamedTuple):
     """What is compiled: a function, and the names of its arguments."""
 

@@ -155,8 +155,8 @@ def beside(peer: str, ours: np.ndarray, theirs: np.ndarray) -> list[str]:
     return [what, numbers, "1", verdict(max(shares), 1)]
 
 
-NOTES = """Time: the median over the rounds, and over that of the three products in the same round; they
-are x W, dz W' and x' dz, which no way around is known for. The time targets are meant for
+NOTES = """Time: the median over the rounds, and over that of the three products in the same round:
+x W, dz W' and x' dz, which no way around is known for. The time targets are meant for
 N=2048 D=512 V=32768. Memory: MiB beside arguments and results, by the compiler's count. Errors: the
 largest over the largest component, against float64, the worst of the draws; the spread is the
 logits' standard deviation. At 1 only the label's entry of dz counts, and it is rounded alike in

@@ -223,8 +223,8 @@ def plot(cells: list[Cell], path: Path) -> None:
 
 
 NOTES = """A ratio is the time of xent_jax over that of optax in the same round, the median of all
-rounds: below 1 xent_jax is the faster. Where the blocks differ much, the machine was busy. Temporary
-memory is the compiler's count, as a share of the logits' bytes."""
+rounds: below 1 xent_jax is the faster. Where the blocks differ much, the machine was busy.
+Temporary memory is the compiler's count, as a share of the logits' bytes."""
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ Bytes are payload per device: the result of a sum, a gather or an exchange, the 
 reduce-scatter, and each as often as it runs. What a ring sends is about twice a sum's payload.
 
 Prints the tables and whether the targets are reached; writes traffic.png and a section of
-report.md. About five minutes, with --quick half of one. A compiler that is not installed is left out.
+report.md. About five minutes, with --quick half of one. A compiler that is
+not installed is left out.
 """
 
 import argparse
@@ -35,7 +36,6 @@ from _traffic_plot import plot
 from _traffic_tables import NOTES, PLANNED, Found, planned_bytes, tables
 from jax.experimental import topologies
 from rich.progress import Progress
-
 
 
 def compile_all(name: str) -> None:
