@@ -5,55 +5,50 @@ A row whose cells are not in the data, as those of a peer that does not install,
 
 import re
 
-from _store import FOLDER, TARGETS, load, measured, short, table
+from _store import FOLDER, load
+from _tables import TARGETS, read, sent, span, table
 
 PAGE = FOLDER.parent / "README.md"
 BLOCK = re.compile(r"(<!-- benchmarks: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-INTEGER, SOFT = "integer", "soft"
 
 
 def write() -> None:
-    PAGE.write_text(rendered(PAGE.read_text(), load()))
+    PAGE.write_text(rendered(PAGE.read_text("utf-8"), load()), "utf-8")
 
 
 def rendered(page: str, sections: dict[str, dict]) -> str:
-    """The page with its blocks made anew."""
+    """The page with its blocks made anew; one that was never measured stays as it is."""
 
     def block(found: re.Match) -> str:
         begin, name, end = found.groups()
-        section = sections[name]
-        text = BLOCKS[name](section["tables"])
-        return f"{begin}{text}\n\nMeasured {measured(section)}.\n\n{end}"
+        section = sections.get(name, {})
+        if "date" not in section:
+            return found.group()
+        return f"{begin}{BLOCKS[name](section['tables'])}\n\n{origin(section)}\n{end}"
 
     return BLOCK.sub(block, page)
 
 
-def cells(tables: dict, title: str) -> dict[str, list[str]]:
-    """First cell to the others, of the table whose title begins so; none if there is none."""
-    for known, (_, rows) in tables.items():
-        if known.startswith(title):
-            return {row[0]: row[1:] for row in rows}
-    return {}
-
-
-def span(texts: list[str], unit: str = "") -> str:
-    """The least and the greatest of some numbers, to two decimals."""
-    low, high = min(map(float, texts)), max(map(float, texts))
-    return f"{low:.2f} to {high:.2f}{unit}"
+def origin(section: dict) -> str:
+    """The day, and JAX; the report has the rest."""
+    version = re.search(r"jax [\d.]+", section["machine"]).group()
+    busy = f", other programs on {section['others']} cores meanwhile" if section["others"] else ""
+    return f"Measured {section['date']} with {version}{busy}."
 
 
 def logits(tables: dict) -> str:
-    rows = tables["Value and gradient"][1]
+    rows = read(tables, "Value and gradient")
 
     def ratios(labels: str, dtype: str = "") -> str:
-        return span([row[4] for row in rows if row[1] == labels and dtype in row[0]])
+        found = [c["ratio"] for what, c in rows if c["labels"] == labels and dtype in what]
+        return span(found)
 
-    mean = cells(tables, TARGETS)["geometric mean of the ratios, all cells"][0]
+    mean = dict(read(tables, TARGETS))["geometric mean of the ratios, all cells"]["found"]
     lines = [
         ["geometric mean of all", f"{float(mean):.2f}"],
-        ["integer labels, float32", ratios(INTEGER, "float32")],
-        ["integer labels, bfloat16", ratios(INTEGER, "bfloat16")],
-        ["soft labels", ratios(SOFT)],
+        ["integer labels, float32", ratios("integer", "float32")],
+        ["integer labels, bfloat16", ratios("integer", "bfloat16")],
+        ["soft labels", ratios("soft")],
     ]
     return table(["value and gradient on CPU", "time over optax's"], lines)
 
@@ -70,30 +65,31 @@ HEAD_ROWS = {
 
 
 def head(tables: dict) -> str:
-    times = cells(tables, "Time in float32")
+    times = dict(read(tables, "Time in float32"))
     lines = [
-        [label, f"{float(times[what][1]):.2f}", f"{times[what][3]} MiB"]
+        [label, f"{float(cells['over the products']):.2f}", f"{cells['temp MiB']} MiB"]
         for label, what in HEAD_ROWS.items()
-        if times[what][1]
+        if (cells := times[what])["over the products"]
     ]
     titles = ["value and gradients", "time over three products", "temporary memory"]
-    return f"{table(titles, lines)}\n\n{growth(tables)} {errors(tables)}"
+    return f"{table(titles, lines)}\n\n{growth(tables)}\n{errors(tables)}"
 
 
 def growth(tables: dict) -> str:
-    grown = list(cells(tables, "Memory against N").items())
+    grown = read(tables, "Memory against N")
     (first, begin), (last, end) = grown[0], grown[-1]
+    ours, theirs = "xent_jax head MiB", "logits, optax MiB"
     return (
-        f"From {int(first):,} to {int(last):,} tokens the head's memory goes from {begin[0]} to "
-        f"{end[0]} MiB, that of optax from {begin[1]} to {end[1]}."
+        f"From {int(first):,} to {int(last):,} tokens the head's memory goes from {begin[ours]} to "
+        f"{end[ours]} MiB,\nthat of optax from {begin[theirs]} to {end[theirs]}."
     )
 
 
 def errors(tables: dict) -> str:
     start = "errors in bfloat16 of dx and dW over those of "
     shares = [
-        f"{row[0]} of those of {what.removeprefix(start).partition(', spread')[0]}"
-        for what, row in cells(tables, TARGETS).items()
+        f"{cells['found']} of those of {what.removeprefix(start).partition(', spread')[0]}"
+        for what, cells in read(tables, TARGETS)
         if what.startswith(start)
     ]
     return f"With bfloat16 inputs the errors of the two gradients are {'; '.join(shares)}."
@@ -108,18 +104,14 @@ COMPILED_ROWS = {
 
 
 def compile_only(tables: dict) -> str:
-    title = "Temporary memory of value and gradients of the linear head"
-    (titles, _), found = (
-        tables[next(t for t in tables if t.startswith(title))],
-        cells(tables, title),
-    )
-    chosen = [i for i, t in enumerate(titles[1:]) if t.endswith("bfloat16")]
+    found = dict(read(tables, "Temporary memory of value and gradients of the linear head"))
+    chosen = [column for column in found["head, mean"] if column.endswith(" bfloat16")]
     lines = [
-        [label, *(found[what][i] for i in chosen)]
+        [label, *(found[what][column] for column in chosen)]
         for label, what in COMPILED_ROWS.items()
         if what in found
     ]
-    platforms = [titles[1 + i].split("\n")[0] for i in chosen]
+    platforms = [column.removesuffix(" bfloat16") for column in chosen]
     return table(["value and gradients in bfloat16, MiB", *platforms], lines)
 
 
@@ -138,20 +130,13 @@ TRAFFIC_ROWS = {
 
 
 def traffic(tables: dict) -> str:
-    found = cells(tables, "Eight CPU devices")
+    found = dict(read(tables, "Eight CPU devices"))
     lines = [
         [label, "; ".join(dict.fromkeys(sent(found[what]) for what in programs))]
         for label, programs in TRAFFIC_ROWS.items()
         if all(what in found for what in programs)
     ]
     return table(["value and gradients", "bytes between devices, per device"], lines)
-
-
-def sent(row: list[str]) -> str:
-    """Bytes in units of powers of ten, or the refusal's name."""
-    if row[0] == "refused":
-        return f"`{row[-1].partition(':')[0]}`"
-    return short(int(row[0].replace(",", "")))
 
 
 BLOCKS = {"logits": logits, "head": head, "compile_only": compile_only, "traffic": traffic}

@@ -5,11 +5,14 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
-from _store import FOLDER, QUICK, TARGETS, load, note, save
+from _store import FOLDER, QUICK, load, note, save
+from _tables import TARGETS
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +28,14 @@ def parser(description: str, quick: str) -> argparse.ArgumentParser:
         "--output", type=Path, metavar="DIR", help=f"default: {FOLDER.name}; if quick, {QUICK}"
     )
     return out
+
+
+def run(main: Callable[[], None]) -> None:
+    """The program, which Ctrl-C ends in one line."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
 
 
 def timed(program, arguments) -> float:
@@ -54,7 +65,8 @@ def machine() -> str:
         except importlib.metadata.PackageNotFoundError:
             pass
     hardware = f"{processor()}, {os.cpu_count()} cores{memory()}"
-    return "; ".join([hardware, f"{platform.system()} {platform.release()}", ", ".join(versions)])
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return "; ".join([hardware, system, ", ".join(versions)])
 
 
 def processor() -> str:
@@ -68,6 +80,28 @@ def memory() -> str:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return ""
     return f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+
+
+def busy() -> tuple[float, float, float] | None:
+    """Seconds of work so far, of all cores and of this program, and the time; Linux alone tells."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    ticks = [int(number) for number in stat.read_text().splitlines()[0].split()[1:9]]
+    idle, waiting = ticks[3:5]
+    cores = (sum(ticks) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+    return cores, sum(os.times()[:4]), time.perf_counter()
+
+
+BEGAN = busy()
+
+
+def others() -> str:
+    """How many cores other programs kept busy since this one began, if it is known."""
+    if (now := busy()) is None or BEGAN is None:
+        return ""
+    cores, own, seconds = (b - a for a, b in zip(BEGAN, now, strict=True))
+    return f"{max(0.0, (cores - own) / seconds):.1f}"
 
 
 def console() -> Console:
@@ -96,6 +130,7 @@ def publish(name: str, options, tables: dict[str, tuple], **section) -> Path:
     for title, rows in tables.items():
         show(console(), title, *rows)
     known = {"date": str(datetime.date.today()), "machine": machine(), "quick": options.quick}
+    known["others"] = others()
     save(load(folder) | {name: section | known | {"tables": tables}}, folder)
     console().print(f"{folder / 'report.md'}, {known['machine']}")
     return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 from _losses import MIB
 from _mesh_programs import PROGRAMS
-from _store import short
+from _tables import short
 from _topologies import SMALL
 from _traffic_tables import Found
 

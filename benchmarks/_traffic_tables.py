@@ -6,7 +6,7 @@ from typing import NamedTuple
 from _losses import MIB
 from _mesh_programs import CHUNK, FULLY_SHARDED, PROGRAMS, SHARDED, Program, programs
 from _report import verdict
-from _store import short
+from _tables import short
 from _topologies import LARGE, PLANS, SITES, SMALL
 
 

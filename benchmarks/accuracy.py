@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-from _report import console, parser, publish
+from _report import console, parser, publish, run
 from rich.progress import Progress
 
 import xent_jax
@@ -195,4 +195,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -30,7 +30,7 @@ import numpy as np
 import optax
 from _compilers import PLATFORMS, answers, lacking
 from _losses import LEFT_OUT, MIB, head, held, of_optax, of_tokamax, ours, tokamax
-from _report import console, not_here, parser, publish, target, with_targets
+from _report import console, not_here, parser, publish, run, target, with_targets
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.progress import Progress
@@ -246,4 +246,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

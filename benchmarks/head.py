@@ -26,7 +26,7 @@ from _head_memory import FIXED, growth, growth_table
 from _head_plot import plot
 from _head_sizes import FULL, HALF, Shape, draw, in_chunks
 from _losses import LEFT_OUT, MIB, head, held, of_optax, of_tokamax, ours, tokamax
-from _report import console, parser, publish, target, timed, verdict, with_targets
+from _report import console, parser, publish, run, target, timed, verdict, with_targets
 from rich.progress import Progress
 
 CHUNK = 1024  # tokens, twice what is the default for the 32768 classes here
@@ -191,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

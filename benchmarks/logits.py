@@ -16,19 +16,15 @@ About four minutes; with --quick half a minute, and noisier.
 import dataclasses
 import itertools
 import time
-from pathlib import Path
 
 import jax
-import matplotlib
 import numpy as np
 import optax
-from _report import console, parser, publish, target, timed, verdict, with_targets
+from _logits_plot import plot
+from _report import console, parser, publish, run, target, timed, verdict, with_targets
 from rich.progress import Progress
 
 import xent_jax
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  after the choice of backend
 
 LIBRARIES = {"optax": optax, "xent_jax": xent_jax, "forward_mode": xent_jax.forward_mode}
 LOSSES = {
@@ -189,39 +185,6 @@ def counted(what: str, good: int, all_: int) -> list[str]:
     return [what, f"{good}", f"{all_}", verdict(all_, good)]
 
 
-def plot(cells: list[Cell], path: Path) -> None:
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 8), sharex=True, layout="constrained")
-    x = np.arange(len(cells))
-    ratios = np.array([c.ratio() for c in cells])
-    spread = [
-        ratios - [c.ratio(percentile=10) for c in cells],
-        np.array([c.ratio(percentile=90) for c in cells]) - ratios,
-    ]
-    top.bar(x, ratios, 0.6, yerr=spread, capsize=4, color="tab:blue", ecolor="0.2")
-    for i, ratio in enumerate(ratios):
-        top.text(i, 0.03, f"{ratio:.2f}", ha="center", color="white", weight="bold")
-    top.axhline(1, color="black", linewidth=1, label="optax: 1")
-    top.axhline(CELL_TARGET, color="tab:red", linestyle="--", label=f"limit: {CELL_TARGET}")
-    top.set_ylabel("time, xent_jax / optax\n(median; whiskers 10 to 90 %)")
-    top.set_title("Value and gradient of the mean cross-entropy: time")
-    top.set_ylim(0, 1.15 * max(CELL_TARGET, *(ratios + spread[1])))
-    top.legend(loc="upper right", ncols=2)
-    for shift, name, color in [(-0.2, "optax", "tab:orange"), (0.2, "xent_jax", "tab:blue")]:
-        temp = [c.temp(name) for c in cells]
-        bars = bottom.bar(x + shift, temp, 0.38, color=color, label=name)
-        texts = [f"{t:.0f}" if t >= 10 else f"{t:.1g}" for t in temp]
-        over = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the limit's line
-        bottom.bar_label(bars, texts, padding=3, fontsize=8, bbox=over)
-    bottom.axhline(TEMP_TARGET, color="tab:red", linestyle="--", label=f"limit: {TEMP_TARGET:g} %")
-    bottom.set_yscale("log")
-    bottom.margins(y=0.25)
-    bottom.set_ylabel("temporary memory\n(% of the logits' bytes, log scale)")
-    bottom.set_title("Temporary memory (the limit is for float32 with 1000 classes or more)")
-    bottom.legend(loc="upper right", ncols=3)
-    bottom.set_xticks(x, [f"{c.n}x{c.k}\n{c.dtype}\n{c.labels}" for c in cells])
-    figure.savefig(path, dpi=130)
-
-
 NOTES = """A ratio is the time of xent_jax over that of optax in the same round, the median of all
 rounds: below 1 xent_jax is the faster. Where the blocks differ much, the machine was busy.
 Temporary memory is the compiler's count, as a share of the logits' bytes."""
@@ -241,8 +204,8 @@ def main() -> None:
         question="What time and memory do value and gradient of the mean loss take beside optax?",
         notes=NOTES,
     )
-    plot(cells, folder / "logits.png")
+    plot(cells, CELL_TARGET, TEMP_TARGET, folder / "logits.png")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -30,7 +30,7 @@ from _collectives import collectives, grouped
 from _compilers import answers, lacking
 from _losses import LEFT_OUT
 from _mesh_programs import PROGRAMS, compiled, programs
-from _report import console, parser, publish, target, with_targets
+from _report import console, parser, publish, run, target, with_targets
 from _topologies import PLANS, SITES
 from _traffic_plot import plot
 from _traffic_tables import NOTES, PLANNED, Found, planned_bytes, tables
@@ -104,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
