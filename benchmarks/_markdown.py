@@ -1,6 +1,6 @@
 """report.md, rendered from the data: one table of all, then a chapter for each benchmark.
 
-What stands between the marks of a chapter is what the site's page of it shows.
+What stands between marks is what a page of the site shows.
 """
 
 from _overview import overview
@@ -15,15 +15,25 @@ these be. The data are in `report.json`. Ratios bear comparison between machines
 
 def report(sections: dict[str, dict]) -> str:
     chapters = map(chapter, sections, sections.values())
-    return "\n\n".join([INTRO, *overview(sections), *chapters]) + "\n"
+    return "\n\n".join([INTRO, marked("overview", overview(sections)), *chapters]) + "\n"
+
+
+def marked(name: str, parts: list[str]) -> str:
+    """Between the marks by which the site finds them."""
+    return "\n\n".join([f"<!-- --8<-- [start:{name}] -->", *parts, f"<!-- --8<-- [end:{name}] -->"])
 
 
 def measured(section: dict) -> str:
     """When, where and with what."""
-    quick = " Quick: small sizes, few repeats, not to be quoted." if section["quick"] else ""
-    busy = section["others"]
-    others = f" Other programs kept {busy} cores busy meanwhile." if busy else ""
-    return f"Measured {section['date']}; {section['machine']}.{others}{quick}"
+    text = f"Measured {section['date']}; {section['machine']}."
+    if busy := section.get("others"):
+        text += (
+            f" Other programs kept {busy} cores busy meanwhile: the more, the less sure are times"
+        )
+        text += " and verdicts on them."
+    if section["quick"]:
+        text += " Quick: small sizes, few repeats, not to be quoted."
+    return text
 
 
 def chapter(name: str, section: dict) -> str:
@@ -31,8 +41,7 @@ def chapter(name: str, section: dict) -> str:
     parts = [f"# {section['title']}"]
     if "date" in section:
         parts.append(f"![{section['title']}]({name}.png)")
-    parts += [f"<!-- --8<-- [start:{name}] -->", *body(section), f"<!-- --8<-- [end:{name}] -->"]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, marked(name, body(section))])
 
 
 def body(section: dict) -> list[str]:

@@ -32,8 +32,10 @@ def rendered(page: str, sections: dict[str, dict]) -> str:
 def origin(section: dict) -> str:
     """The day, and JAX; the report has the rest."""
     version = re.search(r"jax [\d.]+", section["machine"]).group()
-    busy = f", other programs on {section['others']} cores meanwhile" if section["others"] else ""
-    return f"Measured {section['date']} with {version}{busy}."
+    text = f"Measured {section['date']} with {version}"
+    if busy := section.get("others"):
+        text += f" while other programs kept {busy} cores busy"
+    return f"{text}."
 
 
 def logits(tables: dict) -> str:

@@ -130,7 +130,6 @@ def publish(name: str, options, tables: dict[str, tuple], **section) -> Path:
     for title, rows in tables.items():
         show(console(), title, *rows)
     known = {"date": str(datetime.date.today()), "machine": machine(), "quick": options.quick}
-    known["others"] = others()
     save(load(folder) | {name: section | known | {"tables": tables}}, folder)
     console().print(f"{folder / 'report.md'}, {known['machine']}")
     return folder

@@ -26,7 +26,7 @@ from _head_memory import FIXED, growth, growth_table
 from _head_plot import plot
 from _head_sizes import FULL, HALF, Shape, draw, in_chunks
 from _losses import LEFT_OUT, MIB, head, held, of_optax, of_tokamax, ours, tokamax
-from _report import console, parser, publish, run, target, timed, verdict, with_targets
+from _report import console, others, parser, publish, run, target, timed, verdict, with_targets
 from rich.progress import Progress
 
 CHUNK = 1024  # tokens, twice what is the default for the 32768 classes here
@@ -185,6 +185,7 @@ def main() -> None:
         title="The linear head",
         question="What do loss and gradients of a linear layer cost beyond its three products?",
         notes=NOTES,
+        others=others(),
         left_out=LEFT_OUT,
     )
     plot([row for row in timings if row.program], effort.shape, found[0], folder / "head.png")

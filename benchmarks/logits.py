@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import optax
 from _logits_plot import plot
-from _report import console, parser, publish, run, target, timed, verdict, with_targets
+from _report import console, others, parser, publish, run, target, timed, verdict, with_targets
 from rich.progress import Progress
 
 import xent_jax
@@ -203,6 +203,7 @@ def main() -> None:
         title="Losses of logits",
         question="What time and memory do value and gradient of the mean loss take beside optax?",
         notes=NOTES,
+        others=others(),
     )
     plot(cells, CELL_TARGET, TEMP_TARGET, folder / "logits.png")
 
