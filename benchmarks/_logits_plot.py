@@ -8,6 +8,8 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  after the choice of backend
 
+OVER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # texts over the limits' lines
+
 
 def plot(cells: list, time_limit: float, memory_limit: float, path: Path) -> None:
     """Of the cells' times over optax's, and of both libraries' memory; limits are drawn."""
@@ -24,7 +26,7 @@ def plot_times(axes, cells: list, limit: float) -> None:
     low, high = (np.array([c.ratio(percentile=p) for c in cells]) for p in (10, 90))
     spread = [ratios - low, high - ratios]
     axes.bar(range(len(cells)), ratios, 0.6, yerr=spread, capsize=4, color="tab:blue", ecolor="0.2")
-    style = {"ha": "center", "weight": "bold", "textcoords": "offset points"}
+    style = {"ha": "center", "weight": "bold", "textcoords": "offset points", "bbox": OVER}
     for i, ratio in enumerate(ratios):
         axes.annotate(f"{ratio:.2f}", (i, high[i]), (0, 4), **style)
     axes.axhline(1, color="black", linewidth=1, label="optax: 1")
@@ -40,8 +42,7 @@ def plot_memory(axes, cells: list, limit: float) -> None:
         temp = [c.temp(name) for c in cells]
         bars = axes.bar(np.arange(len(cells)) + shift, temp, 0.38, color=color, label=name)
         texts = [f"{t:.0f}" if t >= 10 else f"{t:.1g}" for t in temp]
-        over = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the limit's line
-        axes.bar_label(bars, texts, padding=3, fontsize=8, bbox=over)
+        axes.bar_label(bars, texts, padding=3, fontsize=8, bbox=OVER)
     axes.axhline(limit, color="tab:red", linestyle="--", label=f"limit: {limit:g} %")
     axes.set_yscale("log")
     axes.margins(y=0.25)

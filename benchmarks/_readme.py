@@ -47,7 +47,7 @@ def logits(tables: dict) -> str:
 
     mean = dict(read(tables, TARGETS))["geometric mean of the ratios, all cells"]["found"]
     lines = [
-        ["geometric mean of all", f"{float(mean):.2f}"],
+        ["geometric mean of all", mean],
         ["integer labels, float32", ratios("integer", "float32")],
         ["integer labels, bfloat16", ratios("integer", "bfloat16")],
         ["soft labels", ratios("soft")],
@@ -69,7 +69,7 @@ HEAD_ROWS = {
 def head(tables: dict) -> str:
     times = dict(read(tables, "Time in float32"))
     lines = [
-        [label, f"{float(cells['over the products']):.2f}", f"{cells['temp MiB']} MiB"]
+        [label, cells["over the products"], f"{cells['temp MiB']} MiB"]
         for label, what in HEAD_ROWS.items()
         if (cells := times[what])["over the products"]
     ]
@@ -80,21 +80,28 @@ def head(tables: dict) -> str:
 def growth(tables: dict) -> str:
     grown = read(tables, "Memory against N")
     (first, begin), (last, end) = grown[0], grown[-1]
-    ours, theirs = "xent_jax head MiB", "logits, optax MiB"
-    return (
-        f"From {int(first):,} to {int(last):,} tokens the head's memory goes from {begin[ours]} to "
-        f"{end[ours]} MiB,\nthat of optax from {begin[theirs]} to {end[theirs]}."
+    ours, theirs = (
+        " and ".join(f"{int(cells[column]):,}" for cells in (begin, end))
+        for column in ("xent_jax head MiB", "logits, optax MiB")
     )
+    tokens = f"{int(first):,} and {int(last):,} tokens"
+    return f"Temporary memory at {tokens}: {ours} MiB with the head, {theirs} with logits held."
+
+
+PEERS = {"logits, optax": "logits held, optax", "tokamax head, chunked_xla": "tokamax"}
 
 
 def errors(tables: dict) -> str:
+    """Of the two gradients in bfloat16, beside each peer that was there."""
+    found = dict(read(tables, TARGETS))
     start = "errors in bfloat16 of dx and dW over those of "
     shares = [
-        f"{cells['found']} of those of {what.removeprefix(start).partition(', spread')[0]}"
-        for what, cells in read(tables, TARGETS)
-        if what.startswith(start)
+        f"{cells['found']} of those of {peer}"
+        for known, peer in PEERS.items()
+        for what, cells in found.items()
+        if what.startswith(start + known)
     ]
-    return f"With bfloat16 inputs the errors of the two gradients are {'; '.join(shares)}."
+    return f"With bfloat16 inputs the errors of dx and dW are\n{', '.join(shares)}."
 
 
 COMPILED_ROWS = {

@@ -36,6 +36,5 @@ def sent(cells: dict[str, str]) -> str:
 
 
 def span(texts: list[str]) -> str:
-    """The least and the greatest of some numbers, to two decimals."""
-    low, high = min(map(float, texts)), max(map(float, texts))
-    return f"{low:.2f} to {high:.2f}"
+    """The least and the greatest of some numbers."""
+    return f"{min(texts, key=float)} to {max(texts, key=float)}"

@@ -16,7 +16,7 @@ Bytes are payload per device: the result of a sum, a gather or an exchange, the 
 reduce-scatter, and each as often as it runs. What a ring sends is about twice a sum's payload.
 
 Prints the tables and whether the targets are reached; writes traffic.png and a section of
-report.md. About five minutes, with --quick half of one. A compiler that is
+report.md. About two minutes, with --quick half of one. A compiler that is
 not installed is left out.
 """
 
