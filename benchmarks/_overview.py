@@ -8,14 +8,11 @@ PEERS = "xent_jax", "optax", "tokamax", "jax.nn"
 
 
 def overview(sections: dict[str, dict]) -> list[str]:
-    """The table, of the sections that were measured; nothing if none was."""
-    rows = [
-        row
-        for name, make in PARTS.items()
-        if "date" in sections.get(name, {})
-        for row in make(sections[name]["tables"])
-    ]
-    return [table(["", *PEERS], rows)] if rows else []
+    """The table and its days, of the sections that were measured; nothing if none was."""
+    known = {name: section for name, section in sections.items() if "date" in section}
+    rows = [row for name, section in known.items() for row in PARTS[name](section["tables"])]
+    days = ", ".join(sorted({section["date"] for section in known.values()}))
+    return [table(["", *PEERS], rows), f"Measured {days}."] if rows else []
 
 
 def accuracy(tables: dict) -> list[list[str]]:

@@ -81,11 +81,18 @@ def test_the_one_table_has_rows_of_every_benchmark():
     assert all(line in REPORT for rows in lines.values() for line in rows) and all(lines.values())
 
 
-@pytest.mark.parametrize("render", [report, lambda sections: rendered(PAGE, sections)])
-def test_a_peer_that_is_not_there_leaves_no_figure(render):
-    text = render(without_peer(load()))
-    numbers = [line for line in text.splitlines() if PEER in line and re.search(r"\| *\d", line)]
-    assert PEER in render(load()) and numbers == []
+def test_a_peer_that_is_not_there_has_no_row_in_the_readme():
+    row = re.compile(rf"^\|.*{PEER}", re.M)
+    assert row.search(PAGE) and not row.search(rendered(PAGE, without_peer(load())))
+
+
+def test_a_peer_that_is_not_there_has_an_empty_column_in_the_one_table():
+    def column(sections):
+        head, _, *rows = overview(sections)[0].splitlines()
+        at = head.split("|").index(f" {PEER} ")
+        return {row.split("|")[at].strip() for row in rows}
+
+    assert column(without_peer(load())) == {""} and len(column(load())) > 2
 
 
 def test_a_benchmark_that_fails_keeps_what_was_measured_before(tmp_path):
