@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("rich", reason="the benchmarks show progress: pip install xent-jax[bench]")
+for _package in ("rich", "matplotlib", "mpmath", "optax"):
+    pytest.importorskip(_package, reason="the benchmarks need it: pip install xent-jax[bench]")
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
