@@ -12,7 +12,8 @@ def overview(sections: dict[str, dict]) -> list[str]:
     known = {name: section for name, section in sections.items() if "date" in section}
     rows = [row for name, section in known.items() for row in PARTS[name](section["tables"])]
     days = ", ".join(sorted({section["date"] for section in known.values()}))
-    return [table(["", *PEERS], rows), f"Measured {days}."] if rows else []
+    quick = ", with --quick: not to be quoted" * any(s["quick"] for s in known.values())
+    return [table(["", *PEERS], rows), f"Measured {days}{quick}."] if rows else []
 
 
 def accuracy(tables: dict) -> list[list[str]]:
