@@ -4,7 +4,6 @@ The logits are divided over both axes of a mesh of data x model; the inputs of a
 kernel over model, or over both where it is fully sharded. Gradients lie as what they are of.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -12,24 +11,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from _losses import head, held, of_optax, of_tokamax, ours, room, tokamax
 from _topologies import AXES, SMALL, Site, Size
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
 
-try:
-    import tokamax
-
-    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of every shape not tuned for
-except ImportError:
-    tokamax = None
-
 CHUNK = 256  # tokens at a time, where a program is told how many
-ours = xent_jax.softmax_cross_entropy_with_integer_labels
-head = xent_jax.linear_softmax_cross_entropy
-of_optax = optax.softmax_cross_entropy_with_integer_labels
 BOTH, TOKENS, KERNEL, WHOLE = P("data", "model"), P("data"), P(None, "model"), P()
 
 
@@ -70,19 +59,14 @@ def sharded(kernel: P) -> Callable:
     return lambda mesh, size: xent_jax.shard_linear_head(head, mesh, inputs=TOKENS, kernel=kernel)
 
 
-def room(classes: int) -> dict[str, int]:
-    """For the logits of a chunk and their gradient, in float32."""
-    return {"max_logits_bytes": 2 * 4 * CHUNK * classes}
-
-
 def sharded_in_parts(mesh, size: Size) -> Callable:
     of_shards = sharded(KERNEL)(mesh, size)
-    local = room(size.v // mesh.shape["model"])
+    local = room(CHUNK, size.v // mesh.shape["model"])
     return lambda x, w, y: of_shards(x, w, y, **local)
 
 
 def plain_in_parts(mesh, size: Size) -> Callable:
-    return lambda x, w, y: head(x, w, y, **room(size.v))
+    return lambda x, w, y: head(x, w, y, **room(CHUNK, size.v))
 
 
 def mean(z, y, **options):
@@ -91,16 +75,6 @@ def mean(z, y, **options):
 
 def optax_mean(z, y):
     return of_optax(z, y).mean()
-
-
-def held(x, w, y):
-    return optax_mean((x @ w).astype(jnp.float32), y)
-
-
-def of_tokamax(x, w, y):
-    return tokamax.linear_softmax_cross_entropy_loss(
-        x, y, w, reduction="mean", implementation="chunked_xla"
-    )
 
 
 def limits() -> tuple[int, int, int]:
@@ -128,7 +102,9 @@ PROGRAMS = [
     Program("head, in shard_map", mapped(head, TOKENS, KERNEL), WEIGHTS, HEAD, where=MAIN),
     Program(FULLY_SHARDED, sharded(BOTH), DIVIDED, FULLY, where=(*MAIN, "planned")),
     Program(f"head, automatic, chunks of {CHUNK}", plain_in_parts, WEIGHTS, where=MAIN),
-    Program("optax of held logits, automatic", plain(held), WEIGHTS, where=MAIN),
+    Program(
+        "optax of held logits, automatic", plain(held(of_optax, jnp.float32)), WEIGHTS, where=MAIN
+    ),
     *(
         [Program("tokamax head, chunked_xla, automatic", plain(of_tokamax), WEIGHTS, where=MAIN)]
         if tokamax

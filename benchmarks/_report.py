@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, a timed run, the tables, the environment, the file."""
+"""What the benchmarks share: options, a timed run, verdicts, the machine, what becomes of it."""
 
 import argparse
 import datetime
@@ -11,16 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+from _store import FOLDER, QUICK, load, note, save
+from _tables import TARGETS
 from rich.console import Console
 from rich.table import Table
 
-import xent_jax
+PACKAGES = "jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "optax", "tokamax", "xent_jax"
+TARGET_HEAD = ["", "found", "target", ""]
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Options with --output, by default this folder."""
+def parser(description: str, quick: str) -> argparse.ArgumentParser:
+    """Options with --quick and --output."""
     out = argparse.ArgumentParser(description=description)
-    out.add_argument("--output", type=Path, default=Path(__file__).parent, metavar="DIR")
+    out.add_argument("--quick", action="store_true", help=quick)
+    out.add_argument(
+        "--output", type=Path, metavar="DIR", help=f"default: {FOLDER.name}; if quick, {QUICK}"
+    )
     return out
 
 
@@ -30,11 +36,6 @@ def run(main: Callable[[], None]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit("interrupted")
-
-
-def console(width: int) -> Console:
-    """At least that wide, or a file would get tables of 80 columns."""
-    return Console(width=max(Console().width, width))
 
 
 def timed(program, arguments) -> float:
@@ -50,40 +51,96 @@ def verdict(value: float, target: float) -> str:
     return "reached" if value <= target else "missed"
 
 
-def show(console: Console, title: str, head: list[str], rows: list[list[str]]) -> None:
-    out = Table(*head, title=title)
-    for row in rows:
-        out.add_row(*row)
-    console.print(out)
+def target(what: str, found: float, limit: float, digits: str = ".3f") -> list[str]:
+    """A row of the targets' table."""
+    return [what, format(found, digits), f"{limit:,}", verdict(found, limit)]
 
 
-def markdown(head: list[str], rows: list[list[str]], texts: int = 1) -> str:
-    """A table whose first columns, ``texts`` of them, are texts, the others numbers."""
-    rule = ["---"] * texts + ["---:"] * (len(head) - texts)
-    lines = [[h.replace("\n", " ") for h in head], rule, *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def machine() -> str:
+    """The processor, the system and the versions of all that is compared."""
+    versions = [f"Python {platform.python_version()}"]
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    hardware = f"{processor()}, {os.cpu_count()} cores{memory()}"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return "; ".join([hardware, system, ", ".join(versions)])
 
 
-def versions(*packages: str) -> str:
-    found = [f"{name} {importlib.metadata.version(name)}" for name in packages]
-    python = f"Python {platform.python_version()}"
-    return ", ".join([python, *found, f"xent_jax {xent_jax.__version__}"])
-
-
-def environment(*packages: str) -> str:
-    """The day, the processor and the versions."""
+def processor() -> str:
     info = Path("/proc/cpuinfo")
-    models = (
-        [x for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
-    )
-    model = models[0].split(":")[1].strip() if models else platform.processor()
-    return (
-        f"{datetime.date.today()}; {model}, {os.cpu_count()} cores; "
-        f"JAX on {jax.devices()[0].device_kind}; {versions(*packages)}"
-    )
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
 
 
-def write(path: Path, parts: list[str]) -> None:
-    """Paragraphs, into a folder that need not exist yet."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(parts) + "\n")
+def memory() -> str:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return ""
+    return f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+
+
+def busy() -> tuple[float, float, float] | None:
+    """Seconds of work so far, of all cores and of this program, and the time; Linux alone tells."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    ticks = [int(number) for number in stat.read_text().splitlines()[0].split()[1:9]]
+    idle, waiting = ticks[3:5]
+    cores = (sum(ticks) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+    return cores, sum(os.times()[:4]), time.perf_counter()
+
+
+BEGAN = busy()
+
+
+def others() -> str:
+    """How many cores other programs kept busy since this one began, if it is known."""
+    if (now := busy()) is None or BEGAN is None:
+        return ""
+    cores, own, seconds = (b - a for a, b in zip(BEGAN, now, strict=True))
+    return f"{max(0.0, (cores - own) / seconds):.1f}"
+
+
+def console() -> Console:
+    """Wide, or a file would get tables of 80 columns."""
+    return Console(width=max(Console().width, 170))
+
+
+def show(out: Console, title: str, head: list[str], rows: list[list[str]]) -> None:
+    shown = Table(*head, title=title)
+    for row in rows:
+        shown.add_row(*row)
+    out.print(shown)
+
+
+def publish(name: str, options, tables: dict[str, tuple], **section) -> Path:
+    """Prints the tables and stores them as a section, the targets first; gives the folder.
+
+    Args:
+        name: of the benchmark
+        options: of its command line
+        tables: title to head and rows of texts
+        section: title, question, notes, left_out
+
+    """
+    folder = options.output or (QUICK if options.quick else FOLDER)
+    for title, rows in tables.items():
+        show(console(), title, *rows)
+    known = {"date": str(datetime.date.today()), "machine": machine(), "quick": options.quick}
+    save(load(folder) | {name: section | known | {"tables": tables}}, folder)
+    console().print(f"{folder / 'report.md'}, {known['machine']}")
+    return folder
+
+
+def not_here(name: str, options, why: list[str]) -> None:
+    """Says in the report why the benchmark could not run on this machine."""
+    folder = options.output or (QUICK if options.quick else FOLDER)
+    note(name, why, folder)
+    console().print("not run here:", *why, sep="\n")
+
+
+def with_targets(rows: list[list[str]], tables: dict[str, tuple]) -> dict[str, tuple]:
+    return {TARGETS: (TARGET_HEAD, rows), **tables}

@@ -15,7 +15,7 @@ The figures are the vendors' own:
 
 from typing import NamedTuple
 
-from compile_only import PLATFORMS, Platform, tpu
+from _compilers import PLATFORMS, Platform, tpu
 
 AXES = "data", "model"
 

@@ -4,7 +4,7 @@
     pip install jax-cuda12-plugin==V jax-cuda12-pjrt==V
     pip install "xent-jax[bench]"
     pip install tokamax  # if wanted: a peer, for Python 3.12 or later
-    python benchmarks/compile_only.py [--output DIR]
+    python benchmarks/compile_only.py [--quick] [--output DIR]
 
 Their compilers run without the hardware and state the memory that a program needs beside its
 arguments and results. They give neither times nor numbers. The H100's compiler would tune its
@@ -12,112 +12,39 @@ kernels on the device, here it takes its defaults; temporary memory changes with
 compiler's version.
 
 Prints two tables, of losses of logits and of the linear head, and whether the head's targets
-are reached; writes compile_only.md. About six minutes.
+are reached; writes compile_only.png and a section of report.md. About six minutes, with --quick,
+in bfloat16 alone, half of that. A compiler that is not installed is left out.
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import json
-import logging
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import optax
-from _report import console, markdown, parser, run, show, verdict, versions, write
+from _compilers import PLATFORMS, answers, lacking
+from _losses import LEFT_OUT, MIB, head, held, of_optax, of_tokamax, ours, tokamax
+from _report import console, not_here, parser, publish, run, target, with_targets
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.progress import Progress
 
 import xent_jax
 
-try:
-    import tokamax
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  after the choice of backend
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of every shape not tuned for
-except ImportError:
-    tokamax = None
-
-MIB = 2**20
 N, D, V = 8192, 2048, 32768  # logits well above what a TPU would move to its fast memory
 DTYPES = ("bfloat16", "float32")
 HEAD, TIED = "head, mean", 'head, mean, tied embeddings, kernel_axes="VD"'
 # MiB in bfloat16: the sum of the kernel's gradient, which NOTES explain, and on the H100 one dz.
 TARGETS = {(p, h): size for h in (HEAD, TIED) for p, size in {"v5e": 256, "h100": 290}.items()}
-CUDA = "jax-cuda12-plugin", "jax-cuda12-pjrt"
-
-
-class Platform(NamedTuple):
-    """An accelerator to compile for, in a process of its own: JAX reads the settings once."""
-
-    name: str
-    packages: tuple[str, ...]
-    install: str
-    settings: dict[str, str]
-    topology: dict[str, str]
-
-
-def tpu(kind: str, accelerator: str) -> Platform:
-    settings = {
-        "JAX_PLATFORMS": "cpu",
-        "TPU_ACCELERATOR_TYPE": accelerator,
-        "TPU_WORKER_HOSTNAMES": "localhost",
-        "TPU_LOG_DIR": "disabled",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # or a second process would abort
-    }
-    topology = {"platform": "tpu", "topology_name": f"{kind}:2x2"}
-    return Platform(f"TPU {kind}", ("libtpu",), 'pip install "jax[tpu]=={0}"', settings, topology)
-
-
-# The public figures of the H100 SXM, as XLA has them in its own
-# xla/backends/gpu/target_config/specs/h100_sxm.txtpb; the CUDA plugin no longer holds them.
-H100 = """
-gpu_device_info {
-  threads_per_block_limit: 1024
-  threads_per_warp: 32
-  shared_memory_per_block: 49152
-  shared_memory_per_core: 233472
-  threads_per_core_limit: 2048
-  core_count: 132
-  fpus_per_core: 128
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-  memory_bandwidth: 3352320000000
-  l2_cache_size: 52428800
-  clock_rate_ghz: 1.98
-  device_memory_size: 84942979072
-  shared_memory_per_block_optin: 232448
-  cuda_compute_capability { major: 9 minor: 0 }
-  registers_per_core_limit: 65536
-  registers_per_block_limit: 65536
-}
-platform_name: "CUDA"
-dnn_version_info { major: 9 minor: 1 }
-runtime_version { major: 12 minor: 8 }
-device_description_str: "NVIDIA H100 80GB HBM3"
-"""
-
-
-PLATFORMS = {
-    "v5e": tpu("v5e", "v5litepod-4"),
-    "v6e": tpu("v6e", "v6e-4"),
-    "h100": Platform(
-        "H100",
-        CUDA,
-        f"pip install {' '.join(package + '=={0}' for package in CUDA)}",
-        {"JAX_PLATFORMS": "", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"},
-        {"topology_name": "", "platform": "cuda", "target_config": H100, "topology": "1x1x8"},
-    ),
-}
 
 
 class Program(NamedTuple):
@@ -144,7 +71,6 @@ def shapes(dtype: str) -> dict[str, tuple]:
 
 def of_logits() -> list[Program]:
     name = "softmax_cross_entropy_with_integer_labels"
-    ours, theirs = getattr(xent_jax, name), getattr(optax, name)
     options = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4, "reduction": "mean"}
     losses = {
         "xent_jax, integer labels": ours,
@@ -153,9 +79,9 @@ def of_logits() -> list[Program]:
         ),
         "xent_jax, soft labels": xent_jax.softmax_cross_entropy,
         "xent_jax.forward_mode, integer labels": getattr(xent_jax.forward_mode, name),
-        "optax, integer labels": theirs,
+        "optax, integer labels": of_optax,
         "optax, integer labels, logits cast to float32": (
-            lambda z, y: theirs(z.astype(jnp.float32), y)
+            lambda z, y: of_optax(z.astype(jnp.float32), y)
         ),
         "optax, soft labels": optax.softmax_cross_entropy,
     }
@@ -169,7 +95,7 @@ def of_logits() -> list[Program]:
 
 def of_inputs() -> list[Program]:
     """The linear head and its peers, with gradients to the inputs, the kernel and the bias."""
-    head, names = xent_jax.linear_softmax_cross_entropy, ("inputs", "kernel", "labels")
+    names = ("inputs", "kernel", "labels")
     options = {"label_smoothing": 0.1, "z_loss": 1e-4, "logit_softcap": 30.0}
 
     def pulled_back(x, w, y, g):
@@ -178,15 +104,6 @@ def of_inputs() -> list[Program]:
 
     def with_bias(x, w, b, y):
         return head(x, w, y, b, **options)
-
-    def with_optax(x, w, y, dtype=None):
-        z = jnp.asarray(x @ w, dtype)
-        return optax.softmax_cross_entropy_with_integer_labels(z, y).mean()
-
-    def with_tokamax(x, w, y):
-        return tokamax.linear_softmax_cross_entropy_loss(
-            x, y, w, reduction="mean", implementation="chunked_xla"
-        )
 
     def program(what, loss, names=names):
         return Program(what, jax.value_and_grad(loss, tuple(range(len(names) - 1))), names)
@@ -199,9 +116,9 @@ def of_inputs() -> list[Program]:
         Program("head, value alone", head, names),
         program(TIED, partial(head, kernel_axes="VD"), tied),
         program("head, mean, tied embeddings, embedding.T", lambda x, e, y: head(x, e.T, y), tied),
-        program("logits, optax", with_optax),
-        program("logits cast to float32, optax", partial(with_optax, dtype=jnp.float32)),
-        *([program("tokamax head, chunked_xla", with_tokamax)] if tokamax else []),
+        program("logits, optax", held(of_optax)),
+        program("logits cast to float32, optax", held(of_optax, jnp.float32)),
+        *([program("tokamax head, chunked_xla", of_tokamax)] if tokamax else []),
     ]
 
 
@@ -241,46 +158,17 @@ def programs(platform: str) -> list[Program]:
     return [p for study in STUDIES if platform in study.platforms for p in study.programs]
 
 
-def compile_all(platform: str) -> None:
+def compile_all(platform: str, dtypes: tuple[str, ...]) -> None:
     """In the process of one platform: compiles its programs, prints a line of JSON for each."""
     topology = topologies.get_topology_desc(**PLATFORMS[platform].topology)
     sharding = NamedSharding(Mesh(np.array(topology.devices[:1]), ("x",)), PartitionSpec())
     for program in programs(platform):
-        for dtype in DTYPES:
+        for dtype in dtypes:
             known = [shapes(dtype)[name] for name in program.arguments]
             specs = [jax.ShapeDtypeStruct(*one, sharding=sharding) for one in known]
             compiled = jax.jit(program.function).lower(*specs).compile()
             temp = compiled.memory_analysis().temp_size_in_bytes
             print(json.dumps([program.what, dtype, temp]), flush=True)
-
-
-def results(platform: str) -> Iterator[tuple[str, str, int]]:
-    """(program, dtype, bytes) of one platform, from its own process."""
-    command = [sys.executable, __file__, "--platform", platform]
-    environment = os.environ | PLATFORMS[platform].settings
-    with (
-        tempfile.TemporaryFile("w+") as log,  # compilers complain of the missing hardware
-        subprocess.Popen(
-            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=log
-        ) as process,
-    ):
-        for line in process.stdout:
-            if line.startswith("["):
-                yield tuple(json.loads(line))
-        if process.wait():
-            log.seek(0)
-            raise SystemExit(f"the compiler for {platform} failed:\n{log.read()}")
-
-
-def missing(platform: Platform) -> str | None:
-    """What to install, where a compiler is not there."""
-    try:
-        for package in platform.packages:
-            importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError as error:
-        command = platform.install.format(importlib.metadata.version("jax"))
-        return f"{platform.name}: {error.name} is not installed; {command}"
-    return None
 
 
 def table(study: Study, temps: dict) -> tuple[list[str], list[list[str]]]:
@@ -291,49 +179,70 @@ def table(study: Study, temps: dict) -> tuple[list[str], list[list[str]]]:
         share = 100 * size / (N * V * jnp.dtype(dtype).itemsize)
         return f"{size / MIB:.2f}" + (f" ({share:.3g} %)" if study.share else "")
 
-    columns = [(platform, dtype) for platform in study.platforms for dtype in DTYPES]
+    found = dict.fromkeys((platform, dtype) for platform, _, dtype in temps)
+    columns = [(platform, dtype) for platform, dtype in found if platform in study.platforms]
     head = ["program"] + [f"{PLATFORMS[platform].name}\n{dtype}" for platform, dtype in columns]
     rows = [[p.what] + [cell(x, p.what, dtype) for x, dtype in columns] for p in study.programs]
     return head, rows
 
 
-def judged(temps: dict) -> list[str]:
+def summary(temps: dict) -> list[list[str]]:
     """Each target, and whether it is reached."""
-    found = {key: temps[*key, "bfloat16"] / MIB for key in TARGETS}
     return [
-        f"{what}, bfloat16, {PLATFORMS[platform].name}: {found[platform, what]:.2f} MiB, "
-        f"target {target}: {verdict(found[platform, what], target)}"
-        for (platform, what), target in TARGETS.items()
+        target(f"{what}, bfloat16, {PLATFORMS[platform].name}, MiB", found / MIB, limit, ".2f")
+        for (platform, what), limit in TARGETS.items()
+        if (found := temps.get((platform, what, "bfloat16"))) is not None
     ]
 
 
+def plot(head: list[str], rows: list[list[str]], path: Path) -> None:
+    """The linear head's table in bfloat16, a bar for each platform."""
+    columns = [i for i, title in enumerate(head) if title.endswith("bfloat16")]
+    figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
+    height, places = 0.8 / len(columns), np.arange(len(rows))
+    for shift, column in enumerate(columns):
+        sizes = [float(row[column]) for row in rows]
+        label = head[column].split("\n")[0]
+        bars = axes.barh(places + (shift + 0.5) * height - 0.4, sizes, height, label=label)
+        axes.bar_label(bars, [f"{size:.0f}" for size in sizes], padding=3, fontsize=8)
+    axes.set_yticks(places, [row[0].replace(", label", ",\nlabel") for row in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.08)
+    axes.set(title=f"Linear head, bfloat16, N={N} D={D} V={V}", xlabel="temporary memory, MiB")
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend(loc="center right")
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
-    options = parser("Memory on accelerators that are not there.")
+    options = parser("Memory on accelerators that are not there.", "bfloat16 alone")
     options.add_argument("--platform", choices=PLATFORMS, help=argparse.SUPPRESS)  # the inner call
     options = options.parse_args()
     if options.platform:
-        return compile_all(options.platform)
-    if lacking := [text for platform in PLATFORMS.values() if (text := missing(platform))]:
-        raise SystemExit("\n".join(lacking))
-    temps, out = {}, console(150)
-    with Progress(console=out) as progress:
-        for key, platform in PLATFORMS.items():
-            count = len(programs(key)) * len(DTYPES)
+        return compile_all(options.platform, DTYPES[:1] if options.quick else DTYPES)
+    names, left_out = lacking(PLATFORMS)
+    if not names:
+        return not_here("compile_only", options, left_out)
+    temps, quick = {}, ["--quick"] if options.quick else []
+    with Progress(console=console()) as progress:
+        for name in names:
+            platform = PLATFORMS[name]
+            count = len(programs(name)) * (1 if options.quick else len(DTYPES))
             task = progress.add_task(f"compile for {platform.name}", total=count)
-            for what, dtype, size in results(key):
-                temps[key, what, dtype] = size
+            for what, dtype, size in answers(__file__, [*quick, "--platform", name], platform):
+                temps[name, what, dtype] = size
                 progress.advance(task)
-    packages = ["jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "optax"]
-    where = f"{datetime.date.today()}; {versions(*packages, *(['tokamax'] if tokamax else []))}"
-    lines = judged(temps)
-    parts = ["# Memory on accelerators, from their compilers alone", where]
-    parts += ["\n".join(f"- {line}" for line in lines), NOTES]
-    for study in STUDIES:
-        head, rows = table(study, temps)
-        show(out, study.title, head, rows)
-        parts.append(f"## {study.title}\n\n{markdown(head, rows)}")
-    out.print(where, *lines, sep="\n")
-    write(options.output / "compile_only.md", parts)
+    tables = {study.title: table(study, temps) for study in STUDIES}
+    folder = publish(
+        "compile_only",
+        options,
+        with_targets(summary(temps), tables),
+        title="Memory on accelerators",
+        question="What temporary memory do the compilers of TPUs and of the H100 ask for?",
+        notes=NOTES,
+        left_out=left_out + LEFT_OUT,
+    )
+    plot(*tables[STUDIES[1].title], folder / "compile_only.png")
 
 
 if __name__ == "__main__":

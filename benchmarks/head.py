@@ -10,51 +10,27 @@ the same round. Temporary memory is the compiler's own count, beside arguments a
 how it grows is asked of the compiler alone, with nothing run. The gradients in bfloat16 are
 compared with those of the same numbers in float64.
 
-Prints the tables and whether the targets are reached; writes head.md and head.png.
-About five minutes; with --quick less than one, at a size where the products weigh less.
+Prints the tables and whether the targets are reached; writes head.png and a section of
+report.md. About five minutes; with --quick less than one, at a size where the products weigh less.
 """
 
 import dataclasses
-import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import matplotlib
 import numpy as np
-import optax
-from _report import console, environment, markdown, parser, run, show, timed, verdict, write
+from _head_errors import SPREADS, half_errors, half_table
+from _head_memory import FIXED, growth, growth_table
+from _head_plot import plot
+from _head_sizes import FULL, HALF, Shape, draw, in_chunks
+from _losses import LEFT_OUT, MIB, head, held, of_optax, of_tokamax, ours, tokamax
+from _report import console, others, parser, publish, run, target, timed, verdict, with_targets
 from rich.progress import Progress
 
-import xent_jax
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  after the choice of backend
-
-try:
-    import tokamax
-
-    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of every shape not tuned for
-except ImportError:
-    tokamax = None
-
-MIB = 2**20
 CHUNK = 1024  # tokens, twice what is the default for the 32768 classes here
 TEMP_TARGET = 0.25  # of the temporary memory with materialised logits
-
-
-class Shape(NamedTuple):
-    """Tokens, width, classes."""
-
-    n: int
-    d: int
-    v: int
-
-    def __str__(self):
-        return f"N={self.n} D={self.d} V={self.v}"
 
 
 class Effort(NamedTuple):
@@ -66,41 +42,8 @@ class Effort(NamedTuple):
     draws: int
 
 
-FULL, HALF = Shape(2048, 512, 32768), Shape(512, 256, 4096)
 QUICK = Effort(Shape(1024, 128, 32768), seconds=8, rounds=2, draws=1)
 THOROUGH = Effort(FULL, seconds=200, rounds=3, draws=5)
-GROWTH = {
-    "N": [FULL._replace(n=2**i) for i in range(10, 16)],
-    "V": [FULL._replace(v=2**i) for i in range(13, 18)],
-}
-FIXED = {"N": f"D={FULL.d} V={FULL.v}", "V": f"N={FULL.n} D={FULL.d}"}
-
-# ---------------------------------------------------------------- losses of x, w, y
-
-
-def head(x, w, y, **options):
-    return xent_jax.linear_softmax_cross_entropy(x, w, y, **options)
-
-
-def head_in_chunks(tokens: int):
-    """The head with room for that many tokens' logits and their gradient, in float32."""
-    return lambda x, w, y: head(x, w, y, max_logits_bytes=2 * 4 * w.shape[1] * tokens)
-
-
-def materialised(loss, dtype=None):
-    """The mean loss of all the logits, cast to a dtype if one is given."""
-    return lambda x, w, y: loss(jnp.asarray(x @ w, dtype), y).mean()
-
-
-def tokamax_head(x, w, y):
-    return tokamax.linear_softmax_cross_entropy_loss(
-        x, y, w, reduction="mean", implementation="chunked_xla"
-    )
-
-
-with_optax = materialised(optax.softmax_cross_entropy_with_integer_labels)
-with_xent_jax = materialised(xent_jax.softmax_cross_entropy_with_integer_labels)
-
 # ---------------------------------------------------------------- time
 
 
@@ -143,24 +86,15 @@ def rows() -> list[Row]:
     return [
         Row("three bare products", products),
         Row("head, value and gradients", differentiated(head), 1.05),
-        Row(f"head, chunks of {CHUNK} tokens", differentiated(head_in_chunks(CHUNK)), 1.05),
+        Row(f"head, chunks of {CHUNK} tokens", differentiated(in_chunks(CHUNK)), 1.05),
         Row('head, reduction "none"', pulled_back, 1.45),
         Row("head, value alone", lambda x, w, y, g, dz: head(x, w, y), 0.42),
         Row("head, gradient of the inputs alone", differentiated(head, 0), 0.78),
         Row("head, gradient of the kernel alone", differentiated(head, 1), 0.78),
-        Row("logits, optax", differentiated(with_optax)),
-        Row("logits, xent_jax", differentiated(with_xent_jax)),
-        Row("tokamax head, chunked_xla", tokamax and differentiated(tokamax_head)),
+        Row("logits, optax", differentiated(held(of_optax))),
+        Row("logits, xent_jax", differentiated(held(ours))),
+        Row("tokamax head, chunked_xla", tokamax and differentiated(of_tokamax)),
     ]
-
-
-def draw(shape: Shape, seed: int = 0) -> tuple:
-    """Inputs, kernel, labels, cotangents and a gradient of the logits, which are N(0, 1)."""
-    n, d, v = shape
-    keys = jax.random.split(jax.random.key(seed), 5)
-    x, w = jax.random.normal(keys[0], (n, d)), jax.random.normal(keys[1], (d, v)) / d**0.5
-    y, g = jax.random.randint(keys[2], (n,), 0, v), jax.random.normal(keys[3], (n,))
-    return x, w, y, g, jax.random.normal(keys[4], (n, v))
 
 
 def measure(rows: list[Row], effort: Effort, progress: Progress) -> None:
@@ -198,180 +132,35 @@ def time_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     return titles, lines
 
 
-# ---------------------------------------------------------------- memory
-
-
-def temp(loss, shape: Shape) -> float:
-    """MiB of temporary memory for value and gradients in float32: compiled, not run."""
-    n, d, v = shape
-    shapes = ((n, d), "float32"), ((d, v), "float32"), ((n,), "int32")
-    program = jax.jit(jax.value_and_grad(loss, (0, 1)))
-    compiled = program.lower(*(jax.ShapeDtypeStruct(*s) for s in shapes)).compile()
-    return compiled.memory_analysis().temp_size_in_bytes / MIB
-
-
-def growth(progress: Progress) -> dict[str, np.ndarray]:
-    """For N and V: the size, MiB of the head, MiB with materialised logits."""
-    return {
-        axis: np.array(
-            [
-                (getattr(shape, axis.lower()), temp(head, shape), temp(with_optax, shape))
-                for shape in progress.track(shapes, description=f"memory against {axis}")
-            ]
-        )
-        for axis, shapes in GROWTH.items()
-    }
-
-
-def growth_table(axis: str, found: np.ndarray) -> tuple[list[str], list[list[str]]]:
-    titles = [axis, "xent_jax head\nMiB", "logits, optax\nMiB", "share"]
-    return titles, [
-        [f"{size:.0f}", f"{ours:.0f}", f"{theirs:.0f}", f"{ours / theirs:.3f}"]
-        for size, ours, theirs in found
-    ]
-
-
-# ---------------------------------------------------------------- half precision
-
-MODELS = {
-    "xent_jax head": head,
-    "xent_jax head, chunks of 64 tokens": head_in_chunks(64),
-    "logits, optax": with_optax,
-    "logits, cast to float32, optax": materialised(
-        optax.softmax_cross_entropy_with_integer_labels, jnp.float32
-    ),
-    "tokamax head, chunked_xla": tokamax and tokamax_head,
-}
-SPREADS = (1, 3)  # standard deviations of the logits
-
-
-def reference(x, w, y) -> list[np.ndarray]:
-    """The loss, dx and dW in float64."""
-    x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
-    z, rows = x @ w, np.arange(len(y))
-    lse = np.log(np.sum(np.exp(z), axis=1, keepdims=True))
-    dz = np.exp(z - lse)
-    dz[rows, y] -= 1
-    dz /= len(y)
-    return [np.mean(lse[:, 0] - z[rows, y]), dz @ w.T, x.T @ dz]
-
-
-def half_errors(draws: int, progress: Progress) -> dict[str, np.ndarray]:
-    """For each model, [spreads, 3]: the errors of loss, dx and dW, the worst over the draws.
-
-    An error is the largest over the largest component.
-    """
-    programs = {
-        what: jax.jit(jax.value_and_grad(loss, (0, 1))) for what, loss in MODELS.items() if loss
-    }
-    errors = {what: np.zeros((len(SPREADS), 3)) for what in programs}
-    for seed in progress.track(range(draws), description="bfloat16"):
-        for i, spread in enumerate(SPREADS):
-            x, w, y, *_ = draw(HALF, seed)
-            x, w = (a.astype(jnp.bfloat16) for a in (x, spread * w))
-            wanted = reference(x, w, np.asarray(y))
-            for what, program in programs.items():
-                loss, gradients = program(x, w, y)
-                got = [np.asarray(a, np.float64) for a in (loss, *gradients)]
-                pairs = zip(got, wanted, strict=True)
-                new = [abs(a - b).max() / abs(b).max() for a, b in pairs]
-                errors[what][i] = np.maximum(errors[what][i], new)
-    return errors
-
-
-def half_table(errors: dict[str, np.ndarray]) -> tuple[list[str], list[list[str]]]:
-    titles = ["", *(f"{of}\nspread {s}" for s in SPREADS for of in ("loss", "dx", "dW"))]
-    lines = []
-    for what in MODELS:
-        numbers = [f"{e:.1e}" for e in errors[what].flat] if what in errors else ["not installed"]
-        lines.append([what, *numbers] + [""] * (len(titles) - 1 - len(numbers)))
-    return titles, lines
-
-
 # ---------------------------------------------------------------- what it comes to
 
 
-def summary(rows: list[Row], shape: Shape, grown: dict, halves: dict) -> list[str]:
+def summary(rows: list[Row], grown: dict, halves: dict) -> list[list[str]]:
     """Each target, and whether it is reached."""
-    lines = [] if shape == FULL else [f"the time targets are meant for {FULL}, not {shape}"]
-    lines += [
-        f"{row.what}: {row.ratio():.3f} of the time of three products, "
-        f"target {row.target:g}: {row.judged()}"
-        for row in rows
-        if row.target is not None
-    ]
+    lines = [target(f"{row.what}: time", row.ratio(), row.target) for row in rows if row.target]
     share = next(ours / theirs for n, ours, theirs in grown["N"] if n == FULL.n)
-    lines.append(
-        f"temporary memory of the head over that with materialised logits, {FULL}: "
-        f"{share:.3f}, target {TEMP_TARGET:g}: {verdict(share, TEMP_TARGET)}"
-    )
-    ours = halves["xent_jax head"]
-    lines.append(beside("no worse than materialised logits", ours, halves["logits, optax"]))
-    theirs = halves.get("tokamax head, chunked_xla")
-    if theirs is not None:
-        lines.append(beside("better than tokamax", ours, np.nextafter(theirs, 0)))
+    what = f"temporary memory over that of held logits, {FULL}"
+    lines.append(target(what, share, TEMP_TARGET))
+    for peer in ("logits, optax", "tokamax head, chunked_xla"):
+        if peer in halves:
+            lines.append(beside(peer, halves["xent_jax head"], halves[peer]))
     return lines
 
 
-def beside(what: str, ours: np.ndarray, theirs: np.ndarray) -> str:
+def beside(peer: str, ours: np.ndarray, theirs: np.ndarray) -> list[str]:
     """Of the last spread: in the first, the rounding of the results decides for every model."""
     shares = ours[-1, 1:] / theirs[-1, 1:]
-    numbers = " and ".join(f"{s:.2f}" for s in shares)
-    return (
-        f"errors in bfloat16 of dx and dW, spread {SPREADS[-1]}, {what}: "
-        f"{numbers} of theirs: {verdict(max(shares), 1)}"
-    )
+    numbers = " and ".join(f"{share:.2f}" for share in shares)
+    what = f"errors in bfloat16 of dx and dW over those of {peer}, spread {SPREADS[-1]}"
+    return [what, numbers, "1", verdict(max(shares), 1)]
 
 
-COLORS = {"three": "0.6", "head": "tab:blue", "logits": "tab:orange", "tokamax": "tab:green"}
-
-
-def plot(rows: list[Row], shape: Shape, grown: dict[str, np.ndarray], path: Path) -> None:
-    figure, axes = plt.subplot_mosaic(
-        [["time", "time"], ["N", "V"]], figsize=(11, 9), layout="constrained"
-    )
-    plot_times(axes["time"], [row for row in rows if row.program], shape)
-    for axis, found in grown.items():
-        plot_growth(axes[axis], axis, found)
-    figure.savefig(path, dpi=130)
-
-
-def plot_times(axes, rows: list[Row], shape: Shape) -> None:
-    ratios = np.array([row.ratio() for row in rows])
-    spread = [ratios - [r.ratio(10) for r in rows], [r.ratio(90) for r in rows] - ratios]
-    places = np.arange(len(rows))
-    colors = [COLORS[row.what.split()[0].strip(",")] for row in rows]
-    axes.barh(places, ratios, 0.7, xerr=spread, capsize=4, color=colors, ecolor="0.2")
-    for i, row in enumerate(rows):
-        axes.text(0.02, i, f"{row.ratio():.2f}", va="center", color="white", weight="bold")
-        if row.target:
-            label = "the target" if i == 1 else None
-            axes.vlines(row.target, i - 0.45, i + 0.45, color="tab:red", lw=2.5, label=label)
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(places, [row.what for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlabel("time over that of the products (median; whiskers 10 to 90 %)")
-    axes.set_title(f"Time in float32, {shape}")
-    axes.legend(loc="lower right")
-
-
-def plot_growth(axes, axis: str, found: np.ndarray) -> None:
-    sizes, ours, theirs = found.T
-    axes.plot(sizes, theirs, "o-", color=COLORS["logits"], label="logits, optax")
-    axes.plot(sizes, ours, "o-", color=COLORS["head"], lw=2.5, label="xent_jax head")
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log", base=2)
-    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
-    axes.yaxis.set_major_formatter("{x:.0f}")
-    axes.set(title=f"Temporary memory, {FIXED[axis]}", xlabel=axis, ylabel="MiB")
-    axes.grid(alpha=0.3)
-    axes.legend()
-
-
-NOTES = """Time: the median over the rounds, and over that of the products in the same round.
-Memory: MiB beside arguments and results, by the compiler's count. Errors: the largest over the
-largest component, against float64, the worst of the draws; the spread is the logits' standard
-deviation. At 1 only the label's entry of dz counts, and it is rounded alike in every model."""
+NOTES = """Time: the median over the rounds, and over that of the three products in the same round:
+x W, dz W' and x' dz, which no way around is known for. The time targets are meant for
+N=2048 D=512 V=32768. Memory: MiB beside arguments and results, by the compiler's count. Errors: the
+largest over the largest component, against float64, the worst of the draws; the spread is the
+logits' standard deviation. At 1 only the label's entry of dz counts, and it is rounded alike in
+every model."""
 
 
 def tables(rows: list[Row], effort: Effort, grown: dict, halves: dict) -> dict:
@@ -383,24 +172,23 @@ def tables(rows: list[Row], effort: Effort, grown: dict, halves: dict) -> dict:
 
 
 def main() -> None:
-    options = parser("The linear head beside materialised logits.")
-    options.add_argument("--quick", action="store_true", help="few rounds of a smaller size")
-    options = options.parse_args()
-    out, effort, timings = console(140), QUICK if options.quick else THOROUGH, rows()
+    options = parser("The linear head beside held logits.", "few rounds, smaller").parse_args()
+    effort, timings = QUICK if options.quick else THOROUGH, rows()
     # No refresh from a thread: it would take a core during the runs.
-    with Progress(console=out, auto_refresh=False) as progress:
+    with Progress(console=console(), auto_refresh=False) as progress:
         measure([row for row in timings if row.program], effort, progress)
         found = growth(progress), half_errors(effort.draws, progress)
-    where = environment("jax", "jaxlib", "optax", *(["tokamax"] if tokamax else []))
-    lines = summary(timings, effort.shape, *found)
-    parts = ["# The linear head: time, memory, half precision", where]
-    parts += ["\n".join(f"- {line}" for line in lines), NOTES]
-    for title, table in tables(timings, effort, *found).items():
-        show(out, title, *table)
-        parts.append(f"## {title}\n\n{markdown(*table)}")
-    out.print(where, *lines, sep="\n")
-    write(options.output / "head.md", parts)
-    plot(timings, effort.shape, found[0], options.output / "head.png")
+    folder = publish(
+        "head",
+        options,
+        with_targets(summary(timings, *found), tables(timings, effort, *found)),
+        title="The linear head",
+        question="What do loss and gradients of a linear layer cost beyond its three products?",
+        notes=NOTES,
+        others=others(),
+        left_out=LEFT_OUT,
+    )
+    plot([row for row in timings if row.program], effort.shape, found[0], folder / "head.png")
 
 
 if __name__ == "__main__":

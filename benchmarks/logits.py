@@ -9,27 +9,22 @@ the same round: below 1 xent_jax is the faster. Five passes over all the cells g
 five blocks of rounds, so that a slow spell of the machine shows as a spread between blocks,
 not as a result. Temporary memory is the compiler's own count, as a share of the logits.
 
-Prints the tables and whether the targets are reached; writes logits.md and logits.png.
+Prints the tables and whether the targets are reached; writes logits.png and a section of report.md.
 About four minutes; with --quick half a minute, and noisier.
 """
 
 import dataclasses
 import itertools
 import time
-from pathlib import Path
 
 import jax
-import matplotlib
 import numpy as np
 import optax
-from _report import console, environment, markdown, parser, run, show, timed, verdict, write
-from rich.console import Console
+from _logits_plot import plot
+from _report import console, others, parser, publish, run, target, timed, verdict, with_targets
 from rich.progress import Progress
 
 import xent_jax
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  after the choice of backend
 
 LIBRARIES = {"optax": optax, "xent_jax": xent_jax, "forward_mode": xent_jax.forward_mode}
 LOSSES = {
@@ -122,10 +117,10 @@ def run_block(cell: Cell, seconds: float) -> None:
     cell.blocks.append(np.array(times))
 
 
-def measure(cells: list[Cell], seconds: float, out: Console) -> None:
+def measure(cells: list[Cell], seconds: float) -> None:
     """Compiles all the cells, then visits each of them once in every pass."""
     # No refresh from a thread: it would take a core during the runs.
-    with Progress(console=out, auto_refresh=False) as progress:
+    with Progress(console=console(), auto_refresh=False) as progress:
         task = progress.add_task("", total=len(cells) * (PASSES + 1))
         work = [("compile", cell) for cell in cells]
         work += [(f"pass {i + 1} of {PASSES}", cell) for i in range(PASSES) for cell in cells]
@@ -167,7 +162,7 @@ def table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def summary(cells: list[Cell]) -> list[str]:
+def summary(cells: list[Cell]) -> list[list[str]]:
     """The geometric means of the median ratios, and how many cells reach their targets."""
     lines = []
     for what, chosen in [
@@ -176,72 +171,41 @@ def summary(cells: list[Cell]) -> list[str]:
         ("soft labels", [c for c in cells if c.labels == "soft"]),
     ]:
         mean = float(np.exp(np.mean([np.log(c.ratio()) for c in chosen])))
-        lines.append(
-            f"geometric mean of the ratios, {what}: {mean:.3f}, "
-            f"target {MEAN_TARGET}: {verdict(mean, MEAN_TARGET)}"
-        )
+        lines.append(target(f"geometric mean of the ratios, {what}", mean, MEAN_TARGET))
     good = sum(c.ratio() <= CELL_TARGET for c in cells)
-    lines.append(f"cells with a ratio of at most {CELL_TARGET}: {good} of {len(cells)}")
+    lines.append(counted(f"cells with a ratio of at most {CELL_TARGET}", good, len(cells)))
     held = [c for c in cells if c.dtype == "float32" and c.k >= 1000]
     good = sum(c.temp("xent_jax") <= TEMP_TARGET for c in held)
-    lines.append(
-        f"float32 cells of 1000 classes or more with temporary memory of at most "
-        f"{TEMP_TARGET:g} % of the logits: {good} of {len(held)}"
-    )
+    what = "float32 cells of 1000 classes or more with temporary memory of at most "
+    lines.append(counted(f"{what}{TEMP_TARGET:g} % of the logits", good, len(held)))
     return lines
 
 
-def plot(cells: list[Cell], path: Path) -> None:
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 8), sharex=True, layout="constrained")
-    x = np.arange(len(cells))
-    ratios = np.array([c.ratio() for c in cells])
-    spread = [
-        ratios - [c.ratio(percentile=10) for c in cells],
-        np.array([c.ratio(percentile=90) for c in cells]) - ratios,
-    ]
-    top.bar(x, ratios, 0.6, yerr=spread, capsize=4, color="tab:blue", ecolor="0.2")
-    for i, ratio in enumerate(ratios):
-        top.text(i, 0.03, f"{ratio:.2f}", ha="center", color="white", weight="bold")
-    top.axhline(1, color="black", linewidth=1, label="optax: 1")
-    top.axhline(CELL_TARGET, color="tab:red", linestyle="--", label=f"limit: {CELL_TARGET}")
-    top.set_ylabel("time, xent_jax / optax\n(median; whiskers 10 to 90 %)")
-    top.set_title("Value and gradient of the mean cross-entropy: time")
-    top.set_ylim(0, 1.15 * max(CELL_TARGET, *(ratios + spread[1])))
-    top.legend(loc="upper right", ncols=2)
-    for shift, name, color in [(-0.2, "optax", "tab:orange"), (0.2, "xent_jax", "tab:blue")]:
-        temp = [c.temp(name) for c in cells]
-        bars = bottom.bar(x + shift, temp, 0.38, color=color, label=name)
-        texts = [f"{t:.0f}" if t >= 10 else f"{t:.1g}" for t in temp]
-        over = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the limit's line
-        bottom.bar_label(bars, texts, padding=3, fontsize=8, bbox=over)
-    bottom.axhline(TEMP_TARGET, color="tab:red", linestyle="--", label=f"limit: {TEMP_TARGET:g} %")
-    bottom.set_yscale("log")
-    bottom.margins(y=0.25)
-    bottom.set_ylabel("temporary memory\n(% of the logits' bytes, log scale)")
-    bottom.set_title("Temporary memory (the limit is for float32 with 1000 classes or more)")
-    bottom.legend(loc="upper right", ncols=3)
-    bottom.set_xticks(x, [f"{c.n}x{c.k}\n{c.dtype}\n{c.labels}" for c in cells])
-    figure.savefig(path, dpi=130)
+def counted(what: str, good: int, all_: int) -> list[str]:
+    return [what, f"{good}", f"{all_}", verdict(all_, good)]
+
+
+NOTES = """A ratio is the time of xent_jax over that of optax in the same round, the median of all
+rounds: below 1 xent_jax is the faster. Where the blocks differ much, the machine was busy.
+Temporary memory is the compiler's count, as a share of the logits' bytes."""
 
 
 def main() -> None:
-    options = parser("Losses of logits beside optax.")
-    options.add_argument("--quick", action="store_true", help="few rounds")
-    options = options.parse_args()
-    out, where = console(160), environment("jax", "jaxlib", "optax")
+    options = parser("Losses of logits beside optax.", "few rounds").parse_args()
     cells = [Cell(*s, dtype) for s in SHAPES for dtype in ("float32", "bfloat16")]
     values = [Cell(*s, "float32", gradient=False) for s in SHAPES]
-    measure(cells + values, 0.2 if options.quick else 3.0, out)
-    text = [f"# Losses of logits: time and memory beside optax\n\n{where}"]
-    for title, group in [("Value and gradient", cells), ("Value alone, for information", values)]:
-        head, rows = table(group)
-        show(out, title, head, rows)
-        text.append(f"## {title}\n\n{markdown(head, rows, texts=2)}")
-    lines = summary(cells)
-    out.print(where, *lines, sep="\n")
-    text.insert(2, "\n".join(f"- {line}" for line in lines))
-    write(options.output / "logits.md", text)
-    plot(cells, options.output / "logits.png")
+    measure(cells + values, 0.2 if options.quick else 3.0)
+    tables = {"Value and gradient": table(cells), "Value alone, for information": table(values)}
+    folder = publish(
+        "logits",
+        options,
+        with_targets(summary(cells), tables),
+        title="Losses of logits",
+        question="What time and memory do value and gradient of the mean loss take beside optax?",
+        notes=NOTES,
+        others=others(),
+    )
+    plot(cells, CELL_TARGET, TEMP_TARGET, folder / "logits.png")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""The benchmarks' data, report.json, and how its tables are read and written.
+
+The data have a section for each benchmark: when and where it was measured, its tables as they are
+read, what was left out. A section that fails, or that cannot be measured here, keeps what was
+measured before, with a note.
+"""
+
+import datetime
+import json
+from pathlib import Path
+
+from _markdown import report
+
+FOLDER = Path(__file__).parent
+QUICK = FOLDER.parent / "build" / "benchmarks"  # so that quick figures replace no others
+ORDER = "accuracy", "logits", "head", "compile_only", "traffic"
+
+
+def load(folder: Path = FOLDER) -> dict[str, dict]:
+    """Name to section; nothing yet in a new folder."""
+    path = folder / "report.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def save(sections: dict[str, dict], folder: Path) -> None:
+    """The data, and the report with them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ordered = {name: sections[name] for name in ORDER if name in sections}
+    text = json.dumps(ordered, indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", "utf-8")
+    (folder / "report.md").write_text(report(load(folder)), "utf-8")
+
+
+def note(name: str, lines: list[str], folder: Path) -> None:
+    """Says of a section that today it was not measured, and why."""
+    sections = load(folder)
+    today = str(datetime.date.today())
+    sections.setdefault(name, {"title": name})["not_measured"] = {"date": today, "why": lines}
+    save(sections, folder)

@@ -1,0 +1,40 @@
+"""Tables of texts: read by row and column, written as Markdown."""
+
+TARGETS = "Targets"
+
+
+def read(tables: dict, title: str) -> list[tuple[str, dict[str, str]]]:
+    """Of the table whose title begins so: each row's first cell, and the others by column."""
+    for known, (head, rows) in tables.items():
+        if known.startswith(title):
+            names = [name.replace("\n", " ") for name in head[1:]]
+            return [(first, dict(zip(names, rest, strict=True))) for first, *rest in rows]
+    return []
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """As Markdown, its columns of numbers on the right."""
+    columns = zip(*rows, strict=True)
+    rule = ["---:" if all(c == "" or c[0].isdigit() for c in cells) else "---" for cells in columns]
+    lines = [[h.replace("\n", " ") for h in head], rule, *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def short(size: float) -> str:
+    """As B to TB, of powers of ten."""
+    for step, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if size >= step:
+            return f"{size / step:.3g} {unit}"
+    return f"{size} B"
+
+
+def sent(cells: dict[str, str]) -> str:
+    """Bytes of a row of traffic in units of powers of ten, or the refusal's name."""
+    if cells["bytes per device"] == "refused":
+        return f"`{cells['what crosses'].partition(':')[0]}`"
+    return short(int(cells["bytes per device"].replace(",", "")))
+
+
+def span(texts: list[str]) -> str:
+    """The least and the greatest of some numbers."""
+    return f"{min(texts, key=float)} to {max(texts, key=float)}"

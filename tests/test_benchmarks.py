@@ -1,0 +1,126 @@
+"""python -m benchmarks: the report and the README's figures are what the stored data say."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for _package in ("rich", "matplotlib", "mpmath", "optax"):
+    pytest.importorskip(_package, reason="the benchmarks need it: pip install xent-jax[bench]")
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+from _markdown import report  # noqa: E402  it lies there
+from _overview import PARTS, overview  # noqa: E402
+from _readme import BLOCK, BLOCKS, rendered  # noqa: E402
+from _store import ORDER, load, note, save  # noqa: E402
+
+PAGE = (ROOT / "README.md").read_text("utf-8")
+REPORT = (BENCHMARKS / "report.md").read_text("utf-8")
+PEER = "tokamax"
+
+
+def command(*options):
+    full = [sys.executable, "-m", "benchmarks", *options]
+    return subprocess.run(full, cwd=ROOT, capture_output=True, text=True)
+
+
+def without_peer(sections):
+    """As measured where tokamax does not install: no row of it, or an empty one."""
+    text = json.dumps(sections)
+    cut = json.loads(text)
+    for section in cut.values():
+        for title, (head, rows) in section["tables"].items():
+            kept = [row for row in rows if PEER not in row[0]]
+            absent = [
+                [row[0], "not installed"] + [""] * (len(row) - 2) for row in rows if PEER in row[0]
+            ]
+            listed = title.startswith(("Time in float32", "Errors in bfloat16"))
+            section["tables"][title] = [head, kept + absent * listed]
+    return cut
+
+
+def test_the_readme_is_rendered_from_the_data():
+    assert rendered(PAGE, load()) == PAGE
+
+
+def test_the_report_is_rendered_from_the_data():
+    assert report(load()) == REPORT
+
+
+def test_every_block_stands_in_the_readme_once_with_its_day():
+    found = {name: text for text, name in ((m.group(), m[2]) for m in BLOCK.finditer(PAGE))}
+    assert list(found) == [m[2] for m in BLOCK.finditer(PAGE)] and set(found) == set(BLOCKS)
+    for name, text in found.items():
+        assert f"\nMeasured {load()[name]['date']} with jax " in text
+
+
+def test_every_benchmark_was_measured_in_full():
+    sections = load()
+    assert tuple(sections) == ORDER
+    assert [name for name, s in sections.items() if "date" not in s or s["quick"]] == []
+
+
+def test_every_picture_of_the_report_exists():
+    named = re.findall(r"!\[.*?\]\((.*?)\)", REPORT)
+    assert named == [f"{name}.png" for name in ORDER]
+    assert all((BENCHMARKS / name).read_bytes().startswith(b"\x89PNG") for name in named)
+
+
+def test_every_picture_beside_the_report_is_in_it():
+    assert {path.name for path in BENCHMARKS.glob("*.png")} == {f"{name}.png" for name in ORDER}
+
+
+def test_the_one_table_has_rows_of_every_benchmark():
+    sections = load()
+    lines = {name: overview({name: sections[name]})[0].splitlines()[2:] for name in PARTS}
+    assert tuple(lines) == ORDER
+    assert all(line in REPORT for rows in lines.values() for line in rows) and all(lines.values())
+
+
+def test_a_peer_that_is_not_there_has_no_row_in_the_readme():
+    row = re.compile(rf"^\|.*{PEER}", re.M)
+    assert row.search(PAGE) and not row.search(rendered(PAGE, without_peer(load())))
+
+
+def test_a_peer_that_is_not_there_has_an_empty_column_in_the_one_table():
+    def column(sections):
+        head, _, *rows = overview(sections)[0].splitlines()
+        at = head.split("|").index(f" {PEER} ")
+        return {row.split("|")[at].strip() for row in rows}
+
+    assert column(without_peer(load())) == {""} and len(column(load())) > 2
+
+
+def test_a_benchmark_that_fails_keeps_what_was_measured_before(tmp_path):
+    save(load(), tmp_path)
+    note("head", ["out of memory"], tmp_path)
+    assert load(tmp_path)["head"]["tables"] == load()["head"]["tables"]
+    assert "the above is of before:\n\n```\nout of memory\n```" in (
+        tmp_path / "report.md"
+    ).read_text("utf-8")
+
+
+def test_a_benchmark_that_was_never_measured_leaves_the_readme_be(tmp_path):
+    note("head", ["out of memory"], tmp_path)
+    assert rendered(PAGE, load(tmp_path)) == PAGE
+
+
+def test_an_unknown_name_is_refused_with_those_there_are():
+    run = command("--only", "speed")
+    assert run.returncode == 2
+    assert f"no speed; there are {', '.join(ORDER)}" in run.stderr
+
+
+def test_the_cheapest_part_runs(tmp_path):
+    run = command("--quick", "--only", "accuracy", "--output", str(tmp_path))
+    assert run.returncode == 0, run.stdout
+    section = load(tmp_path)["accuracy"]
+    assert section["quick"] and (tmp_path / "accuracy.png").exists()
+    head, rows = section["tables"]["float32, in units of the last place"]
+    errors = [float(e) for row in rows for e in row[head.index("xent_jax")].split(" / ")]
+    assert errors and max(errors) <= 6
