@@ -1,6 +1,7 @@
 """The site of documentation: its links lead somewhere, nothing comes from afar, all is there."""
 
 import functools
+import json
 import os
 import re
 import subprocess
@@ -146,11 +147,21 @@ def test_mathematics_is_mathml(pages):
 
 
 def test_what_benchmarks_wrote_is_shown(pages):
-    written = sorted((ROOT / "benchmarks").glob("*.md"))
+    written = json.loads((ROOT / "benchmarks/report.json").read_text("utf-8"))
     sources = "".join(path.read_text("utf-8") for path in DOCS.rglob("*.md"))
-    assert written and all(f'--8<-- "benchmarks/{path.name}"' in sources for path in written)
     shown = {Path(url).name for p in pages.values() for url in p.fetched}
-    assert {f"benchmarks-{p.name}" for p in (ROOT / "benchmarks").glob("*.png")} <= shown
+    texts = [unescape(p.text) for page, p in pages.items() if page.startswith("measured/")]
+    assert written
+    for name, section in written.items():
+        assert f'--8<-- "benchmarks/report.md:{name}"' in sources
+        assert f"benchmarks-{name}.png" in shown
+        # pages show its notes, a table for each, and the day of measurement
+        assert any(
+            f"Measured {section['date']}" in text
+            and text.count("<table>") == len(section["tables"])
+            and section["question"] in text
+            for text in texts
+        ), name
 
 
 def test_what_has_no_theorem_is_listed_with_its_reason(pages):
