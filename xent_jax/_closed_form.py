@@ -51,23 +51,7 @@ def closed_form(
         axis of the first argument, are divided: a ``custom_vjp``, or inside
         ``differentiable_forward`` a ``custom_jvp``.
     """
-    forward = jax.custom_jvp(value)
-
-    @functools.partial(forward.defjvp, symbolic_zeros=True)
-    def _tangent(primals, tangents):
-        rows, *args = primals
-        out = forward(rows, *args)
-        moving = [i for i, t in enumerate(tangents[1:]) if moves(t)]
-
-        def push(rows, args, directions):
-            def pull(g):
-                cotangents = backward(rows, tuple(args), g)
-                return [cotangents[i] for i in moving]
-
-            return jax.linear_transpose(pull, out)(directions)[0]
-
-        directions = [tangents[1 + i] for i in moving]
-        return out, jax.checkpoint(push, prevent_cse=False)(rows, args, directions)
+    forward = _with_tangent(value, backward)
 
     def primal(axis_name, *args):
         return forward(statistics(axis_name, *args), *args)
@@ -92,6 +76,29 @@ def closed_form(
             return reverse(axis_name, *args)
 
     return kernel
+
+
+def _with_tangent(value: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
+    """The value with its forward rule, the transpose of the backward."""
+    forward = jax.custom_jvp(value)
+
+    @functools.partial(forward.defjvp, symbolic_zeros=True)
+    def _tangent(primals, tangents):
+        rows, *args = primals
+        out = forward(rows, *args)
+        moving = [i for i, t in enumerate(tangents[1:]) if moves(t)]
+
+        def push(rows, args, directions):
+            def pull(g):
+                cotangents = backward(rows, tuple(args), g)
+                return [cotangents[i] for i in moving]
+
+            return jax.linear_transpose(pull, out)(directions)[0]
+
+        directions = [tangents[1 + i] for i in moving]
+        return out, jax.checkpoint(push, prevent_cse=False)(rows, args, directions)
+
+    return forward
 
 
 def _alike(args: tuple[Any, ...], axis_name: AxisName | None) -> tuple[Any, ...]:

@@ -14,53 +14,19 @@ Where the classes are divided over shards, dx is this shard's part of it; JAX ad
 once, after the loop, as it adds up what the shards of the tokens know of dW and db.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.custom_derivatives import SymbolicZero
 
 from xent_jax import _shards
 from xent_jax._chunks import over_chunks
 from xent_jax._closed_form import in_forward_mode, pointing_to_forward_mode
+from xent_jax._operands import Operands, Wanted, chosen, is_zero, joined, values_of
 from xent_jax._rows import accumulator
 from xent_jax._types import AxisName, KernelAxes
-
-
-class Operands(NamedTuple):
-    """All that the losses depend on."""
-
-    inputs: Any  # [*batch, D]
-    kernel: Any  # [D, V], or [V, D]
-    bias: Any  # [V], or None
-    targets: Any  # a tuple of arrays [*batch, ...]
-    closed_over: Any  # a tuple of arrays: what the loss of logits reads besides
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """Which gradients are asked for: no other is computed."""
-
-    inputs: bool
-    kernel: bool
-    bias: bool
-    targets: tuple[bool, ...]
-    closed_over: tuple[bool, ...]
-
-    @classmethod
-    def of(cls, operands: Operands) -> "Wanted":
-        """From operands that say whether they are perturbed."""
-
-        def one(x: Any) -> bool:
-            return x is not None and x.perturbed and jnp.issubdtype(x.value.dtype, jnp.floating)
-
-        inputs, kernel, bias, targets, closed_over = operands
-        many = tuple(map(one, targets)), tuple(map(one, closed_over))
-        return cls(one(inputs), one(kernel), one(bias), *many)
 
 
 class Head(NamedTuple):
@@ -84,7 +50,7 @@ class Head(NamedTuple):
             return self._values(operands, left)
 
         def forward(operands, left):
-            wanted, (operands, left) = Wanted.of(operands), _values_of((operands, left))
+            wanted, (operands, left) = Wanted.of(operands), values_of((operands, left))
             # By the losses' own forward rules, which can be differentiated again in either mode.
             reverse = self._replace(loss=lambda *args: jax.vjp(self.loss, *args, has_aux=True)[::2])
             return reverse._values(operands, left), (wanted, operands, left)
@@ -113,7 +79,7 @@ class Head(NamedTuple):
         def forward(operands, left, scale):
             wanted, (operands, left, scale) = (
                 Wanted.of(operands),
-                _values_of((operands, left, scale)),
+                values_of((operands, left, scale)),
             )
             losses, gradients = self._gradients(wanted, operands, left, None, scale)
             total = jnp.sum(losses)
@@ -121,7 +87,7 @@ class Head(NamedTuple):
 
         def backward(residual, g):
             gradients, total = residual
-            g = jnp.zeros(g.shape, g.dtype) if _is_zero(g) else g
+            g = jnp.zeros(g.shape, g.dtype) if is_zero(g) else g
             whole = _shards.cotangent(g, self.axis_name)
             return _scaled(gradients, whole, gradients), None, g * total
 
@@ -131,10 +97,10 @@ class Head(NamedTuple):
 
     def _asked(self, g: Any) -> tuple["Head", list[Array]]:
         """A head of those losses alone that have a cotangent, and their cotangents."""
-        every = jax.tree.leaves(g, is_leaf=_is_zero)
+        every = jax.tree.leaves(g, is_leaf=is_zero)
 
         def some(values: Any) -> list[Any]:
-            return [v for v, d in zip(values, every, strict=True) if not _is_zero(d)]
+            return [v for v, d in zip(values, every, strict=True) if not is_zero(d)]
 
         def loss(*args: Any) -> tuple[Any, Any]:
             return some(jax.tree.leaves(self.loss(*args)[0])), ()
@@ -191,7 +157,7 @@ class Head(NamedTuple):
         summed = (
             kernel if wanted.kernel else None,
             bias if wanted.bias else None,
-            _chosen(closed_over, wanted.closed_over),
+            chosen(closed_over, wanted.closed_over),
         )
         sums = jax.tree.map(_zeros, summed)
         rows = operands.inputs, operands.targets, left, g
@@ -204,10 +170,10 @@ class Head(NamedTuple):
 
         def of(z, some_targets, some_closed_over):
             return self.loss(
-                z, _joined(some_targets, targets), _joined(some_closed_over, closed_over)
+                z, joined(some_targets, targets), joined(some_closed_over, closed_over)
             )
 
-        some = _chosen(targets, wanted.targets), _chosen(closed_over, wanted.closed_over)
+        some = chosen(targets, wanted.targets), chosen(closed_over, wanted.closed_over)
         return jax.vjp(of, z, *some, has_aux=True)
 
 
@@ -293,24 +259,3 @@ def _scaled(gradients: Any, scale: Array | None, like: Any) -> Any:
         return d.astype(a.dtype)
 
     return jax.tree.map(one, gradients, like, is_leaf=lambda x: x is None)
-
-
-# ---------------------------------------------------------------- what is wanted
-
-
-def _chosen(values: tuple, wanted: tuple[bool, ...]) -> tuple:
-    return tuple(v if w else None for v, w in zip(values, wanted, strict=True))
-
-
-def _joined(some: tuple, rest: tuple) -> tuple:
-    return tuple(r if s is None else s for s, r in zip(some, rest, strict=True))
-
-
-def _values_of(primals: Any) -> Any:
-    return jax.tree.map(
-        lambda p: jnp.asarray(p.value), primals, is_leaf=lambda p: hasattr(p, "perturbed")
-    )
-
-
-def _is_zero(g: Any) -> bool:
-    return isinstance(g, SymbolicZero)

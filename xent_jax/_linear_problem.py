@@ -11,7 +11,8 @@ from jax import Array
 from xent_jax import _checks, _shards
 from xent_jax._chunks import pieces_of
 from xent_jax._closed_form import in_forward_mode
-from xent_jax._head import Head, Operands
+from xent_jax._head import Head
+from xent_jax._operands import Operands
 from xent_jax._reduction import divisor
 from xent_jax._rows import accumulator
 from xent_jax._types import AxisName, KernelAxes, Reduction

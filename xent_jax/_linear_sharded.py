@@ -67,6 +67,27 @@ def shard_linear_head(
     4.6052
     """
     name = "shard_linear_head"
+    original = _checked(name, head, mesh, inputs, kernel)
+    signature = inspect.signature(original)
+
+    @functools.wraps(head)
+    def sharded(*args: Any, **kwargs: Any) -> Any:
+        options = _bound(signature, original.__name__, args, kwargs)
+        arrays = {
+            k: _checks.array(original.__name__, k, v) for k, v in options.items() if _is_array(k, v)
+        }
+        fixed = {k: v for k, v in options.items() if k not in arrays}
+        # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
+        whole = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
+        jax.eval_shape(lambda arrays: head(**arrays, **fixed), whole)
+        divided = _divided(name, mesh, inputs, kernel, arrays, fixed["kernel_axes"])
+        return _run(head, divided, *_padded(divided, arrays, fixed))
+
+    return sharded
+
+
+def _checked(name: str, head: Any, mesh: Any, inputs: Any, kernel: Any) -> Callable[..., Any]:
+    """The head without what wraps it, if all are as they should be."""
     original = inspect.unwrap(head) if callable(head) else head
     if original not in _HEADS:
         choices = " or ".join(f.__name__ for f in _HEADS)
@@ -87,22 +108,7 @@ def shard_linear_head(
         raise TypeError(
             f"{name}: mesh must be a mesh, as jax.make_mesh gives, got {_checks.shown(mesh)}."
         )
-    signature = inspect.signature(original)
-
-    @functools.wraps(head)
-    def sharded(*args: Any, **kwargs: Any) -> Any:
-        options = _bound(signature, original.__name__, args, kwargs)
-        arrays = {
-            k: _checks.array(original.__name__, k, v) for k, v in options.items() if _is_array(k, v)
-        }
-        fixed = {k: v for k, v in options.items() if k not in arrays}
-        # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
-        whole = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
-        jax.eval_shape(lambda arrays: head(**arrays, **fixed), whole)
-        divided = _divided(name, mesh, inputs, kernel, arrays, fixed["kernel_axes"])
-        return _run(head, divided, *_padded(divided, arrays, fixed))
-
-    return sharded
+    return original
 
 
 _AXES = "axis_name", "batch_axis_name"  # that the wrapper gives
