@@ -30,9 +30,7 @@ def _arithmetic(eqn: Any) -> None:
         assume("integer arithmetic does not leave 32 bits")
 
 
-@reads(
-    "stop_gradient", "copy", "copy_p", "optimization_barrier", "pvary", "sharding_constraint",
-)  # fmt: skip
+@reads("stop_gradient", "copy", "optimization_barrier", "sharding_constraint")
 def _identity(eqn: Any, *xs: Tensor) -> list[Tensor]:
     return list(xs)
 

@@ -53,7 +53,7 @@ def _transpose(eqn: Any, t: Tensor) -> Tensor:
     return _moved(eqn, t, {old: new for new, old in enumerate(eqn.params["permutation"])})
 
 
-@reads("squeeze", "expand_dims", "reshape")
+@reads("squeeze", "reshape")
 def _reshape(eqn: Any, t: Tensor, *_: Tensor) -> Tensor:
     """Axes of size 1 come and go; nothing else is read."""
     if eqn.params.get("dimensions") is not None and eqn.primitive.name == "reshape":

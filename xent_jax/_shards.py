@@ -42,8 +42,11 @@ def shards_of(sizes: Mapping[AxisName, Any]) -> Iterator[None]:
 
 
 def total(x: Any, axis_name: AxisName | None) -> Any:
-    """Summed over the shards; a tree of arrays in one message."""
-    return x if axis_name is None else lax.psum(vary(x, names(axis_name)), axis_name)
+    """Summed over the shards; of a tree each array."""
+    if axis_name is None:
+        return x
+    # One by one, as JAX does since 0.8: before, psum of a tree has no second derivative.
+    return jax.tree.map(lambda a: lax.psum(a, axis_name), vary(x, names(axis_name)))
 
 
 def largest(x: Array, axis_name: AxisName | None) -> Array:
