@@ -8,9 +8,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from . import _functions as f
-from ._normal_form import ONE, ZERO, Poly, Refused
+from ._normal_form import ONE, ZERO, Poly, Refused, atom, poly
 from ._read import assume, reads, shape_of
 from ._signs import positive
 from ._tensor import Tensor, either
@@ -97,6 +98,7 @@ def _reciprocal(y: Tensor) -> Tensor:
 
 @reads("integer_pow")
 def _integer_pow(eqn: Any, x: Tensor) -> Tensor:
+    _arithmetic(eqn)
     e = eqn.params["y"]
     base = x if e >= 0 else _reciprocal(x)
     return _out(eqn, base.value ** abs(e), bad=either(base.bad, base.lowest))
@@ -104,7 +106,14 @@ def _integer_pow(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("square")
 def _square(eqn: Any, x: Tensor) -> Tensor:
+    _arithmetic(eqn)
     return _out(eqn, x.value * x.value, bad=either(x.bad, x.lowest))
+
+
+@reads("one_minus_square")
+def _one_minus_square(eqn: Any, x: Tensor) -> Tensor:
+    _arithmetic(eqn)
+    return _out(eqn, 1 - x.value * x.value, bad=either(x.bad, x.lowest))
 
 
 @reads("pow")
@@ -212,7 +221,7 @@ def _min(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
 
 @reads("clamp")
 def _clamp(eqn: Any, low: Tensor, x: Tensor, high: Tensor) -> Tensor:
-    if any(a.kind == "platform" for a in x.value.atoms()):
+    if x.value == poly(atom("platform")):
         return x  # jax 0.6: to the branches that there are
     return _min(eqn, _max(eqn, x, low), high)
 
@@ -229,6 +238,8 @@ def _ceil(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("round")
 def _round(eqn: Any, x: Tensor) -> Tensor:
+    if eqn.params["rounding_method"] != lax.RoundingMethod.TO_NEAREST_EVEN:
+        raise Refused("round other than to even")
     return _out(eqn, f.nearest(x.value), x.lowest, x.bad)
 
 

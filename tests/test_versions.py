@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 
@@ -13,6 +14,8 @@ from xent_jax.proofs._concrete import prove_concrete  # noqa: E402
 from xent_jax.proofs._jax_internals import ANYWAY, READ  # noqa: E402
 from xent_jax.proofs._read import RULES, least_sizes, read  # noqa: E402
 from xent_jax.proofs._trace import arguments, trace  # noqa: E402
+
+from tests.terms import agree  # noqa: E402
 
 SPECS = {"x": array("n k"), "p": array("n k", positive=True), "y": labels("n", classes="k")}
 
@@ -80,6 +83,7 @@ MEETS = {
     "ne": lambda x, p, y: jnp.where(x != 0.5, p, x),
     "neg": lambda x, p, y: -x,
     "not": lambda x, p, y: jnp.where(~(x > 0.5), p, x),
+    "one_minus_square": lambda x, p, y: jax.grad(lambda x: jnp.sum(jnp.tanh(x)))(x),
     "optimization_barrier": lambda x, p, y: lax.optimization_barrier(x),
     "or": lambda x, p, y: jnp.where((x > 0) | (p > 1), x, p),
     "pjit": lambda x, p, y: jax.jit(jnp.tanh)(x),
@@ -111,9 +115,11 @@ MEETS = {
     "xor": lambda x, p, y: jnp.where((x > 0) ^ (p > 1), x, p),
 }
 
-SINCE_07 = {"custom_vjp_call": "custom_vjp_call_jaxpr", "jit": "pjit"}
-ABSENT = SINCE_07 if jax.__version_info__ < (0, 7) else set(SINCE_07.values())
-"""Rules for the names of other versions."""
+JAX = jax.__version_info__[:2]
+BEFORE_07, FROM_07 = {"custom_vjp_call_jaxpr", "pjit"}, {"custom_vjp_call", "jit"}
+FROM_11 = {"one_minus_square"}
+ABSENT = (BEFORE_07 if JAX >= (0, 7) else FROM_07) | (set() if JAX >= (0, 11) else FROM_11)
+"""Rules for what only other versions trace."""
 
 
 def inside(jaxpr):
@@ -132,20 +138,37 @@ def test_every_rule_has_an_example():
 
 
 @pytest.mark.parametrize("name", sorted(MEETS))
-def test_the_rule_is_met_and_reads_what_this_jax_traces(name):
+def test_the_rule_is_met_and_reads_the_numbers_that_this_jax_computes(name):
     least_sizes.set({})
     a = arguments(SPECS)
     jaxpr = trace(MEETS[name], a.shapes)
     assert (name in set(inside(jaxpr.jaxpr))) == (name not in ABSENT)
-    (*_, out) = read(jaxpr, a.tensors)
-    assert len(out.shape) == len(jaxpr.out_avals[-1].shape)
+    inputs = {
+        "x": np.array([[-1.5, 0.5, 2.5], [0.0, -0.3, 1.7]]),
+        "p": np.array([[0.2, 3.0, 0.9], [1.0, 2.2, 0.5]]),
+        "y": np.array([2, 0], np.int32),
+    }
+    agree(MEETS[name], SPECS, read(jaxpr, a.tensors), inputs, {"n": 2, "k": 3})
 
 
-ENGINES = {
-    "all sizes": lambda: prove_vjp(jnp.tanh, {"x": array("n")}, ("x",)),
-    "small sizes": lambda: prove_concrete(jnp.tanh, {"x": array("n")}, ("x",)),
-}
-engines = pytest.mark.parametrize("prove", ENGINES.values(), ids=ENGINES)
+@pytest.mark.parametrize("power", [jnp.square, lambda y: y**2, lambda y: y**3, lambda y: y * y])
+def test_powers_of_integers_rest_on_32_bits(power):
+    verdict = prove_vjp(lambda x, y: x * power(y)[:, None], {k: SPECS[k] for k in "xy"}, ("x",))
+    assert verdict.proved
+    assert "integer arithmetic does not leave 32 bits" in verdict.assumptions
+
+
+engines = pytest.mark.parametrize(
+    "prove", [prove_vjp, prove_concrete], ids=["all sizes", "small sizes"]
+)
+X = {"x": array("n")}, ("x",)
+
+
+@engines
+def test_rounding_halves_other_than_to_even_is_refused(prove):
+    verdict = prove(lambda x: x * lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO), *X)
+    assert verdict.status == "refused"
+    assert "round other than to even" in verdict.reason
 
 
 def test_this_jax_is_among_the_versions_read():
@@ -157,7 +180,7 @@ def test_this_jax_is_among_the_versions_read():
 def test_another_version_is_refused_by_name(prove, version, monkeypatch):
     monkeypatch.delenv(ANYWAY, raising=False)
     monkeypatch.setattr(jax, "__version__", version)
-    verdict = prove()
+    verdict = prove(jnp.tanh, *X)
     assert verdict.status == "refused"
     for part in (f"jax {version}", f"{READ[0]} to {READ[-1]}", f"{ANYWAY}=1"):
         assert part in verdict.reason
@@ -167,6 +190,6 @@ def test_another_version_is_refused_by_name(prove, version, monkeypatch):
 def test_a_proof_on_another_version_says_so(prove, monkeypatch):
     monkeypatch.setenv(ANYWAY, "1")
     monkeypatch.setattr(jax, "__version__", "0.99.0")
-    verdict = prove()
+    verdict = prove(jnp.tanh, *X)
     assert verdict.proved
     assert any("jax 0.99.0, which was not tested" in text for text in verdict.assumptions)
