@@ -11,11 +11,13 @@ import re
 import time
 from contextlib import closing
 
+import jax
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ._catalogue import Answer, Claim, claims
+from ._jax_internals import READ, untested
 from ._terminal import console as the_console
 from ._terminal import label, progress
 from ._theorems.shipped import UNPROVED
@@ -45,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
         for c in chosen:
             console.print(f"{escape(c.name)}  [dim]{c.engine}[/dim]", highlight=False)
         return 0
+    if (why := untested()) and any(c.engine != "derivation" for c in chosen):
+        raise Misused(why)
     start = time.perf_counter()
     results = _proved(chosen, console, options.jobs or usual_jobs(len(chosen)))
     _print(results, console, time.perf_counter() - start)
@@ -112,6 +116,11 @@ def _print(results: Results, console: Console, seconds: float) -> None:
     console.print(_table(rows, console.width), highlight=False)
     for engine, texts in shared.items():
         console.print(f"every proof by {engine}: {'; '.join(texts)}", highlight=False)
+    if any(c.engine != "derivation" for c, _ in results):
+        console.print(
+            f"theorems: of what jax {jax.__version__} traced; tested with {READ[0]} to {READ[-1]}",
+            highlight=False,
+        )
     failed = sum(not a.holds for _, a in results)
     counts = ", ".join(f"{n} by {e}" for e, n in _counts(results).items())
     verdict = f"[red]{failed} do not hold[/red]" if failed else "[green]all hold[/green]"

@@ -1,16 +1,47 @@
 """The only file that reaches inside JAX: what ``jax.extend`` does not offer.
 
-Written for the JAX versions of pyproject.toml; whatever changes there is mended here.
+It says which versions of JAX the prover was tested with; whatever changes there is mended here.
+Imports of internals stand in the functions, so that another version is refused by its name.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax._src import source_info_util
-from jax._src.interpreters import partial_eval
 from jax.extend import core
+
+READ = ("0.6", "0.7", "0.8", "0.9", "0.10", "0.11", "0.12")
+"""The versions of JAX whose primitives the rules were tested on: ``tests/test_versions.py``."""
+ANYWAY = "XENT_PROVE_UNTESTED_JAX"
+"""Set to 1 in the environment, it lets both engines read another version."""
+
+
+def tested() -> bool:
+    """Whether this JAX is one whose primitives mean what the rules say."""
+    return ".".join(jax.__version__.split(".")[:2]) in READ
+
+
+def untested() -> str:
+    """Why nothing is proved on this JAX, if it is another; empty otherwise, or if told to try."""
+    if tested() or os.environ.get(ANYWAY) == "1":
+        return ""
+    return (
+        f"jax {jax.__version__} was not tested, only {READ[0]} to {READ[-1]}: its primitives may "
+        f"mean something else. Install one of those, or set {ANYWAY}=1 to try anyway"
+    )
+
+
+def doubt() -> str:
+    """What a proof on an untested JAX rests on; empty on a tested one."""
+    if tested():
+        return ""
+    return (
+        f"the primitives of jax {jax.__version__}, which was not tested, mean what those of "
+        f"{READ[-1]} do"
+    )
 
 
 def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
@@ -26,13 +57,25 @@ def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
     return found
 
 
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many carries."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carries, _ = map(len, params["ft_in"].unpack())  # since jax 0.11
+    return constants, carries
+
+
 def where_written(eqn: core.JaxprEqn) -> str:
     """The line of the user's source that an equation comes from."""
+    from jax._src import source_info_util
+
     return source_info_util.summarize(eqn.source_info)
 
 
 def without_dead_code(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
     """The same function without equations that no output depends on, as XLA compiles it."""
+    from jax._src.interpreters import partial_eval
+
     outputs = [True] * len(jaxpr.jaxpr.outvars)
     live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs, instantiate=True)
     return jaxpr.replace(jaxpr=live)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -13,6 +14,15 @@ from _collectives import bytes_per_device, collectives  # noqa: E402, F401
 
 SPLITS = [(d, m) for d in (1, 2, 4, 8) for m in (1, 2, 4, 8) if d * m <= 8]
 """Every split of 1, 2, 4 and 8 devices, data x model."""
+
+EXPLICIT = pytest.param(
+    AxisType.Explicit,
+    id="explicit",
+    marks=pytest.mark.skipif(
+        jax.__version_info__ < (0, 7),
+        reason="jax 0.6 lacks reshard, and selects by no mask that lies otherwise",
+    ),
+)
 
 
 def mesh_of(data=2, model=4, kind=AxisType.Auto):
@@ -26,3 +36,20 @@ def put(mesh, x, *spec):
 
 def shaped(mesh, shape, dtype, *spec):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(*spec)))
+
+
+def set_mesh(mesh):
+    """``jax.set_mesh``, whose name was another before jax 0.7."""
+    return jax.set_mesh(mesh) if hasattr(jax, "set_mesh") else jax.sharding.use_mesh(mesh)
+
+
+def shard_map(function, *, mesh, in_specs, out_specs, check_vma=True):
+    """``jax.shard_map``; before jax 0.7 the experimental one that it was."""
+    if jax.__version_info__ >= (0, 7):
+        specs = {"in_specs": in_specs, "out_specs": out_specs}
+        return jax.shard_map(function, mesh=mesh, **specs, check_vma=check_vma)
+    if check_vma:
+        pytest.skip("shard_map of jax 0.6 lacks types that say what varies: check_rep=False there")
+    from jax.experimental.shard_map import shard_map
+
+    return shard_map(function, mesh, in_specs, out_specs, check_rep=False)

@@ -6,8 +6,13 @@ Written without the rules by which the prover rewrites them, so that it can judg
 import itertools
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from xent_jax.proofs._normal_form import Atom, Poly
+from xent_jax.proofs._prover.tensor import axes
+
+from tests.cases import x64
 
 
 class Evaluation:
@@ -103,10 +108,28 @@ def with_digits(arrays, specs, sizes):
     return out
 
 
-def evaluated(value: Evaluation, p: Poly, axes, shape) -> np.ndarray:
+def evaluated(value: Evaluation, p: Poly, places, shape) -> np.ndarray:
     """A term at every index of an array's axes."""
     out = np.empty(shape)
     for place in itertools.product(*map(range, shape)):
-        at = {a: i for a, i in zip(axes, place, strict=True) if isinstance(a, Atom)}
+        at = {a: i for a, i in zip(places, place, strict=True) if isinstance(a, Atom)}
         out[place] = value(p, at)
     return out
+
+
+def agree(function, specs, terms, inputs, sizes):
+    """Whether terms, and what JAX computes in float64, are the same numbers."""
+    with x64():
+        outs = jax.tree.leaves(function(*map(jnp.asarray, inputs.values())))
+    # A sentinel is split into whether the label is kept and the label.
+    arrays = dict(inputs)
+    for name, spec in specs.items():
+        if spec.ignore is not None:
+            arrays[f"{name}_kept"] = inputs[name] != spec.ignore
+            arrays[name] = np.where(arrays[f"{name}_kept"], inputs[name], 0)
+    value = Evaluation(with_digits(arrays, specs, sizes), sizes)
+    for out, term in zip(outs, terms, strict=True):
+        for flag in (term.lowest, term.bad):
+            assert not evaluated(value, flag, axes(term.shape), out.shape).any()
+        got = evaluated(value, term.value, axes(term.shape), out.shape)
+        np.testing.assert_allclose(got, out, rtol=1e-6, atol=1e-9)

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -239,7 +240,10 @@ def test_residuals(case, module, rng):
     first = next(iter(case.arguments))
     x = problem.floats[first]
     _, backward = jax.vjp(lambda x: problem.ours(module, {first: x}), x)
-    kept = sum(x.size for x in jax.tree.leaves(backward) if hasattr(x, "size"))
+    arrays = [x for x in jax.tree.leaves(backward) if hasattr(x, "size")]
+    if jax.__version_info__ < (0, 7):  # which holds the zero tangents of the other arguments too
+        arrays = [x for x in arrays if x.dtype != jax.dtypes.float0 and x.any()]
+    kept = sum(x.size for x in arrays)
     arguments = sum(v.size for v in problem.inputs.values())
     examples = n if case.has_axis else n * k  # elementwise: each element is one
     assert kept <= arguments + 10 * examples + k, (kept, arguments)

@@ -5,6 +5,7 @@ import functools
 import zlib
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -5,6 +5,7 @@ import itertools
 import json
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest

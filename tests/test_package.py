@@ -133,6 +133,11 @@ def test_importing_the_library_imports_no_optional_dependency():
     assert "xent_jax" in imported and not imported & optional
 
 
+def test_the_citation_names_this_version():
+    text = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert re.findall(r"^version: (.+)$", text, re.MULTILINE) == [xent_jax.__version__]
+
+
 # ------------------------------------------------------------------------- the docstrings
 
 PUBLIC = [name for name in xent_jax.__all__ if inspect.isfunction(getattr(xent_jax, name))]

@@ -1,6 +1,7 @@
 """A dimension that is a product of named ones: what is read of it, and what is sampled."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest

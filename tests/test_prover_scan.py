@@ -1,6 +1,7 @@
 """Scans over chunks ``[chunks, size, ...]``: right ones proved, wrong ones not."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import pytest
 from jax import lax

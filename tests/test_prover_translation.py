@@ -12,32 +12,12 @@ from xent_jax.proofs._prover import prove as prover
 from xent_jax.proofs._prover.claims import vjp_of
 from xent_jax.proofs._prover.counterexample import samples
 from xent_jax.proofs._prover.read import least_sizes, read
-from xent_jax.proofs._prover.tensor import axes
 from xent_jax.proofs._prover.trace import arguments, new_tensor, trace
 from xent_jax.proofs._theorems.shipped import CASES
 
-from tests.cases import x64
-from tests.terms import Evaluation, evaluated, with_digits
+from tests.terms import Evaluation, agree
 
 _SLOW = [HealthCheck.too_slow]
-
-
-def _close(function, specs, terms, inputs, sizes):
-    """Whether terms and execution agree in float64."""
-    with x64():
-        outs = jax.tree.leaves(function(*map(jnp.asarray, inputs.values())))
-    # A sentinel is split into whether the label is kept and the label.
-    arrays = dict(inputs)
-    for name, spec in specs.items():
-        if spec.ignore is not None:
-            arrays[f"{name}_kept"] = inputs[name] != spec.ignore
-            arrays[name] = np.where(arrays[f"{name}_kept"], inputs[name], 0)
-    value = Evaluation(with_digits(arrays, specs, sizes), sizes)
-    for out, term in zip(outs, terms, strict=True):
-        for flag in (term.lowest, term.bad):
-            assert not evaluated(value, flag, axes(term.shape), out.shape).any()
-        got = evaluated(value, term.value, axes(term.shape), out.shape)
-        np.testing.assert_allclose(got, out, rtol=1e-6, atol=1e-9)
 
 
 def _sizes(specs, inputs):
@@ -72,7 +52,7 @@ def test_shipped_backwards(case):
         sizes = _sizes(case.args, inputs)
         shape = tuple(sizes[str(d)] for d in out.shape)
         full = {"cotangent": rng.normal(size=shape), **inputs}
-        _close(backward, {"cotangent": array(""), **case.args}, terms, full, sizes)
+        agree(backward, {"cotangent": array(""), **case.args}, terms, full, sizes)
 
 
 _UNARY = {
@@ -118,7 +98,7 @@ def test_drawn_functions(names, seed):
     rng = np.random.default_rng(seed)
     inputs = {"x": np.round(rng.normal(size=(2, 3)), 1), "p": rng.random((2, 3)) + 0.1}
     inputs["y"] = rng.integers(0, 3, 2).astype(np.int32)
-    _close(function, specs, terms, inputs, {"n": 2, "k": 3})
+    agree(function, specs, terms, inputs, {"n": 2, "k": 3})
 
 
 def test_few_drawn_functions_are_refused():

@@ -11,7 +11,16 @@ from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import x64
-from tests.meshes import SPLITS, bytes_per_device, collectives, mesh_of, put, shaped
+from tests.meshes import (
+    SPLITS,
+    bytes_per_device,
+    collectives,
+    mesh_of,
+    put,
+    set_mesh,
+    shaped,
+    shard_map,
+)
 from tests.test_contract import close
 from xent_jax import linear_softmax_cross_entropy, linear_token_statistics, shard_linear_head
 
@@ -83,9 +92,9 @@ def in_shard_map(mesh, check_vma, out):
             return linear_softmax_cross_entropy(**arrays, **static, **names)
 
         in_specs = ({k: specs.get(k, P()) for k in arrays},)
-        return jax.shard_map(
-            local, mesh=mesh, in_specs=in_specs, out_specs=out, check_vma=check_vma
-        )(arrays)
+        return shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=out, check_vma=check_vma)(
+            arrays
+        )
 
     return head
 
@@ -120,7 +129,7 @@ def test_gradient_taken_inside(reduction, rng):
         return jax.grad(loss, (0, 1))(x, w)
 
     specs = P("data"), P(None, "model")
-    mapped = jax.shard_map(local, mesh=mesh_of(), in_specs=(*specs, P("data")), out_specs=specs)
+    mapped = shard_map(local, mesh=mesh_of(), in_specs=(*specs, P("data")), out_specs=specs)
     expected = jax.grad(functools.partial(total, linear_softmax_cross_entropy), (0, 1))
     close(
         jax.jit(mapped)(inputs, kernel, fixed["labels"]), expected(inputs, kernel, fixed["labels"])
@@ -142,7 +151,7 @@ def test_a_loss_of_ones_own(check_vma, rng):
         options = {"axis_name": name, "batch_axis_name": batch, "max_logits_bytes": BUDGET}
         return xent_jax.with_linear_head(loss, **options)(x, w, y)
 
-    mapped = jax.shard_map(
+    mapped = shard_map(
         functools.partial(head, name="model", batch="data"),
         mesh=mesh_of(),
         in_specs=(P("data"), P(None, "model"), P("data"), P()),
@@ -242,6 +251,7 @@ def test_a_tied_embedding(reduction, rng):
         close(*gradients)
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 7), reason="jax 0.6 lacks jax.sharding.reshard")
 @pytest.mark.parametrize("kernel", [P(None, "model"), P("data", "model")], ids=str)
 def test_explicit_sharding(kernel, rng):
     """Types say where arrays are; what is elsewhere is moved, and gradients lie as arguments."""
@@ -249,7 +259,7 @@ def test_explicit_sharding(kernel, rng):
     mesh = mesh_of(kind=AxisType.Explicit)
     x, w, y = floats["inputs"], floats["kernel"], fixed["labels"]
     expected = jax.value_and_grad(linear_softmax_cross_entropy, (0, 1))(x, w, y)
-    with jax.set_mesh(mesh):
+    with set_mesh(mesh):
         x, w = put(mesh, x, "data"), put(mesh, w, *kernel)
         sharded = shard_linear_head(linear_softmax_cross_entropy, inputs=P("data"), kernel=kernel)
         actual = jax.jit(jax.value_and_grad(sharded, (0, 1)))(x, w, y)
@@ -257,6 +267,14 @@ def test_explicit_sharding(kernel, rng):
         assert [jax.typeof(g) for g in actual[1]] == [jax.typeof(x), jax.typeof(w)]
         with pytest.raises(ValueError, match="go through shard_linear_head"):
             linear_softmax_cross_entropy(x, w, y)
+
+
+@pytest.mark.skipif(jax.__version_info__ >= (0, 7), reason="reads explicit meshes")
+def test_an_explicit_mesh_needs_a_newer_jax():
+    mesh = mesh_of(kind=AxisType.Explicit)
+    sharded = shard_linear_head(linear_softmax_cross_entropy, mesh, inputs=P("data"), kernel=P())
+    with pytest.raises(NotImplementedError, match=r"explicit axes needs jax 0\.7"):
+        sharded(jnp.ones((8, 6)), jnp.ones((6, 24)), jnp.zeros(8, int))
 
 
 def test_outside_jit(rng):
@@ -449,7 +467,7 @@ MESSAGES = {
         "num_classes must be an integer from 1 to 8",
     ),
     "over several class axes": (
-        lambda mesh: jax.shard_map(
+        lambda mesh: shard_map(
             lambda z: xent_jax.logsumexp(z, axis=(0, 1), axis_name="model"),
             mesh=mesh, in_specs=P("model"), out_specs=P(),
         )(X),

@@ -12,7 +12,16 @@ from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import CASES, CLASSES
-from tests.meshes import SPLITS, bytes_per_device, mesh_of, put, shaped
+from tests.meshes import (
+    EXPLICIT,
+    SPLITS,
+    bytes_per_device,
+    mesh_of,
+    put,
+    set_mesh,
+    shaped,
+    shard_map,
+)
 from tests.test_contract import Problem, close, float64  # noqa: F401  a fixture
 
 BATCH, CLASS_COUNT = (4, 2), 8
@@ -55,7 +64,7 @@ def sharded(case, module, mesh, **options):
     def local(inputs):
         return case.call(module, inputs, **names_of(case))
 
-    return jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=out, **options)
+    return shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=out, **options)
 
 
 class Sharded(Problem):
@@ -103,13 +112,13 @@ def test_forward_mode(case, rng):
     close(jax.jit(lambda: jax.jvp(ours, (x,), (direction,)))(), expected)
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_without_shard_map(case, kind, rng):
     """Divided arrays outside shard_map, as the partitioner or their types divide them."""
     problem, mesh = Problem(case, rng, batch=BATCH, k=CLASS_COUNT), mesh_of(kind=kind)
     expected = jax.grad(lambda x: jnp.sum(problem.expected(x)))(problem.floats)
-    with jax.set_mesh(mesh):
+    with set_mesh(mesh):
         problem.inputs = {k: put(mesh, v, *spec(case, k)) for k, v in problem.inputs.items()}
         floats = case.floats(problem.inputs)
         gradient = jax.grad(lambda x: jnp.sum(problem.ours(xent_jax, x)))
@@ -132,7 +141,7 @@ def test_gradient_taken_inside(case, rng):
 
         return jax.grad(loss)(inputs[first])
 
-    mapped = jax.shard_map(
+    mapped = shard_map(
         functools.partial(inside, xent_jax, **names_of(case)),
         mesh=problem.mesh,
         in_specs=({name: spec(case, name) for name in problem.inputs},),
@@ -162,7 +171,7 @@ def of_rows(mesh, check_vma=True, **options):
             z, y, ignore_index=-100, label_smoothing=0.1, z_loss=1e-3, axis_name="model", **options
         )
 
-    mapped = jax.shard_map(
+    mapped = shard_map(
         loss,
         mesh=mesh,
         in_specs=(P("data", "model"), P("data")),
@@ -217,7 +226,7 @@ def test_confident_rows_are_as_exact_as_on_one_device(soft, rng):
     t = jnp.asarray(t, None if not soft else jnp.float32)
     specs = P("data", "model"), (P("data", "model") if soft else P("data"))
     local = functools.partial(loss, axis_name="model")
-    mapped = jax.shard_map(local, mesh=mesh_of(), in_specs=specs, out_specs=P("data"))
+    mapped = shard_map(local, mesh=mesh_of(), in_specs=specs, out_specs=P("data"))
     np.testing.assert_allclose(jax.jit(mapped)(z, t), loss(z, t), rtol=3e-7)
 
 
@@ -233,7 +242,7 @@ def test_a_padded_tail_takes_no_part(rng):
         return LOSS(z, y, where=classes[None] < 22, reduction="mean", **options, **names)
 
     specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P()}
-    mapped = jax.shard_map(local, mesh=mesh_of(), **specs)
+    mapped = shard_map(local, mesh=mesh_of(), **specs)
     padded = functools.partial(jnp.pad, pad_width=((0, 0), (0, 2)), constant_values=1e6)
     close(jax.jit(jax.value_and_grad(lambda z: mapped(padded(z), y)))(z), expected)
 
@@ -250,7 +259,7 @@ def test_a_mean_is_over_the_examples_of_all_shards(rng):
         return LOSS(z, y, where=left, class_weights=weights, reduction="mean", **names)
 
     specs = (P("data", "model"), P("data"), P("data"), P("model"))
-    mapped = jax.shard_map(local, mesh=mesh_of(), in_specs=specs, out_specs=P())
+    mapped = shard_map(local, mesh=mesh_of(), in_specs=specs, out_specs=P())
     close(jax.jit(mapped)(z, y, left, weights), expected)
 
 
@@ -261,7 +270,7 @@ IN_SHARD_MAP = "in shard_map"
 OPTIONS = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4}
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit, IN_SHARD_MAP], ids=str)
+@pytest.mark.parametrize("kind", [AxisType.Auto, EXPLICIT, IN_SHARD_MAP], ids=str)
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["plain", "options"])
 def test_a_few_numbers_for_each_token_cross(kind, options):
     """At most 24 KB on 2 x 4, by the compiled program of value and gradient."""
@@ -270,8 +279,8 @@ def test_a_few_numbers_for_each_token_cross(kind, options):
     if kind == IN_SHARD_MAP:
         local = functools.partial(loss, axis_name="model", batch_axis_name="data")
         specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P()}
-        loss = jax.shard_map(local, mesh=mesh, **specs)
-    with jax.set_mesh(mesh):
+        loss = shard_map(local, mesh=mesh, **specs)
+    with set_mesh(mesh):
         z = shaped(mesh, (N, V), jnp.float32, "data", "model")
         y = shaped(mesh, (N,), jnp.int32, "data")
         program = jax.jit(jax.value_and_grad(loss)).lower(z, y).compile()

@@ -34,7 +34,11 @@ class Wanted:
         """From operands that say whether they are perturbed."""
 
         def one(x: Any) -> bool:
-            return x is not None and x.perturbed and jnp.issubdtype(x.value.dtype, jnp.floating)
+            return (
+                x is not None
+                and x.perturbed
+                and jnp.issubdtype(jnp.result_type(x.value), jnp.floating)
+            )
 
         inputs, kernel, bias, targets, closed_over = operands
         many = tuple(map(one, targets)), tuple(map(one, closed_over))

@@ -42,8 +42,11 @@ def shards_of(sizes: Mapping[AxisName, Any]) -> Iterator[None]:
 
 
 def total(x: Any, axis_name: AxisName | None) -> Any:
-    """Summed over the shards; a tree of arrays in one message."""
-    return x if axis_name is None else lax.psum(vary(x, names(axis_name)), axis_name)
+    """Summed over the shards; of a tree each array."""
+    if axis_name is None:
+        return x
+    # One by one, as JAX does since 0.8: before, psum of a tree has no second derivative.
+    return jax.tree.map(lambda a: lax.psum(a, axis_name), vary(x, names(axis_name)))
 
 
 def largest(x: Array, axis_name: AxisName | None) -> Array:
@@ -133,15 +136,21 @@ def shard_map(
     function: Callable[..., Any], mesh: Any, in_specs: Any, out_specs: Any
 ) -> Callable[..., Any]:
     """``jax.shard_map`` that moves its arguments where it wants them, on explicit meshes too."""
-    if not hasattr(jax, "shard_map"):  # before jax 0.7 it is experimental, and tracks no types
+    typed = AxisType.Explicit in mesh.axis_types
+    if jax.__version_info__ < (0, 7):  # 0.6.1 has a jax.shard_map, but no reshard
         from jax.experimental.shard_map import shard_map as experimental
 
+        if typed:
+            raise NotImplementedError(
+                f"a mesh with explicit axes needs jax 0.7 or newer, got {jax.__version__}: "
+                "make it with axis_types=AxisType.Auto"
+            )
         return experimental(function, mesh, in_specs, out_specs, check_rep=False)
     mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
-    if AxisType.Explicit not in mesh.axis_types:
+    if not typed:
         return mapped
 
-    from jax.sharding import reshard  # not there before jax 0.7
+    from jax.sharding import reshard  # not there in jax 0.6
 
     def moved(*args: Any) -> Any:
         shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), in_specs)

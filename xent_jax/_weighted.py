@@ -38,7 +38,7 @@ def _statistics(axis_name, z: Array, y, a, b, c) -> _Statistics:
     gap = shift[..., None] - z.astype(shift.dtype)
     spread = jnp.sum(b * jnp.where(b == 0, jnp.zeros((), gap.dtype), gap), axis=-1)
     # One number may stand for all classes.
-    mass = b[..., 0] * z.shape[-1] if b.shape[-1] == 1 else jnp.sum(b, axis=-1)
+    mass = b.squeeze(-1) * z.shape[-1] if b.shape[-1] == 1 else jnp.sum(b, axis=-1)
     spread, mass = _shards.total((spread, mass), axis_name)
     spread = lax.stop_gradient(spread)
     # A NaN label poisons its row; and since the exponentials now wait for this sum, XLA

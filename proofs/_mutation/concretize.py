@@ -10,6 +10,8 @@ import numpy as np
 from jax import export, lax
 from jax.extend import core
 
+from .._jax_internals import scan_counts
+
 _JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
@@ -68,7 +70,7 @@ class Run:
 
     def _scan(self, params: Mapping[str, Any], inputs: list[Any]) -> list[Any]:
         """Unrolled."""
-        constants, carries = params["num_consts"], params["num_carry"]
+        constants, carries = scan_counts(params)
         fixed, carry = inputs[:constants], inputs[constants : constants + carries]
         rows, steps = inputs[constants + carries :], range(concrete(params["length"], self.size))
         outs = []

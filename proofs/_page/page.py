@@ -8,6 +8,7 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
+import jax
 import sympy as sp
 
 import xent_jax
@@ -54,7 +55,7 @@ def page(results: Results) -> str:
 <li><a href="#not-covered">What is not covered</a></li></ol></nav>
 <main>{sections}
 <section id="not-covered"><h2>What is not covered</h2>{_NOT_COVERED}{_unproved()}</section></main>
-<footer>xent_jax {xent_jax.__version__}, SymPy {sp.__version__}.
+<footer>xent_jax {xent_jax.__version__}, JAX {jax.__version__}, SymPy {sp.__version__}.
 Written by <code>python -m xent_jax.proofs --html</code>.</footer></body></html>
 """
 

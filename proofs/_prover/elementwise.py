@@ -8,9 +8,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from .. import _normal_form as f
-from .._normal_form import ONE, ZERO, Poly, Refused, positive
+from .._normal_form import ONE, ZERO, Poly, Refused, atom, poly, positive
 from .read import assume, reads, result
 from .tensor import Tensor, either
 from .truth import above_floor, greater
@@ -25,9 +26,7 @@ def _arithmetic(eqn: Any) -> None:
         assume("integer arithmetic does not leave 32 bits")
 
 
-@reads(
-    "stop_gradient", "copy", "copy_p", "optimization_barrier", "pvary", "sharding_constraint",
-)  # fmt: skip
+@reads("stop_gradient", "copy", "optimization_barrier", "sharding_constraint")
 def _identity(eqn: Any, *xs: Tensor) -> list[Tensor]:
     return list(xs)
 
@@ -94,6 +93,7 @@ def _reciprocal(y: Tensor) -> Tensor:
 
 @reads("integer_pow")
 def _integer_pow(eqn: Any, x: Tensor) -> Tensor:
+    _arithmetic(eqn)
     e = eqn.params["y"]
     base = x if e >= 0 else _reciprocal(x)
     return result(eqn, base.value ** abs(e), bad=either(base.bad, base.lowest))
@@ -101,11 +101,19 @@ def _integer_pow(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("square")
 def _square(eqn: Any, x: Tensor) -> Tensor:
+    _arithmetic(eqn)
     return result(eqn, x.value * x.value, bad=either(x.bad, x.lowest))
+
+
+@reads("one_minus_square")
+def _one_minus_square(eqn: Any, x: Tensor) -> Tensor:
+    _arithmetic(eqn)
+    return result(eqn, 1 - x.value * x.value, bad=either(x.bad, x.lowest))
 
 
 @reads("pow")
 def _pow(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
+    _arithmetic(eqn)
     bad = either(x.bad, x.lowest, y.bad, y.lowest)
     number = y.value.number()
     if number is not None and number == int(number) and number >= 0:
@@ -196,6 +204,13 @@ def _min(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     return result(eqn, value, either(x.lowest, y.lowest), either(x.bad, y.bad))
 
 
+@reads("clamp")
+def _clamp(eqn: Any, low: Tensor, x: Tensor, high: Tensor) -> Tensor:
+    if x.value == poly(atom("platform")):
+        return x  # jax 0.6: to the branches that there are
+    return _min(eqn, _max(eqn, x, low), high)
+
+
 @reads("floor")
 def _floor(eqn: Any, x: Tensor) -> Tensor:
     return result(eqn, f.floor(x.value), x.lowest, x.bad)
@@ -208,6 +223,8 @@ def _ceil(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("round")
 def _round(eqn: Any, x: Tensor) -> Tensor:
+    if eqn.params["rounding_method"] != lax.RoundingMethod.TO_NEAREST_EVEN:
+        raise Refused("round other than to even")
     return result(eqn, f.nearest(x.value), x.lowest, x.bad)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from .._jax_internals import doubt, untested
 from .._normal_form import Refused, forget
 from . import counterexample as search
 from . import elementwise as elementwise  # these put in what ``read`` can read
@@ -170,6 +171,8 @@ def _decide(
     counterexample: Callable[[], Any],
 ) -> Verdict:
     start = time.perf_counter()
+    if why := untested():
+        return Verdict("refused", reason=why)
     with _noting(least) as notes:
         identity, status, reason = None, "proved", ""
         try:
@@ -197,6 +200,8 @@ def _noting(least: Mapping[str, int] | None) -> Iterator[Callable[[], tuple[str,
     try:
         assume("over the real numbers, without rounding or overflow")
         assume("for the rank and the options that were traced")
+        if text := doubt():
+            assume(text)
         yield lambda: tuple(book)
     finally:
         assumed.reset(tokens[0])

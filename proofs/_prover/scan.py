@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .._jax_internals import scan_counts
 from .._normal_form import Atom, Poly, Refused, Symbol, entry, fresh, poly, total
 from .read import dimension, read, reads, shape_of
 from .tensor import Tensor, axes, axis
@@ -23,7 +24,7 @@ _numbers = itertools.count()
 
 @reads("scan")
 def _scan(eqn: Any, *operands: Tensor) -> list[Tensor]:
-    constants, carries = eqn.params["num_consts"], eqn.params["num_carry"]
+    constants, carries = scan_counts(eqn.params)
     first = operands[constants : constants + carries]
     length = dimension(eqn.params["length"])
     step = axis(0, length) and fresh(length)

@@ -46,7 +46,7 @@ def _transpose(eqn: Any, t: Tensor) -> Tensor:
     return _moved(eqn, t, {old: new for new, old in enumerate(eqn.params["permutation"])})
 
 
-@reads("squeeze", "expand_dims", "reshape")
+@reads("squeeze", "reshape")
 def _reshape(eqn: Any, t: Tensor, *_: Tensor) -> Tensor:
     """Axes of size 1 come and go; nothing else is read."""
     if eqn.params.get("dimensions") is not None and eqn.primitive.name == "reshape":
@@ -79,7 +79,7 @@ def _dim_as_value(eqn: Any) -> Tensor:
 # ---------------------------------------------------------------- reductions
 
 
-def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor]) -> Tensor:
+def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor], out: int = 0) -> Tensor:
     gone = set(eqn.params["axes"])
     if any(isinstance(a, str) for a in gone) or eqn.params.get("axis_index_groups") is not None:
         raise Refused("shards that are not an axis of the arrays")
@@ -96,26 +96,27 @@ def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor]) -> Ten
     t = t.at(new)
     for bound in inner:
         t = over(t, bound)
-    return shaped(eqn, t)
+    return shaped(eqn, t, out)
 
 
 def _whole_sums(eqn: Any) -> None:
     """Refuses a sum of integers too small for what they may add up to."""
-    dtype = np.dtype(eqn.outvars[0].aval.dtype)
-    if np.issubdtype(dtype, np.integer):
-        if dtype.itemsize < 4:
-            raise Refused(f"a sum in {dtype}, which may overflow")
-        assume("integer arithmetic does not leave 32 bits")
+    for dtype in (np.dtype(v.aval.dtype) for v in eqn.outvars):
+        if np.issubdtype(dtype, np.integer):
+            if dtype.itemsize < 4:
+                raise Refused(f"a sum in {dtype}, which may overflow")
+            assume("integer arithmetic does not leave 32 bits")
 
 
 @reads("reduce_sum", "psum")
-def _reduce_sum(eqn: Any, t: Tensor) -> Tensor:
+def _reduce_sum(eqn: Any, *ts: Tensor) -> list[Tensor]:
+    """Of one array; jax 0.6 sums several over shards at once."""
     _whole_sums(eqn)
-    return _reduced(
-        eqn,
-        t,
-        lambda t, i: Tensor((), total(t.value, i), anywhere(t.lowest, i), anywhere(t.bad, i)),
-    )
+
+    def over(t: Tensor, i: Atom) -> Tensor:
+        return Tensor((), total(t.value, i), anywhere(t.lowest, i), anywhere(t.bad, i))
+
+    return [_reduced(eqn, t, over, out) for out, t in enumerate(ts)]
 
 
 @reads("reduce_max", "pmax")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
 from jax.extend import core
 

@@ -145,6 +145,7 @@ def _elementwise(a: Arithmetic) -> dict[str, Callable[..., Any]]:
         "div": a.divide, "neg": a.negative, "max": a.maximum,
         "exp": a.exp, "log": a.log, "log1p": a.log1p, "expm1": a.expm1, "tanh": a.tanh,
         "pow": a.general_power, "square": lambda x: a.power(x, 2),
+        "one_minus_square": lambda x: a.subtract(a.field.one, a.power(x, 2)),
         "abs": a.absolute, "sign": a.sign, "floor": a.floor,
         "is_finite": a.finite,
         "eq": a.comparison(lambda s: s == 0), "ne": a.comparison(lambda s: s != 0, True),
