@@ -97,11 +97,12 @@ BEGAN = busy()
 
 
 def others() -> str:
-    """How many cores other programs kept busy since this one began, if it is known."""
+    """How many cores other programs kept busy since this one began, if it is known and not 0."""
     if (now := busy()) is None or BEGAN is None:
         return ""
     cores, own, seconds = (b - a for a, b in zip(BEGAN, now, strict=True))
-    return f"{max(0.0, (cores - own) / seconds):.1f}"
+    kept = f"{max(0.0, (cores - own) / seconds):.1f}"
+    return "" if kept == "0.0" else kept
 
 
 def console() -> Console:

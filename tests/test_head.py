@@ -280,18 +280,6 @@ def _curvature(loss, how):
     return jax.grad(slope)((x, w, b))
 
 
-@pytest.fixture
-def direct():
-    """What the README asks for on jax 0.6, whose scan else drops rules of custom_jvp."""
-    if jax.__version_info__ >= (0, 7):
-        yield
-        return
-    jax.config.update("jax_use_direct_linearize", True)
-    yield
-    jax.config.update("jax_use_direct_linearize", False)
-
-
-@pytest.mark.usefixtures("direct")
 @pytest.mark.parametrize("how", ["jvp of grad", "grad of grad"])
 @pytest.mark.parametrize(("reduction", "size"), [("mean", 4), ("none", 4), ("mean", 3)])
 def test_second_derivatives(size, reduction, how):

@@ -173,8 +173,11 @@ def reduced(
     scale = jnp.ones((), dtype)
     if reduction == "mean":
         scale = scale / divisor(problem.batch, dtype, left, weights, batch_axis_name)
-    if any(problem.token_axes - _shards.varying(c) for c in closed_over):
-        # Its gradient is summed over the mesh by JAX at once, and needs the cotangents at once.
+    if not _shards.SCAN_KEEPS_RULES or any(
+        problem.token_axes - _shards.varying(c) for c in closed_over
+    ):
+        # Gradients taken in the forward could not be differentiated again; or that to what is
+        # closed over is summed over the mesh by JAX at once, and needs the cotangents at once.
         total = scale * jnp.sum(head.losses(operands, left)[0])
     else:
         total = head.total(operands, left, scale)

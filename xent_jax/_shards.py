@@ -18,6 +18,9 @@ from jax.sharding import AxisType, NamedSharding
 
 from xent_jax._types import AxisName
 
+SCAN_KEEPS_RULES = jax.__version_info__ >= (0, 7)
+"""Whether a vjp taken inside ``lax.scan`` leaves the rules of ``custom_jvp`` to the next one."""
+
 _pinned: contextvars.ContextVar[Mapping[AxisName, Any] | None] = contextvars.ContextVar(
     "shards of each axis", default=None
 )
