@@ -1,5 +1,6 @@
 """What keeps an eager call from being traced and compiled anew each time."""
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -42,7 +43,9 @@ def compiled_once(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
         _check(function.__name__, given)
         kinds = tuple((k, type(v), v) for k, v in fixed.items())
-        return _run(function, in_forward_mode(), kinds, arrays)
+        with contextlib.suppress(TypeError, ValueError):
+            return _run(function, in_forward_mode(), kinds, arrays)
+        return function(*args, **kwargs)  # for its message, without the frames of jit
 
     return call
 
