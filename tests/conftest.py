@@ -21,3 +21,11 @@ def _compiled_programs_are_dropped():
     """Else a process holds gigabytes of them by the end."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def unoptimized():
+    """Programs compiled in less time, where derivatives are compared and not their compilation."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -75,6 +75,7 @@ def test_value_and_gradient(case, module, rng):
     problem.check(jax.grad, module)
 
 
+@pytest.mark.usefixtures("unoptimized")
 @cases
 @modes
 @pytest.mark.parametrize("second", [jax.jacfwd, jax.jacrev], ids=["over-fwd", "over-rev"])
@@ -83,6 +84,7 @@ def test_second_derivative(case, module, second, rng):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unoptimized")
 @cases
 @modes
 def test_third_derivative(case, module, rng):
@@ -155,6 +157,7 @@ def test_vmap(case, module, rng):
         close(jax.jit(jax.vmap(both, (mapped,), axis))(problem.inputs), expected)
 
 
+@pytest.mark.usefixtures("unoptimized")
 @cases
 @pytest.mark.parametrize("axis", [0, 1, (1, 2), (2, 0), None])
 def test_axis(case, axis, rng):
