@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import CASES, x64
+from tests.meshes import mesh_of
 from tests.test_contract import close
 from xent_jax._chunks import chunks_of
 
@@ -147,6 +149,36 @@ def test_no_tracer_leaks(problem):
         jax.eval_shape(
             functools.partial(derivatives, xent_jax, function), as_dtype(floats, jnp.float32)
         )
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        functools.partial(jax.debug_nans, True),
+        functools.partial(jax.numpy_dtype_promotion, "strict"),
+        functools.partial(jax.numpy_rank_promotion, "raise"),
+    ],
+    ids=["debug_nans", "strict dtypes", "strict ranks"],
+)
+def test_the_head_on_a_mesh(switch):
+    """Not under ``checking_leaks``, which finds one in the gradient of any ``shard_map``."""
+    one = xent_jax.linear_softmax_cross_entropy
+    mesh = mesh_of(2, 2)
+    spread = xent_jax.shard_linear_head(one, mesh, inputs=P("data"), kernel=P(None, "model"))
+    labels = jnp.array([1, 3, -100, 2])
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((4, 3)), jnp.float32)
+    w = jnp.asarray(rng.standard_normal((3, 4)), jnp.float32)
+
+    def run(head):
+        def loss(x, w):
+            return head(x, w, labels, ignore_index=-100, z_loss=0.1)
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(x, w)
+
+    wanted = run(one)
+    with switch():
+        close(run(spread), wanted, 1e-6)
 
 
 def test_a_leak_is_found():
