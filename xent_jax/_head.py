@@ -24,7 +24,16 @@ from jax import Array, lax
 from xent_jax import _shards
 from xent_jax._chunks import over_chunks
 from xent_jax._closed_form import in_forward_mode, pointing_to_forward_mode
-from xent_jax._operands import Operands, Wanted, chosen, is_zero, joined, values_of
+from xent_jax._operands import (
+    Operands,
+    Wanted,
+    chosen,
+    is_zero,
+    joined,
+    or_none,
+    or_unasked,
+    values_of,
+)
 from xent_jax._rows import accumulator
 from xent_jax._types import AxisName, KernelAxes
 
@@ -53,12 +62,12 @@ class Head(NamedTuple):
             wanted, (operands, left) = Wanted.of(operands), values_of((operands, left))
             # By the losses' own forward rules, which can be differentiated again in either mode.
             reverse = self._replace(loss=lambda *args: jax.vjp(self.loss, *args, has_aux=True)[::2])
-            return reverse._values(operands, left), (wanted, operands, left)
+            return reverse._values(operands, left), (wanted.as_residual(), operands, left)
 
         def backward(residual, g):
             wanted, operands, left = residual
             asked, g = self._asked(g[0])
-            return asked._gradients(wanted, operands, left, g)[1], None
+            return asked._gradients(wanted.from_residual(), operands, left, g)[1], None
 
         kernel.defvjp(forward, backward, symbolic_zeros=True)
         with pointing_to_forward_mode():
@@ -83,10 +92,11 @@ class Head(NamedTuple):
             )
             losses, gradients = self._gradients(wanted, operands, left, None, scale)
             total = jnp.sum(losses)
-            return scale * total, (gradients, total)
+            return scale * total, (or_unasked(gradients), total)
 
         def backward(residual, g):
             gradients, total = residual
+            gradients = or_none(gradients)
             g = jnp.zeros(g.shape, g.dtype) if is_zero(g) else g
             whole = _shards.cotangent(g, self.axis_name)
             return _scaled(gradients, whole, gradients), None, g * total

@@ -1,6 +1,11 @@
-"""What a linear head's losses depend on, and which of its gradients are asked for."""
+"""What a linear head's losses depend on, and which of its gradients are asked for.
 
-import dataclasses
+JAX traces a call once and shares that trace between calls whose differentiated arguments
+differ, and it reads the tree of the residuals only when it transposes. So a residual must have
+the same tree whatever is differentiated. What was asked for is therefore written in the
+residual's leaves: see ``Wanted.as_residual`` and ``or_unasked``.
+"""
+
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +23,7 @@ class Operands(NamedTuple):
     closed_over: Any  # a tuple of arrays: what the loss of logits reads besides
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Which gradients are asked for: no other is computed."""
 
     inputs: bool
@@ -31,7 +34,7 @@ class Wanted:
 
     @classmethod
     def of(cls, operands: Operands) -> "Wanted":
-        """From operands that say whether they are perturbed."""
+        """Reads the operands that ``symbolic_zeros`` marks as perturbed or not."""
 
         def one(x: Any) -> bool:
             return (
@@ -43,6 +46,25 @@ class Wanted:
         inputs, kernel, bias, targets, closed_over = operands
         many = tuple(map(one, targets)), tuple(map(one, closed_over))
         return cls(one(inputs), one(kernel), one(bias), *many)
+
+    def as_residual(self) -> "Wanted":
+        """The same as arrays of shape [1] for true and [0] for false."""
+        return jax.tree.map(lambda wanted: jnp.zeros(int(wanted), jnp.bool_), self)
+
+    def from_residual(self) -> "Wanted":
+        """Undoes ``as_residual``."""
+        return jax.tree.map(lambda kept: kept.shape == (1,), self)
+
+
+def or_unasked(gradients: Any) -> Any:
+    """The gradients, with an array of booleans in the places of None, to be kept as residuals."""
+    empty = jnp.zeros(0, jnp.bool_)
+    return jax.tree.map(lambda d: empty if d is None else d, gradients, is_leaf=lambda d: d is None)
+
+
+def or_none(gradients: Any) -> Any:
+    """Undoes ``or_unasked``."""
+    return jax.tree.map(lambda d: None if d.dtype == jnp.bool_ else d, gradients)
 
 
 def chosen(values: tuple, wanted: tuple[bool, ...]) -> tuple:
