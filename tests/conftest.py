@@ -29,3 +29,12 @@ def unoptimized():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """``monkeypatch.setattr`` for a part of the library, beside whose traces none may be kept."""
+    jax.clear_caches()
+    yield monkeypatch.setattr
+    monkeypatch.undo()
+    jax.clear_caches()

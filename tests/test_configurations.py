@@ -10,9 +10,9 @@ from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import CASES, x64
+from tests.chunks import chunks_of
 from tests.meshes import mesh_of
 from tests.test_contract import close
-from xent_jax._chunks import chunks_of
 
 INF = np.inf
 HARD = {  # three examples by kind; nothing asks for the class that is absent in the second

@@ -12,9 +12,8 @@ import pytest
 
 import xent_jax
 from tests.cases import x64
+from tests.chunks import chunks_of
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
-from xent_jax._chunks import chunks_of
-from xent_jax._closed_form import differentiable_forward
 
 WIDTH, CLASSES = 5, 11
 OPTIONS = {
@@ -297,11 +296,13 @@ def test_forward_mode(size, reduction):
     def of(loss):
         return lambda x, w, b: loss(x, w, y, b, reduction=reduction, logit_softcap=4.0)
 
-    run = of(differentiable_forward(linear_softmax_cross_entropy))
+    run = of(xent_jax.forward_mode.linear_softmax_cross_entropy)
     with chunks_of(size):
         got = jax.jvp(run, (x, w, b), v)
         gradients = jax.grad(scalar(run), (0, 1, 2))(x, w, b)
-        head = differentiable_forward(with_linear_head(focal, reduction=reduction))
+        head = xent_jax.forward_mode.with_linear_head(
+            xent_jax.softmax_focal_loss, reduction=reduction
+        )
         focused = jax.jvp(lambda x: head(x, w, y), (x,), v[:1])
     same(gradients, jax.grad(scalar(of(held)), (0, 1, 2))(x, w, b))
     loss = of(functools.partial(held))

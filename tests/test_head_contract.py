@@ -12,8 +12,8 @@ import pytest
 
 import xent_jax
 from tests.cases import CASES, CLASSES, strict, x64
+from tests.chunks import chunks_of
 from tests.test_contract import close
-from xent_jax._chunks import chunks_of
 
 BATCH, WIDTH, K = (2, 3), 4, 5
 ROWS = [c for c in CASES if c.arguments.get("logits") == "logits" and "softmax" not in c.loss[-7:]]

@@ -10,8 +10,8 @@ from xent_jax.proofs._second_engine.concrete import prove_concrete  # noqa: E402
 from xent_jax.proofs._theorems import textbook as book  # noqa: E402
 from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
+from tests.chunks import chunks_of
 from xent_jax import _head, linear_softmax_cross_entropy  # noqa: E402
-from xent_jax._chunks import chunks_of  # noqa: E402
 
 ARGS = {"x": array("m s d"), "w": array("d k"), "y": labels("m s", classes="k")}
 
@@ -55,23 +55,23 @@ def spoiled(name):
 
 
 @pytest.mark.parametrize("name", ["_product", "_scaled"])
-def test_a_spoiled_head_is_not_proved(monkeypatch, name):
-    monkeypatch.setattr(_head, name, spoiled(name))
+def test_a_spoiled_head_is_not_proved(spoil, name):
+    spoil(_head, name, spoiled(name))
     assert not proved("mean", ("x",))
 
 
-def test_a_mean_of_one_chunk_alone_is_not_proved(monkeypatch):
+def test_a_mean_of_one_chunk_alone_is_not_proved(spoil):
     def of_a_chunk(batch, dtype, *rest):
         return _head.jnp.asarray(batch[1], dtype)
 
-    monkeypatch.setattr("xent_jax._linear_problem.divisor", of_a_chunk)
+    spoil("xent_jax._linear_problem.divisor", of_a_chunk)
     verdict = prove_vjp(head("mean"), ARGS, ("w",), reference("mean"))
     assert verdict.status == "refuted"
 
 
-def test_tokens_that_are_out_must_not_count(monkeypatch):
+def test_tokens_that_are_out_must_not_count(spoil):
     (theorem,) = [t for t in THEOREMS if "masked tokens, mean" in t.name and t.kind == "gradient"]
-    monkeypatch.setattr(_head, "_cleared", spoiled("_cleared"))
+    spoil(_head, "_cleared", spoiled("_cleared"))
     assert not theorem.prove().proved
 
 
@@ -95,15 +95,15 @@ def test_chunks_that_overlap_and_pieces_of_the_classes(tokens, size, pieces):
 
 
 @pytest.mark.parametrize("wrong", ["the overlap counts twice", "a piece goes astray"])
-def test_a_wrong_overlap_or_piece_is_not_proved(monkeypatch, wrong):
+def test_a_wrong_overlap_or_piece_is_not_proved(spoil, wrong):
     if wrong == "a piece goes astray":
         update = lax.dynamic_update_slice_in_dim
-        monkeypatch.setattr(
+        spoil(
             _head.lax, "dynamic_update_slice_in_dim",
             lambda whole, part, start, axis: update(whole, part, 0 * start, axis),
         )  # fmt: skip
         verdict = at_one_shape(2, 1, 2)
     else:
-        monkeypatch.setattr(_head, "_cleared", lambda values, left: values)
+        spoil(_head, "_cleared", lambda values, left: values)
         verdict = at_one_shape(3, 2, 1)
     assert not verdict.proved

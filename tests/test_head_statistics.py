@@ -9,10 +9,10 @@ import pytest
 
 import xent_jax
 from tests.cases import x64
+from tests.chunks import chunks_of
 from tests.test_contract import close
 from tests.test_head import CLASSES, drawn, same
 from tests.test_head_cost import compiled, temp
-from xent_jax._chunks import chunks_of
 
 FLOATS = ("loss", "logsumexp", "entropy", "top_k_log_probabilities")
 WHOLE = ("argmax", "label_rank", "top_k_indices")

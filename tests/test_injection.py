@@ -15,9 +15,9 @@ from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import CASES, CLASSES, draw
+from tests.chunks import chunks_of
 from tests.meshes import mesh_of
 from xent_jax import shard_linear_head
-from xent_jax._chunks import chunks_of
 
 ROWS, WIDTH, K = 8, 4, 6
 BY_ROW = CLASSES | {"integers", "elements", "unit elements"}

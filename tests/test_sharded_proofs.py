@@ -70,30 +70,30 @@ CHANGES = [
 
 @pytest.mark.parametrize("theorem, change", CHANGES, ids=lambda x: getattr(x, "function", x))
 @pytest.mark.parametrize("engine", ["all sizes", "small sizes"])
-def test_a_dropped_collective_is_not_proved(theorem, change, engine, monkeypatch):
+def test_a_dropped_collective_is_not_proved(theorem, change, engine, monkeypatch, spoil):
     for search in ("vjp", "jvp"):
         monkeypatch.setattr(f"xent_jax.proofs._prover.counterexample.{search}", lambda *_: None)
-    monkeypatch.setattr(_shards, *without(change))
+    spoil(_shards, *without(change))
     verdict = theorem.prove() if engine == "all sizes" else by_small_sizes(theorem)
     assert not verdict.proved
 
 
-def test_a_dropped_sum_of_the_cotangents_is_refuted(monkeypatch):
-    monkeypatch.setattr(_shards, *without("the sum of the cotangents"))
+def test_a_dropped_sum_of_the_cotangents_is_refuted(spoil):
+    spoil(_shards, *without("the sum of the cotangents"))
     verdict = INTEGER.prove()
     assert verdict.status == "refuted" and verdict.counterexample["z"].shape[0] > 1
 
 
-def test_sums_relative_to_each_shards_own_maximum_are_not_proved(monkeypatch):
+def test_sums_relative_to_each_shards_own_maximum_are_not_proved(spoil):
     shift = _rows.row_shift
-    monkeypatch.setattr("xent_jax._weighted.row_shift", lambda z, axis_name: shift(z))
+    spoil("xent_jax._weighted.row_shift", lambda z, axis_name: shift(z))
     assert INTEGER.prove().status == "refuted"
 
 
 def logsumexp(change=""):
     """By hand: sums relative to each shard's own maximum, rescaled to the largest."""
 
-    def merged(z):
+    def merged(_, z):
         own = lax.stop_gradient(jnp.max(z, -1))
         m = lax.pmax(own, "m")
         rescale = jnp.exp(m - own) if change == "rescaled the wrong way" else jnp.exp(own - m)

@@ -174,7 +174,7 @@ def scalar(
         if high < math.inf:
             wanted = f"from {low:g} to {high:g}"
         raise ValueError(f"{function}: {name} must be {wanted}, got {value:g}.")
-    return x
+    return value if isinstance(x, int | float) else x
 
 
 def unused(x: Any) -> bool:

@@ -2,14 +2,13 @@
 
 The loop is a ``lax.scan``, never unrolled. Where the chunks divide the tokens it scans over
 the arrays as they lie. Where they do not, the second chunk goes back over some of the
-first one's tokens, which then count once, and nothing is padded or copied.
+first one's tokens, which then count once, and nothing is padded or copied. Only where their
+number is a symbol (``jax.export``) are the tokens padded to whole chunks.
 """
 
-import contextlib
-import contextvars
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,26 +20,38 @@ _DEFAULT_BYTES, _FLOOR = 128 * 2**20, 512  # of a chunk's logits and their gradi
 _PIECE_BYTES, _PIECE_CLASSES = 4 * 2**20, 2048  # of the kernel's gradient, float32: in cache
 LIVE = 2  # arrays of a chunk's logits that may be held at once: they and their gradient
 
-_pinned: contextvars.ContextVar[tuple[int, int] | None] = contextvars.ContextVar(
-    "tokens in a chunk, pieces", default=None
-)
 Step = Callable[[Any, Any, Array | None], tuple[Any, Any]]
 
 
-def pinned() -> bool:
-    """Whether ``chunks_of`` holds."""
-    return _pinned.get() is not None
+class Chunks(NamedTuple):
+    """How the work is divided.
+
+    Given as ``max_logits_bytes`` it is taken as it is, whatever the sizes are: in a proof they
+    are symbols.
+    """
+
+    size: int  # tokens in a chunk
+    pieces: int = 1  # of the classes, in which a CPU sums the kernel's gradient
 
 
-def chunk_size(function: str, tokens: int, classes: int, max_logits_bytes: int | None) -> int:
+def chunks_for(
+    function: str, tokens: int, width: int, classes: int, max_logits_bytes: int | Chunks | None
+) -> Chunks:
+    """The chunks for a head of these sizes, of which each may be a symbol of ``jax.export``."""
+    if isinstance(max_logits_bytes, Chunks):
+        return max_logits_bytes
+    if not isinstance(classes, int):
+        return Chunks(_FLOOR)
+    pieces = _pieces(width, classes) if isinstance(width, int) else 1
+    return Chunks(_size(function, tokens, classes, max_logits_bytes), pieces)
+
+
+def _size(function: str, tokens: int, classes: int, max_logits_bytes: int | None) -> int:
     """Tokens in a chunk: few enough for the budget, and as even as can be.
 
     By default 128 MiB, but at least 512 tokens: with fewer the kernel is read too often for
     the arithmetic done with it.
     """
-    fixed = _pinned.get()
-    if fixed is not None:
-        return fixed[0]
     row = LIVE * 4 * classes
     if max_logits_bytes is None:
         most = max(_FLOOR, _DEFAULT_BYTES // row)
@@ -53,6 +64,8 @@ def chunk_size(function: str, tokens: int, classes: int, max_logits_bytes: int |
             function, "max_logits_bytes", max_logits_bytes, row, math.inf, wanted
         )
         most = given // row
+    if not isinstance(tokens, int):
+        return most
     if tokens <= most:
         return max(tokens, 1)
     fewest = -(-tokens // most)
@@ -62,26 +75,13 @@ def chunk_size(function: str, tokens: int, classes: int, max_logits_bytes: int |
     return -(-tokens // fewest)
 
 
-def pieces_of(width: int, classes: int) -> int:
+def _pieces(width: int, classes: int) -> int:
     """In how many pieces, each of as many classes, a CPU sums the kernel's gradient.
 
     A piece stays in the cache between the product and the sum.
     """
-    fixed = _pinned.get()
-    if fixed is not None:
-        return fixed[1]
     fewest = min(-(-4 * width * classes // _PIECE_BYTES), classes // _PIECE_CLASSES)
     return next((n for n in range(fewest, 2 * fewest) if n and classes % n == 0), 1)
-
-
-@contextlib.contextmanager
-def chunks_of(size: int, pieces: int = 1) -> Iterator[None]:
-    """Chunks of that many tokens whatever the sizes, which in a proof are symbols."""
-    token = _pinned.set((size, pieces))
-    try:
-        yield
-    finally:
-        _pinned.reset(token)
 
 
 def over_chunks(
@@ -96,7 +96,7 @@ def over_chunks(
         carry: its first value.
         rows: a tree of arrays ``[*batch, ...]``.
         batch: the shape of the tokens.
-        size: tokens in a chunk, at most their number.
+        size: tokens in a chunk, at most their number where that is known.
 
     Returns:
         The last carry, and the outputs, ``[*batch, ...]``.
@@ -104,7 +104,9 @@ def over_chunks(
     tokens = math.prod(batch)
     if tokens % size == 0:
         return _dividing(step, carry, rows, batch, (tokens // size, size))
-    return _overlapping(step, carry, rows, batch, tokens, size)
+    if isinstance(tokens, int):
+        return _overlapping(step, carry, rows, batch, tokens, size)
+    return _padded(step, carry, rows, batch, tokens, size)
 
 
 def _dividing(step: Step, carry: Any, rows: Any, batch, grid) -> tuple[Any, Any]:
@@ -138,3 +140,24 @@ def _overlapping(step: Step, carry: Any, rows: Any, batch, tokens: int, size: in
     outs = jax.tree.map(empty, shapes)
     (carry, outs), _ = lax.scan(body, (carry, outs), jnp.arange(count))
     return carry, jax.tree.map(lambda a: a.reshape(batch + a.shape[1:]), outs)
+
+
+def _padded(step: Step, carry: Any, rows: Any, batch, tokens: int, size: int):
+    count = (tokens + size - 1) // size
+
+    def whole_chunks(a: Array) -> Array:
+        a = a.reshape((tokens, *a.shape[len(batch) :]))
+        a = lax.pad(
+            a, jnp.zeros((), a.dtype), [(0, count * size - tokens, 0), *[(0, 0, 0)] * (a.ndim - 1)]
+        )
+        return a.reshape((count, size, *a.shape[1:]))
+
+    fresh = (jnp.arange(count * size) < tokens).reshape(count, size)
+    rows = jax.tree.map(whole_chunks, rows)
+    carry, outs = lax.scan(lambda c, r: step(c, *r), carry, (rows, fresh))
+
+    def unpadded(a: Array) -> Array:
+        a = a.reshape((count * size, *a.shape[2:]))
+        return a[:tokens].reshape(batch + a.shape[1:])
+
+    return carry, jax.tree.map(unpadded, outs)

@@ -11,11 +11,9 @@ The value that the reverse rule returns is the forward rule's, so that different
 gradient once more, in either mode, meets closed forms alone.
 """
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +21,8 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
 from xent_jax import _shards
+from xent_jax._modes import Mode
 from xent_jax._types import AxisName
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-_forward_mode = contextvars.ContextVar("xent_jax_forward_mode", default=False)
 
 
 def closed_form(
@@ -47,9 +41,9 @@ def closed_form(
         unread: which of ``args`` the backward does not read, so that none is kept.
 
     Returns:
-        The function, of ``*args`` and ``axis_name``, over whose shards the classes, the last
-        axis of the first argument, are divided: a ``custom_vjp``, or inside
-        ``differentiable_forward`` a ``custom_jvp``.
+        ``kernel(mode, *args, axis_name=None)``: a ``custom_vjp`` in reverse mode, a ``custom_jvp``
+        in forward mode. ``axis_name`` is the mesh axis over which the classes, the last axis of
+        the first argument, are divided.
     """
     forward = _with_tangent(value, backward)
 
@@ -68,12 +62,9 @@ def closed_form(
 
     reverse.defvjp(_forward, _backward)
 
-    def kernel(*args, axis_name=None):
+    def kernel(mode: Mode, *args, axis_name=None):
         args = _alike(args, axis_name)
-        if in_forward_mode():
-            return primal(axis_name, *args)
-        with pointing_to_forward_mode():
-            return reverse(axis_name, *args)
+        return (primal if mode == "forward" else reverse)(axis_name, *args)
 
     return kernel
 
@@ -114,37 +105,6 @@ def _alike(args: tuple[Any, ...], axis_name: AxisName | None) -> tuple[Any, ...]
         return _shards.vary(arg, axes if by_class else axes - _shards.names(axis_name))
 
     return tuple(None if arg is None else one(arg) for arg in args)
-
-
-def differentiable_forward(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """The same function, its kernels taking their forward rule."""
-
-    @functools.wraps(function)
-    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        token = _forward_mode.set(True)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _forward_mode.reset(token)
-
-    wrapped.__module__ = "xent_jax.forward_mode"
-    return wrapped
-
-
-@contextlib.contextmanager
-def pointing_to_forward_mode() -> Iterator[None]:
-    """JAX's refusal of ``jvp``, which knows nothing of ours, with the way around it."""
-    try:
-        yield
-    except TypeError as error:
-        if "custom_vjp" in str(error):
-            error.add_note("xent_jax.forward_mode has the same functions, for jvp and jacfwd too.")
-        raise
-
-
-def in_forward_mode() -> bool:
-    """Whether kernels take their forward rule."""
-    return _forward_mode.get()
 
 
 def moves(tangent: Any) -> bool:

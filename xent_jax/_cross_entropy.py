@@ -4,20 +4,36 @@ Both are ``weighted_cross_entropy`` of a target ``t = a onehot(y) + b``: class w
 smoothing are choices of a and b, soft labels are b, z-loss is c.
 """
 
+import functools
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float, Int
 
 from xent_jax import _checks, _shards
-from xent_jax._labels import class_weights_of, integer_problem, smoothing_and_z_loss, soft_targets
+from xent_jax._labels import (
+    IntegerArguments,
+    class_weights_of,
+    integer_arguments,
+    integer_problem,
+    number,
+    smoothing_and_z_loss,
+    soft_labels,
+    soft_targets,
+)
 from xent_jax._layout import Layout, layout
+from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._types import Axis, AxisName, Reduction
 from xent_jax._weighted import weighted_cross_entropy
 
 
+@in_both_modes
 def softmax_cross_entropy(
+    mode: Mode,
     logits: Float[ArrayLike, "*shape"],
     labels: Float[ArrayLike, "*#shape"],
     axis: Axis = -1,
@@ -71,18 +87,38 @@ def softmax_cross_entropy(
     logits = _checks.floats(name, "logits", logits)
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     place = layout(name, logits, axis, where, axis_name=axis_name)
-    z, t = place.logits(logits), soft_targets(name, labels, logits, place)
-    smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss, t.dtype)
+    labels = soft_labels(name, labels, logits)
+    options = smoothing_and_z_loss(name, label_smoothing, z_loss)
+    weights = class_weights_of(name, class_weights, place.size)
     reduction = _checks.reduction(name, reduction)
+    return _soft(mode, reduction, batch_axis_name, logits, labels, place, *options, weights)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _soft(
+    mode: Mode,
+    reduction: Reduction,
+    batch_axis_name: AxisName | None,
+    logits: Array,
+    labels: Array,
+    place: Layout,
+    smoothing: Any,
+    z_loss: Any,
+    weights: Array | None,
+) -> Array:
+    z, t = place.logits(mode, logits), soft_targets(labels, logits, place)
+    smoothing, c = number(smoothing, t.dtype), number(z_loss, t.dtype)
     if smoothing is not None:
         t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
-    if class_weights is not None:
-        t = t * place.per_class(class_weights_of(name, class_weights, place.size, t.dtype))
-    losses = weighted_cross_entropy(z, None, None, t, c, axis_name=axis_name)
+    if weights is not None:
+        t = t * place.per_class(weights.astype(t.dtype))
+    losses = weighted_cross_entropy(mode, z, None, None, t, c, axis_name=place.axis_name)
     return reduce(losses, reduction, place.examples, None, batch_axis_name)
 
 
+@in_both_modes
 def softmax_cross_entropy_with_integer_labels(
+    mode: Mode,
     logits: Float[ArrayLike, "*shape"],
     labels: Int[ArrayLike, "*batch"],
     axis: Axis = -1,
@@ -138,15 +174,31 @@ def softmax_cross_entropy_with_integer_labels(
     """
     name = "softmax_cross_entropy_with_integer_labels"
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
-    p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights, axis_name)
-    smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss, p.weight.dtype)
+    given = integer_arguments(
+        name, logits, labels, axis, where, ignore_index, class_weights, axis_name
+    )
+    options = smoothing_and_z_loss(name, label_smoothing, z_loss)
     reduction = _checks.reduction(name, reduction)
+    return _integer(mode, reduction, batch_axis_name, given, *options)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _integer(
+    mode: Mode,
+    reduction: Reduction,
+    batch_axis_name: AxisName | None,
+    given: IntegerArguments,
+    smoothing: Any,
+    z_loss: Any,
+) -> Array:
+    p = integer_problem(mode, given)
     a, b = p.weight, None
+    smoothing, c = number(smoothing, a.dtype), number(z_loss, a.dtype)
     if smoothing is not None:
         a = (1 - smoothing) * a
         b = smoothing * _uniform(p.place, a.dtype)
         b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
-    losses = weighted_cross_entropy(p.z, p.y, a, b, c, axis_name=axis_name)
+    losses = weighted_cross_entropy(mode, p.z, p.y, a, b, c, axis_name=p.place.axis_name)
     return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
 
 

@@ -1,5 +1,9 @@
 """Focal loss of logits over classes."""
 
+import functools
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Array as Shaped
@@ -7,13 +11,16 @@ from jaxtyping import ArrayLike, Bool, Float, Int
 
 from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
-from xent_jax._labels import integer_problem
+from xent_jax._labels import IntegerArguments, integer_arguments, integer_problem
+from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._types import Axis, AxisName, Reduction
 from xent_jax._weighted import weighted_cross_entropy
 
 
+@in_both_modes
 def softmax_focal_loss(
+    mode: Mode,
     logits: Float[ArrayLike, "*shape"],
     labels: Int[ArrayLike, "*batch"],
     axis: Axis = -1,
@@ -53,13 +60,26 @@ def softmax_focal_loss(
     """
     name = "softmax_focal_loss"
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
-    p = integer_problem(name, logits, labels, axis, where, ignore_index, class_weights, axis_name)
-    gamma = jnp.asarray(_checks.scalar(name, "gamma", gamma, 0), p.weight.dtype)
-    reduction = _checks.reduction(name, reduction)
-    losses = weighted_cross_entropy(
-        p.z, p.y, jnp.ones_like(p.weight), None, None, axis_name=axis_name
+    given = integer_arguments(
+        name, logits, labels, axis, where, ignore_index, class_weights, axis_name
     )
-    losses = _focus(losses, gamma, p.weight)
+    gamma = _checks.scalar(name, "gamma", gamma, 0)
+    reduction = _checks.reduction(name, reduction)
+    return _focal(mode, reduction, batch_axis_name, given, gamma)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _focal(
+    mode: Mode,
+    reduction: Reduction,
+    batch_axis_name: AxisName | None,
+    given: IntegerArguments,
+    gamma: Any,
+) -> Array:
+    p = integer_problem(mode, given)
+    ones, axis_name = jnp.ones_like(p.weight), p.place.axis_name
+    losses = weighted_cross_entropy(mode, p.z, p.y, ones, None, None, axis_name=axis_name)
+    losses = _focus(mode, losses, jnp.asarray(gamma, losses.dtype), p.weight)
     return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
 
 

@@ -14,6 +14,7 @@ Where the classes are divided over shards, dx is this shard's part of it; JAX ad
 once, after the loop, as it adds up what the shards of the tokens know of dW and db.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from jax import Array, lax
 
 from xent_jax import _shards
 from xent_jax._chunks import over_chunks
-from xent_jax._closed_form import in_forward_mode, pointing_to_forward_mode
+from xent_jax._modes import Mode
 from xent_jax._operands import (
     Operands,
     Wanted,
@@ -43,15 +44,16 @@ class Head(NamedTuple):
 
     # (z [size, V], targets, closed_over) -> trees of [size, ...]: losses, and what has no gradient
     loss: Callable[..., tuple[Any, Any]]
+    mode: Mode
     batch: tuple[int, ...]
     size: int
-    axes: KernelAxes  # of the kernel
     pieces: int  # of the classes, in which a CPU sums the kernel's gradient
+    axes: KernelAxes  # of the kernel
     axis_name: AxisName | None  # over whose shards the classes are divided
 
     def losses(self, operands: Operands, left: Array | None) -> Any:
         """Of each token, ``[*batch, ...]``, what ``loss`` gives; 0 where ``left`` is false."""
-        if in_forward_mode():
+        if self.mode == "forward":
             return self._values(operands, left, jax.checkpoint)
 
         @jax.custom_vjp
@@ -67,19 +69,21 @@ class Head(NamedTuple):
         def backward(residual, g):
             wanted, operands, left = residual
             asked, g = self._asked(g[0])
-            return asked._gradients(wanted.from_residual(), operands, left, g)[1], None
+            g, scale = _near_one(g, _dtype(operands))
+            return asked._gradients(wanted.from_residual(), operands, left, g, scale)[1], None
 
         kernel.defvjp(forward, backward, symbolic_zeros=True)
-        with pointing_to_forward_mode():
-            return kernel(operands, left)
+        return kernel(operands, left)
 
     def total(self, operands: Operands, left: Array | None, scale: Array) -> Array:
         """``scale`` times the sum of the losses of the tokens left in."""
         scale = _shards.vary(
             scale, _shards.varying(operands.inputs) - _shards.names(self.axis_name)
         )
-        if in_forward_mode():
+        if self.mode == "forward":
             return scale * jnp.sum(self._values(operands, left, jax.checkpoint)[0])
+
+        like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), operands)
 
         @jax.custom_vjp
         def kernel(operands, left, scale):
@@ -99,11 +103,10 @@ class Head(NamedTuple):
             gradients = or_none(gradients)
             g = jnp.zeros(g.shape, g.dtype) if is_zero(g) else g
             whole = _shards.cotangent(g, self.axis_name)
-            return _scaled(gradients, whole, gradients), None, g * total
+            return _scaled(gradients, whole, like), None, g * total
 
         kernel.defvjp(forward, backward, symbolic_zeros=True)
-        with pointing_to_forward_mode():
-            return kernel(operands, left, scale)
+        return kernel(operands, left, scale)
 
     def _asked(self, g: Any) -> tuple["Head", list[Array]]:
         """A head of those losses alone that have a cotangent, and their cotangents."""
@@ -142,11 +145,13 @@ class Head(NamedTuple):
     ) -> tuple[Any, Operands]:
         """The losses, and those of their gradients that are wanted, None for the others.
 
-        ``g`` are the cotangents, None for ones. ``scale`` multiplies the gradients last, in
-        float32: scaled down before, dz may be too small for half precision.
+        ``g`` are the cotangents. ``None`` stands for ones, where the cotangent is not known yet:
+        the gradients are then kept in a dtype of its range. ``scale`` multiplies the gradients
+        last, in float32: scaled down before, dz may be too small for half precision.
         """
         _, kernel, bias, _, closed_over = operands
-        dtype = jnp.promote_types(operands.inputs.dtype, kernel.dtype)
+        dtype = _dtype(operands)
+        as_dtype = _kept if g is None else jnp.dtype
 
         def step(sums, rows, fresh):
             x, targets, left, g = rows
@@ -162,7 +167,8 @@ class Head(NamedTuple):
             new = d_bias, d_closed_over
             rest = jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums[1:], new)
             sums = (d_kernel, *rest)
-            return sums, (_cleared(losses, left), _scaled((dx, d_targets), scale, (x, targets)))
+            by_token = _scaled((dx, d_targets), scale, (x, targets), as_dtype)
+            return sums, (_cleared(losses, left), by_token)
 
         summed = (
             kernel if wanted.kernel else None,
@@ -172,7 +178,7 @@ class Head(NamedTuple):
         sums = jax.tree.map(_zeros, summed)
         rows = operands.inputs, operands.targets, left, g
         sums, (losses, (dx, d_targets)) = over_chunks(step, sums, rows, self.batch, self.size)
-        d_kernel, d_bias, d_closed_over = _scaled(sums, scale, summed)
+        d_kernel, d_bias, d_closed_over = _scaled(sums, scale, summed, as_dtype)
         return losses, Operands(dx, d_kernel, d_bias, d_targets, d_closed_over)
 
     def _differentiated(self, wanted: Wanted, z: Array, targets: Any, closed_over: Any):
@@ -221,7 +227,7 @@ def _kernel_sum(head: Head, total: Array, x: Array, dz: Array, dtype: Any) -> Ar
 
 def _logits(x: Array, operands: Operands, axes: KernelAxes) -> Array:
     """x W + b, in float32 or more."""
-    dtype = jnp.promote_types(x.dtype, operands.kernel.dtype)
+    dtype = jnp.promote_types(x.dtype, operands.kernel.dtype)  # operands has no inputs here
     z = _product(x, operands.kernel, (1, axes.index("D")), dtype)
     return z if operands.bias is None else z + operands.bias.astype(z.dtype)[None]
 
@@ -257,7 +263,39 @@ def _cleared(values: Any, left: Array | None) -> Any:
     return jax.tree.map(clear, values)
 
 
-def _scaled(gradients: Any, scale: Array | None, like: Any) -> Any:
+def _dtype(operands: Operands) -> Any:
+    """The dtype of the factors of all products."""
+    return jnp.promote_types(operands.inputs.dtype, operands.kernel.dtype)
+
+
+def _narrow(dtype: Any) -> bool:
+    """Whether a dtype, such as float16, has a smaller range than float32."""
+    return bool(jnp.finfo(dtype).maxexp < jnp.finfo(jnp.float32).maxexp)
+
+
+def _kept(dtype: Any) -> Any:
+    """The dtype in which a gradient waits for its cotangent."""
+    return jnp.dtype(jnp.float32 if _narrow(dtype) else dtype)
+
+
+def _near_one(g: list[Array], dtype: Any) -> tuple[list[Array], Array | None]:
+    """Cotangents of which the largest is near 1, and the factor that was taken out.
+
+    Only products in a dtype of small range need it: there dz would become 0 or infinite.
+    """
+    if not (g and _narrow(dtype)):
+        return g, None
+    largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(x), initial=0) for x in g])
+    usable = (largest > 0) & jnp.isfinite(largest)
+    largest = lax.stop_gradient(jnp.where(usable, largest, jnp.ones_like(largest)))
+    # A power of two, so that dividing by it rounds nothing.
+    factor = lax.reduce_precision(largest, jnp.finfo(largest.dtype).nexp, 0)
+    return [x / factor for x in g], factor
+
+
+def _scaled(
+    gradients: Any, scale: Array | None, like: Any, as_dtype: Callable[[Any], Any] = jnp.dtype
+) -> Any:
     """Times ``scale``, each in the dtype of what it is a gradient of; None stays None."""
 
     def one(d: Any, a: Any) -> Any:
@@ -266,6 +304,6 @@ def _scaled(gradients: Any, scale: Array | None, like: Any) -> Any:
         if scale is not None:
             dtype = accumulator(d.dtype)
             d = scale.astype(dtype) * d.astype(dtype)
-        return d.astype(a.dtype)
+        return d.astype(as_dtype(a.dtype))
 
     return jax.tree.map(one, gradients, like, is_leaf=lambda x: x is None)

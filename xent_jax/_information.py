@@ -1,5 +1,7 @@
 """Entropy, cross-entropy and divergence of distributions, with 0 log 0 = 0."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -9,11 +11,13 @@ from jaxtyping import ArrayLike, Bool, Float
 from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._layout import Layout, layout
+from xent_jax._modes import Mode, in_both_modes
 from xent_jax._rows import accumulator
 from xent_jax._types import Axis
 
 
-def entropy(p: Float[ArrayLike, "*shape"], axis: Axis = -1) -> Float[Shaped, "*batch"]:
+@in_both_modes
+def entropy(mode: Mode, p: Float[ArrayLike, "*shape"], axis: Axis = -1) -> Float[Shaped, "*batch"]:
     """Entropy: ``H(p) = -sum_j p_j log p_j``, the mean length of the best code for p.
 
     Args:
@@ -34,7 +38,12 @@ def entropy(p: Float[ArrayLike, "*shape"], axis: Axis = -1) -> Float[Shaped, "*b
     0.6931
     """
     p = _checks.floats("entropy", "p", p)
-    return _entropy(layout("entropy", p, axis, None, "p").classes_last(p))
+    return _entropy_at(mode, p, layout("entropy", p, axis, None, "p"))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _entropy_at(mode: Mode, p: Array, place: Layout) -> Array:
+    return _entropy(mode, place.classes_last(p))
 
 
 def _entropy_value(_, p: Array) -> Array:
@@ -51,8 +60,9 @@ def _entropy_backward(_, args, g: Array):
 _entropy = closed_form(lambda *_: None, _entropy_value, _entropy_backward)
 
 
+@in_both_modes
 def cross_entropy(
-    p: Float[ArrayLike, "*shape"], q: Float[ArrayLike, "*shape"], axis: Axis = -1
+    mode: Mode, p: Float[ArrayLike, "*shape"], q: Float[ArrayLike, "*shape"], axis: Axis = -1
 ) -> Float[Shaped, "*batch"]:
     """Cross-entropy: ``H(p, q) = -sum_j p_j log q_j``, the length of q's code under p.
 
@@ -75,7 +85,12 @@ def cross_entropy(
     >>> round(float(cross_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
     0.6931
     """
-    return _cross_entropy(*_two_distributions("cross_entropy", "p", p, "q", q, axis)[:2])
+    return _cross_entropy_at(mode, *_two_distributions("cross_entropy", "p", p, "q", q, axis))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _cross_entropy_at(mode: Mode, p: Array, q: Array, place: Layout) -> Array:
+    return _cross_entropy(mode, *_laid_out(p, q, place))
 
 
 def _cross_entropy_value(_, p: Array, q: Array) -> Array:
@@ -92,8 +107,9 @@ def _cross_entropy_backward(_, args, g: Array):
 _cross_entropy = closed_form(lambda *_: None, _cross_entropy_value, _cross_entropy_backward)
 
 
+@in_both_modes
 def relative_entropy(
-    p: Float[ArrayLike, "*shape"], q: Float[ArrayLike, "*shape"], axis: Axis = -1
+    mode: Mode, p: Float[ArrayLike, "*shape"], q: Float[ArrayLike, "*shape"], axis: Axis = -1
 ) -> Float[Shaped, "*batch"]:
     """Relative entropy: ``KL(p || q) = sum_j p_j log(p_j / q_j) = H(p, q) - H(p)``.
 
@@ -115,7 +131,12 @@ def relative_entropy(
     >>> round(float(relative_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
     0.6931
     """
-    return _relative(*_two_distributions("relative_entropy", "p", p, "q", q, axis)[:2])
+    return _relative_at(mode, *_two_distributions("relative_entropy", "p", p, "q", q, axis))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _relative_at(mode: Mode, p: Array, q: Array, place: Layout) -> Array:
+    return _relative(mode, *_laid_out(p, q, place))
 
 
 def _relative_value(_, p: Array, q: Array) -> Array:
@@ -132,7 +153,9 @@ def _relative_backward(_, args, g: Array):
 _relative = closed_form(lambda *_: None, _relative_value, _relative_backward)
 
 
+@in_both_modes
 def kl_divergence(
+    mode: Mode,
     log_predictions: Float[ArrayLike, "*shape"],
     targets: Float[ArrayLike, "*shape"],
     axis: Axis = -1,
@@ -161,9 +184,14 @@ def kl_divergence(
     0.6931
     """
     given = ("log_predictions", log_predictions, "targets", targets)
-    log_q, t, place = _two_distributions("kl_divergence", *given, axis, where)
+    return _kl_at(mode, *_two_distributions("kl_divergence", *given, axis, where))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _kl_at(mode: Mode, log_predictions: Array, targets: Array, place: Layout) -> Array:
+    log_q, t = _laid_out(log_predictions, targets, place)
     # 1 log 1 is 0, and its derivative is finite where that of 0 log 0 is not.
-    return _kl(place.clear(log_q, 0.0), place.clear(t, 1.0))
+    return _kl(mode, place.clear(log_q, 0.0), place.clear(t, 1.0))
 
 
 def _kl_value(_, log_q: Array, t: Array) -> Array:
@@ -183,7 +211,7 @@ _kl = closed_form(lambda *_: None, _kl_value, _kl_backward)
 def _two_distributions(
     function: str, first: str, p: ArrayLike, second: str, q: ArrayLike, axis: Axis, where=None
 ) -> tuple[Array, Array, Layout]:
-    """Both, checked, classes last, in the dtype of the result."""
+    """Checks two distributions, which keep their dtypes and get the same rank."""
     hint = "It has a number for each class. "
     p, q = (_checks.floats(function, w, x, hint) for w, x in ((first, p), (second, q)))
     try:
@@ -193,12 +221,16 @@ def _two_distributions(
             f"{function}: {first} and {second} must broadcast to each other, got "
             f"{_checks.describe(p)} and {_checks.describe(q)}."
         ) from None
-    dtype = max(accumulator(p.dtype), accumulator(q.dtype), key=lambda d: d.itemsize)
-    full = jax.ShapeDtypeStruct(shape, dtype)
-    place = layout(function, full, axis, where, first)
+    place = layout(function, jax.ShapeDtypeStruct(shape, p.dtype), axis, where, first)
     p = _checks.broadcastable(function, first, p, shape)
     q = _checks.broadcastable(function, second, q, shape)
-    return place.classes_last(p).astype(dtype), place.classes_last(q).astype(dtype), place
+    return p, q, place
+
+
+def _laid_out(p: Array, q: Array, place: Layout) -> tuple[Array, Array]:
+    """Both with the classes last and in the dtype of the result."""
+    dtype = max(accumulator(p.dtype), accumulator(q.dtype), key=lambda d: d.itemsize)
+    return place.classes_last(p).astype(dtype), place.classes_last(q).astype(dtype)
 
 
 def _masked(weight: Array, x: Array, instead: float = 0.0) -> Array:

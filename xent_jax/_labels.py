@@ -1,18 +1,33 @@
 """Labels, their weights and options, checked and laid out, as losses over classes share them."""
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from xent_jax import _checks, _shards
 from xent_jax._layout import Layout, layout
+from xent_jax._modes import Mode
 from xent_jax._rows import accumulator, at_label
 from xent_jax._types import AxisName
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class IntegerArguments:
+    """Checked arguments of a loss with integer labels."""
+
+    logits: Array
+    labels: Array
+    class_weights: Array | None
+    place: Layout
+    ignored: int | None = dataclasses.field(metadata={"static": True})
+
+
 class IntegerProblem(NamedTuple):
-    """Logits and integer labels, checked and laid out."""
+    """Logits and integer labels, laid out."""
 
     place: Layout
     z: Array  # [..., k]
@@ -26,10 +41,10 @@ class IntegerProblem(NamedTuple):
         return None if self.class_weights is None else self.weight
 
 
-def integer_problem(
+def integer_arguments(
     name: str, logits, labels, axis, where, ignore_index, class_weights, axis_name
-) -> IntegerProblem:
-    """Checks and lays out the arguments that losses with integer labels share."""
+) -> IntegerArguments:
+    """Checks the arguments that losses with integer labels share."""
     logits = _checks.floats(name, "logits", logits, "The logits come first, then the labels. ")
     labels = _checks.integers(
         name, "labels", labels, "For one-hot or soft labels use softmax_cross_entropy. "
@@ -40,14 +55,19 @@ def integer_problem(
         f" The classes lie along axis={axis!r}; one-hot labels are for softmax_cross_entropy.",
     )  # fmt: skip
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
-    if ignored is not None:
-        place = place.without(labels != ignored)
-    dtype = accumulator(logits.dtype)
-    weights = None
-    if class_weights is not None:
-        weights = class_weights_of(name, class_weights, place.size, dtype)
-    y, weight = weighed(labels, place.size, weights, place.examples, dtype, axis_name)
-    return IntegerProblem(place, place.logits(logits), y, weight, weights)
+    weights = class_weights_of(name, class_weights, place.size)
+    return IntegerArguments(logits, labels, weights, place, ignored)
+
+
+def integer_problem(mode: Mode, given: IntegerArguments) -> IntegerProblem:
+    """Lays out the arguments that losses with integer labels share."""
+    place, labels, weights = given.place, given.labels, given.class_weights
+    if given.ignored is not None:
+        place = place.without(labels != given.ignored)
+    dtype = accumulator(given.logits.dtype)
+    weights = None if weights is None else weights.astype(dtype)
+    y, weight = weighed(labels, place.size, weights, place.examples, dtype, place.axis_name)
+    return IntegerProblem(place, place.logits(mode, given.logits), y, weight, weights)
 
 
 def weighed(
@@ -72,8 +92,8 @@ def weighed(
     return y, jnp.where(in_range, weight, jnp.nan)
 
 
-def soft_targets(name: str, labels, logits: Array, place: Layout) -> Array:
-    """Soft labels, checked and laid out, 0 at what is out."""
+def soft_labels(name: str, labels, logits: Array) -> Array:
+    """Checks soft labels; they keep their shape and dtype."""
     labels = _checks.reals(name, "labels", labels)
     hint = "For class indices use softmax_cross_entropy_with_integer_labels."
     if jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim < logits.ndim:
@@ -81,25 +101,34 @@ def soft_targets(name: str, labels, logits: Array, place: Layout) -> Array:
             f"{name}: labels must be probabilities, one for each logit of "
             f"{_checks.describe(logits)}, got {_checks.describe(labels)}. {hint}"
         )
-    labels = _checks.broadcastable(name, "labels", labels, logits.shape, hint=hint)
+    return _checks.broadcastable(name, "labels", labels, logits.shape, hint=hint)
+
+
+def soft_targets(labels: Array, logits: Array, place: Layout) -> Array:
+    """Soft labels laid out in the dtype of the losses, 0 at what is out."""
     t = place.classes_last(labels).astype(accumulator(logits.dtype))
     return place.clear(t, 0.0)
 
 
-def smoothing_and_z_loss(
-    name: str, label_smoothing, z_loss, dtype
-) -> tuple[Array | None, Array | None]:
-    """e and c as arrays, None where they are off."""
+def smoothing_and_z_loss(name: str, label_smoothing, z_loss) -> tuple[Any, Any]:
+    """Checks e and c, which are None where they are off."""
     smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
     c = _checks.scalar(name, "z_loss", z_loss, 0)
     return (
-        None if _checks.unused(smoothing) else jnp.asarray(smoothing, dtype),
-        None if _checks.unused(c) else jnp.asarray(c, dtype),
+        None if _checks.unused(smoothing) else smoothing,
+        None if _checks.unused(c) else c,
     )
 
 
-def class_weights_of(name: str, weights, classes: int, dtype) -> Array:
-    """Class weights, checked."""
+def number(x: Any, dtype) -> Array | None:
+    """A number as an array of that dtype; None stays None."""
+    return None if x is None else jnp.asarray(x, dtype)
+
+
+def class_weights_of(name: str, weights, classes: int) -> Array | None:
+    """Checks class weights."""
+    if weights is None:
+        return None
     weights = _checks.reals(name, "class_weights", weights)
     _checks.shape(name, "class_weights", weights, (classes,), "one for each class")
-    return weights.astype(dtype)
+    return weights

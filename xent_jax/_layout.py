@@ -1,24 +1,30 @@
 """From the caller's axes and masks to ``[..., classes]``, and back."""
 
+import dataclasses
+import functools
 import math
-from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct
 
 from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form
+from xent_jax._modes import Mode
 from xent_jax._types import AxisName
 
 
-class Layout(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Layout:
     """Where the classes are, and which of them and of the examples take part."""
 
-    shape: tuple[int, ...]  # of the logits, as they came
-    axes: tuple[int, ...]  # the class axes
-    classes: Array | None  # booleans [..., k]: the classes left in
-    examples: Array | None  # booleans [...]: the examples left in
-    axis_name: AxisName | None = None  # over whose shards the classes are divided
+    shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # of the logits
+    axes: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # the class axes
+    # over whose shards the classes are divided
+    axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
+    where: Array | None = None  # the caller's mask, of examples or of classes
+    left: Array | None = None  # booleans [...]: a further mask of the examples
 
     @property
     def size(self) -> int:
@@ -51,12 +57,42 @@ class Layout(NamedTuple):
         x = x.reshape(tuple(self.shape[a] for a in order))
         return x.transpose(tuple(order.index(a) for a in range(len(order))))
 
-    def logits(self, z: Array) -> Array:
+    @property
+    def classes(self) -> Array | None:
+        """Booleans ``[..., k]``: the classes left in. None for all."""
+        return self._masks[0]
+
+    @property
+    def examples(self) -> Array | None:
+        """Booleans ``[...]``: the examples left in. None for all."""
+        return self._masks[1]
+
+    @functools.cached_property
+    def _masks(self) -> tuple[Array | None, Array | None]:
+        classes, examples = self._read(self.where)
+        if self.left is not None:
+            examples = self.left if examples is None else examples & self.left
+        return classes, examples
+
+    def _read(self, where: Array | None) -> tuple[Array | None, Array | None]:
+        """The caller's mask as one of classes and one of examples."""
+        if where is None:
+            return None, None
+        if where.ndim != len(self.shape):
+            return None, jnp.broadcast_to(where, self.batch)
+        one_class = self.axis_name is not None and self.size == 1  # others may be left
+        if all(where.shape[a] == 1 for a in self.axes) and not one_class:
+            return None, jnp.broadcast_to(jnp.squeeze(where, self.axes), self.batch)
+        classes = self.classes_last(where)
+        left = _shards.anywhere(jnp.any(classes, axis=-1), self.axis_name)
+        return classes, jnp.broadcast_to(left, self.batch)
+
+    def logits(self, mode: Mode, z: Array) -> Array:
         """Classes last, -inf where a class is out, 0 all over where an example is."""
         z = self.classes_last(z)
         if self.classes is None and self.examples is None:
             return z
-        return _masked(z, self.classes, self.examples, axis_name=self.axis_name)
+        return _masked(mode, z, self.classes, self.examples, axis_name=self.axis_name)
 
     def clear(self, x: Array, fill: float) -> Array:
         """``[..., k]`` with ``fill`` at the examples and classes that are out."""
@@ -64,9 +100,7 @@ class Layout(NamedTuple):
 
     def without(self, examples: Array) -> "Layout":
         """The same with more examples left out: those where ``examples`` is false."""
-        if self.examples is not None:
-            examples = self.examples & examples
-        return self._replace(examples=examples)
+        return dataclasses.replace(self, left=examples)
 
 
 def layout(
@@ -84,24 +118,18 @@ def layout(
     """
     axes = _checks.class_axes(function, axis, logits, name)
     _checks.axis_name(function, axis_name, axes)
-    plain = Layout(logits.shape, axes, None, None, axis_name)
+    place = Layout(logits.shape, axes, axis_name)
     if where is None:
-        return plain
+        return place
     where = _checks.mask(function, "where", where)
-    if where.ndim != logits.ndim:
+    if where.ndim == logits.ndim:
+        _checks.broadcastable(function, "where", where, logits.shape, name)
+    else:
         _checks.broadcastable(
-            function, "where", where, plain.batch, "the examples",
+            function, "where", where, place.batch, "the examples",
             f"To mask classes give it all {logits.ndim} dimensions of {name}.",
         )  # fmt: skip
-        return plain._replace(examples=jnp.broadcast_to(where, plain.batch))
-    _checks.broadcastable(function, "where", where, logits.shape, name)
-    one_class = axis_name is not None and plain.size == 1  # of a shard, and others may be left
-    if all(where.shape[a] == 1 for a in axes) and not one_class:
-        return plain._replace(examples=jnp.broadcast_to(jnp.squeeze(where, axes), plain.batch))
-    classes = plain.classes_last(where)
-    left = _shards.anywhere(jnp.any(classes, axis=-1), axis_name)
-    examples = jnp.broadcast_to(left, plain.batch)
-    return plain._replace(classes=classes, examples=examples)
+    return dataclasses.replace(place, where=where)
 
 
 def _clear(x: Array, classes: Array | None, examples: Array | None, fill: float) -> Array:

@@ -1,25 +1,27 @@
 """Losses of a linear layer's logits, from its inputs and kernel: see ``_head``."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
 
+import jax
 from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float, Int
 
-from xent_jax import _checks
-from xent_jax._chunks import chunk_size
+from xent_jax import _checks, _shards
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
+from xent_jax._hashable import Keyed, key_of
 from xent_jax._labels import class_weights_of, smoothing_and_z_loss, weighed
-from xent_jax._linear_problem import SOFT, Problem, checked, reduced, there, unpadded
-from xent_jax._once import compiled_once
-from xent_jax._rows import accumulator
+from xent_jax._linear_problem import SOFT, Problem, checked, reduced, there
+from xent_jax._modes import Mode, explain, in_both_modes, in_mode
 from xent_jax._softcap import softcap
 from xent_jax._types import AxisName, KernelAxes, Reduction
 
 
+@in_both_modes
 def with_linear_head(
+    mode: Mode,
     loss: Callable[..., Array],
     *,
     reduction: Reduction = "mean",
@@ -33,8 +35,10 @@ def with_linear_head(
 
     ``head(inputs, kernel, *targets, bias=b)`` is the reduction of
     ``loss(logit_transform(inputs @ kernel + b), *targets)``, taken for a chunk of tokens at
-    a time, forward and backward. Call it under ``jax.jit``: what ``loss`` reads may have changed,
-    so that eagerly each call is compiled anew, and JAX keeps what it has compiled.
+    a time, forward and backward. Outside ``jax.jit`` a call is compiled once for each shape where
+    the loss and the transform are functions without closures, or a ``functools.partial`` of one
+    and hashable arguments. A closure is compiled at each call, since what it closes over may
+    have changed: call that one under ``jax.jit``.
 
     Args:
         loss: ``(logits [tokens, classes], *targets) -> [tokens]``, a loss for each token that
@@ -91,18 +95,61 @@ def with_linear_head(
     reduction = _checks.reduction(name, reduction)
     axes = _checks.kernel_axes(name, kernel_axes)
 
+    of_logits = _Composed(in_mode(mode, loss), logit_transform and in_mode(mode, logit_transform))
+
     def head(inputs, kernel, *targets, bias=None, where=None):
-        problem = checked(name, inputs, kernel, targets, bias, where, axes, axis_name)
+        problem = checked(
+            name, mode, inputs, kernel, targets, bias, where, axes, max_logits_bytes, axis_name
+        )
         _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
-        size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
-        of_logits = _transformed(loss, logit_transform)
-        return reduced(problem, of_logits, reduction, size, None, batch_axis_name)
+        try:
+            return _compiled(of_logits)(reduction, batch_axis_name, problem)
+        except TypeError as error:
+            explain(error)
+            raise
 
     return head
 
 
-@compiled_once
+def _compiled(loss: "_Composed") -> Callable[..., Array]:
+    """The head of a loss under ``jax.jit``: one for all calls, or else one for this call."""
+    try:
+        return functools.partial(_any_loss_compiled, Keyed(loss.key, loss))
+    except TypeError:
+        fresh = functools.partial(_any_loss, loss)  # so that JAX traces it anew
+        return jax.jit(fresh, static_argnums=(0, 1))
+
+
+def _any_loss(
+    loss: Any,
+    reduction: Reduction,
+    batch_axis_name: AxisName | None,
+    problem: Problem,
+) -> Array:
+    return reduced(problem.typed(), loss, reduction, None, batch_axis_name)
+
+
+_any_loss_compiled = jax.jit(_any_loss, static_argnums=(0, 1, 2))
+
+
+class _Composed(NamedTuple):
+    """A loss of transformed logits."""
+
+    loss: Callable[..., Array]
+    transform: Callable[[Array], Array] | None
+
+    @property
+    def key(self) -> Hashable:
+        """What the two mean; raises TypeError where ``key_of`` does."""
+        return key_of(self.loss), key_of(self.transform)
+
+    def __call__(self, logits: Array, *targets: Any) -> Array:
+        return self.loss(logits if self.transform is None else self.transform(logits), *targets)
+
+
+@in_both_modes
 def linear_softmax_cross_entropy(
+    mode: Mode,
     inputs: Float[ArrayLike, "*batch width"],
     kernel: Float[ArrayLike, "width classes"],
     labels: Int[ArrayLike, "*batch"],
@@ -167,53 +214,65 @@ def linear_softmax_cross_entropy(
     name = "linear_softmax_cross_entropy"
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
-    left = None if ignored is None else labels != ignored
-    if num_classes is not None:
-        num_classes = _checks.num_classes(name, num_classes)
-        labels = unpadded(labels, num_classes, None)
-    problem = checked(name, inputs, kernel, (labels,), bias, where, kernel_axes, axis_name)
-    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
-    if left is not None:
-        problem = problem.without(left)
-    dtype = accumulator(problem.operands.kernel.dtype)
-    smoothing_and_z_loss(name, label_smoothing, z_loss, dtype)
-    if class_weights is not None:
-        class_weights = class_weights_of(name, class_weights, problem.classes, dtype)
-    options = {
-        "label_smoothing": label_smoothing, "z_loss": z_loss, "class_weights": class_weights
-    }  # fmt: skip
-    of_logits = _of_logits(problem, options, logit_softcap, num_classes)
-    weight = None
-    if class_weights is not None:
-        _, weight = weighed(labels, problem.classes, class_weights, problem.left, dtype, axis_name)
-    size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
-    reduction = _checks.reduction(name, reduction)
-    return reduced(problem, of_logits, reduction, size, weight, batch_axis_name)
-
-
-def _of_logits(problem: Problem, options: dict[str, Any], cap: Any, num_classes: int | None):
-    """The loss of logits for each token, with what it reads besides typed as its cotangents."""
-    loss: Callable[..., Array] = functools.partial(
-        softmax_cross_entropy_with_integer_labels,
-        **{k: problem.typed(v) for k, v in options.items()},
-        axis_name=problem.axis_name,
+    problem = checked(
+        name, mode, inputs, kernel, (labels,), bias, where, kernel_axes, max_logits_bytes, axis_name
     )
+    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if num_classes is not None:
-        problem.check_num_classes(num_classes)
-        left = functools.partial(there, problem.classes, num_classes, problem.axis_name)
-        loss = _within(loss, left)
-    if cap is None:
-        return loss
-    cap = _checks.scalar(problem.name, "logit_softcap", cap, 0, above=True)
-    return _transformed(loss, functools.partial(softcap, cap=problem.typed(cap)))
+        classes = problem.classes * _shards.count(axis_name)
+        num_classes = _checks.num_classes(name, num_classes, classes)
+    smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss)
+    weights = class_weights_of(name, class_weights, problem.classes)
+    if logit_softcap is not None:
+        logit_softcap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
+    reduction = _checks.reduction(name, reduction)
+    options = _Options(smoothing, c, weights, logit_softcap)
+    return _integer_loss(reduction, ignored, num_classes, batch_axis_name, problem, options)
 
 
-def _within(loss: Callable[..., Array], left: Callable[[], Array]) -> Callable[..., Array]:
-    """Of the classes that are there; asked anew by each trace, as a custom_vjp wants it."""
-    return lambda logits, *targets: loss(logits, *targets, where=left())
+class _Options(NamedTuple):
+    """Checked options of the loss of logits, None where they are off."""
+
+    label_smoothing: Any
+    z_loss: Any
+    class_weights: Array | None
+    logit_softcap: Any
 
 
-def _transformed(loss: Callable[..., Array], transform: Callable[[Array], Array] | None):
-    if transform is None:
-        return loss
-    return lambda logits, *targets: loss(transform(logits), *targets)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _integer_loss(
+    reduction: Reduction,
+    ignored: int | None,
+    num_classes: int | None,
+    batch_axis_name: AxisName | None,
+    problem: Problem,
+    options: _Options,
+) -> Array:
+    labels = problem.operands.targets[0]
+    if ignored is not None:
+        problem = problem.without(labels != ignored)
+    problem = problem.within(num_classes, None).typed()
+    (labels,), weights, divisor = problem.operands.targets, options.class_weights, None
+    if weights is not None:
+        weights = weights.astype(problem.dtype)
+        size, axis_name = problem.classes, problem.axis_name
+        _, divisor = weighed(labels, size, weights, problem.left, problem.dtype, axis_name)
+        weights = problem.shared(weights)
+    smoothing, z_loss, _, cap = map(problem.number, options._replace(class_weights=None))
+    given = {"label_smoothing": smoothing, "z_loss": z_loss}
+    of_logits = functools.partial(
+        in_mode(problem.mode, softmax_cross_entropy_with_integer_labels),
+        class_weights=weights,
+        axis_name=problem.axis_name,
+        **{k: v for k, v in given.items() if v is not None},
+    )
+    capped = in_mode(problem.mode, softcap)
+
+    def loss(z: Array, y: Array) -> Array:
+        z = z if cap is None else capped(z, cap)
+        if num_classes is None:
+            return of_logits(z, y)
+        # Made here, by each trace anew, since a custom_vjp must not close over tracers.
+        return of_logits(z, y, where=there(problem.classes, num_classes, problem.axis_name))
+
+    return reduced(problem, loss, reduction, divisor, batch_axis_name)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 from jaxtyping import ArrayLike
 
-from xent_jax._chunks import LIVE, chunk_size
+from xent_jax._chunks import LIVE
 from xent_jax._linear_problem import checked
 from xent_jax._rows import accumulator
 from xent_jax._types import KernelAxes
@@ -86,15 +86,14 @@ def linear_head_plan(
     for which, x in (("inputs", inputs), ("kernel", kernel), ("bias", bias)):
         if isinstance(x, tuple):
             raise TypeError(f"{name}: {which} must be an array or a jax.ShapeDtypeStruct, got {x}.")
-    shapes = jax.eval_shape(
-        lambda *args: checked(name, args[0], args[1], (), args[2], None, kernel_axes).operands,
+    problem = jax.eval_shape(
+        lambda *args: checked(
+            name, "reverse", args[0], args[1], (), args[2], None, kernel_axes, max_logits_bytes
+        ),
         inputs, kernel, bias,
     )  # fmt: skip
-    tokens, classes = (
-        math.prod(shapes.inputs.shape[:-1]),
-        shapes.kernel.shape[kernel_axes.index("V")],
-    )
-    chunk = chunk_size(name, tokens, classes, max_logits_bytes)
+    shapes, tokens, classes = problem.operands, problem.tokens, problem.classes
+    chunk = problem.chunks.size
     row = LIVE * 4 * classes
     summed = [getattr(shapes, w) for w in ("kernel", "bias") if w in wrt]
     sums = [math.prod(a.shape) * accumulator(a.dtype).itemsize for a in summed if a is not None]

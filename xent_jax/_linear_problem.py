@@ -1,17 +1,18 @@
 """A linear head's checked arguments, which of its tokens and classes take part, its reduction."""
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from xent_jax import _checks, _shards
-from xent_jax._chunks import pieces_of
-from xent_jax._closed_form import in_forward_mode
+from xent_jax._chunks import Chunks, chunks_for
 from xent_jax._head import Head
+from xent_jax._modes import Mode
 from xent_jax._operands import Operands
 from xent_jax._reduction import divisor
 from xent_jax._rows import accumulator
@@ -20,15 +21,23 @@ from xent_jax._types import AxisName, KernelAxes, Reduction
 SOFT = "For one-hot or soft labels use with_linear_head(softmax_cross_entropy). "
 
 
-class Problem(NamedTuple):
+def _static() -> Any:
+    return dataclasses.field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
     """Checked arguments of a head."""
 
-    name: str  # of the function that was called
     operands: Operands  # the targets as leaves, nothing closed over yet
-    tree: Any  # of the targets
     left: Array | None  # [*batch] booleans: the tokens that take part
-    axes: KernelAxes
-    axis_name: AxisName | None  # over whose shards the classes are divided
+    name: str = _static()  # of the function that was called
+    mode: Mode = _static()
+    tree: Any = _static()  # of the targets
+    axes: KernelAxes = _static()
+    chunks: Chunks = _static()
+    axis_name: AxisName | None = _static()  # over whose shards the classes are divided
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -37,33 +46,46 @@ class Problem(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """How many there are."""
+        """The number of tokens."""
         return math.prod(self.batch)
 
     @property
     def classes(self) -> int:
-        """How many there are, of one shard."""
+        """The number of classes, of one shard."""
         return self.operands.kernel.shape[self.axes.index("V")]
 
     @property
-    def pieces(self) -> int:
-        """Of the classes, in which a CPU sums the kernel's gradient."""
-        return pieces_of(self.operands.inputs.shape[-1], self.classes)
+    def dtype(self) -> Any:
+        """The dtype of logits and losses."""
+        kernel = self.operands.kernel.dtype
+        return accumulator(jnp.promote_types(self.operands.inputs.dtype, kernel))
 
-    def head(self, loss: Callable[..., Any], size: int) -> Head:
-        """A loss of logits, for chunks of that size."""
-        return Head(loss, self.batch, size, self.axes, self.pieces, self.axis_name)
+    def head(self, loss: Callable[..., Any], closed_over: tuple[Array, ...]) -> tuple[Head, Any]:
+        """The head of a loss of logits, and its operands."""
+        head = Head(
+            loss, self.mode, self.batch, *self.chunks, axes=self.axes, axis_name=self.axis_name
+        )
+        return head, self.operands._replace(closed_over=closed_over)
 
-    def typed(self, option: Any) -> Any:
-        """What all tokens share, as differing over their mesh axes, as its cotangents will.
+    def typed(self) -> "Problem":
+        """Marks each array as varying over the mesh axes of its cotangent."""
+        inputs, kernel, bias, leaves, _ = self.operands
+        divided = _shards.names(self.axis_name)
+        tokens = _shards.varying(inputs, kernel, bias, leaves, self.left) - divided
+        inputs, kernel, bias = _shards.vary((inputs, kernel, bias), tokens | divided)
+        operands = Operands(inputs, kernel, bias, _shards.vary(leaves, tokens), ())
+        return dataclasses.replace(self, operands=operands, left=_shards.vary(self.left, tokens))
 
-        They are then summed over those axes once, not for each chunk.
+    def number(self, option: Any) -> Array | None:
+        """A number that all tokens share, typed as its cotangent is.
+
+        It is then summed over the mesh axes of the tokens once, not for each chunk.
         """
-        return _shards.vary(option, self.token_axes) if isinstance(option, Array) else option
+        return None if option is None else self.shared(jnp.asarray(option, self.dtype))
 
-    def check_num_classes(self, value: Any) -> None:
-        """That there are as many."""
-        _checks.num_classes(self.name, value, self.classes * _shards.count(self.axis_name))
+    def shared(self, option: Array) -> Array:
+        """An array that all tokens share, typed as its cotangent is."""
+        return _shards.vary(option, self.token_axes)
 
     @property
     def token_axes(self) -> frozenset[str]:
@@ -72,29 +94,54 @@ class Problem(NamedTuple):
 
     def without(self, tokens: Array) -> "Problem":
         """Only the tokens where ``tokens`` is true."""
-        return self._replace(left=tokens if self.left is None else self.left & tokens)
+        left = tokens if self.left is None else self.left & tokens
+        return dataclasses.replace(self, left=left)
+
+    def within(self, num_classes: int | None, ignored: int | None) -> "Problem":
+        """Without the classes that pad the kernel, and with integer labels in int32.
+
+        The columns of the padding become 0, since whatever they hold would reach the gradient
+        of the inputs: 0 * NaN is NaN.
+        """
+        if num_classes is None:
+            return self
+        labels = unpadded(self.operands.targets[0], num_classes, ignored)
+        operands = self.operands._replace(targets=(labels,))
+        if num_classes < self.classes * _shards.count(self.axis_name):
+            mask = there(self.classes, num_classes, self.axis_name)
+            mask = mask if self.axes == "DV" else mask.T
+            zero = jnp.zeros((), operands.kernel.dtype)
+            operands = operands._replace(kernel=jnp.where(mask, operands.kernel, zero))
+        return dataclasses.replace(self, operands=operands)
 
 
 def checked(
-    name: str, inputs, kernel, targets, bias, where, axes, axis_name: AxisName | None = None
+    name: str,
+    mode: Mode,
+    inputs,
+    kernel,
+    targets,
+    bias,
+    where,
+    axes,
+    max_logits_bytes: int | None,
+    axis_name: AxisName | None = None,
 ) -> Problem:
-    """The arguments, each as it should be, and told apart over the mesh as their cotangents are."""
+    """Validates the arguments that all heads share."""
     axes = _checks.kernel_axes(name, axes)
     _checks.axis_name(name, axis_name)
     inputs, kernel = _layer(name, inputs, kernel, axes)
-    batch = inputs.shape[:-1]
+    batch, classes = inputs.shape[:-1], kernel.shape[axes.index("V")]
     if bias is not None:
-        bias, classes = _checks.floats(name, "bias", bias), kernel.shape[axes.index("V")]
+        bias = _checks.floats(name, "bias", bias)
         _checks.shape(name, "bias", bias, (classes,), "one for each class")
     if where is not None:
         where = _checks.mask(name, "where", where)
         _checks.shape(name, "where", where, batch, "one for each token")
     leaves, tree = _targets(name, targets, batch)
-    divided = _shards.names(axis_name)
-    tokens = _shards.varying(inputs, kernel, bias, leaves, where) - divided
-    inputs, kernel, bias = _shards.vary((inputs, kernel, bias), tokens | divided)
-    operands = Operands(inputs, kernel, bias, tuple(_shards.vary(leaves, tokens)), ())
-    return Problem(name, operands, tree, _shards.vary(where, tokens), axes, axis_name)
+    chunks = chunks_for(name, math.prod(batch), inputs.shape[-1], classes, max_logits_bytes)
+    operands = Operands(inputs, kernel, bias, tuple(leaves), ())
+    return Problem(operands, where, name, mode, tree, axes, chunks, axis_name)
 
 
 def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
@@ -158,23 +205,19 @@ def reduced(
     problem: Problem,
     loss: Callable[..., Array],
     reduction: Reduction,
-    size: int,
     weights: Array | None,
     batch_axis_name: AxisName | None,
 ) -> Array:
     """The reduction of the losses; of a mean, ``weights`` are the divisor, or else their number."""
     left = problem.left
-    of_chunk, closed_over = _converted(problem, loss, size)
-    head = problem.head(of_chunk, size)
-    operands = problem.operands._replace(closed_over=closed_over)
+    head, operands = problem.head(*_converted(problem, loss))
     if reduction == "none":
         return head.losses(operands, left)[0]
-    dtype = accumulator(jnp.promote_types(operands.inputs.dtype, operands.kernel.dtype))
-    scale = jnp.ones((), dtype)
+    scale = jnp.ones((), problem.dtype)
     if reduction == "mean":
-        scale = scale / divisor(problem.batch, dtype, left, weights, batch_axis_name)
+        scale = scale / divisor(problem.batch, problem.dtype, left, weights, batch_axis_name)
     if not _shards.SCAN_KEEPS_RULES or any(
-        problem.token_axes - _shards.varying(c) for c in closed_over
+        problem.token_axes - _shards.varying(c) for c in operands.closed_over
     ):
         # Gradients taken in the forward could not be differentiated again; or that to what is
         # closed over is summed over the mesh by JAX at once, and needs the cotangents at once.
@@ -184,15 +227,14 @@ def reduced(
     return _shards.total(total, batch_axis_name)
 
 
-def _converted(problem: Problem, loss: Callable[..., Array], size: int):
+def _converted(problem: Problem, loss: Callable[..., Array]):
     """The loss of a chunk's logits, targets and what it closes over, and the latter."""
-    inputs, kernel, _, targets, _ = problem.operands
-    dtype = accumulator(jnp.promote_types(inputs.dtype, kernel.dtype))
+    inputs, targets, size = problem.operands.inputs, problem.operands.targets, problem.chunks.size
 
     def of_chunk(shape: tuple[int, ...], dtype: Any, like: Array) -> jax.ShapeDtypeStruct:
         return _shards.shape_of((size, *shape), dtype, _shards.varying(like))
 
-    z = of_chunk((problem.classes,), dtype, inputs)
+    z = of_chunk((problem.classes,), problem.dtype, inputs)
     rows = [of_chunk(t.shape[len(problem.batch) :], t.dtype, t) for t in targets]
 
     def flat(z, *leaves):
@@ -204,7 +246,7 @@ def _converted(problem: Problem, loss: Callable[..., Array], size: int):
             f"{problem.name}: loss must give one number for each token, [{size}] for logits "
             f"{_checks.describe(z)}, got {jax.tree.map(_checks.describe, out)}."
         )
-    if in_forward_mode():
+    if problem.mode == "forward":
         return lambda z, targets, _: (flat(z, *targets), ()), ()
     convert, closed_over = jax.closure_convert(flat, z, *rows)
     return lambda z, targets, closed: (convert(z, *targets, *closed), ()), tuple(closed_over)

@@ -68,7 +68,7 @@ def shard_linear_head(
     """
     name = "shard_linear_head"
     original = _checked(name, head, mesh, inputs, kernel)
-    signature = inspect.signature(original)
+    signature = inspect.signature(head)
 
     @functools.wraps(head)
     def sharded(*args: Any, **kwargs: Any) -> Any:

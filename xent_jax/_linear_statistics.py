@@ -1,16 +1,17 @@
 """What evaluation and reinforcement learning ask of each token, in one pass over the logits."""
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import ArrayLike, Float, Int
 
 from xent_jax import _checks, _shards
-from xent_jax._chunks import chunk_size
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._linear_problem import SOFT, checked, there, unpadded
-from xent_jax._once import compiled_once
+from xent_jax._linear_problem import SOFT, Problem, checked, there
+from xent_jax._modes import Mode, in_both_modes, in_mode
 from xent_jax._rows import at_label, hits
 from xent_jax._softcap import softcap
 from xent_jax._softmax import log_softmax, logsumexp
@@ -29,8 +30,9 @@ class TokenStatistics(NamedTuple):
     top_k_indices: Array  # [*batch, top_k]: their classes
 
 
-@compiled_once
+@in_both_modes
 def linear_token_statistics(
+    mode: Mode,
     inputs: Float[ArrayLike, "*batch width"],
     kernel: Float[ArrayLike, "width classes"],
     labels: Int[ArrayLike, "*batch"],
@@ -82,37 +84,46 @@ def linear_token_statistics(
     name = "linear_token_statistics"
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
+    problem = checked(
+        name, mode, inputs, kernel, (labels,), bias, None, kernel_axes, max_logits_bytes, axis_name
+    )
+    classes = problem.classes * _shards.count(axis_name)
     if num_classes is not None:
-        num_classes = _checks.num_classes(name, num_classes)
-        labels = unpadded(labels, num_classes, ignored)
-    problem = checked(name, inputs, kernel, (labels,), bias, None, kernel_axes, axis_name)
-    if num_classes is not None:
-        problem.check_num_classes(num_classes)
-    classes = num_classes or problem.classes * _shards.count(axis_name)
+        classes = num_classes = _checks.num_classes(name, num_classes, classes)
     wanted = f"be an integer in [0, {classes}], the number of classes"
     top_k = _checks.integer(name, "top_k", top_k, 0, classes, wanted)
-    closed_over: tuple[Array, ...] = ()
     if logit_softcap is not None:
-        cap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
-        closed_over = (problem.typed(cap),)
+        logit_softcap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
+    return _of_tokens(ignored, num_classes, top_k, problem, logit_softcap)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _of_tokens(
+    ignored: int | None, num_classes: int | None, top_k: int, problem: Problem, cap: Any
+) -> TokenStatistics:
+    problem = problem.within(num_classes, ignored).typed()
+    mode, axis_name, classes = problem.mode, problem.axis_name, problem.classes
 
     def of_chunk(z, targets, closed_over):
-        z = softcap(z, *closed_over) if closed_over else z
-        if num_classes is not None:  # not by way of ``problem``: JAX would keep its tracers
-            z = jnp.where(there(z.shape[-1], num_classes, axis_name), z, -jnp.inf)
-        return _statistics(z, *targets, ignored, top_k, axis_name)
+        z = in_mode(mode, softcap)(z, *closed_over) if closed_over else z
+        if num_classes is not None:
+            z = jnp.where(there(classes, num_classes, axis_name), z, -jnp.inf)
+        return _statistics(mode, z, *targets, ignored, top_k, axis_name)
 
-    size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
-    operands = problem.operands._replace(closed_over=closed_over)
-    floats, integers = problem.head(of_chunk, size).losses(operands, None)
+    cap = problem.number(cap)
+    head, operands = problem.head(of_chunk, () if cap is None else (cap,))
+    floats, integers = head.losses(operands, None)
     return TokenStatistics(**floats, **integers)
 
 
-def _statistics(z: Array, y: Array, ignored: int | None, top_k: int, axis_name: AxisName | None):
-    log_p, lse = log_softmax(z, axis_name=axis_name), logsumexp(z, axis_name=axis_name)
+def _statistics(
+    mode: Mode, z: Array, y: Array, ignored: int | None, top_k: int, axis_name: AxisName | None
+):
+    log_p = in_mode(mode, log_softmax)(z, axis_name=axis_name)
+    lse = in_mode(mode, logsumexp)(z, axis_name=axis_name)
     if jnp.iinfo(y.dtype).bits < 32:  # int8 has no number for class 200
         y = y.astype(jnp.int32)
-    loss = softmax_cross_entropy_with_integer_labels(
+    loss = in_mode(mode, softmax_cross_entropy_with_integer_labels)(
         z, y, ignore_index=ignored, axis_name=axis_name
     )
     indices = _top_k(lax.stop_gradient(z), top_k, axis_name)

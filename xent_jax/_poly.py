@@ -1,5 +1,9 @@
 """Poly loss: cross-entropy with its first polynomial term reweighted."""
 
+import functools
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Array as Shaped
@@ -7,8 +11,9 @@ from jaxtyping import ArrayLike, Bool, Float
 
 from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form, to_argument
-from xent_jax._labels import soft_targets
-from xent_jax._layout import layout
+from xent_jax._labels import soft_labels, soft_targets
+from xent_jax._layout import Layout, layout
+from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._rows import (
     Rows,
@@ -22,7 +27,9 @@ from xent_jax._types import Axis, AxisName
 from xent_jax._weighted import weighted_cross_entropy
 
 
+@in_both_modes
 def poly_loss_cross_entropy(
+    mode: Mode,
     logits: Float[ArrayLike, "*shape"],
     labels: Float[ArrayLike, "*#shape"],
     epsilon: float | Float[ArrayLike, ""] = 2.0,
@@ -56,11 +63,17 @@ def poly_loss_cross_entropy(
     name = "poly_loss_cross_entropy"
     logits = _checks.floats(name, "logits", logits)
     place = layout(name, logits, axis, where, axis_name=axis_name)
-    z, t = place.logits(logits), soft_targets(name, labels, logits, place)
-    epsilon = jnp.asarray(_checks.scalar(name, "epsilon", epsilon), t.dtype)
-    loss = weighted_cross_entropy(z, None, None, t, None, axis_name=axis_name)
-    loss = loss + epsilon * _missed(z, t, axis_name=axis_name)
-    return reduce(loss, "none", place.examples)
+    labels = soft_labels(name, labels, logits)
+    epsilon = _checks.scalar(name, "epsilon", epsilon)
+    return _poly(mode, logits, labels, place, epsilon)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _poly(mode: Mode, logits: Array, labels: Array, place: Layout, epsilon: Any) -> Array:
+    z, t = place.logits(mode, logits), soft_targets(labels, logits, place)
+    loss = weighted_cross_entropy(mode, z, None, None, t, None, axis_name=place.axis_name)
+    missed = _missed(mode, z, t, axis_name=place.axis_name)
+    return reduce(loss + jnp.asarray(epsilon, t.dtype) * missed, "none", place.examples)
 
 
 def _statistics(axis_name: AxisName | None, z: Array, t: Array) -> Rows:

@@ -6,9 +6,8 @@ are sums of the shards' sums. ``axis_name`` names the mesh axis, or axes; None i
 What differs between versions of JAX stands in this file alone.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,27 +20,27 @@ from xent_jax._types import AxisName
 SCAN_KEEPS_RULES = jax.__version_info__ >= (0, 7)
 """Whether a vjp taken inside ``lax.scan`` leaves the rules of ``custom_jvp`` to the next one."""
 
-_pinned: contextvars.ContextVar[Mapping[AxisName, Any] | None] = contextvars.ContextVar(
-    "shards of each axis", default=None
-)
+
+@dataclasses.dataclass(frozen=True)
+class SizedAxis:
+    """A mesh axis with its size, given where the size is a symbol that JAX does not know.
+
+    A proof gives it as ``axis_name``. Its values are not tracked as varying over the axis.
+    """
+
+    name: str
+    size: Any
 
 
-def count(axis_name: AxisName | None) -> int:
+def count(axis_name: AxisName | SizedAxis | None) -> int:
     """The number of shards."""
     if axis_name is None:
         return 1
-    pinned = _pinned.get()
-    return lax.psum(1, axis_name) if pinned is None else pinned[axis_name]
+    return axis_name.size if isinstance(axis_name, SizedAxis) else lax.psum(1, axis_name)
 
 
-@contextlib.contextmanager
-def shards_of(sizes: Mapping[AxisName, Any]) -> Iterator[None]:
-    """So many shards of each axis, none tracked; in a proof symbols, where JAX wants numbers."""
-    token = _pinned.set(sizes)
-    try:
-        yield
-    finally:
-        _pinned.reset(token)
+def _named(axis_name: Any) -> Any:
+    return axis_name.name if isinstance(axis_name, SizedAxis) else axis_name
 
 
 def total(x: Any, axis_name: AxisName | None) -> Any:
@@ -49,12 +48,12 @@ def total(x: Any, axis_name: AxisName | None) -> Any:
     if axis_name is None:
         return x
     # One by one, as JAX does since 0.8: before, psum of a tree has no second derivative.
-    return jax.tree.map(lambda a: lax.psum(a, axis_name), vary(x, names(axis_name)))
+    return jax.tree.map(lambda a: lax.psum(a, _named(axis_name)), vary(x, names(axis_name)))
 
 
 def largest(x: Array, axis_name: AxisName | None) -> Array:
     """The maximum over the shards."""
-    return x if axis_name is None else lax.pmax(vary(x, names(axis_name)), axis_name)
+    return x if axis_name is None else lax.pmax(vary(x, names(axis_name)), _named(axis_name))
 
 
 def anywhere(x: Array, axis_name: AxisName | None) -> Array:
@@ -64,7 +63,7 @@ def anywhere(x: Array, axis_name: AxisName | None) -> Array:
 
 def first_class(size: int, axis_name: AxisName | None) -> Array | int:
     """The number of this shard's first class, where each has ``size`` of them."""
-    return 0 if axis_name is None else lax.axis_index(axis_name) * size
+    return 0 if axis_name is None else lax.axis_index(_named(axis_name)) * size
 
 
 def cotangent(g: Array, axis_name: AxisName | None) -> Array:
@@ -81,19 +80,19 @@ def share(like: Array, axis_name: AxisName | None) -> Array:
     ones = jnp.ones_like(like)
     if tracked(axis_name):
         return ones
-    return jnp.where(lax.axis_index(axis_name) == 0, ones, jnp.zeros_like(like))
+    return jnp.where(lax.axis_index(_named(axis_name)) == 0, ones, jnp.zeros_like(like))
 
 
 def tracked(axis_name: AxisName | None) -> bool:
     """Whether a value's type says that it is the same in all shards."""
-    if axis_name is None or _pinned.get() is not None:
+    if axis_name is None or isinstance(axis_name, SizedAxis):
         return axis_name is None
     return names(axis_name) <= varying(lax.axis_index(axis_name))
 
 
 def names(axis_name: AxisName | None) -> frozenset[str]:
-    """The axes, as a set."""
-    if axis_name is None:
+    """The axes whose values JAX may track, as a set."""
+    if axis_name is None or isinstance(axis_name, SizedAxis):
         return frozenset()
     return frozenset((axis_name,) if isinstance(axis_name, str) else axis_name)
 

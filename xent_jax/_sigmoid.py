@@ -1,5 +1,8 @@
 """Binary cross-entropy of logits, plain and focal."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -8,12 +11,16 @@ from jaxtyping import ArrayLike, Bool, Float
 
 from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
+from xent_jax._labels import number
+from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._rows import accumulator
 from xent_jax._types import Reduction
 
 
+@in_both_modes
 def sigmoid_binary_cross_entropy(
+    mode: Mode,
     logits: Float[ArrayLike, "*shape"],
     labels: Float[ArrayLike, "*#shape"],
     *,
@@ -49,32 +56,47 @@ def sigmoid_binary_cross_entropy(
     """
     name = "sigmoid_binary_cross_entropy"
     logits = _checks.floats(name, "logits", logits)
-    dtype = accumulator(logits.dtype)
-    t = _binary_labels(name, labels, logits)
+    labels = _binary_labels(name, labels, logits)
     smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
     reduction = _checks.reduction(name, reduction)
     if where is not None:
         where = _checks.mask(name, "where", where)
         where = _checks.broadcastable(name, "where", where, logits.shape)
+    if pos_weight is not None:
+        pos_weight = _checks.reals(name, "pos_weight", pos_weight)
+        pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
+    smoothing = None if _checks.unused(smoothing) else smoothing
+    return _binary_loss(mode, reduction, logits, labels, where, smoothing, pos_weight)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _binary_loss(
+    mode: Mode,
+    reduction: Reduction,
+    logits: Array,
+    labels: Array,
+    where: Array | None,
+    smoothing: Any,
+    pos_weight: Array | None,
+) -> Array:
+    dtype = accumulator(logits.dtype)
+    t, smoothing = labels.astype(dtype), number(smoothing, dtype)
+    if where is not None:
         where = jnp.broadcast_to(where, logits.shape)
         logits = jnp.where(where, logits, jnp.zeros((), logits.dtype))
         t = jnp.where(where, t, jnp.zeros((), dtype))
-    if not _checks.unused(smoothing):
-        smoothing = jnp.asarray(smoothing, dtype)
+    if smoothing is not None:
         t = (1 - smoothing) * t + smoothing / 2
         # Cleared twice: neither the label nor the weight of what is out may reach the smoothing.
         t = t if where is None else jnp.where(where, t, jnp.zeros((), dtype))
-    if pos_weight is not None:
-        pos_weight = _checks.reals(name, "pos_weight", pos_weight).astype(dtype)
-        pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
-    return reduce(_binary(logits, t, pos_weight), reduction, where)
+    pos_weight = None if pos_weight is None else pos_weight.astype(dtype)
+    return reduce(_binary(mode, logits, t, pos_weight), reduction, where)
 
 
 def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:
     labels = _checks.reals(name, "labels", labels)
     hint = "Each logit has one binary label."
-    labels = _checks.broadcastable(name, "labels", labels, logits.shape, hint=hint)
-    return labels.astype(accumulator(logits.dtype))
+    return _checks.broadcastable(name, "labels", labels, logits.shape, hint=hint)
 
 
 def _binary_value(_, z: Array, t: Array, w: Array | None) -> Array:
@@ -99,7 +121,9 @@ def _binary_backward(_, args, g: Array):
 _binary = closed_form(lambda *_: None, _binary_value, _binary_backward)
 
 
+@in_both_modes
 def sigmoid_focal_loss(
+    mode: Mode,
     logits: Float[ArrayLike, "*shape"],
     labels: Float[ArrayLike, "*#shape"],
     alpha: float | Float[ArrayLike, "*#shape"] | None = None,
@@ -133,15 +157,26 @@ def sigmoid_focal_loss(
     """
     name = "sigmoid_focal_loss"
     logits = _checks.floats(name, "logits", logits)
-    t = _binary_labels(name, labels, logits)
-    gamma = jnp.asarray(_checks.scalar(name, "gamma", gamma, 0), t.dtype)
+    labels = _binary_labels(name, labels, logits)
+    gamma = _checks.scalar(name, "gamma", gamma, 0)
+    if alpha is not None:
+        if isinstance(alpha, int | float):
+            alpha = _checks.scalar(name, "alpha", alpha, 0, 1)
+        alpha = _checks.reals(name, "alpha", alpha)
+        alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
+    return _binary_focal_loss(mode, logits, labels, alpha, gamma)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _binary_focal_loss(
+    mode: Mode, logits: Array, labels: Array, alpha: Array | None, gamma: Any
+) -> Array:
+    t = labels.astype(accumulator(logits.dtype))
+    losses = _focal(mode, logits, t, jnp.asarray(gamma, t.dtype))
     if alpha is None:
-        return _focal(logits, t, gamma)
-    if isinstance(alpha, int | float):
-        alpha = _checks.scalar(name, "alpha", alpha, 0, 1)
-    alpha = _checks.reals(name, "alpha", alpha).astype(t.dtype)
-    alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
-    return (alpha * t + (1 - alpha) * (1 - t)) * _focal(logits, t, gamma)
+        return losses
+    alpha = alpha.astype(t.dtype)
+    return (alpha * t + (1 - alpha) * (1 - t)) * losses
 
 
 def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:

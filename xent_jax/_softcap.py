@@ -1,5 +1,8 @@
 """Soft-capping of logits."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -8,11 +11,13 @@ from jaxtyping import ArrayLike, Float
 
 from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
+from xent_jax._modes import Mode, in_both_modes
 from xent_jax._rows import accumulator
 
 
+@in_both_modes
 def softcap(
-    logits: Float[ArrayLike, "*shape"], cap: float | Float[ArrayLike, ""]
+    mode: Mode, logits: Float[ArrayLike, "*shape"], cap: float | Float[ArrayLike, ""]
 ) -> Float[Shaped, "*shape"]:
     """Soft cap: ``c tanh(z / c)``, the identity near 0 and within (-c, c).
 
@@ -36,7 +41,12 @@ def softcap(
     """
     logits = _checks.floats("softcap", "logits", logits)
     cap = _checks.scalar("softcap", "cap", cap, 0, above=True)
-    return _softcap(logits, jnp.asarray(cap, accumulator(logits.dtype)))
+    return _capped(mode, logits, cap)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _capped(mode: Mode, logits: Array, cap: Any) -> Array:
+    return _softcap(mode, logits, jnp.asarray(cap, accumulator(logits.dtype)))
 
 
 def _softcap_value(_, z: Array, cap: Array) -> Array:

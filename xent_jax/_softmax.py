@@ -1,5 +1,8 @@
 """softmax, log-softmax and log-sum-exp, over any axes and under a mask."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Array as Shaped
@@ -7,7 +10,8 @@ from jaxtyping import ArrayLike, Bool, Float
 
 from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form
-from xent_jax._layout import layout
+from xent_jax._layout import Layout, layout
+from xent_jax._modes import Mode, in_both_modes
 from xent_jax._rows import (
     Rows,
     complement,
@@ -19,7 +23,9 @@ from xent_jax._rows import (
 from xent_jax._types import Axis, AxisName
 
 
+@in_both_modes
 def softmax(
+    mode: Mode,
     logits: Float[ArrayLike, "*shape"],
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
@@ -53,7 +59,12 @@ def softmax(
     """
     logits = _checks.floats("softmax", "logits", logits)
     place = layout("softmax", logits, axis, where, axis_name=axis_name)
-    p = _softmax(place.logits(logits), axis_name=axis_name)
+    return _softmax_at(mode, logits, place)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
+    p = _softmax(mode, place.logits(mode, logits), axis_name=place.axis_name)
     return place.restore(place.clear(p, 0.0))
 
 
@@ -75,7 +86,9 @@ def _softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
 _softmax = closed_form(_statistics, _softmax_value, _softmax_backward)
 
 
+@in_both_modes
 def log_softmax(
+    mode: Mode,
     logits: Float[ArrayLike, "*shape"],
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
@@ -103,7 +116,12 @@ def log_softmax(
     """
     logits = _checks.floats("log_softmax", "logits", logits)
     place = layout("log_softmax", logits, axis, where, axis_name=axis_name)
-    log_p = _log_softmax(place.logits(logits), axis_name=axis_name)
+    return _log_softmax_at(mode, logits, place)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
+    log_p = _log_softmax(mode, place.logits(mode, logits), axis_name=place.axis_name)
     return place.restore(place.clear(log_p, -jnp.inf))
 
 
@@ -125,7 +143,9 @@ def _log_softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Arr
 _log_softmax = closed_form(_statistics, _log_softmax_value, _log_softmax_backward)
 
 
+@in_both_modes
 def logsumexp(
+    mode: Mode,
     logits: Float[ArrayLike, "*shape"],
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
@@ -154,9 +174,14 @@ def logsumexp(
     """
     logits = _checks.floats("logsumexp", "logits", logits)
     place = layout("logsumexp", logits, axis, where, axis_name=axis_name)
-    z = place.logits(logits)
-    lse = _logsumexp(z, axis_name=axis_name)
-    empty = ~_shards.anywhere(jnp.any(z != -jnp.inf, axis=-1), axis_name)
+    return _logsumexp_at(mode, logits, place)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logsumexp_at(mode: Mode, logits: Array, place: Layout) -> Array:
+    z = place.logits(mode, logits)
+    lse = _logsumexp(mode, z, axis_name=place.axis_name)
+    empty = ~_shards.anywhere(jnp.any(z != -jnp.inf, axis=-1), place.axis_name)
     if place.examples is not None:
         empty = empty | ~place.examples
     return jnp.where(empty, jnp.asarray(-jnp.inf, lse.dtype), lse)

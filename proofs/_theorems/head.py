@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 import xent_jax
-from xent_jax._chunks import chunks_of
+from xent_jax._chunks import Chunks
 
 from .._prover.spec import Spec, array, labels, scalar
 from . import textbook as book
@@ -33,8 +33,8 @@ def _integer(options: str, more: Mapping[str, Spec], wrt: str, names: str, **fix
     def call(library: Any, x: Any, w: Any, y: Any, *values: Any) -> Any:
         given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
         given |= {shipped.get(k, k): v for k, v in fixed.items()}
-        with chunks_of(x.shape[1]):
-            return library.linear_softmax_cross_entropy(x, w, y, **given)
+        given["max_logits_bytes"] = Chunks(x.shape[1])
+        return library.linear_softmax_cross_entropy(x, w, y, **given)
 
     def reference(x: Any, w: Any, y: Any, *values: Any) -> Any:
         given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
@@ -81,11 +81,13 @@ def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: 
     args = {"x": _X, "w": _KERNEL, "t": target, "b": _B, **more}
 
     def call(library: Any, x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
-        with chunks_of(x.shape[1]):
-            head = library.with_linear_head(
-                loss(library, *values), reduction=reduction, logit_transform=transform(*values)
-            )
-            return head(x, w, t, bias=b)
+        head = library.with_linear_head(
+            loss(library, *values),
+            reduction=reduction,
+            logit_transform=transform(*values),
+            max_logits_bytes=Chunks(x.shape[1]),
+        )
+        return head(x, w, t, bias=b)
 
     def reference(x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
         return book.reduced(truth(x @ w + b, t, *values), reduction, None)
@@ -134,8 +136,9 @@ def _statistics() -> list[Case]:
 
     def one(field: str, truth: Loss) -> Case:
         def call(library: Any, x: Any, w: Any, y: Any, b: Any) -> Any:
-            with chunks_of(x.shape[1]):
-                return getattr(library.linear_token_statistics(x, w, y, b), field)
+            chunks = Chunks(x.shape[1])
+            found = library.linear_token_statistics(x, w, y, b, max_logits_bytes=chunks)
+            return getattr(found, field)
 
         def reference(x: Any, w: Any, y: Any, b: Any) -> Any:
             return truth(x @ w + b, y)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from xent_jax import _shards
+from xent_jax._shards import SizedAxis
 
 Function = Callable[..., Any]
+Axes = Mapping[str, SizedAxis]
 
 
 def in_shards(local: Function, *over: str, forward: bool = False) -> Function:
     """``local`` in every shard of a mesh whose axes are letters, ``"m"`` or ``"bm"``.
 
     Args:
-        local: of each argument's part in a shard, with collectives over these axes.
+        local: ``(axes, *args)``, of each argument's part in a shard. ``axes`` holds the mesh axes
+            by their letters, with their sizes, which here are symbols.
         over: for each argument the axes that divide it: its first dimensions are the shards.
             What an axis does not divide is the same in all its shards.
         forward: without the reverse rule, for forward mode, which JAX takes through no
@@ -41,12 +44,12 @@ def in_shards(local: Function, *over: str, forward: bool = False) -> Function:
     def backward(args: Sequence[Any], g: Any) -> tuple[Any, ...]:
         places = [i for i, a in enumerate(args) if jnp.issubdtype(a.dtype, jnp.floating)]
 
-        def pull(g: Any, *args: Any) -> Any:
+        def pull(axes: Axes, g: Any, *args: Any) -> Any:
             def of(*moving: Any) -> Any:
                 given = list(args)
                 for place, x in zip(places, moving, strict=True):
                     given[place] = x
-                return local(*given)
+                return local(axes, *given)
 
             return jax.vjp(of, *(args[i] for i in places))[1](g)
 
@@ -71,7 +74,7 @@ def _mapped(function: Function, mesh: str, over: Sequence[str], args: Sequence[A
         x = jnp.expand_dims(x, [i for i, axis in enumerate(mesh) if axis not in axes])
         return jnp.broadcast_to(x, (*(sizes[axis] for axis in mesh), *x.shape[len(mesh) :]))
 
+    function = partial(function, {axis: SizedAxis(axis, sizes[axis]) for axis in mesh})
     for axis in reversed(mesh):
         function = jax.vmap(function, axis_name=axis)
-    with _shards.shards_of(sizes):
-        return function(*map(in_every_shard, args, over))
+    return function(*map(in_every_shard, args, over))

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from xent_jax import forward_mode
-from xent_jax._chunks import chunks_of
+from xent_jax._chunks import Chunks
 
 from .._prover.spec import Spec, array, labels, scalar
 from . import textbook_shards as book
-from .in_shards import in_shards
+from .in_shards import Axes, in_shards
 from .textbook import reduced
 from .theorem import Case, Kind, Unproved
 
@@ -26,6 +26,7 @@ _ALL: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
 _FIRST: tuple[Kind, ...] = ("gradient", "forward mode")
 _INTEGER = "softmax_cross_entropy_with_integer_labels"
 _SOFT, _HEAD = "softmax_cross_entropy", "linear_softmax_cross_entropy"
+_AXES = "axis_name", "batch_axis_name"
 _NOTE = "; in each of all shards, each of which has a cotangent of its own"
 Local = Callable[..., Any]
 
@@ -40,12 +41,19 @@ def _case(
     least: Mapping[str, int] | None = None,
     kinds: tuple[Kind, ...] = _ALL,
 ) -> Case:
-    """``call(loss, *args)`` in each shard; ``truth`` is of all of them."""
+    """``call(loss, *args)`` in each shard; ``truth`` is of all of them.
+
+    The loss names the mesh axes by their letters, as users do.
+    """
     over = ["".join(d for d in spec.dims if d in "bm") for spec in args.values()]
 
     def shipped(library: Any, *values: Any) -> Any:
-        def local(*parts: Any) -> Any:
-            return call(getattr(library, function), *parts)
+        def local(axes: Axes, *parts: Any) -> Any:
+            def loss(*args: Any, **options: Any) -> Any:
+                sized = {k: axes[v] if k in _AXES else v for k, v in options.items()}
+                return getattr(library, function)(*args, **sized)
+
+            return call(loss, *parts)
 
         return in_shards(local, *over, forward=library is forward_mode)(*values)
 
@@ -180,9 +188,9 @@ def _heads() -> list[Case]:
 
     def case(reduction: Any, **ignored: Any) -> Case:
         def call(loss: Local, x: Any, w: Any, y: Any, b: Any) -> Any:
-            options = {"ignore_index": -100} if ignored else {}
-            with chunks_of(x.shape[1]):
-                return loss(x, w, y, bias=b, reduction=reduction, axis_name="m", **options)
+            options: dict[str, Any] = {"ignore_index": -100} if ignored else {}
+            options["max_logits_bytes"] = Chunks(x.shape[1])
+            return loss(x, w, y, bias=b, reduction=reduction, axis_name="m", **options)
 
         def truth(x: Any, w: Any, y: Any, b: Any) -> Any:
             z = jnp.einsum("nsd,mdk->mnsk", x, w) + b[:, None, None]

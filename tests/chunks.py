@@ -1,0 +1,14 @@
+"""Chunks of a size that a test chooses, dividing the tokens or not."""
+
+import contextlib
+from unittest import mock
+
+from xent_jax import _linear_problem
+from xent_jax._chunks import Chunks
+
+
+@contextlib.contextmanager
+def chunks_of(size, pieces=1):
+    """Lets every head divide its tokens into chunks of that many, whatever the sizes."""
+    with mock.patch.object(_linear_problem, "chunks_for", lambda *_: Chunks(size, pieces)):
+        yield

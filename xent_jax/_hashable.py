@@ -1,0 +1,51 @@
+"""Functions as keys of JAX's caches: which of them always mean the same."""
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+
+from xent_jax._modes import is_public
+
+_JITTED = type(jax.jit(lambda: None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Keyed:
+    """A function that is equal to every other one with the same key."""
+
+    key: Hashable
+    call: Any = dataclasses.field(compare=False)
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the function."""
+        return self.call(*args)
+
+
+def key_of(function: Callable[..., Any] | None) -> Hashable:
+    """A key of what a function means.
+
+    Raises TypeError for a function that has none: one with a closure, whose contents may change, or
+    one that holds arrays.
+    """
+    if function is None or isinstance(function, _JITTED) or is_public(function):
+        return function
+    if isinstance(function, functools.partial):
+        given = [*enumerate(function.args), *sorted(function.keywords.items())]
+        return (key_of(function.func), *((name, _value(v)) for name, v in given))
+    if isinstance(function, types.FunctionType) and function.__closure__ is None:
+        # Lambdas made by the same line share their code.
+        defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        return (function.__code__, id(function.__globals__), *map(_value, defaults))
+    raise TypeError
+
+
+def _value(x: Any) -> Hashable:
+    """A value with its type, since 1, 1.0 and True are equal."""
+    if isinstance(x, jax.Array):
+        raise TypeError
+    hash(x)
+    return type(x), key_of(x) if callable(x) else x

@@ -1,0 +1,81 @@
+"""Reverse and forward mode: each public function stands in ``xent_jax`` and in ``forward_mode``.
+
+The mode is an explicit argument of everything that is traced, so that JAX's caches, which know
+arguments and no ambient state, keep the two apart.
+"""
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+Mode = Literal["reverse", "forward"]
+"""Which rule the kernels take: their ``custom_vjp``, or their ``custom_jvp``."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+_TWINS: dict[Any, Any] = {}
+"""The public function of forward mode, for the public functions of both modes."""
+
+
+def in_both_modes(function: Callable[Concatenate[Mode, _P], _R]) -> Callable[_P, _R]:
+    """Makes the public function of reverse mode; ``in_mode`` finds that of forward mode.
+
+    Args:
+        function: the public function with the mode as an additional first argument.
+    """
+    public = _bound(function, "reverse", function.__module__)
+    twin = _bound(function, "forward", "xent_jax.forward_mode")
+    _TWINS.update({public: twin, twin: twin})
+    return public
+
+
+def is_public(function: Any) -> bool:
+    """Whether this is a function of the library that has a mode."""
+    return isinstance(function, types.FunctionType) and function in _TWINS
+
+
+def in_mode(mode: Mode, function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A function of the library, or a ``functools.partial`` of one, with the rules of that mode.
+
+    Any other function stays as it is: it has its rules from whoever wrote it.
+    """
+    if isinstance(function, functools.partial):
+        inner = in_mode(mode, function.func)
+        return functools.partial(inner, *function.args, **function.keywords)
+    return _TWINS[function] if mode == "forward" and is_public(function) else function
+
+
+def explain(error: TypeError) -> None:
+    """Adds the way around to JAX's refusal of forward mode, which knows nothing of ours."""
+    if "custom_vjp" in str(error):
+        error.add_note("xent_jax.forward_mode has the same functions, for jvp and jacfwd too.")
+
+
+def _bound(function: Callable[..., Any], mode: Mode, module: str) -> Callable[..., Any]:
+    signature = inspect.signature(function)
+    signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+
+    @functools.wraps(function)
+    def public(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(mode, *args, **kwargs)
+        except TypeError as error:
+            _check_call(function.__name__, signature, args, kwargs)
+            explain(error)
+            raise
+
+    public.__module__ = module  # where pickle looks for it
+    setattr(public, "__signature__", signature)  # noqa: B010  mypy knows no such attribute
+    return public
+
+
+def _check_call(name: str, signature: inspect.Signature, args: Any, kwargs: Any) -> None:
+    """Raises TypeError if the arguments do not fit; Python's own message would count the mode."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}.") from None
