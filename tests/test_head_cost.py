@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from tests.cases import x64
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
-from xent_jax._chunks import LIVE, chunk_size, pieces_of
+from xent_jax._chunks import LIVE, chunks_for
+
+
+def chunk_size(tokens, classes, budget):
+    return chunks_for("f", tokens, 1, classes, budget).size
+
+
+def pieces_of(width, classes):
+    return chunks_for("f", 1, width, classes, None).pieces
+
 
 # ---------------------------------------------------------------- the chunk
 
@@ -20,7 +29,7 @@ from xent_jax._chunks import LIVE, chunk_size, pieces_of
 @given(st.integers(0, 5000), st.integers(1, 300), st.integers(1, 400))
 def test_a_chunk_keeps_to_its_budget_and_the_chunks_are_as_few_as_can_be(tokens, classes, rows):
     budget = LIVE * 4 * classes * rows
-    size = chunk_size("f", tokens, classes, budget)
+    size = chunk_size(tokens, classes, budget)
     assert 1 <= size <= rows
     fewest = -(-tokens // rows)
     count = -(-tokens // size)
@@ -28,17 +37,17 @@ def test_a_chunk_keeps_to_its_budget_and_the_chunks_are_as_few_as_can_be(tokens,
 
 
 def test_the_default_is_64_mib_of_logits_and_at_least_512_tokens():
-    assert chunk_size("f", 2**20, 2**10, None) == 2**14
-    assert chunk_size("f", 2**20, 2**15, None) == 512
-    assert chunk_size("f", 2**20, 2**18, None) == 512
-    assert chunk_size("f", 300, 2**18, None) == 300
-    assert chunk_size("f", 0, 2**18, None) == 1
+    assert chunk_size(2**20, 2**10, None) == 2**14
+    assert chunk_size(2**20, 2**15, None) == 512
+    assert chunk_size(2**20, 2**18, None) == 512
+    assert chunk_size(300, 2**18, None) == 300
+    assert chunk_size(0, 2**18, None) == 1
 
 
 def test_a_size_that_divides_the_tokens_is_preferred():
-    assert chunk_size("f", 1500, 2**18, None) == 500
-    assert chunk_size("f", 2 * 521, 2**18, None) == 348  # 521 is prime
-    assert chunk_size("f", 6 * 173, 2**18, None) == 346
+    assert chunk_size(1500, 2**18, None) == 500
+    assert chunk_size(2 * 521, 2**18, None) == 348  # 521 is prime
+    assert chunk_size(6 * 173, 2**18, None) == 346
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

@@ -40,32 +40,33 @@ def chunks_for(
     """The chunks for a head of these sizes, of which each may be a symbol of ``jax.export``."""
     if isinstance(max_logits_bytes, Chunks):
         return max_logits_bytes
-    if not isinstance(classes, int):
-        return Chunks(_FLOOR)
-    pieces = _pieces(width, classes) if isinstance(width, int) else 1
-    return Chunks(_size(function, tokens, classes, max_logits_bytes), pieces)
+    known = isinstance(classes, int)
+    most = _most(function, classes, max_logits_bytes) if known else _FLOOR
+    pieces = _pieces(width, classes) if known and isinstance(width, int) else 1
+    return Chunks(_even(tokens, most) if isinstance(tokens, int) else most, pieces)
 
 
-def _size(function: str, tokens: int, classes: int, max_logits_bytes: int | None) -> int:
-    """Tokens in a chunk: few enough for the budget, and as even as can be.
+def _most(function: str, classes: int, max_logits_bytes: int | None) -> int:
+    """How many tokens of a chunk the budget allows.
 
-    By default 128 MiB, but at least 512 tokens: with fewer the kernel is read too often for
-    the arithmetic done with it.
+    By default it is 128 MiB, but at least 512 tokens: with fewer the kernel is read too often
+    for the arithmetic done with it.
     """
     row = LIVE * 4 * classes
     if max_logits_bytes is None:
-        most = max(_FLOOR, _DEFAULT_BYTES // row)
-    else:
-        wanted = (
-            f"hold the logits of one token and their gradient, {row} bytes for {classes} "
-            f"classes, and be an integer"
-        )
-        given = _checks.integer(
-            function, "max_logits_bytes", max_logits_bytes, row, math.inf, wanted
-        )
-        most = given // row
-    if not isinstance(tokens, int):
-        return most
+        return max(_FLOOR, _DEFAULT_BYTES // row)
+    wanted = (
+        f"hold the logits of one token and their gradient, {row} bytes for {classes} "
+        f"classes, and be an integer"
+    )
+    return (
+        _checks.integer(function, "max_logits_bytes", max_logits_bytes, row, math.inf, wanted)
+        // row
+    )
+
+
+def _even(tokens: int, most: int) -> int:
+    """Tokens in a chunk: at most that many, and as even as can be."""
     if tokens <= most:
         return max(tokens, 1)
     fewest = -(-tokens // most)

@@ -1,0 +1,249 @@
+"""Several calls in one gradient, of which different arguments are differentiated.
+
+JAX traces such calls once where their shapes and options are equal. Each must still get its own
+gradients: those of plain JAX.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests.cases import CASES, x64
+from tests.test_contract import close
+
+N, D, K = 4, 3, 5
+Y = jnp.array([0, 4, 2, 1])
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with x64():
+        yield
+
+
+def held(x, w, b=0.0):
+    return jax.nn.log_softmax(x @ w + b)
+
+
+def picked(log_p):
+    return -jnp.take_along_axis(log_p, Y[:, None], -1)[:, 0]
+
+
+def soft(z, t):
+    return xent_jax.softmax_cross_entropy(z, t)
+
+
+def statistics(library, x, w, b):
+    found = library.linear_token_statistics(x, w, Y, b)
+    return found.loss + found.entropy * found.logsumexp
+
+
+def plain_statistics(x, w, b):
+    z = x @ w + b
+    log_p = jax.nn.log_softmax(z)
+    entropy = -jnp.sum(jnp.exp(log_p) * log_p, -1)
+    return picked(log_p) + entropy * jax.nn.logsumexp(z, -1)
+
+
+def closing(library, x, w, c):
+    loss = library.softmax_cross_entropy_with_integer_labels
+    return library.with_linear_head(lambda z, y: loss(z / c, y))(x, w, Y)
+
+
+def integer(library, x, w, b, c, **options):
+    return library.linear_softmax_cross_entropy(x, w, Y, b, z_loss=c, **options)
+
+
+def plain_integer(x, w, b, c):
+    return picked(held(x, w, b)) + c * jax.nn.logsumexp(x @ w + b, -1) ** 2
+
+
+def with_soft(library, x, w, t, **options):
+    return library.with_linear_head(library.softmax_cross_entropy, **options)(x, w, t)
+
+
+def plain_soft(x, w, t):
+    return -jnp.sum(t * held(x, w), -1)
+
+
+_SHAPES = {"x": (N, D), "w": (D, K), "b": (K,), "c": (), "t": (N, K)}
+HEADS = {
+    "mean": (integer, plain_integer, "xwbc"),
+    "none": (functools.partial(integer, reduction="none"), plain_integer, "xwbc"),
+    "soft targets, mean": (with_soft, plain_soft, "xwt"),
+    "soft targets, none": (functools.partial(with_soft, reduction="none"), plain_soft, "xwt"),
+    "a closure": (closing, lambda x, w, c: picked(jax.nn.log_softmax(x @ w / c)), "xwc"),
+    "statistics": (statistics, plain_statistics, "xwb"),
+}
+
+
+def head(name, library):
+    """Both sides as functions of a dictionary, and two such dictionaries."""
+    ours, plain, names = HEADS[name]
+    rng = np.random.default_rng(0)
+
+    def drawn():
+        return {n: jnp.asarray(rng.uniform(0.5, 1.5, _SHAPES[n])) for n in names}
+
+    return lambda a: jnp.mean(ours(library, **a)), lambda a: jnp.mean(plain(**a)), drawn(), drawn()
+
+
+def logits(case, library):
+    rng = np.random.default_rng(0)
+    first, second = (jax.tree.map(jnp.asarray, case.inputs(rng, (2,), 3)) for _ in "ab")
+    ours, plain = functools.partial(case.call, library), case.expected
+    given = {k: v for k, v in first.items() if k not in case.floats(first)}
+
+    def of(function):
+        return lambda floats: jnp.sum(function({**given, **floats}) ** 2)
+
+    return of(ours), of(plain), case.floats(first), case.floats(second)
+
+
+def frozen(arguments, differentiated):
+    return {k: v if k in differentiated else jax.lax.stop_gradient(v) for k, v in arguments.items()}
+
+
+# ------------------------------------------------------------- how the calls are made
+
+
+def eager(call, sets, a, b):
+    return sum((i + 1) * call(frozen((a, b)[i % 2], s)) for i, s in enumerate(sets))
+
+
+def jitted(call, sets, a, b):
+    return jax.jit(lambda a, b: eager(call, sets, a, b))(a, b)
+
+
+def checkpointed(call, sets, a, b):
+    return eager(jax.checkpoint(call), sets, a, b)
+
+
+def scanned(call, sets, a, b):
+    """Each call takes its arguments from the carry, which is differentiated or not."""
+
+    def body(carry, i):
+        return carry, i * eager(call, sets, *carry)
+
+    return jnp.sum(jax.lax.scan(body, (a, b), jnp.arange(1.0, 3.0))[1])
+
+
+def conditional(call, sets, a, b):
+    halves = sets[::2], sets[1::2]
+    branches = [functools.partial(eager, call, half) for half in halves]
+    return sum(jax.lax.cond(jnp.array(flag), *branches, a, b) for flag in (True, False))
+
+
+def mapped(call, sets, a, b):
+    several = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), (a, b))
+    return jnp.sum(jax.vmap(functools.partial(eager, call, sets))(*several))
+
+
+WAYS = [eager, jitted, checkpointed, scanned, conditional, mapped]
+
+
+def check(way, problem, sets):
+    ours, plain, a, b = problem
+    got, wanted = (
+        jax.grad(lambda p, call=call: way(call, sets, *p))((a, b)) for call in (ours, plain)
+    )
+    close(got, wanted, 1e-10)
+
+
+def subsets(names):
+    """Every argument alone, all of them, and none."""
+    return [*[(n,) for n in names], tuple(names), ()]
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
+@pytest.mark.usefixtures("unoptimized")
+def test_heads(way, name, backwards):
+    """All sets in turn: each of them before and after each other one."""
+    problem = head(name, xent_jax)
+    sets = subsets(problem[2])
+    check(way, problem, sets[::-1] if backwards else sets)
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.usefixtures("unoptimized")
+def test_heads_in_forward_mode(name):
+    problem = head(name, xent_jax.forward_mode)
+    check(jitted, problem, subsets(problem[2]))
+
+
+@pytest.mark.parametrize("name", ["mean", "none"])
+@pytest.mark.parametrize(
+    "pair", itertools.permutations([("x",), ("w",), ("x", "w"), ("x", "w", "b")], 2), ids=str
+)
+@pytest.mark.usefixtures("unoptimized")
+def test_each_pair_of_sets(name, pair):
+    check(eager, head(name, xent_jax), pair)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_two_vjps_that_are_pulled_back_later(name):
+    ours, plain, a, b = head(name, xent_jax)
+    for first, second in ("xw", "wx"):
+
+        def pulls(call, first=first, second=second):
+            made = [jax.vjp(lambda v, p=p, n=n: call({**p, n: v}), p[n]) for p, n in (
+                (a, first), (b, second),
+            )]  # fmt: skip
+            return [pull(jnp.ones_like(value)) for value, pull in made]
+
+        close(pulls(ours), pulls(plain), 1e-10)
+
+
+RICHEST = {case.loss: case for case in sorted(CASES, key=lambda c: len(c.keywords))}
+"""Of each function the case with the most arguments."""
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("name", RICHEST)
+@pytest.mark.usefixtures("unoptimized")
+def test_losses_of_logits(name, way):
+    problem = logits(RICHEST[name], xent_jax)
+    check(way, problem, subsets(problem[2]))
+
+
+@pytest.mark.parametrize("name", RICHEST)
+@pytest.mark.usefixtures("unoptimized")
+def test_losses_of_logits_in_forward_mode(name):
+    problem = logits(RICHEST[name], xent_jax.forward_mode)
+    check(jitted, problem, subsets(problem[2]))
+
+
+def test_a_contrastive_loss_with_one_tower_frozen():
+    rng = np.random.default_rng(1)
+    a, b = (jnp.asarray(rng.normal(size=(N, D))) for _ in "ab")
+    i = jnp.arange(N)
+
+    def ours(a):
+        loss = xent_jax.linear_softmax_cross_entropy
+        return loss(a, b.T, i) + loss(b, a.T, i)
+
+    def plain(a):
+        both = (jax.nn.log_softmax(a @ b.T), jax.nn.log_softmax(b @ a.T))
+        return -sum(jnp.mean(jnp.diag(log_p)) for log_p in both)
+
+    close(jax.grad(ours)(a), jax.grad(plain)(a))
+
+
+def test_an_online_probe_beside_the_head():
+    """The probe learns from inputs that are not differentiated, the head differentiates them."""
+    ours, plain, a, b = head("mean", xent_jax)
+
+    def both(call):
+        def of(a, b):
+            return call(a) + call({**b, "x": jax.lax.stop_gradient(a["x"])})
+
+        return jax.jit(jax.grad(of, (0, 1)))(a, b)
+
+    close(both(ours), both(plain), 1e-10)
