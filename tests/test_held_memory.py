@@ -93,7 +93,9 @@ def test_what_is_made_once_keeps_its_bits(dtype):
         np.testing.assert_array_equal(made.astype("float64"), given.astype("float64"))
 
 
-@pytest.mark.parametrize("loss", [integer, x.forward_mode.softmax_cross_entropy_with_integer_labels])
+@pytest.mark.parametrize(
+    "loss", [integer, x.forward_mode.softmax_cross_entropy_with_integer_labels]
+)
 def test_second_derivatives_with_three_axes_are_those_with_two(loss):
     rng = np.random.default_rng(0)
     z, v = rng.standard_normal((2, 2, 3, 5)).astype(np.float32)
