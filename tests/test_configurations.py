@@ -1,6 +1,7 @@
 """Every public function under the switches that users set, on ordinary and on hard inputs."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,11 @@ def hard(case, end):
         given["label_smoothing"] = float(end)
     integers = {k: jnp.asarray(v) for k, v in given.items() if kinds[k] == "integers"}
     floats = {k: v for k, v in given.items() if k not in integers}
-    return floats, lambda module, floats: case.call(module, {**floats, **integers})
+
+    def function(module, floats, **more):
+        return case.call(module, {**floats, **integers}, **more)
+
+    return floats, function
 
 
 # ------------------------------------------------------------------ what has no row of the table
@@ -124,6 +129,38 @@ def test_debug_nans(module, problem, end):
     """Eagerly, where JAX looks at each result: no NaN is made on the way to a number."""
     floats, function = problem(end)
     with chunks_of(2), jax.debug_nans(True):
+        derivatives(module, function, as_dtype(floats, jnp.float32))
+
+
+def options_of(case):
+    """None; a mask of classes or elements; a mask of examples; a label to ignore."""
+    known = inspect.signature(getattr(xent_jax, case.loss)).parameters
+    every = np.array([[True, True, False, True], [False] * 4, [True] * 4])
+    several = [{}]
+    if "where" in known:
+        several += [{"where": every}]
+        several += [{"where": every[:, 3]}] if case.has_axis else []
+    if "ignore_index" in known and "ignore_index" not in case.options:
+        several += [{"ignore_index": 3}]
+    return several
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@ways
+def test_debug_nans_op_by_op(module, end, case):
+    """Where JAX looks at the result of each operation, also of those inside a function."""
+    floats, function = hard(case, end)
+    floats = as_dtype(floats, jnp.float32)
+    for options in options_of(case):
+        with jax.debug_nans(True), jax.disable_jit():
+            derivatives(module, functools.partial(function, **options), floats)
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+def test_debug_nans_op_by_op_of_a_head(module, name):
+    floats, function = of_head(HEADS[name], 1)
+    with chunks_of(2), jax.debug_nans(True), jax.disable_jit():
         derivatives(module, function, as_dtype(floats, jnp.float32))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import xent_jax
+from tests.cases import x64
 from xent_jax import _rows
 
 
@@ -70,3 +71,18 @@ def test_logits_of_half_precision_are_gathered_as_they_came():
     jaxpr = str(jax.make_jaxpr(jax.value_and_grad(lambda z: loss(z, y).sum()))(z))
     gathered = re.findall(r"gather\[.*?\] (\w+)", jaxpr, re.DOTALL)
     assert gathered and all(re.search(rf"\b{v}:bf16\[2,3\]", jaxpr) for v in gathered)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_only_rows_that_are_not_right_are_poisoned(compiled, dtype):
+    """And the compiler does not see through it; the others keep their value to the bit."""
+    poison = jax.jit(_rows.poisoned) if compiled else _rows.poisoned
+    with x64():
+        most = float(jnp.finfo(dtype).max)
+        x = jnp.asarray([1 / 3, -most, jnp.inf, 0.0, -jnp.inf, jnp.nan], dtype)
+        ok = jnp.array([True, True, True, False, False, False])
+        found = poison(x, ok)
+        assert found.dtype == x.dtype
+        wanted = np.asarray(jnp.where(ok, x, jnp.nan), np.float64)
+        np.testing.assert_array_equal(np.asarray(found, np.float64), wanted)

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from xent_jax import _shards
@@ -30,6 +30,7 @@ def closed_form(
     value: Callable[..., Any],
     backward: Callable[..., Any],
     unread: tuple[int, ...] = (),
+    gradient_once: bool = True,
 ) -> Callable[..., Any]:
     """Joins a value and its backward into one differentiable function of ``*args``.
 
@@ -39,6 +40,8 @@ def closed_form(
         backward: ``(rows, args, g) -> cotangents``, one for each of ``args``, linear in
             ``g``; ``None`` for an argument that is absent or holds integers.
         unread: which of ``args`` the backward does not read, so that none is kept.
+        gradient_once: whether XLA:CPU is kept from computing the cotangent of the first
+            argument twice, see ``_made_once``.
 
     Returns:
         ``kernel(mode, *args, axis_name=None)``: a ``custom_vjp`` in reverse mode, a ``custom_jvp``
@@ -58,7 +61,8 @@ def closed_form(
         return forward(rows, *args), (rows, kept)
 
     def _backward(axis_name, residual, g):
-        return backward(*residual, g)
+        first, *others = backward(*residual, g)
+        return (_made_once(first) if gradient_once else first, *others)
 
     reverse.defvjp(_forward, _backward)
 
@@ -67,6 +71,32 @@ def closed_form(
         return (primal if mode == "forward" else reverse)(axis_name, *args)
 
     return kernel
+
+
+@jax.custom_jvp
+def _made_once(x: Array) -> Array:
+    """``x``, which XLA:CPU computes once however many operations read it.
+
+    Where hidden states ``[B, T, D]`` are multiplied by a kernel, one of the two products that
+    read the gradient of the logits needs it transposed. XLA:CPU then computes the gradient in
+    two loops, into two arrays, beside the exponentials that both read. It does so for cheap
+    operations, and a division is none: divided by a 1 that it cannot foresee, the gradient
+    overwrites the exponentials. It removes ``lax.optimization_barrier`` before it decides.
+    With fewer axes than 3 no array need be transposed so, and in bfloat16 the products convert
+    what they read, which is computed once as it is.
+    """
+    if x.ndim < 3 or x.dtype == jnp.bfloat16:
+        return x
+
+    def divided(x: Array) -> Array:
+        return x / jnp.where(jnp.isnan(x), x, jnp.ones((), x.dtype))
+
+    return lax.platform_dependent(x, cpu=divided, default=lambda x: x)
+
+
+@_made_once.defjvp
+def _made_once_jvp(primals, tangents):
+    return _made_once(*primals), tangents[0]
 
 
 def _with_tangent(value: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:

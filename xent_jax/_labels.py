@@ -10,7 +10,7 @@ from jax import Array
 from xent_jax import _checks, _shards
 from xent_jax._layout import Layout, layout
 from xent_jax._modes import Mode
-from xent_jax._rows import accumulator, at_label
+from xent_jax._rows import accumulator, at_label, poisoned
 from xent_jax._types import AxisName
 
 
@@ -89,7 +89,7 @@ def weighed(
     if examples is not None:
         weight = jnp.where(examples, weight, jnp.ones((), dtype))
         in_range = in_range | ~examples
-    return y, jnp.where(in_range, weight, jnp.nan)
+    return y, poisoned(weight, in_range)
 
 
 def soft_labels(name: str, labels, logits: Array) -> Array:

@@ -77,7 +77,17 @@ def row_shift(z: Array, axis_name: AxisName | None = None) -> Array:
     """The row's largest logit; NaN, which poisons the row, where it is not finite."""
     m = _shards.largest(lax.stop_gradient(jnp.max(z, axis=-1)), axis_name)
     m = m.astype(accumulator(z.dtype))
-    return jnp.where(jnp.isfinite(m), m, jnp.nan)
+    return poisoned(m, jnp.isfinite(m))
+
+
+def poisoned(x: Array, ok: Array) -> Array:
+    """``x``, NaN where not ``ok``.
+
+    The NaN is computed, by infinity less infinity, and only where it is due: a NaN that stood
+    here as a constant would stop ``jax_debug_nans`` in the absence of any mistake.
+    """
+    doubt = jnp.where(ok, jnp.zeros((), x.dtype), jnp.asarray(jnp.inf, x.dtype))
+    return x + (doubt - doubt)
 
 
 def log1p(x: Array) -> Array:

@@ -118,7 +118,8 @@ def _binary_backward(_, args, g: Array):
     return g_z.astype(z.dtype), to_argument(g * slope, t), g_w
 
 
-_binary = closed_form(lambda *_: None, _binary_value, _binary_backward)
+# The value keeps so many arrays that the gradient, computed twice, needs no other.
+_binary = closed_form(lambda *_: None, _binary_value, _binary_backward, gradient_once=False)
 
 
 @in_both_modes
