@@ -1,0 +1,139 @@
+"""Every argument of every public function in every form that users write.
+
+Closed over by a jitted function a NumPy array or a number is a constant, which JAX does not stage
+by itself: each form must give the value and gradient of plain arrays, through every transformation.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests.test_contract import close
+from tests.test_two_calls import RICHEST
+
+Y = np.array([0, 2], np.int32)
+_RNG = np.random.default_rng(3)
+X, KERNEL = _RNG.normal(size=(2, 4)), _RNG.normal(size=(4, 3))
+BIAS, WEIGHTS = _RNG.normal(size=3), _RNG.uniform(0.5, 1.5, 3)
+SOFT = _RNG.dirichlet(np.ones(3), 2)
+
+
+def statistics(library, inputs, kernel, labels, bias, logit_softcap):
+    found = library.linear_token_statistics(
+        inputs, kernel, labels, bias, logit_softcap=logit_softcap, top_k=2
+    )
+    return found.loss + found.entropy + found.top_k_log_probabilities.sum(-1)
+
+
+def head(library, inputs, kernel, labels, bias, where, **options):
+    return library.linear_softmax_cross_entropy(inputs, kernel, labels, bias, where, **options)
+
+
+def any_head(library, inputs, kernel, labels, bias, where):
+    loss = library.with_linear_head(library.softmax_cross_entropy)
+    return loss(inputs, kernel, labels, bias=bias, where=where)
+
+
+_LAYER = {"inputs": X, "kernel": KERNEL, "bias": BIAS}
+_MASK = np.array([True, False])
+CALLS = {
+    "linear_softmax_cross_entropy": (head, _LAYER | {
+        "labels": Y, "where": _MASK, "label_smoothing": np.float32(0.1), "z_loss": np.float32(0.2),
+        "class_weights": WEIGHTS, "logit_softcap": np.float32(3.0),
+    }),
+    "with_linear_head": (any_head, _LAYER | {"labels": SOFT, "where": _MASK}),
+    "linear_token_statistics": (statistics, _LAYER | {
+        "labels": Y, "logit_softcap": np.float32(3.0)
+    }),
+}  # fmt: skip
+_MASKED = {
+    "softmax", "log_softmax", "logsumexp", "kl_divergence", "poly_loss_cross_entropy",
+    "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels", "softmax_focal_loss",
+}  # fmt: skip
+
+
+def _of_logits(name):
+    case = RICHEST[name]
+
+    def call(library, where=None, **given):
+        masked = {} if where is None else {"where": where}
+        return case.call(library, given, **masked)
+
+    given = case.inputs(np.random.default_rng(0), (2,), 3)
+    return call, given | ({"where": _MASK} if name in _MASKED else {})
+
+
+CALLS |= {name: _of_logits(name) for name in RICHEST}
+EACH = [(name, argument) for name, (_, given) in CALLS.items() for argument in given]
+
+
+def forms(x):
+    """An argument as users write it: a NumPy or JAX array, a list, a NumPy or Python number."""
+    x = np.asarray(x, np.float32 if x.dtype == np.float64 else x.dtype)
+    return [x, jnp.asarray(x), x.tolist(), *([x[()]] if x.ndim == 0 else [])]
+
+
+def total(call, library, given, differentiated, value):
+    out = call(library, **{**given, differentiated: value})
+    return jnp.sum(jnp.cos(out) * jnp.arange(1.0, 1 + out.size).reshape(out.shape))
+
+
+@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+@pytest.mark.parametrize(("name", "argument"), EACH, ids="-".join)
+@pytest.mark.usefixtures("unoptimized")
+def test_an_argument_in_each_form(name, argument, library):
+    """The argument is closed over, by the gradient to another one, through each transformation."""
+    call, given = CALLS[name]
+    given = {k: np.asarray(v, np.float32 if v.dtype == np.float64 else v.dtype)
+             for k, v in given.items()}  # fmt: skip
+    others = [k for k, v in given.items() if v.dtype == np.float32 and k != argument]
+    if not others:  # nothing else to differentiate: the function of this one alone
+        run = jax.jit(lambda: call(library, **given))
+        close(run(), call(library, **jax.tree.map(jnp.asarray, given)), 1e-6)
+        return
+    moving, given = others[0], jax.tree.map(jnp.asarray, given)
+    value = given[moving]
+    wanted = jax.value_and_grad(functools.partial(total, call, library, given, moving))(value)
+    for i, x in enumerate(forms(CALLS[name][1][argument])):
+        of = functools.partial(total, call, library, {**given, argument: x}, moving)
+        gradient = jax.value_and_grad(of)
+        close(jax.jit(gradient)(value), wanted, 1e-5)
+        if i > 0:  # the first is a NumPy array, which fails wherever another form does
+            continue
+        close(gradient(value), wanted, 1e-5)
+        close(jax.grad(jax.jit(jax.checkpoint(of)))(value), wanted[1], 1e-5)
+        several = jax.jit(jax.vmap(gradient))(jnp.stack([value, value]))
+        close(jax.tree.map(lambda a: a[1], several), wanted, 1e-5)
+        scanned = jax.lax.scan(lambda c, v, g=gradient: (c, g(v)), 0, value[None])[1]
+        close(jax.tree.map(lambda a: a[0], scanned), wanted, 1e-5)
+
+
+@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.usefixtures("unoptimized")
+def test_every_argument_at_once_is_a_constant(name, library):
+    """No argument is traced; then each array with an axis of examples is mapped over it."""
+    call, given = CALLS[name]
+    wanted = call(library, **jax.tree.map(jnp.asarray, given))
+    close(jax.jit(lambda: call(library, **given))(), wanted, 1e-5)
+    close(
+        jax.jit(lambda: jax.vmap(lambda _: call(library, **given))(np.ones(1)))()[0], wanted, 1e-5
+    )
+
+
+def test_soft_labels_that_vmap_maps_as_a_numpy_array():
+    t = np.full((4, 3), 1 / 3, np.float32)
+    loss = jax.jit(lambda z: jax.vmap(xent_jax.softmax_cross_entropy)(z, t))
+    close(loss(jnp.ones((4, 3))), np.full(4, np.log(3)), 1e-6)
+
+
+def test_a_mask_of_rank_0():
+    def loss(z):
+        where = jnp.array(False)
+        return xent_jax.softmax_cross_entropy_with_integer_labels(z, jnp.int32(0), where=where)
+
+    assert jax.grad(jax.jit(loss))(jnp.zeros(3)).tolist() == [0, 0, 0]
