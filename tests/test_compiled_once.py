@@ -1,0 +1,159 @@
+"""Eager calls: each shape and choice of options is compiled once, whatever the numbers are."""
+
+import contextlib
+import functools
+
+import flax.nnx
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+from tests.test_constants import CALLS
+
+Z, Y = jnp.linspace(-1.0, 1.0, 40).reshape(8, 5), jnp.arange(8) % 5
+X, KERNEL = jnp.linspace(-1.0, 1.0, 24).reshape(8, 3), jnp.linspace(0.0, 1.0, 15).reshape(3, 5)
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list that grows by one for each program that is compiled."""
+    found = []
+
+    def listen(event, _, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
+def test_the_listener_hears_a_compilation():
+    with compilations() as found:
+        jax.jit(lambda z: z * 3 + 1)(Z)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_second_call_compiles_nothing(name, library):
+    call, given = CALLS[name]
+    given = jax.tree.map(jnp.asarray, given)
+    call(library, **given)
+    with compilations() as found:
+        call(library, **given)
+    assert not found
+
+
+def integer(**options):
+    return xent_jax.softmax_cross_entropy_with_integer_labels(Z, Y, **options)
+
+
+def head(**options):
+    return xent_jax.linear_softmax_cross_entropy(X, KERNEL, Y, **options)
+
+
+def binary(**options):
+    return xent_jax.sigmoid_binary_cross_entropy(Z, jnp.ones(5), **options)
+
+
+def focal(**options):
+    return xent_jax.softmax_focal_loss(Z, Y, **options)
+
+
+NUMBERS = [
+    (integer, "z_loss", [0.1, 0.2, np.float32(0.3), np.float64(0.4)]),
+    (integer, "label_smoothing", [0.1, 0.2]),
+    (head, "z_loss", [0.1, 0.2, 0.3]),
+    (head, "label_smoothing", [0.1, 0.2]),
+    (head, "logit_softcap", [3.0, 4.0, 5]),
+    (binary, "label_smoothing", [0.1, 0.2]),
+    (focal, "gamma", [2.0, 1.5]),
+]
+
+
+@pytest.mark.parametrize(
+    ("loss", "option", "values"), NUMBERS, ids=lambda x: getattr(x, "__name__", None)
+)
+def test_a_number_on_a_schedule_is_an_operand(loss, option, values):
+    """A Python float may change at each step; a NumPy number, which has a dtype, too."""
+    kinds = {}
+    for value in values:
+        kinds.setdefault(jnp.result_type(value), loss(**{option: value}))
+    with compilations() as found:
+        got = [loss(**{option: value}) for value in values]
+    assert not found
+    assert len({float(jnp.sum(g)) for g in got}) == len(values)
+
+
+OTHER_FORMS = [
+    {"ignore_index": np.int64(2)},
+    {"class_weights": [1.0, 2.0, 3.0, 4.0, 5.0]},
+    {"bias": flax.nnx.Param(jnp.ones(5))},
+    {"num_classes": np.int32(4), "z_loss": np.float32(0.5)},
+]
+
+
+@pytest.mark.parametrize("options", OTHER_FORMS, ids=lambda o: "-".join(o))
+def test_options_in_other_forms(options):
+    head(**options)
+    with compilations() as found:
+        head(**options)
+    assert not found
+
+
+def ours(z, y):
+    return xent_jax.softmax_focal_loss(z, y)
+
+
+def plain(z, y):
+    return jax.nn.logsumexp(z, -1) - jnp.take_along_axis(z, y[:, None], -1)[:, 0]
+
+
+JITTED = jax.jit(plain)
+
+
+def test_a_head_is_compiled_once_for_each_loss_that_can_be_a_key():
+    losses = {
+        "a function of the library": lambda: xent_jax.softmax_focal_loss,
+        "a function of one's own": lambda: ours,
+        "a lambda, made anew": lambda: lambda z, y: plain(z, y),
+        "a partial, made anew": lambda: functools.partial(xent_jax.softmax_focal_loss, gamma=1.5),
+        "one that is jitted": lambda: JITTED,
+    }
+    for name, made in losses.items():
+        first = xent_jax.with_linear_head(made(), logit_transform=jnp.tanh)(X, KERNEL, Y)
+        with compilations() as found:
+            again = xent_jax.with_linear_head(made(), logit_transform=jnp.tanh)(X, KERNEL, Y)
+        assert not found, name
+        assert first == again
+
+
+def test_a_loss_that_reads_what_may_change_is_read_anew():
+    scale = 1.0
+
+    def closing(z, y):
+        return scale * plain(z, y)
+
+    run = xent_jax.with_linear_head(closing)
+    first = run(X, KERNEL, Y)
+    scale = 2.0
+    assert run(X, KERNEL, Y) == 2 * first
+
+    def weighing(weights):
+        return functools.partial(lambda z, y, w: w * plain(z, y), w=weights)
+
+    one, two = (xent_jax.with_linear_head(weighing(jnp.float32(w)))(X, KERNEL, Y) for w in (1, 2))
+    assert two == 2 * one
+    typed = [functools.partial(lambda z, y, w: plain(z, y) * (w is True), w=w) for w in (1, True)]
+    assert [float(xent_jax.with_linear_head(f)(X, KERNEL, Y)) > 0 for f in typed] == [False, True]
+
+
+def test_options_that_are_off_and_on_are_told_apart():
+    values = [float(head(z_loss=z)) for z in (0.0, 0.1, 0.0)]
+    assert values[0] == values[2] != values[1]
