@@ -9,6 +9,7 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.test_constants import CALLS
@@ -157,3 +158,18 @@ def test_a_loss_that_reads_what_may_change_is_read_anew():
 def test_options_that_are_off_and_on_are_told_apart():
     values = [float(head(z_loss=z)) for z in (0.0, 0.1, 0.0)]
     assert values[0] == values[2] != values[1]
+
+
+@pytest.mark.parametrize("types", ["Auto", "Explicit"])
+def test_the_head_on_a_mesh(types):
+    if types == "Explicit" and jax.__version_info__ < (0, 7):
+        pytest.skip("jax 0.6 has no reshard, so no explicit meshes here")
+    kind = getattr(jax.sharding.AxisType, types)
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(kind,) * 2)
+    specs = {"inputs": P("data"), "kernel": P(None, "model")}
+    run = xent_jax.shard_linear_head(xent_jax.linear_softmax_cross_entropy, mesh, **specs)
+    run(X, KERNEL, Y, z_loss=0.1)
+    with compilations() as found:
+        got = run(X, KERNEL, Y, z_loss=0.2)
+    assert not found
+    np.testing.assert_allclose(got, head(z_loss=0.2), rtol=1e-6)

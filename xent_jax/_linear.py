@@ -14,7 +14,7 @@ from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
 from xent_jax._hashable import Keyed, key_of
 from xent_jax._labels import class_weights_of, smoothing_and_z_loss, weighed
 from xent_jax._linear_problem import SOFT, Problem, checked, reduced, there
-from xent_jax._modes import Mode, explain, in_both_modes, in_mode
+from xent_jax._modes import Mode, explained, in_both_modes, in_mode
 from xent_jax._softcap import softcap
 from xent_jax._types import AxisName, KernelAxes, Reduction
 
@@ -102,11 +102,8 @@ def with_linear_head(
             name, mode, inputs, kernel, targets, bias, where, axes, max_logits_bytes, axis_name
         )
         _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
-        try:
+        with explained():
             return _compiled(of_logits)(reduction, batch_axis_name, problem)
-        except TypeError as error:
-            explain(error)
-            raise
 
     return head
 

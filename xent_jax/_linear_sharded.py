@@ -15,6 +15,7 @@ from xent_jax import _checks, _shards
 from xent_jax._checks import describe
 from xent_jax._linear import linear_softmax_cross_entropy
 from xent_jax._linear_statistics import linear_token_statistics
+from xent_jax._modes import explained
 from xent_jax._types import KernelAxes
 
 _HEADS = tuple(inspect.unwrap(f) for f in (linear_softmax_cross_entropy, linear_token_statistics))
@@ -81,7 +82,10 @@ def shard_linear_head(
         whole = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
         jax.eval_shape(lambda arrays: head(**arrays, **fixed), whole)
         divided = _divided(name, mesh, inputs, kernel, arrays, fixed["kernel_axes"])
-        return _run(head, divided, *_padded(divided, arrays, fixed))
+        arrays, fixed = _padded(divided, arrays, fixed)
+        numbers = {k: jnp.asarray(fixed.pop(k)) for k in _NUMBERS if fixed.get(k)}
+        with explained():
+            return _run(head, divided, tuple(fixed.items()), arrays | numbers)
 
     return sharded
 
@@ -112,6 +116,7 @@ def _checked(name: str, head: Any, mesh: Any, inputs: Any, kernel: Any) -> Calla
 
 
 _AXES = "axis_name", "batch_axis_name"  # that the wrapper gives
+_NUMBERS = "label_smoothing", "z_loss", "logit_softcap"  # operands, unless they are off
 _BY_TOKEN, _BY_CLASS = ("labels", "where"), ("bias", "class_weights")
 
 
@@ -220,9 +225,14 @@ def _padded(
     return arrays | padded, fixed | {"num_classes": count}
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _run(
-    head: Callable[..., Any], divided: _Divided, arrays: dict[str, Array], fixed: dict[str, Any]
+    head: Callable[..., Any],
+    divided: _Divided,
+    options: tuple[tuple[str, Any], ...],
+    arrays: dict[str, Array],
 ) -> Any:
+    fixed = dict(options)
     names = {"axis_name": divided.classes or None}
     if "reduction" in fixed:
         names["batch_axis_name"] = divided.tokens or None
@@ -236,8 +246,7 @@ def _run(
 
     out = divided.batch if fixed.get("reduction", "none") == "none" else PartitionSpec()
     specs = {k: divided.spec(k) for k in arrays}
-    # Under jit, for shard_map's eager form refuses the head's custom_vjp.
-    return jax.jit(_shards.shard_map(local, divided.mesh, (specs,), out))(arrays)
+    return _shards.shard_map(local, divided.mesh, (specs,), out)(arrays)
 
 
 def _is_array(argument: str, value: Any) -> bool:

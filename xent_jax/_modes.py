@@ -4,10 +4,11 @@ The mode is an explicit argument of everything that is traced, so that JAX's cac
 arguments and no ambient state, keep the two apart.
 """
 
+import contextlib
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 Mode = Literal["reverse", "forward"]
@@ -49,10 +50,15 @@ def in_mode(mode: Mode, function: Callable[_P, _R]) -> Callable[_P, _R]:
     return _TWINS[function] if mode == "forward" and is_public(function) else function
 
 
-def explain(error: TypeError) -> None:
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
     """Adds the way around to JAX's refusal of forward mode, which knows nothing of ours."""
-    if "custom_vjp" in str(error):
-        error.add_note("xent_jax.forward_mode has the same functions, for jvp and jacfwd too.")
+    try:
+        yield
+    except TypeError as error:
+        if "custom_vjp" in str(error):
+            error.add_note("xent_jax.forward_mode has the same functions, for jvp and jacfwd too.")
+        raise
 
 
 def _bound(function: Callable[..., Any], mode: Mode, module: str) -> Callable[..., Any]:
@@ -62,10 +68,10 @@ def _bound(function: Callable[..., Any], mode: Mode, module: str) -> Callable[..
     @functools.wraps(function)
     def public(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(mode, *args, **kwargs)
-        except TypeError as error:
+            with explained():
+                return function(mode, *args, **kwargs)
+        except TypeError:
             _check_call(function.__name__, signature, args, kwargs)
-            explain(error)
             raise
 
     public.__module__ = module  # where pickle looks for it
