@@ -49,7 +49,9 @@ def with_linear_head(
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
             lies; ``embedding.T`` would be copied.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
-            default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
+            default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``. Where the
+            number of tokens is a symbol of ``jax.export``, a chunk has as many tokens as this
+            allows, and the tokens are padded to whole chunks.
         axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
             divided: kernel and bias are this shard's, and so are the logits that ``loss``
             gets, which must know the axis too.
@@ -62,7 +64,9 @@ def with_linear_head(
         ``[*batch, ...]``), a bias ``[classes]``, and booleans ``[*batch]``: the tokens that
         take part. Its value has the dtype of the losses: logits, and so losses of this
         library, are float32 for half precision. Its gradients have the dtypes of what they
-        are gradients of, and are summed over the tokens of a device in float32.
+        are gradients of, and are summed over the tokens of a device in float32. With a sum or
+        mean those of float16 arrays are kept in float32 until the backward pass, so that a loss
+        scale or a division that follows neither overflows nor loses digits.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.

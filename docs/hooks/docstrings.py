@@ -39,6 +39,8 @@ class Sections(Extension):
                 member.docstring.value = self.rewritten(member.docstring.value)
             elif member.is_attribute and (comment := _COMMENT.match(member.lines[0])):
                 member.docstring = Docstring(self.rewritten(comment[1]), parent=member)
+            if member.is_function and "mode" in member.parameters:
+                del member.parameters["mode"]  # the decorator gives it, not the user
             if not member.is_attribute:
                 self.visit(member)
 
