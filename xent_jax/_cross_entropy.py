@@ -75,9 +75,12 @@ def softmax_cross_entropy(
     smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss, t.dtype)
     reduction = _checks.reduction(name, reduction)
     if smoothing is not None:
-        t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
+        t, uniform = _shards.together(t, _uniform(place, t.dtype))
+        t = (1 - smoothing) * t + smoothing * uniform
     if class_weights is not None:
-        t = t * place.per_class(class_weights_of(name, class_weights, place.size, t.dtype))
+        weights = place.per_class(class_weights_of(name, class_weights, place.size, t.dtype))
+        z, t, weights = _shards.together(z, t, weights)
+        t = t * weights
     losses = weighted_cross_entropy(z, None, None, t, c, axis_name=axis_name)
     return reduce(losses, reduction, place.examples, None, batch_axis_name)
 
@@ -145,7 +148,9 @@ def softmax_cross_entropy_with_integer_labels(
     if smoothing is not None:
         a = (1 - smoothing) * a
         b = smoothing * _uniform(p.place, a.dtype)
-        b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
+        if p.class_weights is not None:
+            b, weights = _shards.together(b, p.place.per_class(p.class_weights))
+            b = b * weights
     losses = weighted_cross_entropy(p.z, p.y, a, b, c, axis_name=axis_name)
     return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
 

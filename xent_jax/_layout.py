@@ -42,13 +42,18 @@ class Layout(NamedTuple):
         full = tuple(self.shape[a] if a in self.axes else n for a, n in enumerate(x.shape))
         rest = tuple(a for a in range(x.ndim) if a not in self.axes)
         x = jnp.broadcast_to(x, full).transpose(rest + self.axes)
-        return x.reshape(x.shape[: len(rest)] + (self.size,))
+        spec = _shards.explicit(x)
+        spec = spec[: len(rest)] + (_shards.merged(spec[len(rest) :]),)
+        return _shards.reshape(x, x.shape[: len(rest)] + (self.size,), spec)
 
-    def restore(self, x: Array) -> Array:
-        """``classes_last`` undone, for an array with a number per logit."""
+    def restore(self, x: Array, logits: Array) -> Array:
+        """``classes_last`` undone, for an array with a number for each of the logits."""
         rest = tuple(a for a in range(len(self.shape)) if a not in self.axes)
         order = rest + self.axes
-        x = x.reshape(tuple(self.shape[a] for a in order))
+        spec = _shards.explicit(x)
+        if len(self.axes) > 1:
+            spec = spec[:-1] + tuple(_shards.explicit(logits)[a] for a in self.axes)
+        x = _shards.reshape(x, tuple(self.shape[a] for a in order), spec)
         return x.transpose(tuple(order.index(a) for a in range(len(order))))
 
     def logits(self, z: Array) -> Array:
@@ -65,7 +70,8 @@ class Layout(NamedTuple):
     def without(self, examples: Array) -> "Layout":
         """The same with more examples left out: those where ``examples`` is false."""
         if self.examples is not None:
-            examples = self.examples & examples
+            examples, left = _shards.together(examples, self.examples)
+            examples = left & examples
         return self._replace(examples=examples)
 
 
@@ -105,6 +111,7 @@ def layout(
 
 
 def _clear(x: Array, classes: Array | None, examples: Array | None, fill: float) -> Array:
+    x, classes, examples = _shards.together(x, classes, examples)
     for mask in (classes, None if examples is None else examples[..., None]):
         if mask is not None:
             x = jnp.where(mask, x, jnp.asarray(fill, x.dtype))

@@ -6,7 +6,7 @@ from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float
 
-from xent_jax import _checks
+from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._reduction import reduce
 from xent_jax._rows import accumulator
@@ -53,9 +53,14 @@ def sigmoid_binary_cross_entropy(
     t = _binary_labels(name, labels, logits)
     smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
     reduction = _checks.reduction(name, reduction)
+    if pos_weight is not None:
+        pos_weight = _checks.reals(name, "pos_weight", pos_weight).astype(dtype)
+        pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
     if where is not None:
         where = _checks.mask(name, "where", where)
         where = _checks.broadcastable(name, "where", where, logits.shape)
+    logits, t, pos_weight, where = _shards.together(logits, t, pos_weight, where)
+    if where is not None:
         where = jnp.broadcast_to(where, logits.shape)
         logits = jnp.where(where, logits, jnp.zeros((), logits.dtype))
         t = jnp.where(where, t, jnp.zeros((), dtype))
@@ -64,9 +69,6 @@ def sigmoid_binary_cross_entropy(
         t = (1 - smoothing) * t + smoothing / 2
         # Cleared twice: neither the label nor the weight of what is out may reach the smoothing.
         t = t if where is None else jnp.where(where, t, jnp.zeros((), dtype))
-    if pos_weight is not None:
-        pos_weight = _checks.reals(name, "pos_weight", pos_weight).astype(dtype)
-        pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
     return reduce(_binary(logits, t, pos_weight), reduction, where)
 
 
@@ -141,6 +143,7 @@ def sigmoid_focal_loss(
         alpha = _checks.scalar(name, "alpha", alpha, 0, 1)
     alpha = _checks.reals(name, "alpha", alpha).astype(t.dtype)
     alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
+    logits, t, alpha = _shards.together(logits, t, alpha)
     return (alpha * t + (1 - alpha) * (1 - t)) * _focal(logits, t, gamma)
 
 

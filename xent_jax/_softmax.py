@@ -54,7 +54,7 @@ def softmax(
     logits = _checks.floats("softmax", "logits", logits)
     place = layout("softmax", logits, axis, where, axis_name=axis_name)
     p = _softmax(place.logits(logits), axis_name=axis_name)
-    return place.restore(place.clear(p, 0.0))
+    return place.restore(place.clear(p, 0.0), logits)
 
 
 def _statistics(axis_name: AxisName | None, z: Array) -> Rows:
@@ -104,7 +104,7 @@ def log_softmax(
     logits = _checks.floats("log_softmax", "logits", logits)
     place = layout("log_softmax", logits, axis, where, axis_name=axis_name)
     log_p = _log_softmax(place.logits(logits), axis_name=axis_name)
-    return place.restore(place.clear(log_p, -jnp.inf))
+    return place.restore(place.clear(log_p, -jnp.inf), logits)
 
 
 def _log_softmax_value(rows: Rows, z: Array) -> Array:
@@ -158,7 +158,8 @@ def logsumexp(
     lse = _logsumexp(z, axis_name=axis_name)
     empty = ~_shards.anywhere(jnp.any(z != -jnp.inf, axis=-1), axis_name)
     if place.examples is not None:
-        empty = empty | ~place.examples
+        empty, examples = _shards.together(empty, place.examples)
+        empty = empty | ~examples
     return jnp.where(empty, jnp.asarray(-jnp.inf, lse.dtype), lse)
 
 
