@@ -14,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
-from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import CASES, FUNCTIONS, x64
-from tests.meshes import EXPLICIT, collectives, mesh_of, put, set_mesh
+from tests.meshes import EXPLICIT, collectives, mesh_of, put, set_mesh, shaped
 from tests.test_contract import close
 
 N, K = 4, 6
@@ -194,3 +193,128 @@ def test_tangents(i, kind):
     expected = jax.jit(tangent)(problem.inputs)
     with set_mesh(mesh):
         close(jax.jit(tangent)(problem.on(mesh, divisions(problem, kind)[-1])), expected)
+
+
+# ------------------------------------------------------------------ what the table has not
+
+
+LOGITS = ("data",), (None, "model"), ("data", "model")
+
+
+@explicit
+@pytest.mark.parametrize("axis, spec", [((0, 1), LOGITS[1]), ((1, 0), LOGITS[2])], ids=str)
+def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
+    """Values and gradients; labels and weights count the classes in the order of ``axis``."""
+    z, w, y = rng.standard_normal((N, K)), rng.uniform(1, 2, N * K), 9
+    left = rng.random((N, K)) < 0.7
+    left.flat[[9, 14]] = True  # the label's class: element 9 in one order, 14 in the other
+    left[...] |= np.arange(N)[:, None] == 1
+
+    def everything(z, w, left):
+        p = xent_jax.softmax(z, axis, left)
+        options = {"label_smoothing": 0.1, "class_weights": w}
+        losses = (
+            xent_jax.logsumexp(z, axis),
+            INTEGER_LOSS(z, y, axis, **options),
+            xent_jax.softmax_cross_entropy(z, p, axis, left, class_weights=w),
+            xent_jax.softmax_focal_loss(z, y, axis, class_weights=w),
+            xent_jax.kl_divergence(z, jax.lax.stop_gradient(p) + 0.1, axis, left),
+        )
+        return sum(losses), (p, *losses)
+
+    run = jax.jit(jax.value_and_grad(everything, (0, 1), has_aux=True))
+    expected = run(z, w, left)
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        z, w = put(mesh, z, *spec), put(mesh, w, "model")
+        got = run(z, w, put(mesh, left, "data"))
+        assert jax.typeof(xent_jax.softmax(z, axis)) == jax.typeof(z)
+    close(got, expected)
+
+
+@explicit
+@pytest.mark.parametrize("spec", LOGITS, ids=str)
+@pytest.mark.parametrize("labels", [(), ("data",)], ids=["whole", "divided"])
+def test_second_derivative_with_integer_labels(spec, labels, kind, rng):
+    z, y, w = rng.standard_normal((N, K)), rng.integers(0, K, N), rng.uniform(1, 2, K)
+
+    def loss(z, w, y):
+        return INTEGER_LOSS(z, y, class_weights=w, label_smoothing=0.1, z_loss=0.1).sum()
+
+    def of_gradient(z, w, y):
+        return jax.grad(lambda z, w: (jax.grad(loss)(z, w, y) ** 3).sum(), (0, 1))(z, w)
+
+    expected = jax.jit(of_gradient)(z, w, y)
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        y = put(mesh, y, *labels)
+        close(jax.jit(of_gradient)(put(mesh, z, *spec), put(mesh, w, "model"), y), expected)
+
+
+@explicit
+def test_one_hot_labels_made_under_a_mesh(kind, rng):
+    """``jax.nn.one_hot`` divides no classes, and eager gradients reach the logits alone."""
+    z, y = rng.standard_normal((N, K)), rng.integers(0, K, N)
+
+    def gradient(z):
+        labels = jax.nn.one_hot(jnp.asarray(y), K)
+        return jax.grad(lambda z: xent_jax.softmax_cross_entropy(z, labels).sum())(z)
+
+    expected = gradient(jnp.asarray(z))
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        divided = put(mesh, z, "data", "model")
+        close(gradient(divided), expected)
+        close(jax.jit(gradient)(divided), expected)
+
+
+@explicit
+def test_vmap_over_a_divided_axis(kind, rng):
+    """The class weights are the same for all examples."""
+    z, y, w = rng.standard_normal((N, K)), rng.integers(0, K, N), rng.uniform(1, 2, K)
+
+    def gradient(z, y, w):
+        each = jax.vmap(lambda z, y: INTEGER_LOSS(z, y, class_weights=w))
+        return jax.grad(lambda z, w: each(z, y).sum())(z, w)
+
+    expected = jax.jit(gradient)(z, y, w)
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        close(jax.jit(gradient)(put(mesh, z, "data"), put(mesh, y, "data"), put(mesh, w)), expected)
+
+
+# ------------------------------------------------------------------------------ what crosses
+
+
+def crossing(mesh, function, *arrays):
+    """The kinds of collectives in the compiled program."""
+    text = jax.jit(function).lower(*arrays).compile().as_text()
+    return sorted(c.kind for c in collectives(text, dict(mesh.shape)))
+
+
+@explicit
+@pytest.mark.parametrize("spec", LOGITS, ids=str)
+@pytest.mark.parametrize("loss", ["integer", "soft"])
+def test_labels_that_are_not_divided_add_no_collective(loss, spec, kind):
+    """Each device takes its part of what it holds; nothing is gathered."""
+    mesh = mesh_of(2, 2, kind)
+    function, labels, division = xent_jax.softmax_cross_entropy, ((N, K), jnp.float64), spec
+    if loss == "integer":
+        function, labels, division = INTEGER_LOSS, ((N,), jnp.int32), spec[:1]
+    step = jax.value_and_grad(lambda z, t: function(z, t).sum())
+    with set_mesh(mesh):
+        z = shaped(mesh, (N, K), jnp.float64, *spec)
+        divided = crossing(mesh, step, z, shaped(mesh, *labels, *division))
+        whole = crossing(mesh, step, z, shaped(mesh, *labels))
+    assert whole == divided
+    assert set(whole) == {"all-reduce"}
+
+
+@explicit
+def test_data_parallel_class_weights_add_no_collective_to_the_losses(kind):
+    mesh = mesh_of(4, 1, kind)
+    with set_mesh(mesh):
+        z, w = shaped(mesh, (N, K), jnp.float64, "data"), shaped(mesh, (K,), jnp.float64)
+        y = shaped(mesh, (N,), jnp.int32, "data")
+        losses = crossing(mesh, lambda z, y, w: INTEGER_LOSS(z, y, class_weights=w), z, y, w)
+    assert losses == []

@@ -192,6 +192,19 @@ def reshape(x: Array, shape: tuple[int, ...], spec: tuple[Any, ...]) -> Array:
     return lax.reshape(x, shape, out_sharding=sharding)
 
 
+def gathers(x: Array, i: Array) -> bool:
+    """Whether JAX gathers from the last axis of ``x`` with these indices.
+
+    Under explicit sharding it does not along a divided axis, nor with a scalar that ``vmap``
+    maps over a divided axis, of which the scalar's type says nothing.
+    """
+    if explicit(x)[-1] is not None:
+        return False
+    meshes = [jax.typeof(a).sharding.mesh for a in (x, i)]
+    typed = HAS_RESHARD and any(AxisType.Explicit in mesh.axis_types for mesh in meshes)
+    return not (typed and i.ndim == 0)
+
+
 def take(x: Array, i: Array) -> Array:
     """``x[i]`` along the first axis, under explicit sharding divided as the indices are."""
     if set(explicit(i)) == {None} or not HAS_RESHARD:

@@ -53,23 +53,24 @@ def sigmoid_binary_cross_entropy(
     t = _binary_labels(name, labels, logits)
     smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
     reduction = _checks.reduction(name, reduction)
+    weight = None
     if pos_weight is not None:
-        pos_weight = _checks.reals(name, "pos_weight", pos_weight).astype(dtype)
-        pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
+        weight = _checks.reals(name, "pos_weight", pos_weight).astype(dtype)
+        weight = _checks.broadcastable(name, "pos_weight", weight, logits.shape)
     if where is not None:
         where = _checks.mask(name, "where", where)
         where = _checks.broadcastable(name, "where", where, logits.shape)
-    logits, t, pos_weight, where = _shards.together(logits, t, pos_weight, where)
-    if where is not None:
-        where = jnp.broadcast_to(where, logits.shape)
-        logits = jnp.where(where, logits, jnp.zeros((), logits.dtype))
-        t = jnp.where(where, t, jnp.zeros((), dtype))
+    z, t, weight, left = _shards.together(logits, t, weight, where)
+    if left is not None:
+        left = jnp.broadcast_to(left, z.shape)
+        z = jnp.where(left, z, jnp.zeros((), z.dtype))
+        t = jnp.where(left, t, jnp.zeros((), dtype))
     if not _checks.unused(smoothing):
         smoothing = jnp.asarray(smoothing, dtype)
         t = (1 - smoothing) * t + smoothing / 2
         # Cleared twice: neither the label nor the weight of what is out may reach the smoothing.
-        t = t if where is None else jnp.where(where, t, jnp.zeros((), dtype))
-    return reduce(_binary(logits, t, pos_weight), reduction, where)
+        t = t if left is None else jnp.where(left, t, jnp.zeros((), dtype))
+    return reduce(_binary(z, t, weight), reduction, left)
 
 
 def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:
@@ -143,8 +144,8 @@ def sigmoid_focal_loss(
         alpha = _checks.scalar(name, "alpha", alpha, 0, 1)
     alpha = _checks.reals(name, "alpha", alpha).astype(t.dtype)
     alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
-    logits, t, alpha = _shards.together(logits, t, alpha)
-    return (alpha * t + (1 - alpha) * (1 - t)) * _focal(logits, t, gamma)
+    z, t, alpha = _shards.together(logits, t, alpha)
+    return (alpha * t + (1 - alpha) * (1 - t)) * _focal(z, t, gamma)
 
 
 def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:
