@@ -61,7 +61,6 @@ CHOSEN = [  # each with the shape of its mask
     (row("poly_loss_cross_entropy", "epsilon"), (N,)),
     (row("sigmoid_binary_cross_entropy"), None),
     (row("sigmoid_binary_cross_entropy", "pos_weight", "label_smoothing"), (N, K)),
-    (row("sigmoid_focal_loss"), None),
     (row("sigmoid_focal_loss", "alpha", "gamma", keywords=ALPHA_OF_EACH), None),
 ]
 STATIC = {"axis", "reduction", "ignore_index", "axis_name", "batch_axis_name"}
@@ -136,15 +135,20 @@ def across(x):
     return {(N, K): ("model", "data"), (N,): ("model",), (K,): ("data",)}.get(x.shape, ())
 
 
-def divisions(problem, kind):
-    """Which arguments are divided, and how: each alone, all by examples, and crosswise."""
-    arrays = {k: v for k, v in problem.inputs.items() if v.ndim}
-    alone = [{k: along(v)} for k, v in arrays.items()]
-    if kind == AxisType.Auto or len(arrays) == 1:
-        return alone
-    first = next(iter(arrays))
-    crosswise = {k: (along if k == first else across)(v) for k, v in arrays.items()}
-    return [*alone, {k: by_examples(v) for k, v in arrays.items()}, crosswise]
+def crosswise(inputs):
+    """The first argument divided the one way, the others the other way around."""
+    first = next(iter(inputs))
+    return {k: (along if k == first else across)(v) for k, v in inputs.items()}
+
+
+def divisions(inputs, kind, options):
+    """Each argument divided alone; under explicit sharding crosswise too, and by examples."""
+    out = [{k: along(v)} for k, v in inputs.items() if v.ndim]
+    if kind == AxisType.Explicit and len(out) > 1:
+        out.append(crosswise(inputs))
+        if options:
+            out.append({k: by_examples(v) for k, v in inputs.items()})
+    return out
 
 
 numbers = pytest.mark.parametrize("i", range(len(CHOSEN)), ids=[c.id for c, _ in CHOSEN])
@@ -156,7 +160,7 @@ def test_each_argument_divided_or_not(i, kind):
     problem, expected = solved(i)
     mesh = mesh_of(2, 2, kind)
     run = jax.jit(functools.partial(problem.all, xent_jax))
-    for division in divisions(problem, kind):
+    for division in divisions(problem.inputs, kind, problem.case.keywords):
         with set_mesh(mesh):
             inputs = problem.on(mesh, division)
             close(run(inputs), expected)
@@ -192,7 +196,7 @@ def test_tangents(i, kind):
 
     expected = jax.jit(tangent)(problem.inputs)
     with set_mesh(mesh):
-        close(jax.jit(tangent)(problem.on(mesh, divisions(problem, kind)[-1])), expected)
+        close(jax.jit(tangent)(problem.on(mesh, crosswise(problem.inputs)))), expected)
 
 
 # ------------------------------------------------------------------ what the table has not
@@ -207,8 +211,6 @@ def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
     """Values and gradients; labels and weights count the classes in the order of ``axis``."""
     z, w, y = rng.standard_normal((N, K)), rng.uniform(1, 2, N * K), 9
     left = rng.random((N, K)) < 0.7
-    left.flat[[9, 14]] = True  # the label's class: element 9 in one order, 14 in the other
-    left[...] |= np.arange(N)[:, None] == 1
 
     def everything(z, w, left):
         p = xent_jax.softmax(z, axis, left)
@@ -268,6 +270,10 @@ def test_one_hot_labels_made_under_a_mesh(kind, rng):
         close(jax.jit(gradient)(divided), expected)
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 10),
+    reason="older JAX selects nothing by a mask that vmap maps over a divided axis",
+)
 @explicit
 def test_vmap_over_a_divided_axis(kind, rng):
     """The class weights are the same for all examples."""
