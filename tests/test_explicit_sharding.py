@@ -196,7 +196,7 @@ def test_tangents(i, kind):
 
     expected = jax.jit(tangent)(problem.inputs)
     with set_mesh(mesh):
-        close(jax.jit(tangent)(problem.on(mesh, crosswise(problem.inputs)))), expected)
+        close(jax.jit(tangent)(problem.on(mesh, crosswise(problem.inputs))), expected)
 
 
 # ------------------------------------------------------------------ what the table has not
