@@ -75,8 +75,8 @@ def softmax_cross_entropy(
     smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss, t.dtype)
     reduction = _checks.reduction(name, reduction)
     if smoothing is not None:
-        t, uniform = _shards.together(t, _uniform(place, t.dtype))
-        t = (1 - smoothing) * t + smoothing * uniform
+        t, uniform = _shards.together((1 - smoothing) * t, _uniform(place, t.dtype))
+        t = t + smoothing * uniform
     if class_weights is not None:
         weights = place.per_class(class_weights_of(name, class_weights, place.size, t.dtype))
         z, t, weights = _shards.together(z, t, weights)
