@@ -123,10 +123,11 @@ def _with_tangent(value: Callable[..., Any], backward: Callable[..., Any]) -> Ca
 
 
 def _alike(args: tuple[Any, ...], axis_name: AxisName | None) -> tuple[Any, ...]:
-    """All arguments typed as differing over the same mesh axes, as their cotangents will be.
+    """All arguments divided over the same mesh axes, as their cotangents will be.
 
-    What has no axis of classes is the same over ``axis_name``.
+    In ``shard_map`` what has no axis of classes is the same over ``axis_name``.
     """
+    args = _shards.together(*args)
     axes = _shards.varying(args) | _shards.names(axis_name)
     rank = jnp.ndim(args[0])
 

@@ -109,9 +109,12 @@ def _soft(
     z, t = place.logits(mode, logits), soft_targets(labels, logits, place)
     smoothing, c = number(smoothing, t.dtype), number(z_loss, t.dtype)
     if smoothing is not None:
-        t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
+        t, uniform = _shards.together((1 - smoothing) * t, _uniform(place, t.dtype))
+        t = t + smoothing * uniform
     if weights is not None:
-        t = t * place.per_class(weights.astype(t.dtype))
+        weights = place.per_class(weights.astype(t.dtype))
+        z, t, weights = _shards.together(z, t, weights)
+        t = t * weights
     losses = weighted_cross_entropy(mode, z, None, None, t, c, axis_name=place.axis_name)
     return reduce(losses, reduction, place.examples, None, batch_axis_name)
 
@@ -197,7 +200,9 @@ def _integer(
     if smoothing is not None:
         a = (1 - smoothing) * a
         b = smoothing * _uniform(p.place, a.dtype)
-        b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
+        if p.class_weights is not None:
+            b, weights = _shards.together(b, p.place.per_class(p.class_weights))
+            b = b * weights
     losses = weighted_cross_entropy(mode, p.z, p.y, a, b, c, axis_name=p.place.axis_name)
     return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
 

@@ -79,6 +79,7 @@ def weighed(
     axis_name: AxisName | None,
 ) -> tuple[Array, Array]:
     """Labels in range, and the weight of each: NaN where one was not, 1 where an example is out."""
+    labels, examples = _shards.together(labels, examples)
     if labels.dtype.itemsize < 4:  # or the number of classes may not fit
         labels = labels.astype(jnp.int32)
     in_range = (labels >= 0) & (labels < classes * _shards.count(axis_name))

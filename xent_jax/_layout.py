@@ -48,13 +48,18 @@ class Layout:
         full = tuple(self.shape[a] if a in self.axes else n for a, n in enumerate(x.shape))
         rest = tuple(a for a in range(x.ndim) if a not in self.axes)
         x = jnp.broadcast_to(x, full).transpose(rest + self.axes)
-        return x.reshape(x.shape[: len(rest)] + (self.size,))
+        spec = _shards.explicit(x)
+        spec = spec[: len(rest)] + (_shards.merged(spec[len(rest) :]),)
+        return _shards.reshape(x, x.shape[: len(rest)] + (self.size,), spec)
 
-    def restore(self, x: Array) -> Array:
-        """``classes_last`` undone, for an array with a number per logit."""
+    def restore(self, x: Array, logits: Array) -> Array:
+        """``classes_last`` undone, for an array with a number for each of the logits."""
         rest = tuple(a for a in range(len(self.shape)) if a not in self.axes)
         order = rest + self.axes
-        x = x.reshape(tuple(self.shape[a] for a in order))
+        spec = _shards.explicit(x)
+        if len(self.axes) > 1:
+            spec = spec[:-1] + tuple(_shards.explicit(logits)[a] for a in self.axes)
+        x = _shards.reshape(x, tuple(self.shape[a] for a in order), spec)
         return x.transpose(tuple(order.index(a) for a in range(len(order))))
 
     @property
@@ -71,7 +76,8 @@ class Layout:
     def _masks(self) -> tuple[Array | None, Array | None]:
         classes, examples = self._read(self.where)
         if self.left is not None:
-            examples = self.left if examples is None else examples & self.left
+            left, examples = _shards.together(self.left, examples)
+            examples = left if examples is None else examples & left
         return classes, examples
 
     def _read(self, where: Array | None) -> tuple[Array | None, Array | None]:
@@ -133,6 +139,7 @@ def layout(
 
 
 def _clear(x: Array, classes: Array | None, examples: Array | None, fill: float) -> Array:
+    x, classes, examples = _shards.together(x, classes, examples)
     for mask in (classes, None if examples is None else examples[..., None]):
         if mask is not None:
             x = jnp.where(mask, x, jnp.asarray(fill, x.dtype))

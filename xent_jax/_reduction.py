@@ -19,6 +19,7 @@ def reduce(
     ``weights`` are the mean's divisor, one for each example, in place of their number.
     ``axis_name`` is that of the examples: sum and mean are over all its shards.
     """
+    losses, examples, weights = _shards.together(losses, examples, weights)
     if examples is not None:
         losses = jnp.where(examples, losses, jnp.zeros((), losses.dtype))
     if reduction == "none":

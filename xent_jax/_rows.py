@@ -62,12 +62,14 @@ def hits(z: Array, y: Array) -> Array:
 def at_label(x: Array, y: Array, axis_name: AxisName | None) -> Array:
     """x_y, for x ``[..., k]`` or ``[k]``; with ``axis_name``, from the shard that holds it."""
     zero = jnp.zeros((), x.dtype)
-    if _shards.explicit(x)[-1] is not None:  # there JAX gathers along no divided axis
-        return jnp.sum(jnp.where(hits(x, y), x, zero), axis=-1)
+    if not _shards.gathers(x, y):
+        hit = hits(x, y)
+        hit, x = _shards.together(hit, x.reshape((1,) * (hit.ndim - x.ndim) + x.shape))
+        return _shards.total(jnp.sum(jnp.where(hit, x, zero), axis=-1), axis_name)
     here = None if axis_name is None else (y >= 0) & (y < x.shape[-1])
     near = y if here is None else jnp.where(here, y, jnp.zeros((), y.dtype))
     if x.ndim == 1 and y.ndim != 0:
-        own = x[near]
+        own = _shards.take(x, near)
     else:
         own = jnp.take_along_axis(x, near[..., None], axis=-1, mode="clip")[..., 0]
     return own if here is None else _shards.total(jnp.where(here, own, zero), axis_name)

@@ -13,9 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, ShapeDtypeStruct, lax
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from xent_jax._types import AxisName
+
+HAS_RESHARD = jax.__version_info__ >= (0, 7)
+"""Whether arrays can be moved to another division under explicit sharding."""
 
 SCAN_KEEPS_RULES = jax.__version_info__ >= (0, 7)
 """Whether a vjp taken inside ``lax.scan`` leaves the rules of ``custom_jvp`` to the next one."""
@@ -127,6 +130,85 @@ def vary(x: Any, axes: frozenset[str]) -> Any:
 def explicit(x: Array) -> tuple[Any, ...]:
     """Which mesh axes divide each axis, as the array's type says under explicit sharding."""
     return tuple(jax.typeof(x).sharding.spec) or (None,)
+
+
+def together(*arrays: Any) -> tuple[Any, ...]:
+    """The arrays ``[..., k]``, ``[...]`` or scalars, divided alike; None stays None.
+
+    Under explicit sharding JAX combines no arrays whose axes are divided over different mesh
+    axes. Here an axis that one array has divided becomes divided in all of them, and where two
+    disagree the first array is followed. Elsewhere nothing changes.
+    """
+    given = [x for x in arrays if x is not None]
+    meshes = [jax.typeof(x).sharding.mesh for x in given if set(explicit(x)) != {None}]
+    if not meshes or not HAS_RESHARD:
+        return arrays
+    rank = max(x.ndim for x in given)
+    sizes: list[Any] = [1] * rank
+    wanted: list[Any] = [None] * rank
+    used: set[str] = set()
+    for x in given:
+        for axis, (size, entry) in enumerate(zip(x.shape, explicit(x), strict=False)):
+            sizes[axis] = size if sizes[axis] == 1 else sizes[axis]
+            over = set(entry if isinstance(entry, tuple) else (entry,)) - {None}
+            if wanted[axis] is None and not over & used:
+                wanted[axis] = entry
+                used |= over
+
+    def divided(x: Array) -> Array:
+        axes = zip(wanted, x.shape, sizes, strict=False)
+        return _moved(x, meshes[0], [e if size == full else None for e, size, full in axes])
+
+    return tuple(None if x is None else divided(x) for x in arrays)
+
+
+def _moved(x: Array, mesh: Any, spec: list[Any]) -> Array:
+    """``x``, divided over the mesh as the spec says."""
+    from jax.sharding import get_abstract_mesh, reshard
+
+    now = jax.typeof(x).sharding
+    if tuple(now.spec) == tuple(spec):
+        return x
+    # An array of one device belongs to no mesh: outside jit it joins one only where that is set.
+    if now.mesh.empty and not isinstance(x, jax.core.Tracer) and get_abstract_mesh().empty:
+        return x
+    return reshard(x, NamedSharding(mesh, PartitionSpec(*spec)))
+
+
+def merged(spec: tuple[Any, ...]) -> Any:
+    """The mesh axes that divide what is merged of axes that these divide."""
+    divided = [entry for entry in spec if entry is not None]
+    if len(divided) < 2:
+        return divided[0] if divided else None
+    return tuple(n for entry in divided for n in (entry if isinstance(entry, tuple) else (entry,)))
+
+
+def reshape(x: Array, shape: tuple[int, ...], spec: tuple[Any, ...]) -> Array:
+    """``x.reshape(shape)``, under explicit sharding divided as the spec says."""
+    if set(spec) == {None} or not HAS_RESHARD:
+        return x.reshape(shape)
+    sharding = NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec(*spec))
+    return lax.reshape(x, shape, out_sharding=sharding)
+
+
+def gathers(x: Array, i: Array) -> bool:
+    """Whether JAX gathers from the last axis of ``x`` with these indices.
+
+    Under explicit sharding it does not along a divided axis, nor with a scalar that ``vmap``
+    maps over a divided axis, of which the scalar's type says nothing.
+    """
+    if explicit(x)[-1] is not None:
+        return False
+    meshes = [jax.typeof(a).sharding.mesh for a in (x, i)]
+    typed = HAS_RESHARD and any(AxisType.Explicit in mesh.axis_types for mesh in meshes)
+    return not (typed and i.ndim == 0)
+
+
+def take(x: Array, i: Array) -> Array:
+    """``x[i]`` along the first axis, under explicit sharding divided as the indices are."""
+    if set(explicit(i)) == {None} or not HAS_RESHARD:
+        return x[i]
+    return x.at[i].get(out_sharding=jax.typeof(i).sharding)
 
 
 def shape_of(shape: tuple[int, ...], dtype: Any, axes: frozenset[str]) -> ShapeDtypeStruct:

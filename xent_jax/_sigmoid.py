@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float
 
-from xent_jax import _checks
+from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._labels import number
 from xent_jax._modes import Mode, in_both_modes
@@ -80,17 +80,17 @@ def _binary_loss(
     pos_weight: Array | None,
 ) -> Array:
     dtype = accumulator(logits.dtype)
-    t, smoothing = labels.astype(dtype), number(smoothing, dtype)
-    if where is not None:
-        where = jnp.broadcast_to(where, logits.shape)
-        logits = jnp.where(where, logits, jnp.zeros((), logits.dtype))
-        t = jnp.where(where, t, jnp.zeros((), dtype))
+    weight, smoothing = number(pos_weight, dtype), number(smoothing, dtype)
+    z, t, weight, left = _shards.together(logits, labels.astype(dtype), weight, where)
+    if left is not None:
+        left = jnp.broadcast_to(left, z.shape)
+        z = jnp.where(left, z, jnp.zeros((), z.dtype))
+        t = jnp.where(left, t, jnp.zeros((), dtype))
     if smoothing is not None:
         t = (1 - smoothing) * t + smoothing / 2
         # Cleared twice: neither the label nor the weight of what is out may reach the smoothing.
-        t = t if where is None else jnp.where(where, t, jnp.zeros((), dtype))
-    pos_weight = None if pos_weight is None else pos_weight.astype(dtype)
-    return reduce(_binary(mode, logits, t, pos_weight), reduction, where)
+        t = t if left is None else jnp.where(left, t, jnp.zeros((), dtype))
+    return reduce(_binary(mode, z, t, weight), reduction, left)
 
 
 def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:
@@ -173,11 +173,11 @@ def _binary_focal_loss(
     mode: Mode, logits: Array, labels: Array, alpha: Array | None, gamma: Any
 ) -> Array:
     t = labels.astype(accumulator(logits.dtype))
-    losses = _focal(mode, logits, t, jnp.asarray(gamma, t.dtype))
+    gamma = jnp.asarray(gamma, t.dtype)
     if alpha is None:
-        return losses
-    alpha = alpha.astype(t.dtype)
-    return (alpha * t + (1 - alpha) * (1 - t)) * losses
+        return _focal(mode, logits, t, gamma)
+    z, t, alpha = _shards.together(logits, t, alpha.astype(t.dtype))
+    return (alpha * t + (1 - alpha) * (1 - t)) * _focal(mode, z, t, gamma)
 
 
 def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:

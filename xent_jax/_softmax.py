@@ -65,7 +65,7 @@ def softmax(
 @functools.partial(jax.jit, static_argnums=0)
 def _softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
     p = _softmax(mode, place.logits(mode, logits), axis_name=place.axis_name)
-    return place.restore(place.clear(p, 0.0))
+    return place.restore(place.clear(p, 0.0), logits)
 
 
 def _statistics(axis_name: AxisName | None, z: Array) -> Rows:
@@ -122,7 +122,7 @@ def log_softmax(
 @functools.partial(jax.jit, static_argnums=0)
 def _log_softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
     log_p = _log_softmax(mode, place.logits(mode, logits), axis_name=place.axis_name)
-    return place.restore(place.clear(log_p, -jnp.inf))
+    return place.restore(place.clear(log_p, -jnp.inf), logits)
 
 
 def _log_softmax_value(rows: Rows, z: Array) -> Array:
@@ -183,7 +183,8 @@ def _logsumexp_at(mode: Mode, logits: Array, place: Layout) -> Array:
     lse = _logsumexp(mode, z, axis_name=place.axis_name)
     empty = ~_shards.anywhere(jnp.any(z != -jnp.inf, axis=-1), place.axis_name)
     if place.examples is not None:
-        empty = empty | ~place.examples
+        empty, examples = _shards.together(empty, place.examples)
+        empty = empty | ~examples
     return jnp.where(empty, jnp.asarray(-jnp.inf, lse.dtype), lse)
 
 

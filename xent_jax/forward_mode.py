@@ -4,9 +4,9 @@ JAX refuses ``jvp`` of a ``custom_vjp``. Here each kernel takes its forward rule
 a ``custom_jvp`` that is the transpose of the very same closed form, so that ``jax.jvp``,
 ``jax.linearize`` and ``jax.jacfwd`` work, and ``jax.grad`` as before.
 
-``with_linear_head`` takes losses that are differentiable in forward mode: those of this module, or
-yours. A loss of ``xent_jax``, or a ``functools.partial`` of one, is replaced by its twin here; inside
-a function of yours, call the twin.
+``with_linear_head`` takes losses that are differentiable in forward mode: those of this module,
+or yours. A loss of ``xent_jax``, or a ``functools.partial`` of one, is replaced by its twin here;
+inside a function of yours, call the twin.
 """
 
 import xent_jax

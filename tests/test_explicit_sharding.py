@@ -1,0 +1,326 @@
+"""Arguments divided over a mesh, each or not, under explicit sharding and automatic.
+
+``jax.make_mesh`` makes explicit axes by default. There the type of an array says how it is
+divided, and JAX does not combine arrays that are divided differently.
+"""
+
+import dataclasses
+import functools
+import inspect
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+import xent_jax
+from tests.cases import CASES, FUNCTIONS, x64
+from tests.meshes import EXPLICIT, collectives, mesh_of, put, set_mesh, shaped
+from tests.test_contract import close
+
+N, K = 4, 6
+INTEGER_LOSS = xent_jax.softmax_cross_entropy_with_integer_labels
+explicit = pytest.mark.parametrize("kind", [EXPLICIT])
+
+
+@pytest.fixture(autouse=True)
+def float64(unoptimized):
+    with x64():
+        yield
+
+
+# ---------------------------------------------------------------------- every function, once
+
+
+def row(loss, *keywords, **changed):
+    """The first row of the contract with just these keywords."""
+    found = next(c for c in CASES if c.loss == loss and set(c.keywords) == set(keywords))
+    return dataclasses.replace(found, **changed)
+
+
+SMOOTHED = "label_smoothing", "z_loss", "class_weights"
+IGNORING = {"ignore_index": 1, "reduction": "mean"}
+ALPHA_OF_EACH = {"alpha": "unit elements", "gamma": "0.5 3"}
+CHOSEN = [  # each with the shape of its mask
+    (row("softmax"), (N,)),
+    (row("log_softmax"), (N, K)),
+    (row("logsumexp"), (N, K)),
+    (row("softcap"), None),
+    (row("entropy"), None),
+    (row("cross_entropy"), None),
+    (row("relative_entropy"), None),
+    (row("kl_divergence"), (N, K)),
+    (row("softmax_cross_entropy"), None),
+    (row("softmax_cross_entropy", *SMOOTHED), (N, K)),
+    (row("softmax_cross_entropy_with_integer_labels"), (N,)),
+    (row("softmax_cross_entropy_with_integer_labels", "class_weights"), None),
+    (row("softmax_cross_entropy_with_integer_labels", *SMOOTHED, options=IGNORING), (N, K)),
+    (row("softmax_focal_loss", "gamma", "class_weights"), (N,)),
+    (row("poly_loss_cross_entropy", "epsilon"), (N,)),
+    (row("sigmoid_binary_cross_entropy"), None),
+    (row("sigmoid_binary_cross_entropy", "pos_weight", "label_smoothing"), (N, K)),
+    (row("sigmoid_focal_loss", "alpha", "gamma", keywords=ALPHA_OF_EACH), None),
+]
+STATIC = {"axis", "reduction", "ignore_index", "axis_name", "batch_axis_name"}
+
+
+def test_every_function_and_every_argument_is_here():
+    tried = {
+        (case.loss, name)
+        for case, mask in CHOSEN
+        for name in [*case.arguments, *case.keywords, *(["where"] if mask else [])]
+    }
+    losses = {name for name in FUNCTIONS if "linear" not in name}
+    assert tried == {
+        (loss, name)
+        for loss in losses
+        for name in inspect.signature(getattr(xent_jax, loss)).parameters
+        if name not in STATIC
+    }
+
+
+class Problem:
+    """One row, its inputs, and what one device makes of them."""
+
+    def __init__(self, case, mask):
+        self.case = case
+        rng = np.random.default_rng(zlib.crc32(case.id.encode()))
+        self.inputs = case.inputs(rng, (N,), K)
+        if mask is not None:
+            self.inputs["where"] = rng.random(mask) < 0.7
+            if mask == (N, K) and case.arguments.get("labels") == "integers":
+                # A label whose class is out costs infinity.
+                self.inputs["where"][np.arange(N), self.inputs["labels"]] = True
+        shape = jax.eval_shape(functools.partial(self.value, xent_jax), self.inputs).shape
+        self.cotangent = rng.standard_normal(shape)
+
+    def value(self, module, inputs):
+        where = {"where": inputs["where"]} if "where" in inputs else {}
+        return self.case.call(module, inputs, **where)
+
+    def all(self, module, inputs):
+        """The value, and the gradients to all floating arguments."""
+        floats = self.case.floats(inputs)
+        value, pull = jax.vjp(lambda x: self.value(module, {**inputs, **x}), floats)
+        # Divided as the value is, as the cotangents are that JAX makes.
+        return value, pull(jnp.where(value == value, self.cotangent, 0.0))[0]
+
+    def on(self, mesh, divided):
+        """The inputs on the mesh, of which those named are divided as it says."""
+        return {k: put(mesh, v, *divided.get(k, ())) for k, v in self.inputs.items()}
+
+
+@functools.cache
+def solved(i):
+    """A problem and its solution on one device."""
+    problem = Problem(*CHOSEN[i])
+    expected = jax.jit(functools.partial(problem.all, xent_jax))(problem.inputs)
+    assert all(np.isfinite(g).all() for g in expected[1].values())
+    return problem, expected
+
+
+def along(x):
+    """Its examples divided over one axis of the mesh, and its classes over the other."""
+    return {(N, K): ("data", "model"), (N,): ("data",), (K,): ("model",)}.get(x.shape, ())
+
+
+def by_examples(x):
+    return ("data",) if x.shape[:1] == (N,) else ()
+
+
+def across(x):
+    """The other way around."""
+    return {(N, K): ("model", "data"), (N,): ("model",), (K,): ("data",)}.get(x.shape, ())
+
+
+def crosswise(inputs):
+    """The first argument divided the one way, the others the other way around."""
+    first = next(iter(inputs))
+    return {k: (along if k == first else across)(v) for k, v in inputs.items()}
+
+
+def divisions(inputs, kind, options):
+    """Each argument divided alone; under explicit sharding crosswise too, and by examples."""
+    out = [{k: along(v)} for k, v in inputs.items() if v.ndim]
+    if kind == AxisType.Explicit and len(out) > 1:
+        out.append(crosswise(inputs))
+        if options:
+            out.append({k: by_examples(v) for k, v in inputs.items()})
+    return out
+
+
+numbers = pytest.mark.parametrize("i", range(len(CHOSEN)), ids=[c.id for c, _ in CHOSEN])
+
+
+@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
+@numbers
+def test_each_argument_divided_or_not(i, kind):
+    problem, expected = solved(i)
+    mesh = mesh_of(2, 2, kind)
+    run = jax.jit(functools.partial(problem.all, xent_jax))
+    for division in divisions(problem.inputs, kind, problem.case.keywords):
+        with set_mesh(mesh):
+            inputs = problem.on(mesh, division)
+            close(run(inputs), expected)
+
+
+@explicit
+@numbers
+def test_forward_mode_and_eager(i, kind):
+    """The first argument is divided; the others lie on one device, and on no mesh."""
+    problem, expected = solved(i)
+    mesh = mesh_of(2, 2, kind)
+    inputs = {k: jnp.asarray(v) for k, v in problem.inputs.items()}
+    first = next(iter(inputs))
+    with set_mesh(mesh):
+        inputs[first] = put(mesh, inputs[first], *along(inputs[first]))
+        close(problem.all(xent_jax, inputs), expected)
+        close(jax.jit(functools.partial(problem.all, xent_jax.forward_mode))(inputs), expected)
+
+
+CROSSWISE = [i for i, (case, _) in enumerate(CHOSEN) if case.keywords]
+
+
+@explicit
+@pytest.mark.parametrize("i", CROSSWISE, ids=[CHOSEN[i][0].id for i in CROSSWISE])
+def test_tangents(i, kind):
+    problem, _ = solved(i)
+    mesh = mesh_of(2, 2, kind)
+
+    def tangent(inputs):
+        floats = problem.case.floats(inputs)
+        value = functools.partial(problem.value, xent_jax.forward_mode)
+        return jax.jvp(lambda x: value({**inputs, **x}), (floats,), (floats,))
+
+    expected = jax.jit(tangent)(problem.inputs)
+    with set_mesh(mesh):
+        close(jax.jit(tangent)(problem.on(mesh, crosswise(problem.inputs))), expected)
+
+
+# ------------------------------------------------------------------ what the table has not
+
+
+LOGITS = ("data",), (None, "model"), ("data", "model")
+
+
+@explicit
+@pytest.mark.parametrize("axis, spec", [((0, 1), LOGITS[1]), ((1, 0), LOGITS[2])], ids=str)
+def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
+    """Values and gradients; labels and weights count the classes in the order of ``axis``."""
+    z, w, y = rng.standard_normal((N, K)), rng.uniform(1, 2, N * K), 9
+    left = rng.random((N, K)) < 0.7
+
+    def everything(z, w, left):
+        p = xent_jax.softmax(z, axis, left)
+        options = {"label_smoothing": 0.1, "class_weights": w}
+        losses = (
+            xent_jax.logsumexp(z, axis),
+            INTEGER_LOSS(z, y, axis, **options),
+            xent_jax.softmax_cross_entropy(z, p, axis, left, class_weights=w),
+            xent_jax.softmax_focal_loss(z, y, axis, class_weights=w),
+            xent_jax.kl_divergence(z, jax.lax.stop_gradient(p) + 0.1, axis, left),
+        )
+        return sum(losses), (p, *losses)
+
+    run = jax.jit(jax.value_and_grad(everything, (0, 1), has_aux=True))
+    expected = run(z, w, left)
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        z, w = put(mesh, z, *spec), put(mesh, w, "model")
+        got = run(z, w, put(mesh, left, "data"))
+        assert jax.typeof(xent_jax.softmax(z, axis)) == jax.typeof(z)
+    close(got, expected)
+
+
+@explicit
+@pytest.mark.parametrize("spec", LOGITS, ids=str)
+@pytest.mark.parametrize("labels", [(), ("data",)], ids=["whole", "divided"])
+def test_second_derivative_with_integer_labels(spec, labels, kind, rng):
+    z, y, w = rng.standard_normal((N, K)), rng.integers(0, K, N), rng.uniform(1, 2, K)
+
+    def loss(z, w, y):
+        return INTEGER_LOSS(z, y, class_weights=w, label_smoothing=0.1, z_loss=0.1).sum()
+
+    def of_gradient(z, w, y):
+        return jax.grad(lambda z, w: (jax.grad(loss)(z, w, y) ** 3).sum(), (0, 1))(z, w)
+
+    expected = jax.jit(of_gradient)(z, w, y)
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        y = put(mesh, y, *labels)
+        close(jax.jit(of_gradient)(put(mesh, z, *spec), put(mesh, w, "model"), y), expected)
+
+
+@explicit
+def test_one_hot_labels_made_under_a_mesh(kind, rng):
+    """``jax.nn.one_hot`` divides no classes, and eager gradients reach the logits alone."""
+    z, y = rng.standard_normal((N, K)), rng.integers(0, K, N)
+
+    def gradient(z):
+        labels = jax.nn.one_hot(jnp.asarray(y), K)
+        return jax.grad(lambda z: xent_jax.softmax_cross_entropy(z, labels).sum())(z)
+
+    expected = gradient(jnp.asarray(z))
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        divided = put(mesh, z, "data", "model")
+        close(gradient(divided), expected)
+        close(jax.jit(gradient)(divided), expected)
+
+
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 10),
+    reason="older JAX selects nothing by a mask that vmap maps over a divided axis",
+)
+@explicit
+def test_vmap_over_a_divided_axis(kind, rng):
+    """The class weights are the same for all examples."""
+    z, y, w = rng.standard_normal((N, K)), rng.integers(0, K, N), rng.uniform(1, 2, K)
+
+    def gradient(z, y, w):
+        each = jax.vmap(lambda z, y: INTEGER_LOSS(z, y, class_weights=w))
+        return jax.grad(lambda z, w: each(z, y).sum())(z, w)
+
+    expected = jax.jit(gradient)(z, y, w)
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        close(jax.jit(gradient)(put(mesh, z, "data"), put(mesh, y, "data"), put(mesh, w)), expected)
+
+
+# ------------------------------------------------------------------------------ what crosses
+
+
+def crossing(mesh, function, *arrays):
+    """The kinds of collectives in the compiled program."""
+    text = jax.jit(function).lower(*arrays).compile().as_text()
+    return sorted(c.kind for c in collectives(text, dict(mesh.shape)))
+
+
+@explicit
+@pytest.mark.parametrize("spec", LOGITS, ids=str)
+@pytest.mark.parametrize("loss", ["integer", "soft"])
+def test_labels_that_are_not_divided_add_no_collective(loss, spec, kind):
+    """Each device takes its part of what it holds; nothing is gathered."""
+    mesh = mesh_of(2, 2, kind)
+    function, labels, division = xent_jax.softmax_cross_entropy, ((N, K), jnp.float64), spec
+    if loss == "integer":
+        function, labels, division = INTEGER_LOSS, ((N,), jnp.int32), spec[:1]
+    step = jax.value_and_grad(lambda z, t: function(z, t).sum())
+    with set_mesh(mesh):
+        z = shaped(mesh, (N, K), jnp.float64, *spec)
+        divided = crossing(mesh, step, z, shaped(mesh, *labels, *division))
+        whole = crossing(mesh, step, z, shaped(mesh, *labels))
+    assert whole == divided
+    assert set(whole) == {"all-reduce"}
+
+
+@explicit
+def test_data_parallel_class_weights_add_no_collective_to_the_losses(kind):
+    mesh = mesh_of(4, 1, kind)
+    with set_mesh(mesh):
+        z, w = shaped(mesh, (N, K), jnp.float64, "data"), shaped(mesh, (K,), jnp.float64)
+        y = shaped(mesh, (N,), jnp.int32, "data")
+        losses = crossing(mesh, lambda z, y, w: INTEGER_LOSS(z, y, class_weights=w), z, y, w)
+    assert losses == []
