@@ -37,7 +37,17 @@ def array(function: str, name: str, x: Any) -> Array:
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"{function}: {name} must be an array of numbers, or a list of them, got {shown(x)}."
+            f"{_unwrapped(name, x)}"
         ) from None
+
+
+def _unwrapped(name: str, x: Any) -> str:
+    """How to take the array out of what holds one, of whatever library: a box or a named array."""
+    if hasattr(x, "unbox"):  # flax.linen.Partitioned and LogicallyPartitioned
+        return f" It is a box around an array: give {name}.unbox()."
+    if hasattr(x, "array"):  # haliax.NamedArray
+        return f" It holds an array: give {name}.array."
+    return ""
 
 
 def reals(function: str, name: str, x: Any) -> Array:
@@ -62,7 +72,15 @@ def integers(function: str, name: str, x: Any, hint: str = "") -> Array:
 
 def mask(function: str, name: str, x: Any) -> Array:
     """An array of booleans."""
-    hint = f"Compare it with zero: {name} != 0."
+    x = reals(function, name, x)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        hint = (
+            f"A mask says what takes part, and weights are no mask: multiply the losses of "
+            f"reduction='none' by the weights, and divide their sum by the sum of the weights. If "
+            f"{name} holds only 0 and 1, give {name} == 1."
+        )
+    else:
+        hint = f"Compare it with zero: {name} != 0."
     return _typed(function, name, x, jnp.bool_, "a boolean", hint)
 
 
