@@ -1,4 +1,4 @@
-"""Arrays that flax wraps: a variable is taken as its array; of a box the message says the way in."""
+"""Arrays that flax wraps: a variable is its array; of a box the message says how to open it."""
 
 import functools
 

@@ -34,10 +34,14 @@ def array(function: str, name: str, x: Any) -> Array:
     """Anything array-like, as an array."""
     try:
         return jnp.asarray(x)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError) as error:
+        hint = _unwrapped(name, x)
+        if isinstance(error, OverflowError):
+            dtype = jnp.result_type(int)
+            hint = f" It has an integer that {dtype}, JAX's default, cannot hold."
         raise TypeError(
             f"{function}: {name} must be an array of numbers, or a list of them, got {shown(x)}."
-            f"{_unwrapped(name, x)}"
+            f"{hint}"
         ) from None
 
 
@@ -211,11 +215,10 @@ def integer(function: str, name: str, value: Any, low: int, high: float, wanted:
     return number
 
 
-def num_classes(function: str, value: Any, classes: int | None = None) -> int:
-    """A number of classes that the kernel has, where that is known."""
-    most, high = ("", math.inf) if classes is None else (f"{classes}, ", classes)
-    wanted = f"be an integer from 1 to {most}the number of the kernel's classes"
-    return integer(function, "num_classes", value, 1, high, wanted)
+def num_classes(function: str, value: Any, classes: int) -> int:
+    """A number of classes that the kernel has."""
+    wanted = f"be an integer from 1 to {classes}, the number of the kernel's classes"
+    return integer(function, "num_classes", value, 1, classes, wanted)
 
 
 def _index(x: Any) -> int:

@@ -11,8 +11,8 @@ from jaxtyping import ArrayLike, Bool, Float, Int
 from xent_jax import _checks
 from xent_jax._chunks import chunk_size
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._labels import class_weights_of, smoothing_and_z_loss, weighed
-from xent_jax._linear_problem import SOFT, Problem, checked, reduced, there, unpadded
+from xent_jax._labels import class_weights_of, equal, smoothing_and_z_loss, weighed
+from xent_jax._linear_problem import SOFT, Problem, checked, numbered, reduced, there
 from xent_jax._once import compiled_once
 from xent_jax._rows import accumulator
 from xent_jax._softcap import softcap
@@ -167,11 +167,12 @@ def linear_softmax_cross_entropy(
     name = "linear_softmax_cross_entropy"
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
-    left = None if ignored is None else labels != ignored
-    if num_classes is not None:
-        num_classes = _checks.num_classes(name, num_classes)
-        labels = unpadded(labels, num_classes, None)
+    left = None if ignored is None else ~equal(labels, ignored)
     problem = checked(name, inputs, kernel, (labels,), bias, where, kernel_axes, axis_name)
+    if num_classes is not None:
+        num_classes = problem.num_classes(num_classes)
+        labels = numbered(*problem.operands.targets, num_classes)
+        problem = problem.of_labels(labels)
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if left is not None:
         problem = problem.without(left)
@@ -199,7 +200,6 @@ def _of_logits(problem: Problem, options: dict[str, Any], cap: Any, num_classes:
         axis_name=problem.axis_name,
     )
     if num_classes is not None:
-        problem.check_num_classes(num_classes)
         left = functools.partial(there, problem.classes, num_classes, problem.axis_name)
         loss = _within(loss, left)
     if cap is None:

@@ -12,6 +12,7 @@ from xent_jax import _checks, _shards
 from xent_jax._chunks import pieces_of
 from xent_jax._closed_form import in_forward_mode
 from xent_jax._head import Head
+from xent_jax._labels import equal, in_int32
 from xent_jax._operands import Operands
 from xent_jax._reduction import divisor
 from xent_jax._rows import accumulator
@@ -61,9 +62,14 @@ class Problem(NamedTuple):
         """
         return _shards.vary(option, self.token_axes) if isinstance(option, Array) else option
 
-    def check_num_classes(self, value: Any) -> None:
-        """That there are as many."""
-        _checks.num_classes(self.name, value, self.classes * _shards.count(self.axis_name))
+    def num_classes(self, value: Any) -> int:
+        """How many of the kernel's classes are no padding, checked; all of them for None."""
+        every = self.classes * _shards.count(self.axis_name)
+        return every if value is None else _checks.num_classes(self.name, value, every)
+
+    def of_labels(self, labels: Array) -> "Problem":
+        """The same with other labels."""
+        return self._replace(operands=self.operands._replace(targets=(labels,)))
 
     @property
     def token_axes(self) -> frozenset[str]:
@@ -139,13 +145,15 @@ def _targets(name: str, targets: Any, batch: tuple[int, ...]) -> tuple[list[Arra
     return leaves, tree
 
 
-def unpadded(labels: Array, num_classes: int, ignored: int | None) -> Array:
-    """Labels in int32, out of every range where they are out of this one."""
-    bad = -2 if ignored == -1 else -1
-    there = (labels >= 0) & (labels < num_classes)
-    if ignored is not None:
-        there = there | (labels == ignored)
-    return jnp.where(there, labels.astype(jnp.int32), bad)
+IGNORED = -2
+"""What ``numbered`` makes of an ignored label; one that is out of range becomes -1."""
+
+
+def numbered(labels: Array, classes: int, ignored: int | None = None) -> Array:
+    """Labels in int32: the number of a class, -1 where it is out of range, or ``IGNORED``."""
+    y = in_int32(labels)
+    y = jnp.where((y >= 0) & (y < classes), y, -1)
+    return y if ignored is None else jnp.where(equal(labels, ignored), IGNORED, y)
 
 
 def there(classes: int, num_classes: int, axis_name: AxisName | None) -> Array:

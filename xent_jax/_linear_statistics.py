@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike, Float, Int
 from xent_jax import _checks, _shards
 from xent_jax._chunks import chunk_size
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._linear_problem import SOFT, checked, there, unpadded
+from xent_jax._linear_problem import IGNORED, SOFT, checked, numbered, there
 from xent_jax._once import compiled_once
 from xent_jax._rows import at_label, hits
 from xent_jax._softcap import softcap
@@ -82,13 +82,9 @@ def linear_token_statistics(
     name = "linear_token_statistics"
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
-    if num_classes is not None:
-        num_classes = _checks.num_classes(name, num_classes)
-        labels = unpadded(labels, num_classes, ignored)
     problem = checked(name, inputs, kernel, (labels,), bias, None, kernel_axes, axis_name)
-    if num_classes is not None:
-        problem.check_num_classes(num_classes)
-    classes = num_classes or problem.classes * _shards.count(axis_name)
+    classes = problem.num_classes(num_classes)
+    problem = problem.of_labels(numbered(*problem.operands.targets, classes, ignored))
     wanted = f"be an integer in [0, {classes}], the number of classes"
     top_k = _checks.integer(name, "top_k", top_k, 0, classes, wanted)
     closed_over: tuple[Array, ...] = ()
@@ -99,8 +95,8 @@ def linear_token_statistics(
     def of_chunk(z, targets, closed_over):
         z = softcap(z, *closed_over) if closed_over else z
         if num_classes is not None:  # not by way of ``problem``: JAX would keep its tracers
-            z = jnp.where(there(z.shape[-1], num_classes, axis_name), z, -jnp.inf)
-        return _statistics(z, *targets, ignored, top_k, axis_name)
+            z = jnp.where(there(z.shape[-1], classes, axis_name), z, -jnp.inf)
+        return _statistics(z, *targets, ignored is not None, top_k, axis_name)
 
     size = chunk_size(name, problem.tokens, problem.classes, max_logits_bytes)
     operands = problem.operands._replace(closed_over=closed_over)
@@ -108,12 +104,10 @@ def linear_token_statistics(
     return TokenStatistics(**floats, **integers)
 
 
-def _statistics(z: Array, y: Array, ignored: int | None, top_k: int, axis_name: AxisName | None):
+def _statistics(z: Array, y: Array, ignoring: bool, top_k: int, axis_name: AxisName | None):
     log_p, lse = log_softmax(z, axis_name=axis_name), logsumexp(z, axis_name=axis_name)
-    if jnp.iinfo(y.dtype).bits < 32:  # int8 has no number for class 200
-        y = y.astype(jnp.int32)
     loss = softmax_cross_entropy_with_integer_labels(
-        z, y, ignore_index=ignored, axis_name=axis_name
+        z, y, ignore_index=IGNORED if ignoring else None, axis_name=axis_name
     )
     indices = _top_k(lax.stop_gradient(z), top_k, axis_name)
     floats = {
@@ -123,7 +117,7 @@ def _statistics(z: Array, y: Array, ignored: int | None, top_k: int, axis_name: 
         "top_k_log_probabilities": _entries(log_p, indices, axis_name),
     }
     there = ~jnp.isnan(lse)
-    ranked = there & (y >= 0) & (y < z.shape[-1] * _shards.count(axis_name))
+    ranked = there & (y >= 0)
     integers = {
         "argmax": jnp.where(there, _argmax(lax.stop_gradient(z), axis_name), -1),
         "label_rank": jnp.where(ranked, _rank(lax.stop_gradient(z), y, axis_name), -1),
