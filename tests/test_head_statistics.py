@@ -150,6 +150,33 @@ def test_a_class_that_the_bias_rules_out():
     assert np.all(np.isfinite(gradient)) and gradient[3] == 0
 
 
+def first_classes(z, top_k):
+    """Argmax, rank of each label and the likeliest classes, by NumPy, where -0.0 equals 0.0."""
+    order = np.argsort(-np.asarray(z, np.float64), axis=-1, kind="stable")
+    return order[:, 0], np.argsort(order, axis=-1), order[:, :top_k]
+
+
+@modes
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("zeros", ["of the kernel", "of the bias"])
+def test_negative_zero_ties_with_zero(zeros, dtype, jit, module):
+    z = np.array([-0.0, 0.0, -0.0, -1.0, 0.0, -0.0])
+    y = jnp.arange(6)
+    x, w, b = jnp.full((6, 1), 1, dtype), jnp.asarray(z[None], dtype), None
+    if zeros == "of the bias":
+        w, b = jnp.full((1, 6), -0.0, dtype), jnp.asarray(z, dtype)
+
+    def run(x, w, y, b):
+        return module.linear_token_statistics(x, w, y, b, top_k=4)
+
+    found = (jax.jit(run) if jit else run)(x, w, y, b)
+    argmax, rank, top = first_classes(np.tile(z, (6, 1)), 4)
+    np.testing.assert_array_equal(found.argmax, argmax)
+    np.testing.assert_array_equal(found.label_rank, rank[0])
+    np.testing.assert_array_equal(found.top_k_indices, top)
+
+
 def test_half_precision():
     x, w, b, y = drawn((6,))
     x, w, b = (a.astype(jnp.bfloat16) for a in (x, w, b))

@@ -171,7 +171,7 @@ def linear_softmax_cross_entropy(
     problem = checked(name, inputs, kernel, (labels,), bias, where, kernel_axes, axis_name)
     if num_classes is not None:
         num_classes = problem.num_classes(num_classes)
-        labels = numbered(*problem.operands.targets, num_classes)
+        labels = numbered(problem.labels, num_classes)
         problem = problem.of_labels(labels)
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if left is not None:

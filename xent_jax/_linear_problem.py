@@ -67,6 +67,12 @@ class Problem(NamedTuple):
         every = self.classes * _shards.count(self.axis_name)
         return every if value is None else _checks.num_classes(self.name, value, every)
 
+    @property
+    def labels(self) -> Array:
+        """The targets of a loss that has labels alone."""
+        (labels,) = self.operands.targets
+        return labels
+
     def of_labels(self, labels: Array) -> "Problem":
         """The same with other labels."""
         return self._replace(operands=self.operands._replace(targets=(labels,)))

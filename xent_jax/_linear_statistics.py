@@ -84,7 +84,7 @@ def linear_token_statistics(
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     problem = checked(name, inputs, kernel, (labels,), bias, None, kernel_axes, axis_name)
     classes = problem.num_classes(num_classes)
-    problem = problem.of_labels(numbered(*problem.operands.targets, classes, ignored))
+    problem = problem.of_labels(numbered(problem.labels, classes, ignored))
     wanted = f"be an integer in [0, {classes}], the number of classes"
     top_k = _checks.integer(name, "top_k", top_k, 0, classes, wanted)
     closed_over: tuple[Array, ...] = ()
@@ -144,6 +144,8 @@ def _argmax(z: Array, axis_name: AxisName | None) -> Array:
 
 def _top_k(z: Array, k: int, axis_name: AxisName | None) -> Array:
     """The likeliest classes: of all, those that are among the likeliest of their shard."""
+    # ``lax.top_k`` orders -0.0 below 0.0, which are equal logits. XLA drops ``z + 0.0``.
+    z = jnp.where(z == 0, jnp.zeros((), z.dtype), z)
     if axis_name is None:
         return lax.top_k(z, k)[1]
     values, indices = lax.top_k(z, min(k, z.shape[-1]))
