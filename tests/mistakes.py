@@ -174,7 +174,7 @@ MISTAKES = [
     M("A bias for each token", f"{HEAD}(inputs, kernel, labels, bias=jnp.zeros(8))", f"{HEAD}: bias must have shape [10]",
       "float32[8]"),
     M("A mask of classes for the head", f"{HEAD}(inputs, kernel, labels, where=onehot > 0)",
-      f"{HEAD}: where must have shape [8]", "bool[8,10]"),
+      f"{HEAD}: where must broadcast to the shape of the tokens, [8]", "bool[8,10]. It cannot mask classes"),
     M("Weights of tokens for the head's mask", f"{HEAD}(inputs, kernel, labels, where=jnp.full(8, 0.3))",
       f"{HEAD}: where must be a boolean array", "multiply the losses of reduction='none' by the weights"),
     M("A box of flax for the head's kernel", f"{HEAD}(inputs, Partitioned(kernel), labels)",

@@ -1,4 +1,4 @@
-"""Statistics of each token, and the plan of chunks and memory, beside logits that are held."""
+"""Statistics of each token, beside logits that are held."""
 
 import re
 
@@ -11,7 +11,6 @@ import xent_jax
 from tests.cases import x64
 from tests.test_contract import close
 from tests.test_head import CLASSES, drawn, same
-from tests.test_head_cost import compiled, temp
 from xent_jax._chunks import chunks_of
 
 FLOATS = ("loss", "logsumexp", "entropy", "top_k_log_probabilities")
@@ -192,50 +191,3 @@ def test_top_k_out_of_range_is_refused(top_k):
     x, w, _, y = drawn((5,))
     with pytest.raises(ValueError, match=r"top_k must be an integer in \[0, 11\].*got "):
         xent_jax.linear_token_statistics(x, w, y, top_k=top_k)
-
-
-# ---------------------------------------------------------------- the plan
-
-
-@pytest.mark.parametrize("wrt", [(0, 1), (0,), (1,)])
-@pytest.mark.parametrize(
-    ("n", "d", "v", "budget"),
-    [(2048, 64, 4096, 2**20), (1000, 32, 8192, 2**22), (64, 16, 512, None)],
-)
-def test_the_plan_bounds_what_the_compiler_takes(n, d, v, budget, wrt):
-    def loss(x, w, y, reduction):
-        head = xent_jax.linear_softmax_cross_entropy
-        return head(x, w, y, reduction=reduction, max_logits_bytes=budget)
-
-    with jax.enable_x64(False) if hasattr(jax, "enable_x64") else jax.experimental.disable_x64():
-        taken = temp(compiled(lambda x, w, y: loss(x, w, y, "mean"), n, d, v, wrt=wrt))
-    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((n, d), (d, v))]
-    names = [("inputs", "kernel")[i] for i in wrt]
-    plan = xent_jax.linear_head_plan(*shapes, wrt=names, max_logits_bytes=budget)
-    small = 2**17 + 64 * n  # what a few numbers per token and the loop take
-    assert taken <= plan.temporary_bytes + small
-    assert plan.temporary_bytes <= 3 * taken + small
-
-
-def test_a_plan_says_what_it_comes_from():
-    x, w = jax.ShapeDtypeStruct((4, 1000, 16), jnp.bfloat16), jnp.zeros((16, 8192), jnp.bfloat16)
-    plan = xent_jax.linear_head_plan(x, w, jnp.zeros(8192, jnp.float32), max_logits_bytes=2**24)
-    assert (plan.tokens, plan.classes, plan.chunk, plan.chunks) == (4000, 8192, 250, 16)
-    assert plan.logits_bytes == 2 * 4 * 250 * 8192 <= 2**24
-    assert plan.accumulator_bytes == 4 * (16 * 8192 + 8192)
-    assert plan.inputs_bytes == 2 * 4000 * 16
-    assert str(plan).splitlines()[0] == "4,000 tokens in 16 chunks of 250"
-    assert str(plan).splitlines()[4].split() == "temporary memory, at most 16.3 MiB".split()
-    value = xent_jax.linear_head_plan(x, w, wrt=())
-    assert value.temporary_bytes == value.logits_bytes
-
-
-@pytest.mark.parametrize("wrt", ["inputs", ["weights"]])
-def test_a_plan_for_what_is_no_argument_is_refused(wrt):
-    with pytest.raises(ValueError, match=r"linear_head_plan: wrt must hold names of .*got"):
-        xent_jax.linear_head_plan(jnp.ones((2, 3)), jnp.ones((3, 4)), wrt=wrt)
-
-
-def test_a_plan_checks_shapes_as_the_head_does():
-    with pytest.raises(ValueError, match="linear_head_plan: inputs must have .*Give kernel.T"):
-        xent_jax.linear_head_plan(jnp.ones((2, 3)), jnp.ones((4, 3)))

@@ -190,6 +190,21 @@ def test_statistics(kernel, rng):
     )
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (8, 1), (8, 3, 1)], ids=str)
+def test_where_broadcasts_to_the_tokens(shape, rng):
+    floats, fixed = drawn(rng)
+    x, w, b, y = floats["inputs"], floats["kernel"], floats["bias"], fixed["labels"]
+    where = jnp.asarray(rng.random(shape) < 0.7)
+    spec = P(None, "model")
+    head = linear_softmax_cross_entropy
+    sharded = shard_linear_head(head, mesh_of(), inputs=P("data"), kernel=spec)
+
+    def run(head):
+        return jax.value_and_grad(lambda x, w: head(x, w, y, b, where=where), (0, 1))(x, w)
+
+    close(run(sharded), run(head))
+
+
 def test_negative_zero_ties_with_zero_in_any_shard():
     z = np.tile([-0.0, 0.0, -1.0], 8)  # over four shards
     x, w, y = jnp.ones((24, 1)), jnp.asarray(z[None]), jnp.arange(24)

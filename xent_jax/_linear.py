@@ -55,10 +55,10 @@ def with_linear_head(
     Returns:
         ``head(inputs, kernel, *targets, bias=None, where=None)``, of inputs
         ``[*batch, D]``, a kernel ``[D, classes]``, targets (trees of arrays
-        ``[*batch, ...]``), a bias ``[classes]``, and booleans ``[*batch]``: the tokens that
-        take part. Its value has the dtype of the losses: logits, and so losses of this
-        library, are float32 for half precision. Its gradients have the dtypes of what they
-        are gradients of, and are summed over the tokens of a device in float32.
+        ``[*batch, ...]``), a bias ``[classes]``, and booleans that broadcast to ``[*batch]``:
+        the tokens that take part. Its value has the dtype of the losses: logits, and so losses
+        of this library, are float32 for half precision. Its gradients have the dtypes of what
+        they are gradients of, and are summed over the tokens of a device in float32.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
@@ -128,7 +128,7 @@ def linear_softmax_cross_entropy(
         kernel: ``[D, classes]``, floating.
         labels: y, ``[*batch]``, integers in [0, classes).
         bias: ``[classes]``, floating.
-        where: booleans ``[*batch]``: the tokens that take part.
+        where: booleans that broadcast to ``[*batch]``: the tokens that take part.
         ignore_index: a label that leaves its token out, such as -100.
         label_smoothing, z_loss, class_weights: as for
             ``softmax_cross_entropy_with_integer_labels``.

@@ -99,8 +99,7 @@ def checked(
         bias, classes = _checks.floats(name, "bias", bias), kernel.shape[axes.index("V")]
         _checks.shape(name, "bias", bias, (classes,), "one for each class")
     if where is not None:
-        where = _checks.mask(name, "where", where)
-        _checks.shape(name, "where", where, batch, "one for each token")
+        where = tokens_of(name, where, batch)
     leaves, tree = _targets(name, targets, batch)
     divided = _shards.names(axis_name)
     tokens = _shards.varying(inputs, kernel, bias, leaves, where) - divided
@@ -135,6 +134,19 @@ def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
                 f"{jax.typeof(array)}. Divided arrays go through shard_linear_head."
             )
     return inputs, kernel
+
+
+def tokens_of(name: str, where, batch: tuple[int, ...]) -> Array:
+    """A mask, which broadcasts as that of a loss of logits, with an entry for each token."""
+    where = _checks.mask(name, "where", where)
+    if where.ndim == len(batch) + 1 and where.shape[-1] == 1:
+        where = where.squeeze(-1)
+    hint = (
+        "It cannot mask classes: num_classes leaves out those that pad the kernel, and the loss "
+        "that with_linear_head is given can mask any."
+    )
+    where = _checks.broadcastable(name, "where", where, batch, "the tokens", hint)
+    return jnp.broadcast_to(where, batch)
 
 
 def _targets(name: str, targets: Any, batch: tuple[int, ...]) -> tuple[list[Array], Any]:
