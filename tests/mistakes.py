@@ -40,6 +40,28 @@ class Mistake(NamedTuple):
     whose: str = ""
 
 
+class NamedArray:
+    """Holds an array as the class of haliax does."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __repr__(self):
+        return f"{type(self).__name__}(...)"
+
+
+class Partitioned:
+    """Holds an array as the class of flax does; the test of flax's own is in test_wrapped_arrays."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def unbox(self):
+        return self.value
+
+    __repr__ = NamedArray.__repr__
+
+
 class Told(NamedTuple):
     """What the user saw."""
 
@@ -89,7 +111,14 @@ MISTAKES = [
     M("A mask of another shape", f"{INTEGER}(logits, labels, where=jnp.ones(7, bool))",
       f"{INTEGER}: where must broadcast to the shape of the examples, [8]", "bool[7]"),
     M("A mask of floats", f"{INTEGER}(logits, labels, where=jnp.ones(8))",
-      f"{INTEGER}: where must be a boolean array", "float32[8]"),
+      f"{INTEGER}: where must be a boolean array",
+      "float32[8]. A mask says what takes part, and weights are no mask: multiply the losses"),
+    M("A mask of integers", f"{INTEGER}(logits, labels, where=jnp.ones(8, int))",
+      f"{INTEGER}: where must be a boolean array", "int32[8]. Compare it with zero: where != 0."),
+    M("A box of flax for logits", f"{INTEGER}(Partitioned(logits), labels)",
+      f"{INTEGER}: logits must be an array of numbers", "give logits.unbox()"),
+    M("A named array of haliax for logits", f"{INTEGER}(NamedArray(logits), labels)",
+      f"{INTEGER}: logits must be an array of numbers", "got NamedArray(...). It holds an array: give logits.array."),
     M("A binary label for each row of a column", "sigmoid_binary_cross_entropy(logits[:, :1], labels)",
       "sigmoid_binary_cross_entropy: labels must broadcast", "int32[8]"),
     M("Divergence from class indices", "kl_divergence(jnp.log(onehot), labels)",
@@ -145,7 +174,11 @@ MISTAKES = [
     M("A bias for each token", f"{HEAD}(inputs, kernel, labels, bias=jnp.zeros(8))", f"{HEAD}: bias must have shape [10]",
       "float32[8]"),
     M("A mask of classes for the head", f"{HEAD}(inputs, kernel, labels, where=onehot > 0)",
-      f"{HEAD}: where must have shape [8]", "bool[8,10]"),
+      f"{HEAD}: where must broadcast to the shape of the tokens, [8]", "bool[8,10]. It cannot mask classes"),
+    M("Weights of tokens for the head's mask", f"{HEAD}(inputs, kernel, labels, where=jnp.full(8, 0.3))",
+      f"{HEAD}: where must be a boolean array", "multiply the losses of reduction='none' by the weights"),
+    M("A box of flax for the head's kernel", f"{HEAD}(inputs, Partitioned(kernel), labels)",
+      f"{HEAD}: kernel must be an array of numbers", "give kernel.unbox()"),
     M("A budget below one token", f"{HEAD}(inputs, kernel, labels, max_logits_bytes=64)",
       f"{HEAD}: max_logits_bytes must hold the logits of one token", "got 64"),
     M("A budget of floats", f"{HEAD}(inputs, kernel, labels, max_logits_bytes=256e6)",
@@ -239,7 +272,7 @@ MISTAKES = [
 @functools.cache
 def namespace() -> dict:
     """What the user has at hand."""
-    names = {"jax": jax, "jnp": jnp, "P": P}
+    names = {"jax": jax, "jnp": jnp, "P": P, "NamedArray": NamedArray, "Partitioned": Partitioned}
     names |= {name: getattr(xent_jax, name) for name in xent_jax.__all__}
     names |= {n: getattr(proofs, n) for n in ("array", "assert_vjp_proved", "prove_vjp")}
     labels = jnp.zeros(8, jnp.int32)

@@ -429,3 +429,36 @@ def test_a_label_that_is_out_reaches_no_gradient(reduction, options):
     shared = {"label_smoothing": 0.1, "z_loss": 0.1, "class_weights": jnp.ones(4)}
     gradient = jax.grad(total)(shared)
     assert all(jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient))
+
+
+MASKS = [(), (1,), (6,), (2, 1), (1, 6), (2, 6, 1), (1, 6, 1), (2, 1, 1)]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("shape", MASKS, ids=str)
+def test_where_broadcasts_as_that_of_the_loss_of_logits(shape, reduction):
+    x, w, b, y = drawn((2, 6))
+    where = jnp.asarray(np.random.default_rng(2).random(shape) < 0.6)
+    calls = {
+        "held": lambda x, w: held(x, w, y, b, where, reduction=reduction),
+        "loss": lambda x, w: linear_softmax_cross_entropy(x, w, y, b, where, reduction=reduction),
+        "any": lambda x, w: with_linear_head(
+            xent_jax.softmax_cross_entropy_with_integer_labels, reduction=reduction
+        )(x, w, y, bias=b, where=where),
+    }
+    with chunks_of(5):
+        found = {k: jax.vjp(f, x, w) for k, f in calls.items()}
+    g = jnp.ones_like(found["held"][0])
+    wanted = found["held"][0], found["held"][1](g)
+    for name in ("loss", "any"):
+        same((found[name][0], found[name][1](g)), wanted)
+
+
+@pytest.mark.parametrize("shape", [(3,), (6, 2), (2, 6, 11), (1, 2, 6), (2, 6, 1, 1)], ids=str)
+def test_a_mask_that_does_not_broadcast_to_the_tokens_is_refused(shape):
+    x, w, b, y = drawn((2, 6))
+    wanted = r"where must broadcast to the shape of the tokens, \[2, 6\], got bool"
+    with pytest.raises(ValueError, match="linear_softmax_cross_entropy: " + wanted):
+        linear_softmax_cross_entropy(x, w, y, b, jnp.ones(shape, bool))
+    with pytest.raises(ValueError, match="with_linear_head: " + wanted):
+        with_linear_head(lambda z, y: z[:, 0])(x, w, y, where=jnp.ones(shape, bool))

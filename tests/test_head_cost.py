@@ -226,7 +226,12 @@ X, W, Y = np.zeros((6, 4), np.float32), np.zeros((4, 9), np.float32), np.zeros(6
         ((X, W, Y.astype(float)), {}, TypeError, "labels must be an integer array"),
         ((X, W, Y), {"bias": X[0]}, ValueError, r"bias must have shape \[9\]"),
         ((X, W, Y), {"where": Y}, TypeError, "where must be a boolean array"),
-        ((X, W, Y), {"where": Y[:5] > 0}, ValueError, r"where must have shape \[6\]"),
+        (
+            (X, W, Y),
+            {"where": Y[:5] > 0},
+            ValueError,
+            r"where must broadcast to the shape of the tokens, \[6\]",
+        ),
         ((X, W, Y), {"reduction": "avg"}, ValueError, "reduction must be one of"),
         ((X, W, Y), {"class_weights": X[0]}, ValueError, r"class_weights must have shape \[9\]"),
         ((X, W, Y), {"logit_softcap": 0}, ValueError, "logit_softcap must be above 0"),

@@ -1,4 +1,4 @@
-"""Statistics of each token, and the plan of chunks and memory, beside logits that are held."""
+"""Statistics of each token, beside logits that are held."""
 
 import re
 
@@ -12,7 +12,6 @@ from tests.cases import x64
 from tests.chunks import chunks_of
 from tests.test_contract import close
 from tests.test_head import CLASSES, drawn, same
-from tests.test_head_cost import compiled, temp
 
 FLOATS = ("loss", "logsumexp", "entropy", "top_k_log_probabilities")
 WHOLE = ("argmax", "label_rank", "top_k_indices")
@@ -150,6 +149,33 @@ def test_a_class_that_the_bias_rules_out():
     assert np.all(np.isfinite(gradient)) and gradient[3] == 0
 
 
+def first_classes(z, top_k):
+    """Argmax, rank of each label and the likeliest classes, by NumPy, where -0.0 equals 0.0."""
+    order = np.argsort(-np.asarray(z, np.float64), axis=-1, kind="stable")
+    return order[:, 0], np.argsort(order, axis=-1), order[:, :top_k]
+
+
+@modes
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("zeros", ["of the kernel", "of the bias"])
+def test_negative_zero_ties_with_zero(zeros, dtype, jit, module):
+    z = np.array([-0.0, 0.0, -0.0, -1.0, 0.0, -0.0])
+    y = jnp.arange(6)
+    x, w, b = jnp.full((6, 1), 1, dtype), jnp.asarray(z[None], dtype), None
+    if zeros == "of the bias":
+        w, b = jnp.full((1, 6), -0.0, dtype), jnp.asarray(z, dtype)
+
+    def run(x, w, y, b):
+        return module.linear_token_statistics(x, w, y, b, top_k=4)
+
+    found = (jax.jit(run) if jit else run)(x, w, y, b)
+    argmax, rank, top = first_classes(np.tile(z, (6, 1)), 4)
+    np.testing.assert_array_equal(found.argmax, argmax)
+    np.testing.assert_array_equal(found.label_rank, rank[0])
+    np.testing.assert_array_equal(found.top_k_indices, top)
+
+
 def test_half_precision():
     x, w, b, y = drawn((6,))
     x, w, b = (a.astype(jnp.bfloat16) for a in (x, w, b))
@@ -165,50 +191,3 @@ def test_top_k_out_of_range_is_refused(top_k):
     x, w, _, y = drawn((5,))
     with pytest.raises(ValueError, match=r"top_k must be an integer in \[0, 11\].*got "):
         xent_jax.linear_token_statistics(x, w, y, top_k=top_k)
-
-
-# ---------------------------------------------------------------- the plan
-
-
-@pytest.mark.parametrize("wrt", [(0, 1), (0,), (1,)])
-@pytest.mark.parametrize(
-    ("n", "d", "v", "budget"),
-    [(2048, 64, 4096, 2**20), (1000, 32, 8192, 2**22), (64, 16, 512, None)],
-)
-def test_the_plan_bounds_what_the_compiler_takes(n, d, v, budget, wrt):
-    def loss(x, w, y, reduction):
-        head = xent_jax.linear_softmax_cross_entropy
-        return head(x, w, y, reduction=reduction, max_logits_bytes=budget)
-
-    with jax.enable_x64(False) if hasattr(jax, "enable_x64") else jax.experimental.disable_x64():
-        taken = temp(compiled(lambda x, w, y: loss(x, w, y, "mean"), n, d, v, wrt=wrt))
-    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((n, d), (d, v))]
-    names = [("inputs", "kernel")[i] for i in wrt]
-    plan = xent_jax.linear_head_plan(*shapes, wrt=names, max_logits_bytes=budget)
-    small = 2**17 + 64 * n  # what a few numbers per token and the loop take
-    assert taken <= plan.temporary_bytes + small
-    assert plan.temporary_bytes <= 3 * taken + small
-
-
-def test_a_plan_says_what_it_comes_from():
-    x, w = jax.ShapeDtypeStruct((4, 1000, 16), jnp.bfloat16), jnp.zeros((16, 8192), jnp.bfloat16)
-    plan = xent_jax.linear_head_plan(x, w, jnp.zeros(8192, jnp.float32), max_logits_bytes=2**24)
-    assert (plan.tokens, plan.classes, plan.chunk, plan.chunks) == (4000, 8192, 250, 16)
-    assert plan.logits_bytes == 2 * 4 * 250 * 8192 <= 2**24
-    assert plan.accumulator_bytes == 4 * (16 * 8192 + 8192)
-    assert plan.inputs_bytes == 2 * 4000 * 16
-    assert str(plan).splitlines()[0] == "4,000 tokens in 16 chunks of 250"
-    assert str(plan).splitlines()[4].split() == "temporary memory, at most 16.3 MiB".split()
-    value = xent_jax.linear_head_plan(x, w, wrt=())
-    assert value.temporary_bytes == value.logits_bytes
-
-
-@pytest.mark.parametrize("wrt", ["inputs", ["weights"]])
-def test_a_plan_for_what_is_no_argument_is_refused(wrt):
-    with pytest.raises(ValueError, match=r"linear_head_plan: wrt must hold names of .*got"):
-        xent_jax.linear_head_plan(jnp.ones((2, 3)), jnp.ones((3, 4)), wrt=wrt)
-
-
-def test_a_plan_checks_shapes_as_the_head_does():
-    with pytest.raises(ValueError, match="linear_head_plan: inputs must have .*Give kernel.T"):
-        xent_jax.linear_head_plan(jnp.ones((2, 3)), jnp.ones((4, 3)))

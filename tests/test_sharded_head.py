@@ -190,6 +190,33 @@ def test_statistics(kernel, rng):
     )
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (8, 1), (8, 3, 1)], ids=str)
+def test_where_broadcasts_to_the_tokens(shape, rng):
+    floats, fixed = drawn(rng)
+    x, w, b, y = floats["inputs"], floats["kernel"], floats["bias"], fixed["labels"]
+    where = jnp.asarray(rng.random(shape) < 0.7)
+    spec = P(None, "model")
+    head = linear_softmax_cross_entropy
+    sharded = shard_linear_head(head, mesh_of(), inputs=P("data"), kernel=spec)
+
+    def run(head):
+        return jax.value_and_grad(lambda x, w: head(x, w, y, b, where=where), (0, 1))(x, w)
+
+    close(run(sharded), run(head))
+
+
+def test_negative_zero_ties_with_zero_in_any_shard():
+    z = np.tile([-0.0, 0.0, -1.0], 8)  # over four shards
+    x, w, y = jnp.ones((24, 1)), jnp.asarray(z[None]), jnp.arange(24)
+    spec = P(None, "model")
+    sharded = shard_linear_head(linear_token_statistics, mesh_of(), inputs=P("data"), kernel=spec)
+    found = jax.jit(functools.partial(sharded, top_k=20))(x, w, y)
+    order = np.argsort(-z, kind="stable")
+    np.testing.assert_array_equal(found.argmax, np.full(24, order[0]))
+    np.testing.assert_array_equal(found.label_rank, np.argsort(order))
+    np.testing.assert_array_equal(found.top_k_indices, np.tile(order[:20], (24, 1)))
+
+
 @pytest.mark.parametrize("classes", [21, 22, 3], ids=["21", "22", "fewer than shards"])
 @pytest.mark.parametrize("head", [linear_softmax_cross_entropy, linear_token_statistics])
 def test_classes_that_the_shards_do_not_divide(classes, head, rng):

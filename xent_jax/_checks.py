@@ -34,10 +34,24 @@ def array(function: str, name: str, x: Any) -> Array:
     """Anything array-like, as an array."""
     try:
         return jnp.asarray(x)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError) as error:
+        hint = _unwrapped(name, x)
+        if isinstance(error, OverflowError):
+            dtype = jnp.result_type(int)
+            hint = f" It has an integer that {dtype}, JAX's default, cannot hold."
         raise TypeError(
             f"{function}: {name} must be an array of numbers, or a list of them, got {shown(x)}."
+            f"{hint}"
         ) from None
+
+
+def _unwrapped(name: str, x: Any) -> str:
+    """How to take the array out of what holds one, of whatever library: a box or a named array."""
+    if hasattr(x, "unbox"):  # flax.linen.Partitioned and LogicallyPartitioned
+        return f" It is a box around an array: give {name}.unbox()."
+    if hasattr(x, "array"):  # haliax.NamedArray
+        return f" It holds an array: give {name}.array."
+    return ""
 
 
 def reals(function: str, name: str, x: Any) -> Array:
@@ -62,7 +76,15 @@ def integers(function: str, name: str, x: Any, hint: str = "") -> Array:
 
 def mask(function: str, name: str, x: Any) -> Array:
     """An array of booleans."""
-    hint = f"Compare it with zero: {name} != 0."
+    x = reals(function, name, x)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        hint = (
+            f"A mask says what takes part, and weights are no mask: multiply the losses of "
+            f"reduction='none' by the weights, and divide their sum by the sum of the weights. If "
+            f"{name} holds only 0 and 1, give {name} == 1."
+        )
+    else:
+        hint = f"Compare it with zero: {name} != 0."
     return _typed(function, name, x, jnp.bool_, "a boolean", hint)
 
 
@@ -193,11 +215,10 @@ def integer(function: str, name: str, value: Any, low: int, high: float, wanted:
     return number
 
 
-def num_classes(function: str, value: Any, classes: int | None = None) -> int:
-    """A number of classes that the kernel has, where that is known."""
-    most, high = ("", math.inf) if classes is None else (f"{classes}, ", classes)
-    wanted = f"be an integer from 1 to {most}the number of the kernel's classes"
-    return integer(function, "num_classes", value, 1, high, wanted)
+def num_classes(function: str, value: Any, classes: int) -> int:
+    """A number of classes that the kernel has."""
+    wanted = f"be an integer from 1 to {classes}, the number of the kernel's classes"
+    return integer(function, "num_classes", value, 1, classes, wanted)
 
 
 def _index(x: Any) -> int:

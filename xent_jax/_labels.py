@@ -63,11 +63,28 @@ def integer_problem(mode: Mode, given: IntegerArguments) -> IntegerProblem:
     """Lays out the arguments that losses with integer labels share."""
     place, labels, weights = given.place, given.labels, given.class_weights
     if given.ignored is not None:
-        place = place.without(labels != given.ignored)
+        place = place.without(~equal(labels, given.ignored))
     dtype = accumulator(given.logits.dtype)
     weights = None if weights is None else weights.astype(dtype)
     y, weight = weighed(labels, place.size, weights, place.examples, dtype, place.axis_name)
     return IntegerProblem(place, place.logits(mode, given.logits), y, weight, weights)
+
+
+def in_int32(labels: Array) -> Array:
+    """Labels of any integer dtype in int32, where one that is out of range stays out of range.
+
+    They can then be compared with a number of classes that int8 does not hold, and a label of
+    uint32 or int64 does not become another by losing its upper bits.
+    """
+    info, wanted = jnp.iinfo(labels.dtype), jnp.iinfo(jnp.int32)
+    if info.min < wanted.min or info.max > wanted.max:
+        labels = jnp.clip(labels, max(info.min, -1), wanted.max)
+    return labels.astype(jnp.int32)
+
+
+def equal(labels: Array, label: int) -> Array:
+    """``labels == label``, for a label that their dtype holds and JAX's default int may not."""
+    return labels == jnp.asarray(label, labels.dtype)
 
 
 def weighed(
@@ -80,10 +97,9 @@ def weighed(
 ) -> tuple[Array, Array]:
     """Labels in range, and the weight of each: NaN where one was not, 1 where an example is out."""
     labels, examples = _shards.together(labels, examples)
-    if labels.dtype.itemsize < 4:  # or the number of classes may not fit
-        labels = labels.astype(jnp.int32)
+    labels = in_int32(labels)
     in_range = (labels >= 0) & (labels < classes * _shards.count(axis_name))
-    y = jnp.where(in_range, labels, jnp.zeros((), labels.dtype)).astype(jnp.int32)
+    y = jnp.where(in_range, labels, jnp.zeros((), labels.dtype))
     if axis_name is not None:
         y = y - _shards.first_class(classes, axis_name)
     weight = jnp.ones((), dtype) if weights is None else at_label(weights, y, axis_name)

@@ -9,11 +9,11 @@ from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float, Int
 
-from xent_jax import _checks, _shards
+from xent_jax import _checks
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
 from xent_jax._hashable import Keyed, key_of
-from xent_jax._labels import class_weights_of, smoothing_and_z_loss, weighed
-from xent_jax._linear_problem import SOFT, Problem, checked, reduced, there
+from xent_jax._labels import class_weights_of, equal, smoothing_and_z_loss, weighed
+from xent_jax._linear_problem import SOFT, Problem, checked, numbered, reduced, there
 from xent_jax._modes import Mode, explained, in_both_modes, in_mode
 from xent_jax._softcap import softcap
 from xent_jax._types import AxisName, KernelAxes, Reduction
@@ -61,12 +61,12 @@ def with_linear_head(
     Returns:
         ``head(inputs, kernel, *targets, bias=None, where=None)``, of inputs
         ``[*batch, D]``, a kernel ``[D, classes]``, targets (trees of arrays
-        ``[*batch, ...]``), a bias ``[classes]``, and booleans ``[*batch]``: the tokens that
-        take part. Its value has the dtype of the losses: logits, and so losses of this
-        library, are float32 for half precision. Its gradients have the dtypes of what they
-        are gradients of, and are summed over the tokens of a device in float32. With a sum or
-        mean those of float16 arrays are kept in float32 until the backward pass, so that a loss
-        scale or a division that follows neither overflows nor loses digits.
+        ``[*batch, ...]``), a bias ``[classes]``, and booleans that broadcast to ``[*batch]``:
+        the tokens that take part. Its value has the dtype of the losses: logits, and so losses
+        of this library, are float32 for half precision. Its gradients have the dtypes of what
+        they are gradients of, and are summed over the tokens of a device in float32. With a sum
+        or mean those of float16 arrays are kept in float32 until the backward pass, so that a
+        loss scale or a division that follows neither overflows nor loses digits.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
@@ -176,7 +176,7 @@ def linear_softmax_cross_entropy(
         kernel: ``[D, classes]``, floating.
         labels: y, ``[*batch]``, integers in [0, classes).
         bias: ``[classes]``, floating.
-        where: booleans ``[*batch]``: the tokens that take part.
+        where: booleans that broadcast to ``[*batch]``: the tokens that take part.
         ignore_index: a label that leaves its token out, such as -100.
         label_smoothing, z_loss, class_weights: as for
             ``softmax_cross_entropy_with_integer_labels``.
@@ -220,8 +220,7 @@ def linear_softmax_cross_entropy(
     )
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if num_classes is not None:
-        classes = problem.classes * _shards.count(axis_name)
-        num_classes = _checks.num_classes(name, num_classes, classes)
+        num_classes = problem.num_classes(num_classes)
     smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss)
     weights = class_weights_of(name, class_weights, problem.classes)
     if logit_softcap is not None:
@@ -249,15 +248,16 @@ def _integer_loss(
     problem: Problem,
     options: _Options,
 ) -> Array:
-    labels = problem.operands.targets[0]
     if ignored is not None:
-        problem = problem.without(labels != ignored)
-    problem = problem.within(num_classes, None).typed()
-    (labels,), weights, divisor = problem.operands.targets, options.class_weights, None
+        problem = problem.without(~equal(problem.labels, ignored))
+    if num_classes is not None:
+        labels = numbered(problem.labels, num_classes)
+        problem = problem.of_labels(labels).without_padding(num_classes)
+    problem, weights, divisor = problem.typed(), options.class_weights, None
     if weights is not None:
         weights = weights.astype(problem.dtype)
         size, axis_name = problem.classes, problem.axis_name
-        _, divisor = weighed(labels, size, weights, problem.left, problem.dtype, axis_name)
+        _, divisor = weighed(problem.labels, size, weights, problem.left, problem.dtype, axis_name)
         weights = problem.shared(weights)
     smoothing, z_loss, _, cap = map(problem.number, options._replace(class_weights=None))
     given = {"label_smoothing": smoothing, "z_loss": z_loss}

@@ -1,18 +1,26 @@
 """What the linear head will do and take for given shapes."""
 
+import inspect
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import ArrayLike
 
+from xent_jax import _checks
 from xent_jax._chunks import LIVE
+from xent_jax._linear import linear_softmax_cross_entropy
 from xent_jax._linear_problem import checked
+from xent_jax._linear_statistics import linear_token_statistics
 from xent_jax._rows import accumulator
 from xent_jax._types import KernelAxes
 
 _ARGUMENTS = ("inputs", "kernel", "bias")
+_HEADS = (linear_softmax_cross_entropy, linear_token_statistics)
+_MASKS = {"where", "ignore_index", "num_classes", "class_weights"}  # the last by smoothing
+_CAP = "logit_softcap"
+_NUMBERS = 32  # bytes for each token and each class: labels, weights, statistics of a row
 
 
 class LinearHeadPlan(NamedTuple):
@@ -22,26 +30,31 @@ class LinearHeadPlan(NamedTuple):
     classes: int
     chunk: int  # tokens in a chunk
     chunks: int
-    logits_bytes: int  # of a chunk's logits and their gradient, in float32
-    accumulator_bytes: int  # of the sums of the kernel's and the bias's gradient, in float32
+    logits_bytes: int  # of a chunk's logits and of the arrays of their size that are held with them
+    accumulator_bytes: int  # of the kernel's and the bias's gradient before it is a result
     inputs_bytes: int  # of the inputs' gradient
+    copies_bytes: int  # of inputs and kernel: in float32, which a CPU makes, or without padding
+    numbers_bytes: int  # of the few numbers for each token and each class
     materialized_bytes: int  # of all logits and their gradient, which the head does not hold
 
     @property
     def temporary_bytes(self) -> int:
         """What the head holds beside its arguments and results, at most."""
-        return self.logits_bytes + self.accumulator_bytes + self.inputs_bytes
+        held = self.logits_bytes + self.accumulator_bytes + self.inputs_bytes
+        return held + self.copies_bytes + self.numbers_bytes
 
     def __str__(self) -> str:
         sizes = {
-            "logits of a chunk and their gradient": self.logits_bytes,
+            "logits of a chunk and what is made of them": self.logits_bytes,
             "sums of the kernel's and bias's gradient": self.accumulator_bytes,
             "gradient of the inputs": self.inputs_bytes,
+            "copies of inputs and kernel": self.copies_bytes,
+            "numbers for each token and class": self.numbers_bytes,
             "temporary memory, at most": self.temporary_bytes,
             "all logits and their gradient, not held": self.materialized_bytes,
         }
         lines = [f"{self.tokens:,} tokens in {self.chunks:,} chunks of {self.chunk:,}"]
-        return "\n".join(lines + [f"{k:41}{v / 2**20:12,.1f} MiB" for k, v in sizes.items()])
+        return "\n".join(lines + [f"{k:43}{v / 2**20:10,.1f} MiB" for k, v in sizes.items()])
 
 
 def linear_head_plan(
@@ -49,40 +62,64 @@ def linear_head_plan(
     kernel: ArrayLike | jax.ShapeDtypeStruct,
     bias: ArrayLike | jax.ShapeDtypeStruct | None = None,
     *,
+    head: Callable[..., Any] = linear_softmax_cross_entropy,
+    options: Sequence[str] = (),
     wrt: Sequence[str] = _ARGUMENTS,
     kernel_axes: KernelAxes = "DV",
     max_logits_bytes: int | None = None,
 ) -> LinearHeadPlan:
-    """The chunks and memory of ``with_linear_head`` and its kin, without running anything.
+    """The chunks and the memory of a linear head, without running anything.
+
+    The memory is an upper bound for ``linear_softmax_cross_entropy`` and
+    ``linear_token_statistics`` with any of their options, and for ``with_linear_head`` of
+    ``softmax_cross_entropy_with_integer_labels`` or ``softmax_focal_loss``. A loss of your own,
+    or one whose targets have a number for each class, may hold any number of arrays of a chunk's
+    logits, and so may the gradients of ``forward_mode``, which JAX derives from tangents: for
+    these compile the program and read its ``memory_analysis()``.
 
     Args:
         inputs: ``[*batch, D]``: an array, or a ``jax.ShapeDtypeStruct``.
         kernel: ``[D, classes]``, likewise.
         bias: ``[classes]``, likewise.
+        head: ``linear_softmax_cross_entropy``, also for ``with_linear_head``, or
+            ``linear_token_statistics``.
+        options: the names of the options that the head is given. ``where``, ``ignore_index``,
+            ``num_classes`` and ``class_weights``, and ``logit_softcap`` (for ``with_linear_head`` a
+            soft cap as its ``logit_transform``), make arrays of the size of a chunk's logits.
         wrt: the arguments whose gradients are taken; none for the value alone.
         kernel_axes, max_logits_bytes: as given to the head.
 
     Returns:
-        ``LinearHeadPlan``: tokens, classes, chunk, chunks, and bytes; ``print`` it. The
-        compiler may well need less: often the gradient takes the place of the logits.
+        ``LinearHeadPlan``: tokens, classes, chunk, chunks, and bytes; ``print`` it. The compiler
+        may well need less: often the gradient takes the place of the logits, and a GPU or TPU
+        multiplies numbers in half precision without a copy.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, budget or name is.
+        TypeError: a dtype is wrong. ValueError: a shape, budget, function or name is.
 
-    >>> x = jax.ShapeDtypeStruct((8, 1024, 2048), jnp.bfloat16)
-    >>> kernel = jax.ShapeDtypeStruct((2048, 32768), jnp.bfloat16)
+    >>> x = jax.ShapeDtypeStruct((8, 1024, 2048), jnp.float32)
+    >>> kernel = jax.ShapeDtypeStruct((2048, 32768), jnp.float32)
     >>> print(linear_head_plan(x, kernel))
     8,192 tokens in 16 chunks of 512
-    logits of a chunk and their gradient            128.0 MiB
+    logits of a chunk and what is made of them      128.0 MiB
     sums of the kernel's and bias's gradient        256.0 MiB
-    gradient of the inputs                           32.0 MiB
-    temporary memory, at most                       416.0 MiB
+    gradient of the inputs                           64.0 MiB
+    copies of inputs and kernel                       0.0 MiB
+    numbers for each token and class                  1.2 MiB
+    temporary memory, at most                       449.2 MiB
     all logits and their gradient, not held       2,048.0 MiB
     """
     name = "linear_head_plan"
-    unknown = [w for w in wrt if w not in _ARGUMENTS]
-    if isinstance(wrt, str) or unknown:
-        raise ValueError(f"{name}: wrt must hold names of {list(_ARGUMENTS)}, got {wrt!r}.")
+    if head not in _HEADS:
+        raise ValueError(
+            f"{name}: head must be {' or '.join(f.__name__ for f in _HEADS)}, got "
+            f"{_checks.shown(head)}. For another loss compile the program and read its "
+            f"memory_analysis()."
+        )
+    taken = [p for p in inspect.signature(head).parameters if p not in (*_ARGUMENTS, "labels")]
+    for which, names, known in (("wrt", wrt, list(_ARGUMENTS)), ("options", options, taken)):
+        if isinstance(names, str) or any(n not in known for n in names):
+            raise ValueError(f"{name}: {which} must hold names of {known}, got {names!r}.")
     for which, x in (("inputs", inputs), ("kernel", kernel), ("bias", bias)):
         if isinstance(x, tuple):
             raise TypeError(f"{name}: {which} must be an array or a jax.ShapeDtypeStruct, got {x}.")
@@ -94,18 +131,47 @@ def linear_head_plan(
     )  # fmt: skip
     shapes, tokens, classes = problem.operands, problem.tokens, problem.classes
     chunk = problem.chunks.size
-    row = LIVE * 4 * classes
-    summed = [getattr(shapes, w) for w in ("kernel", "bias") if w in wrt]
-    sums = [math.prod(a.shape) * accumulator(a.dtype).itemsize for a in summed if a is not None]
+    itemsize = max(accumulator(a.dtype).itemsize for a in (shapes.inputs, shapes.kernel))
+    row = itemsize * classes
+
+    def of_gradient(which: str) -> int:
+        """As it is computed, and besides in the argument's dtype or, of a sum, what is added."""
+        a = getattr(shapes, which)
+        if a is None or which not in wrt:
+            return 0
+        wide, own = accumulator(a.dtype), a.dtype
+        if wide == own:  # one of the two is the result
+            return math.prod(a.shape) * own.itemsize
+        besides = own if which == "inputs" else wide
+        return math.prod(a.shape) * (wide.itemsize + besides.itemsize)
+
+    copied = [a for a in (shapes.inputs, shapes.kernel) if a.dtype.itemsize < itemsize]
+    copies = sum(math.prod(a.shape) for a in copied) * itemsize
+    if "num_classes" in options:  # the kernel with zeros for its padding
+        copies += math.prod(shapes.kernel.shape) * shapes.kernel.dtype.itemsize
     return LinearHeadPlan(
         tokens=tokens,
         classes=classes,
         chunk=chunk,
         chunks=-(-tokens // chunk),
-        logits_bytes=row * chunk,
-        accumulator_bytes=sum(sums),
-        inputs_bytes=math.prod(shapes.inputs.shape) * shapes.inputs.dtype.itemsize
-        if "inputs" in wrt
-        else 0,
-        materialized_bytes=row * tokens,
+        logits_bytes=_arrays(head, set(options), bool(wrt)) * row * chunk,
+        accumulator_bytes=of_gradient("kernel") + of_gradient("bias"),
+        inputs_bytes=of_gradient("inputs"),
+        copies_bytes=copies,
+        numbers_bytes=_NUMBERS * (tokens + classes),
+        materialized_bytes=LIVE * row * tokens,
     )
+
+
+def _arrays(head: Callable[..., Any], options: set[str], gradient: bool) -> int:
+    """How many arrays of the size of a chunk's logits XLA:CPU holds at once, at most.
+
+    The logits and their gradient; for the value alone the logits and their exponentials, whose
+    sum, correctly rounded, reads them twice. In a gradient masked logits or a smoothed target with
+    class weights are one more, and capped logits another. The statistics hold log-probabilities
+    and what the entropy is the sum of besides.
+    """
+    masked, capped = bool(_MASKS & options), _CAP in options
+    if head is linear_token_statistics:
+        return LIVE + 3 + capped
+    return LIVE + (masked + capped if gradient else 0)

@@ -12,6 +12,7 @@ from jax import Array
 from xent_jax import _checks, _shards
 from xent_jax._chunks import Chunks, chunks_for
 from xent_jax._head import Head
+from xent_jax._labels import equal, in_int32
 from xent_jax._modes import Mode
 from xent_jax._operands import Operands
 from xent_jax._reduction import divisor
@@ -87,6 +88,21 @@ class Problem:
         """An array that all tokens share, typed as its cotangent is."""
         return _shards.vary(option, self.token_axes)
 
+    def num_classes(self, value: Any) -> int:
+        """How many of the kernel's classes are no padding, checked; all of them for None."""
+        every = self.classes * _shards.count(self.axis_name)
+        return every if value is None else _checks.num_classes(self.name, value, every)
+
+    @property
+    def labels(self) -> Array:
+        """The targets of a loss that has labels alone."""
+        (labels,) = self.operands.targets
+        return labels
+
+    def of_labels(self, labels: Array) -> "Problem":
+        """The same with other labels."""
+        return dataclasses.replace(self, operands=self.operands._replace(targets=(labels,)))
+
     @property
     def token_axes(self) -> frozenset[str]:
         """The mesh axes over which the tokens are known to differ."""
@@ -97,22 +113,17 @@ class Problem:
         left = tokens if self.left is None else self.left & tokens
         return dataclasses.replace(self, left=left)
 
-    def within(self, num_classes: int | None, ignored: int | None) -> "Problem":
-        """Without the classes that pad the kernel, and with integer labels in int32.
+    def without_padding(self, num_classes: int) -> "Problem":
+        """The same with zeros in the columns of the kernel that pad its classes.
 
-        The columns of the padding become 0, since whatever they hold would reach the gradient
-        of the inputs: 0 * NaN is NaN.
+        Whatever they hold would reach the gradient of the inputs: 0 * NaN is NaN.
         """
-        if num_classes is None:
+        if num_classes == self.classes * _shards.count(self.axis_name):
             return self
-        labels = unpadded(self.operands.targets[0], num_classes, ignored)
-        operands = self.operands._replace(targets=(labels,))
-        if num_classes < self.classes * _shards.count(self.axis_name):
-            mask = there(self.classes, num_classes, self.axis_name)
-            mask = mask if self.axes == "DV" else mask.T
-            zero = jnp.zeros((), operands.kernel.dtype)
-            operands = operands._replace(kernel=jnp.where(mask, operands.kernel, zero))
-        return dataclasses.replace(self, operands=operands)
+        mask = there(self.classes, num_classes, self.axis_name)
+        kernel = self.operands.kernel
+        kernel = jnp.where(mask if self.axes == "DV" else mask.T, kernel, jnp.zeros_like(kernel))
+        return dataclasses.replace(self, operands=self.operands._replace(kernel=kernel))
 
 
 def checked(
@@ -136,8 +147,7 @@ def checked(
         bias = _checks.floats(name, "bias", bias)
         _checks.shape(name, "bias", bias, (classes,), "one for each class")
     if where is not None:
-        where = _checks.mask(name, "where", where)
-        _checks.shape(name, "where", where, batch, "one for each token")
+        where = tokens_of(name, where, batch)
     leaves, tree = _targets(name, targets, batch)
     chunks = chunks_for(name, math.prod(batch), inputs.shape[-1], classes, max_logits_bytes)
     operands = Operands(inputs, kernel, bias, tuple(leaves), ())
@@ -172,6 +182,19 @@ def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
     return inputs, kernel
 
 
+def tokens_of(name: str, where, batch: tuple[int, ...]) -> Array:
+    """A mask, which broadcasts as that of a loss of logits, with an entry for each token."""
+    where = _checks.mask(name, "where", where)
+    if where.ndim == len(batch) + 1 and where.shape[-1] == 1:
+        where = where.squeeze(-1)
+    hint = (
+        "It cannot mask classes: num_classes leaves out those that pad the kernel, and the loss "
+        "that with_linear_head is given can mask any."
+    )
+    where = _checks.broadcastable(name, "where", where, batch, "the tokens", hint)
+    return jnp.broadcast_to(where, batch)
+
+
 def _targets(name: str, targets: Any, batch: tuple[int, ...]) -> tuple[list[Array], Any]:
     """The leaves of a tree of arrays with an entry for each token, and the tree."""
     leaves, tree = jax.tree.flatten(targets)
@@ -186,13 +209,15 @@ def _targets(name: str, targets: Any, batch: tuple[int, ...]) -> tuple[list[Arra
     return leaves, tree
 
 
-def unpadded(labels: Array, num_classes: int, ignored: int | None) -> Array:
-    """Labels in int32, out of every range where they are out of this one."""
-    bad = -2 if ignored == -1 else -1
-    there = (labels >= 0) & (labels < num_classes)
-    if ignored is not None:
-        there = there | (labels == ignored)
-    return jnp.where(there, labels.astype(jnp.int32), bad)
+IGNORED = -2
+"""What ``numbered`` makes of an ignored label; one that is out of range becomes -1."""
+
+
+def numbered(labels: Array, classes: int, ignored: int | None = None) -> Array:
+    """Labels in int32: the number of a class, -1 where it is out of range, or ``IGNORED``."""
+    y = in_int32(labels)
+    y = jnp.where((y >= 0) & (y < classes), y, -1)
+    return y if ignored is None else jnp.where(equal(labels, ignored), IGNORED, y)
 
 
 def there(classes: int, num_classes: int, axis_name: AxisName | None) -> Array:

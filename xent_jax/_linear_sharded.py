@@ -14,6 +14,7 @@ from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from xent_jax import _checks, _shards
 from xent_jax._checks import describe
 from xent_jax._linear import linear_softmax_cross_entropy
+from xent_jax._linear_problem import tokens_of
 from xent_jax._linear_statistics import linear_token_statistics
 from xent_jax._modes import explained
 from xent_jax._types import KernelAxes
@@ -81,6 +82,9 @@ def shard_linear_head(
         # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
         whole = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
         jax.eval_shape(lambda arrays: head(**arrays, **fixed), whole)
+        if "where" in arrays:  # one for each token, to be divided as they are
+            batch = arrays["inputs"].shape[:-1]
+            arrays["where"] = tokens_of(original.__name__, arrays["where"], batch)
         divided = _divided(name, mesh, inputs, kernel, arrays, fixed["kernel_axes"])
         arrays, fixed = _padded(divided, arrays, fixed)
         numbers = {k: jnp.asarray(fixed.pop(k)) for k in _NUMBERS if fixed.get(k)}

@@ -10,7 +10,7 @@ from jaxtyping import ArrayLike, Float, Int
 
 from xent_jax import _checks, _shards
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._linear_problem import SOFT, Problem, checked, there
+from xent_jax._linear_problem import IGNORED, SOFT, Problem, checked, numbered, there
 from xent_jax._modes import Mode, in_both_modes, in_mode
 from xent_jax._rows import at_label, hits
 from xent_jax._softcap import softcap
@@ -87,28 +87,27 @@ def linear_token_statistics(
     problem = checked(
         name, mode, inputs, kernel, (labels,), bias, None, kernel_axes, max_logits_bytes, axis_name
     )
-    classes = problem.classes * _shards.count(axis_name)
-    if num_classes is not None:
-        classes = num_classes = _checks.num_classes(name, num_classes, classes)
+    classes = problem.num_classes(num_classes)
     wanted = f"be an integer in [0, {classes}], the number of classes"
     top_k = _checks.integer(name, "top_k", top_k, 0, classes, wanted)
     if logit_softcap is not None:
         logit_softcap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
-    return _of_tokens(ignored, num_classes, top_k, problem, logit_softcap)
+    return _of_tokens(ignored, classes, num_classes is not None, top_k, problem, logit_softcap)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _of_tokens(
-    ignored: int | None, num_classes: int | None, top_k: int, problem: Problem, cap: Any
+    ignored: int | None, classes: int, padded: bool, top_k: int, problem: Problem, cap: Any
 ) -> TokenStatistics:
-    problem = problem.within(num_classes, ignored).typed()
-    mode, axis_name, classes = problem.mode, problem.axis_name, problem.classes
+    problem = problem.of_labels(numbered(problem.labels, classes, ignored))
+    problem = (problem.without_padding(classes) if padded else problem).typed()
+    mode, axis_name = problem.mode, problem.axis_name
 
     def of_chunk(z, targets, closed_over):
         z = in_mode(mode, softcap)(z, *closed_over) if closed_over else z
-        if num_classes is not None:
-            z = jnp.where(there(classes, num_classes, axis_name), z, -jnp.inf)
-        return _statistics(mode, z, *targets, ignored, top_k, axis_name)
+        if padded:
+            z = jnp.where(there(z.shape[-1], classes, axis_name), z, -jnp.inf)
+        return _statistics(mode, z, *targets, ignored is not None, top_k, axis_name)
 
     cap = problem.number(cap)
     head, operands = problem.head(of_chunk, () if cap is None else (cap,))
@@ -117,14 +116,12 @@ def _of_tokens(
 
 
 def _statistics(
-    mode: Mode, z: Array, y: Array, ignored: int | None, top_k: int, axis_name: AxisName | None
+    mode: Mode, z: Array, y: Array, ignoring: bool, top_k: int, axis_name: AxisName | None
 ):
     log_p = in_mode(mode, log_softmax)(z, axis_name=axis_name)
     lse = in_mode(mode, logsumexp)(z, axis_name=axis_name)
-    if jnp.iinfo(y.dtype).bits < 32:  # int8 has no number for class 200
-        y = y.astype(jnp.int32)
     loss = in_mode(mode, softmax_cross_entropy_with_integer_labels)(
-        z, y, ignore_index=ignored, axis_name=axis_name
+        z, y, ignore_index=IGNORED if ignoring else None, axis_name=axis_name
     )
     indices = _top_k(lax.stop_gradient(z), top_k, axis_name)
     floats = {
@@ -134,7 +131,7 @@ def _statistics(
         "top_k_log_probabilities": _entries(log_p, indices, axis_name),
     }
     there = ~jnp.isnan(lse)
-    ranked = there & (y >= 0) & (y < z.shape[-1] * _shards.count(axis_name))
+    ranked = there & (y >= 0)
     integers = {
         "argmax": jnp.where(there, _argmax(lax.stop_gradient(z), axis_name), -1),
         "label_rank": jnp.where(ranked, _rank(lax.stop_gradient(z), y, axis_name), -1),
@@ -161,6 +158,8 @@ def _argmax(z: Array, axis_name: AxisName | None) -> Array:
 
 def _top_k(z: Array, k: int, axis_name: AxisName | None) -> Array:
     """The likeliest classes: of all, those that are among the likeliest of their shard."""
+    # ``lax.top_k`` orders -0.0 below 0.0, which are equal logits. XLA drops ``z + 0.0``.
+    z = jnp.where(z == 0, jnp.zeros((), z.dtype), z)
     if axis_name is None:
         return lax.top_k(z, k)[1]
     values, indices = lax.top_k(z, min(k, z.shape[-1]))
