@@ -125,7 +125,7 @@ MISTAKES = [
       "kl_divergence: targets must be a floating", "int32[8]"),
     # ------------------------------------------------------------ options
     M("An option that is not there", "softmax_cross_entropy(logits, onehot, smoothing=0.1)",
-      "softmax_cross_entropy() got an unexpected keyword argument", "'smoothing'", TYPE_SYSTEM),
+      "softmax_cross_entropy: got an unexpected keyword argument", "'smoothing'"),
     M("A reduction that is not there", f"{INTEGER}(logits, labels, reduction='batchmean')",
       f"{INTEGER}: reduction must be one of 'none', 'sum', 'mean'", "'batchmean'"),
     M("A function for the reduction", f"{INTEGER}(logits, labels, reduction=jnp.mean)",

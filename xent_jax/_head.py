@@ -151,7 +151,7 @@ class Head(NamedTuple):
         """
         _, kernel, bias, _, closed_over = operands
         dtype = _dtype(operands)
-        as_dtype = _kept if g is None else jnp.dtype
+        as_dtype = kept_dtype if g is None else jnp.dtype
 
         def step(sums, rows, fresh):
             x, targets, left, g = rows
@@ -273,7 +273,7 @@ def _narrow(dtype: Any) -> bool:
     return bool(jnp.finfo(dtype).maxexp < jnp.finfo(jnp.float32).maxexp)
 
 
-def _kept(dtype: Any) -> Any:
+def kept_dtype(dtype: Any) -> Any:
     """The dtype in which a gradient waits for its cotangent."""
     return jnp.dtype(jnp.float32 if _narrow(dtype) else dtype)
 

@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike
 
 from xent_jax import _checks
 from xent_jax._chunks import LIVE
+from xent_jax._head import kept_dtype
 from xent_jax._linear import linear_softmax_cross_entropy
 from xent_jax._linear_problem import checked
 from xent_jax._linear_statistics import linear_token_statistics
@@ -142,7 +143,7 @@ def linear_head_plan(
         wide, own = accumulator(a.dtype), a.dtype
         if wide == own:  # one of the two is the result
             return math.prod(a.shape) * own.itemsize
-        besides = own if which == "inputs" else wide
+        besides = kept_dtype(own) if which == "inputs" else wide
         return math.prod(a.shape) * (wide.itemsize + besides.itemsize)
 
     copied = [a for a in (shapes.inputs, shapes.kernel) if a.dtype.itemsize < itemsize]
