@@ -1,0 +1,69 @@
+"""Products, logarithms and quotients for derivatives that are infinite where a probability is 0.
+
+The rule is the same everywhere: zero times infinity is 0, where the zero is a cotangent, a
+tangent, a weight or a probability. NaN stays NaN.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def masked(weight: Array, x: Array, instead: float = 0.0) -> Array:
+    """``x``, but ``instead`` where ``weight`` is 0, so that their product is 0 there."""
+    return jnp.where(weight == 0, jnp.asarray(instead, x.dtype), x)
+
+
+@jax.custom_jvp
+def finite(x: Array) -> Array:
+    """``x``, but 0 where it is not finite; its derivative is that of ``x``."""
+    return jnp.where(jnp.isfinite(x), x, jnp.zeros((), x.dtype))
+
+
+finite.defjvps(lambda v, _, x: v)
+
+
+@jax.custom_jvp
+def times(v: Array, x: Array) -> Array:
+    """``v x``, but 0 where ``v`` is 0 and ``x`` infinite. It is linear in ``v``, a (co)tangent.
+
+    JAX must be able to transpose it, so no comparison may read ``v``. Instead, where ``x`` is
+    infinite, ``v`` is multiplied twice by the largest number, which overflows unless ``v`` is 0.
+    """
+    # XLA would multiply two constants first. It does not look through the barrier.
+    largest = lax.optimization_barrier(jnp.asarray(jnp.finfo(x.dtype).max, x.dtype))
+    sign = jnp.sign(jnp.where(jnp.isfinite(x), jnp.zeros((), x.dtype), x))
+    return v * finite(x) + v * (sign * largest) * largest
+
+
+@times.defjvp
+def _times_jvp(primals, tangents):
+    v, x = primals
+    v_dot, x_dot = tangents
+    return times(v, x), times(v_dot, x) + v * masked(v, x_dot)
+
+
+@jax.custom_jvp
+def log(p: Array) -> Array:
+    """log p. A tangent of 0 stays 0 also at p = 0, where the derivative is infinite."""
+    return jnp.log(p)
+
+
+@log.defjvp
+def _log_jvp(primals, tangents):
+    (p,), (v,) = primals, tangents
+    return log(p), times(v, ratio(jnp.ones((), p.dtype), p))
+
+
+@jax.custom_jvp
+def ratio(p: Array, q: Array) -> Array:
+    """p / q, but 0 where both are 0."""
+    return p / jnp.where((p == 0) & (q == 0), jnp.ones((), q.dtype), q)
+
+
+@ratio.defjvp
+def _ratio_jvp(primals, tangents):
+    p, q = primals
+    v, w = tangents
+    r = ratio(p, q)
+    return r, times(v, ratio(jnp.ones((), q.dtype), q)) - times(w, ratio(r, q))
