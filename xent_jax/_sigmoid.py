@@ -11,6 +11,7 @@ from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._reduction import reduce
 from xent_jax._rows import accumulator
 from xent_jax._types import Reduction
+from xent_jax._zero import finite, masked, times
 
 
 def sigmoid_binary_cross_entropy(
@@ -79,9 +80,9 @@ def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:
 
 def _binary_value(_, z: Array, t: Array, w: Array | None) -> Array:
     z = z.astype(t.dtype)
-    positive = softplus(-z) if w is None else w * softplus(-z)
-    # 0 * inf = 0: a label that is certain does not see the other side's infinity.
-    return _times(t, positive) + _times(1 - t, softplus(z))
+    positive = t if w is None else w * t
+    # A label that is certain does not see the other side's infinity.
+    return times(positive, softplus(-z)) + times(1 - t, softplus(z))
 
 
 # dz = (1 - t) s(z) - w t s(-z).  Proof: sigmoid_binary_cross_entropy
@@ -90,13 +91,19 @@ def _binary_backward(_, args, g: Array):
     x = z.astype(t.dtype)
     up, down = sigmoid(x), sigmoid(-x)
     pull = t * down if w is None else w * t * down
-    slope = -x if w is None else (w - 1) * softplus(-x) - x
-    g_w = None if w is None else to_argument(g * _times(t, softplus(-x)), w)
+    slope = -x if w is None else _slope_by_label(x, w)
+    g_w = None if w is None else to_argument(times(g, times(t, softplus(-x))), w)
     g_z = g * ((1 - t) * up - pull)
-    return g_z.astype(z.dtype), to_argument(g * slope, t), g_w
+    return g_z.astype(z.dtype), to_argument(times(g, slope), t), g_w
 
 
 _binary = closed_form(lambda *_: None, _binary_value, _binary_backward)
+
+
+def _slope_by_label(x: Array, w: Array) -> Array:
+    """w softplus(-x) - softplus(x), of which the second form keeps more digits."""
+    at_infinity = times(w, softplus(-x)) - softplus(x)
+    return jnp.where(jnp.isfinite(x), (w - 1) * softplus(-x) - x, at_infinity)
 
 
 def sigmoid_focal_loss(
@@ -141,11 +148,11 @@ def sigmoid_focal_loss(
         alpha = _checks.scalar(name, "alpha", alpha, 0, 1)
     alpha = _checks.reals(name, "alpha", alpha).astype(t.dtype)
     alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
-    return (alpha * t + (1 - alpha) * (1 - t)) * _focal(logits, t, gamma)
+    return times(alpha * t + (1 - alpha) * (1 - t), _focal(logits, t, gamma))
 
 
 def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:
-    return _modulator(z.astype(t.dtype), t, gamma) * _binary_value(None, z, t, None)
+    return times(_modulator(z.astype(t.dtype), t, gamma), _binary_value(None, z, t, None))
 
 
 # dz = u^gamma (gamma r L + (1 - t) s(z) - t s(-z)).  Proof: sigmoid_focal_loss
@@ -155,9 +162,13 @@ def _focal_backward(_, args, g: Array):
     loss = _binary_value(None, z, t, None)
     modulator = _modulator(x, t, gamma)
     pull = (1 - t) * sigmoid(x) - t * sigmoid(-x)
-    g_z = g * modulator * (gamma * _log_slope(x, t) * loss + pull)
-    g_t = g * modulator * (gamma * _log_slope_by_label(x, t) * loss - x)
-    g_gamma = g * modulator * _log_wrong(x, t) * loss
+    by_z = times(gamma, times(_log_slope(x, t), loss)) + pull
+    by_t = times(gamma, times(_log_slope_by_label(x, t), loss)) - x
+    # log u is infinite only where the loss is 0, and the product is 0 in the limit.
+    by_gamma = times(finite(_log_wrong(x, t)), loss)
+    g_z = times(g, times(modulator, by_z))
+    g_t = times(g, times(modulator, by_t))
+    g_gamma = times(g, times(modulator, by_gamma))
     return g_z.astype(z.dtype), to_argument(g_t, t), to_argument(g_gamma, gamma)
 
 
@@ -190,11 +201,6 @@ def _sigmoid_jvp(primals, tangents):
     return s, s * sigmoid(-x) * v
 
 
-def _times(weight: Array, x: Array) -> Array:
-    """``weight * x`` with 0 * inf = 0."""
-    return weight * jnp.where((weight == 0) & ~jnp.isfinite(x), jnp.zeros((), x.dtype), x)
-
-
 def _wrong(x: Array, t: Array) -> tuple[Array, Array]:
     """u = t s(-x) + (1 - t) s(x), and the share of it that a confident logit keeps."""
     q = jnp.exp(-jnp.abs(x))
@@ -214,7 +220,8 @@ def _modulator_jvp(primals, tangents):
     v, t_dot, gamma_dot = tangents
     modulator = _modulator(x, t, gamma)
     rate = gamma * (_log_slope(x, t) * v + _log_slope_by_label(x, t) * t_dot)
-    return modulator, modulator * (rate + _log_wrong(x, t) * gamma_dot)
+    rate = rate + times(gamma_dot, _log_wrong(x, t))
+    return modulator, modulator * masked(modulator, rate)
 
 
 @jax.custom_jvp
@@ -252,9 +259,18 @@ def _log_slope_jvp(primals, tangents):
     return r, r * (down - up - r) * v - (up / u) * (down / u) * t_dot
 
 
+@jax.custom_jvp
 def _log_slope_by_label(x: Array, t: Array) -> Array:
     """d log u / dt = (s(-x) - s(x)) / u."""
     return (sigmoid(-x) - sigmoid(x)) / _at_least_tiny(_wrong(x, t)[0])
+
+
+@_log_slope_by_label.defjvp
+def _log_slope_by_label_jvp(primals, tangents):
+    x, t = primals
+    v, t_dot = tangents
+    slope, u = _log_slope_by_label(x, t), _at_least_tiny(_wrong(x, t)[0])
+    return slope, -(sigmoid(x) / u) * (sigmoid(-x) / u) * v - slope * (slope * t_dot)
 
 
 def _at_least_tiny(u: Array) -> Array:
