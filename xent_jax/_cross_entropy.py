@@ -15,6 +15,7 @@ from xent_jax._layout import Layout, layout
 from xent_jax._reduction import reduce
 from xent_jax._types import Axis, AxisName, Reduction
 from xent_jax._weighted import weighted_cross_entropy
+from xent_jax._zero import mixed
 
 
 def softmax_cross_entropy(
@@ -75,7 +76,7 @@ def softmax_cross_entropy(
     smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss, t.dtype)
     reduction = _checks.reduction(name, reduction)
     if smoothing is not None:
-        t = (1 - smoothing) * t + smoothing * _uniform(place, t.dtype)
+        t = mixed(smoothing, t, _uniform(place, t.dtype))
     if class_weights is not None:
         t = t * place.per_class(class_weights_of(name, class_weights, place.size, t.dtype))
     losses = weighted_cross_entropy(z, None, None, t, c, axis_name=axis_name)
@@ -143,7 +144,7 @@ def softmax_cross_entropy_with_integer_labels(
     reduction = _checks.reduction(name, reduction)
     a, b = p.weight, None
     if smoothing is not None:
-        a = (1 - smoothing) * a
+        a = mixed(smoothing, a, jnp.zeros((), a.dtype))
         b = smoothing * _uniform(p.place, a.dtype)
         b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
     losses = weighted_cross_entropy(p.z, p.y, a, b, c, axis_name=axis_name)

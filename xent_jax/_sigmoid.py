@@ -11,7 +11,7 @@ from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._reduction import reduce
 from xent_jax._rows import accumulator
 from xent_jax._types import Reduction
-from xent_jax._zero import finite, masked, times
+from xent_jax._zero import finite, masked, mixed, times
 
 
 def sigmoid_binary_cross_entropy(
@@ -62,7 +62,7 @@ def sigmoid_binary_cross_entropy(
         t = jnp.where(where, t, jnp.zeros((), dtype))
     if not _checks.unused(smoothing):
         smoothing = jnp.asarray(smoothing, dtype)
-        t = (1 - smoothing) * t + smoothing / 2
+        t = mixed(smoothing, t, jnp.asarray(0.5, dtype))
         # Cleared twice: neither the label nor the weight of what is out may reach the smoothing.
         t = t if where is None else jnp.where(where, t, jnp.zeros((), dtype))
     if pos_weight is not None:
@@ -148,7 +148,21 @@ def sigmoid_focal_loss(
         alpha = _checks.scalar(name, "alpha", alpha, 0, 1)
     alpha = _checks.reals(name, "alpha", alpha).astype(t.dtype)
     alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
-    return times(alpha * t + (1 - alpha) * (1 - t), _focal(logits, t, gamma))
+    return times(_balance(alpha, t), _focal(logits, t, gamma))
+
+
+@jax.custom_jvp
+def _balance(alpha: Array, t: Array) -> Array:
+    """a_t = a t + (1 - a) (1 - t). An infinite cotangent times a slope of 0 is 0."""
+    return alpha * t + (1 - alpha) * (1 - t)
+
+
+@_balance.defjvp
+def _balance_jvp(primals, tangents):
+    alpha, t = primals
+    by_alpha, by_t = 2 * t - 1, 2 * alpha - 1
+    moved = masked(by_alpha, tangents[0]) * by_alpha + masked(by_t, tangents[1]) * by_t
+    return _balance(alpha, t), moved
 
 
 def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:

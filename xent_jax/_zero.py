@@ -67,3 +67,17 @@ def _ratio_jvp(primals, tangents):
     v, w = tangents
     r = ratio(p, q)
     return r, times(v, ratio(jnp.ones((), q.dtype), q)) - times(w, ratio(r, q))
+
+
+@jax.custom_jvp
+def mixed(e: Array, t: Array, u: Array) -> Array:
+    """(1 - e) t + e u. An infinite cotangent or tangent times a slope of 0 is 0."""
+    return (1 - e) * t + e * u
+
+
+@mixed.defjvp
+def _mixed_jvp(primals, tangents):
+    e, t, u = primals
+    by_e, by_t = u - t, 1 - e
+    moved = [masked(s, v) * s for s, v in zip((by_e, by_t, e), tangents, strict=True)]
+    return mixed(e, t, u), moved[0] + moved[1] + moved[2]
