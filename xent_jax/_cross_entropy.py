@@ -144,7 +144,7 @@ def softmax_cross_entropy_with_integer_labels(
     reduction = _checks.reduction(name, reduction)
     a, b = p.weight, None
     if smoothing is not None:
-        a = mixed(smoothing, a, jnp.zeros((), a.dtype))
+        a = (1 - smoothing) * a
         b = smoothing * _uniform(p.place, a.dtype)
         b = b if p.class_weights is None else b * p.place.per_class(p.class_weights)
     losses = weighted_cross_entropy(p.z, p.y, a, b, c, axis_name=axis_name)

@@ -11,7 +11,7 @@ from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._reduction import reduce
 from xent_jax._rows import accumulator
 from xent_jax._types import Reduction
-from xent_jax._zero import finite, masked, mixed, times
+from xent_jax._zero import finite, mixed, times, weighed
 
 
 def sigmoid_binary_cross_entropy(
@@ -143,35 +143,22 @@ def sigmoid_focal_loss(
     t = _binary_labels(name, labels, logits)
     gamma = jnp.asarray(_checks.scalar(name, "gamma", gamma, 0), t.dtype)
     if alpha is None:
-        return _focal(logits, t, gamma)
+        return _focal(logits, t, gamma, None)
     if isinstance(alpha, int | float):
         alpha = _checks.scalar(name, "alpha", alpha, 0, 1)
     alpha = _checks.reals(name, "alpha", alpha).astype(t.dtype)
     alpha = _checks.broadcastable(name, "alpha", alpha, logits.shape)
-    return times(_balance(alpha, t), _focal(logits, t, gamma))
+    return _focal(logits, t, gamma, alpha)
 
 
-@jax.custom_jvp
-def _balance(alpha: Array, t: Array) -> Array:
-    """a_t = a t + (1 - a) (1 - t). An infinite cotangent times a slope of 0 is 0."""
-    return alpha * t + (1 - alpha) * (1 - t)
+def _focal_value(_, z: Array, t: Array, gamma: Array, alpha: Array | None) -> Array:
+    focal = times(_modulator(z.astype(t.dtype), t, gamma), _binary_value(None, z, t, None))
+    return focal if alpha is None else times(alpha * t + (1 - alpha) * (1 - t), focal)
 
 
-@_balance.defjvp
-def _balance_jvp(primals, tangents):
-    alpha, t = primals
-    by_alpha, by_t = 2 * t - 1, 2 * alpha - 1
-    moved = masked(by_alpha, tangents[0]) * by_alpha + masked(by_t, tangents[1]) * by_t
-    return _balance(alpha, t), moved
-
-
-def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:
-    return times(_modulator(z.astype(t.dtype), t, gamma), _binary_value(None, z, t, None))
-
-
-# dz = u^gamma (gamma r L + (1 - t) s(z) - t s(-z)).  Proof: sigmoid_focal_loss
+# dz = a_t u^gamma (gamma r L + (1 - t) s(z) - t s(-z)).  Proof: sigmoid_focal_loss
 def _focal_backward(_, args, g: Array):
-    z, t, gamma = args
+    z, t, gamma, alpha = args
     x = z.astype(t.dtype)
     loss = _binary_value(None, z, t, None)
     modulator = _modulator(x, t, gamma)
@@ -180,10 +167,15 @@ def _focal_backward(_, args, g: Array):
     by_t = times(gamma, times(_log_slope_by_label(x, t), loss)) - x
     # log u is infinite only where the loss is 0, and the product is 0 in the limit.
     by_gamma = times(finite(_log_wrong(x, t)), loss)
-    g_z = times(g, times(modulator, by_z))
-    g_t = times(g, times(modulator, by_t))
-    g_gamma = times(g, times(modulator, by_gamma))
-    return g_z.astype(z.dtype), to_argument(g_t, t), to_argument(g_gamma, gamma)
+    by_z, by_t, by_gamma = (times(modulator, slope) for slope in (by_z, by_t, by_gamma))
+    g_alpha = None
+    if alpha is not None:
+        balance, focal = alpha * t + (1 - alpha) * (1 - t), times(modulator, loss)
+        by_z, by_gamma = times(balance, by_z), times(balance, by_gamma)
+        by_t = times(balance, by_t) + times(2 * alpha - 1, focal)
+        g_alpha = to_argument(times(g, times(2 * t - 1, focal)), alpha)
+    g_z, g_t, g_gamma = (times(g, slope) for slope in (by_z, by_t, by_gamma))
+    return g_z.astype(z.dtype), to_argument(g_t, t), to_argument(g_gamma, gamma), g_alpha
 
 
 _focal = closed_form(lambda *_: None, _focal_value, _focal_backward)
@@ -235,7 +227,7 @@ def _modulator_jvp(primals, tangents):
     modulator = _modulator(x, t, gamma)
     rate = gamma * (_log_slope(x, t) * v + _log_slope_by_label(x, t) * t_dot)
     rate = rate + times(gamma_dot, _log_wrong(x, t))
-    return modulator, modulator * masked(modulator, rate)
+    return modulator, weighed(modulator, rate)
 
 
 @jax.custom_jvp

@@ -16,11 +16,15 @@ def masked(weight: Array, x: Array, instead: float = 0.0) -> Array:
 
 @jax.custom_jvp
 def finite(x: Array) -> Array:
-    """``x``, but 0 where it is not finite; its derivative is that of ``x``."""
-    return jnp.where(jnp.isfinite(x), x, jnp.zeros((), x.dtype))
+    """``x``, but 0 where it is infinite; its derivative is that of ``x``."""
+    return jnp.where(_infinite(x), jnp.zeros((), x.dtype), x)
 
 
 finite.defjvps(lambda v, _, x: v)
+
+
+def _infinite(x: Array) -> Array:
+    return ~jnp.isfinite(x) & (x == x)
 
 
 @jax.custom_jvp
@@ -30,17 +34,31 @@ def times(v: Array, x: Array) -> Array:
     JAX must be able to transpose it, so no comparison may read ``v``. Instead, where ``x`` is
     infinite, ``v`` is multiplied twice by the largest number, which overflows unless ``v`` is 0.
     """
-    # XLA would multiply two constants first. It does not look through the barrier.
-    largest = lax.optimization_barrier(jnp.asarray(jnp.finfo(x.dtype).max, x.dtype))
-    sign = jnp.sign(jnp.where(jnp.isfinite(x), jnp.zeros((), x.dtype), x))
-    return v * finite(x) + v * (sign * largest) * largest
+    info = jnp.finfo(x.dtype)
+    largest = jnp.asarray(info.max, x.dtype)
+    # Rounded, so that XLA cannot multiply the two factors first.
+    large = lax.reduce_precision(v * jnp.where(x < 0, -largest, largest), info.nexp, info.nmant - 1)
+    return v * finite(x) + jnp.where(_infinite(x), large * largest, jnp.zeros((), x.dtype))
 
 
 @times.defjvp
 def _times_jvp(primals, tangents):
     v, x = primals
     v_dot, x_dot = tangents
-    return times(v, x), times(v_dot, x) + v * masked(v, x_dot)
+    return times(v, x), times(v_dot, x) + weighed(v, x_dot)
+
+
+@jax.custom_jvp
+def weighed(w: Array, x: Array) -> Array:
+    """``w x``, but 0 where ``w`` is 0 and the (co)tangent ``x`` infinite. It is linear in ``x``."""
+    return w * masked(w, x)
+
+
+@weighed.defjvp
+def _weighed_jvp(primals, tangents):
+    w, x = primals
+    w_dot, x_dot = tangents
+    return weighed(w, x), times(w_dot, x) + weighed(w, x_dot)
 
 
 @jax.custom_jvp
@@ -71,13 +89,12 @@ def _ratio_jvp(primals, tangents):
 
 @jax.custom_jvp
 def mixed(e: Array, t: Array, u: Array) -> Array:
-    """(1 - e) t + e u. An infinite cotangent or tangent times a slope of 0 is 0."""
+    """(1 - e) t + e u. Its derivative by e is one product, so that no two infinities cancel."""
     return (1 - e) * t + e * u
 
 
 @mixed.defjvp
 def _mixed_jvp(primals, tangents):
     e, t, u = primals
-    by_e, by_t = u - t, 1 - e
-    moved = [masked(s, v) * s for s, v in zip((by_e, by_t, e), tangents, strict=True)]
-    return mixed(e, t, u), moved[0] + moved[1] + moved[2]
+    e_dot, t_dot, u_dot = tangents
+    return mixed(e, t, u), (u - t) * e_dot + (1 - e) * t_dot + e * u_dot
