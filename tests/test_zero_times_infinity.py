@@ -1,4 +1,4 @@
-"""Zero times infinity is 0 in every derivative: the zero a cotangent, tangent, weight or probability.
+"""In every derivative zero times infinity is 0: a cotangent, tangent, weight or probability of 0.
 
 The values that the table wants are limits that were derived by hand.
 """

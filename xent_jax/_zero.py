@@ -32,13 +32,14 @@ def times(v: Array, x: Array) -> Array:
     """``v x``, but 0 where ``v`` is 0 and ``x`` infinite. It is linear in ``v``, a (co)tangent.
 
     JAX must be able to transpose it, so no comparison may read ``v``. Instead, where ``x`` is
-    infinite, ``v`` is multiplied twice by the largest number, which overflows unless ``v`` is 0.
+    infinite, ``v`` is multiplied by a large number thrice, which overflows unless ``v`` is 0.
     """
-    info = jnp.finfo(x.dtype)
-    largest = jnp.asarray(info.max, x.dtype)
-    # Rounded, so that XLA cannot multiply the two factors first.
-    large = lax.reduce_precision(v * jnp.where(x < 0, -largest, largest), info.nexp, info.nmant - 1)
-    return v * finite(x) + jnp.where(_infinite(x), large * largest, jnp.zeros((), x.dtype))
+    zero = jnp.zeros((), x.dtype)
+    large = jnp.asarray(2.0 ** (2 * jnp.finfo(x.dtype).maxexp // 3 + 1), x.dtype)
+    # XLA would multiply constants first, but it does not look through the barrier.
+    infinite = _infinite(x) & lax.optimization_barrier(jnp.asarray(True))
+    factor = jnp.where(infinite, large, zero)
+    return v * finite(x) + v * jnp.where(x < 0, -factor, factor) * factor * factor
 
 
 @times.defjvp
