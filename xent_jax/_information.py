@@ -11,7 +11,7 @@ from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._layout import Layout, layout
 from xent_jax._rows import accumulator
 from xent_jax._types import Axis
-from xent_jax._zero import finite, log, masked, ratio, times
+from xent_jax._zero import bounded, log, masked, ratio, times
 
 
 def entropy(p: Float[ArrayLike, "*shape"], axis: Axis = -1) -> Float[Shaped, "*batch"]:
@@ -177,7 +177,7 @@ def _kl_backward(_, args, g: Array):
     log_q, t = args
     g = g[..., None]
     # At t = 0 the slope is -inf, also over a log-prediction of -inf.
-    by_t = log(t) - jnp.where(t == 0, finite(log_q), log_q) + 1
+    by_t = log(t) - bounded(t, log_q) + 1
     return to_argument(-t * g, log_q), to_argument(times(g, by_t), t)
 
 

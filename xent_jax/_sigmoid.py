@@ -11,7 +11,7 @@ from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._reduction import reduce
 from xent_jax._rows import accumulator
 from xent_jax._types import Reduction
-from xent_jax._zero import finite, mixed, times, weighed
+from xent_jax._zero import bounded, masked, mixed, product, times, weighed
 
 
 def sigmoid_binary_cross_entropy(
@@ -82,7 +82,7 @@ def _binary_value(_, z: Array, t: Array, w: Array | None) -> Array:
     z = z.astype(t.dtype)
     positive = t if w is None else w * t
     # A label that is certain does not see the other side's infinity.
-    return times(positive, softplus(-z)) + times(1 - t, softplus(z))
+    return product(positive, softplus(-z)) + product(1 - t, softplus(z))
 
 
 # dz = (1 - t) s(z) - w t s(-z).  Proof: sigmoid_binary_cross_entropy
@@ -92,7 +92,7 @@ def _binary_backward(_, args, g: Array):
     up, down = sigmoid(x), sigmoid(-x)
     pull = t * down if w is None else w * t * down
     slope = -x if w is None else _slope_by_label(x, w)
-    g_w = None if w is None else to_argument(times(g, times(t, softplus(-x))), w)
+    g_w = None if w is None else to_argument(times(g, product(t, softplus(-x))), w)
     g_z = g * ((1 - t) * up - pull)
     return g_z.astype(z.dtype), to_argument(times(g, slope), t), g_w
 
@@ -102,7 +102,7 @@ _binary = closed_form(lambda *_: None, _binary_value, _binary_backward)
 
 def _slope_by_label(x: Array, w: Array) -> Array:
     """w softplus(-x) - softplus(x), of which the second form keeps more digits."""
-    at_infinity = times(w, softplus(-x)) - softplus(x)
+    at_infinity = product(w, softplus(-x)) - softplus(x)
     return jnp.where(jnp.isfinite(x), (w - 1) * softplus(-x) - x, at_infinity)
 
 
@@ -152,8 +152,8 @@ def sigmoid_focal_loss(
 
 
 def _focal_value(_, z: Array, t: Array, gamma: Array, alpha: Array | None) -> Array:
-    focal = times(_modulator(z.astype(t.dtype), t, gamma), _binary_value(None, z, t, None))
-    return focal if alpha is None else times(alpha * t + (1 - alpha) * (1 - t), focal)
+    focal = product(_modulator(z.astype(t.dtype), t, gamma), _binary_value(None, z, t, None))
+    return focal if alpha is None else product(alpha * t + (1 - alpha) * (1 - t), focal)
 
 
 # dz = a_t u^gamma (gamma r L + (1 - t) s(z) - t s(-z)).  Proof: sigmoid_focal_loss
@@ -163,17 +163,19 @@ def _focal_backward(_, args, g: Array):
     loss = _binary_value(None, z, t, None)
     modulator = _modulator(x, t, gamma)
     pull = (1 - t) * sigmoid(x) - t * sigmoid(-x)
-    by_z = times(gamma, times(_log_slope(x, t), loss)) + pull
-    by_t = times(gamma, times(_log_slope_by_label(x, t), loss)) - x
-    # log u is infinite only where the loss is 0, and the product is 0 in the limit.
-    by_gamma = times(finite(_log_wrong(x, t)), loss)
-    by_z, by_t, by_gamma = (times(modulator, slope) for slope in (by_z, by_t, by_gamma))
+    by_z = gamma * product(_log_slope(x, t), loss) + pull
+    by_t = product(gamma, product(_log_slope_by_label(x, t), loss)) - x
+    # log u is infinite only where the loss is 0.
+    log_wrong = bounded(loss, _log_wrong(x, t))
+    by_gamma = product(log_wrong, loss)
+    by_t = masked(modulator, by_t)
+    by_z, by_t, by_gamma = (product(modulator, slope) for slope in (by_z, by_t, by_gamma))
     g_alpha = None
     if alpha is not None:
-        balance, focal = alpha * t + (1 - alpha) * (1 - t), times(modulator, loss)
-        by_z, by_gamma = times(balance, by_z), times(balance, by_gamma)
-        by_t = times(balance, by_t) + times(2 * alpha - 1, focal)
-        g_alpha = to_argument(times(g, times(2 * t - 1, focal)), alpha)
+        balance, focal = alpha * t + (1 - alpha) * (1 - t), product(modulator, loss)
+        by_z, by_gamma = product(balance, by_z), product(balance, by_gamma)
+        by_t = product(balance, by_t) + product(2 * alpha - 1, focal)
+        g_alpha = to_argument(times(g, product(2 * t - 1, focal)), alpha)
     g_z, g_t, g_gamma = (times(g, slope) for slope in (by_z, by_t, by_gamma))
     return g_z.astype(z.dtype), to_argument(g_t, t), to_argument(g_gamma, gamma), g_alpha
 

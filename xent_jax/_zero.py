@@ -14,13 +14,31 @@ def masked(weight: Array, x: Array, instead: float = 0.0) -> Array:
     return jnp.where(weight == 0, jnp.asarray(instead, x.dtype), x)
 
 
+def bounded(weight: Array, x: Array) -> Array:
+    """``x``, but 0 where ``weight`` is 0 and ``x`` infinite; its derivative is that of ``x``."""
+    return jnp.where(weight == 0, _finite(x), x)
+
+
 @jax.custom_jvp
-def finite(x: Array) -> Array:
-    """``x``, but 0 where it is infinite; its derivative is that of ``x``."""
+def product(weight: Array, x: Array) -> Array:
+    """``weight x``, but 0 where ``weight`` is 0 and ``x`` infinite."""
+    return weight * bounded(weight, x)
+
+
+@product.defjvp
+def _product_jvp(primals, tangents):
+    weight, x = primals
+    weight_dot, x_dot = tangents
+    moved = times(weight_dot, bounded(weight, x)) + weight * x_dot
+    return product(weight, x), moved
+
+
+@jax.custom_jvp
+def _finite(x: Array) -> Array:
     return jnp.where(_infinite(x), jnp.zeros((), x.dtype), x)
 
 
-finite.defjvps(lambda v, _, x: v)
+_finite.defjvps(lambda v, _, x: v)
 
 
 def _infinite(x: Array) -> Array:
@@ -39,7 +57,7 @@ def times(v: Array, x: Array) -> Array:
     # XLA would multiply constants first, but it does not look through the barrier.
     infinite = _infinite(x) & lax.optimization_barrier(jnp.asarray(True))
     factor = jnp.where(infinite, large, zero)
-    return v * finite(x) + v * jnp.where(x < 0, -factor, factor) * factor * factor
+    return v * _finite(x) + v * jnp.where(x < 0, -factor, factor) * factor * factor
 
 
 @times.defjvp
