@@ -29,6 +29,7 @@ from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._types import Axis, AxisName, Reduction
 from xent_jax._weighted import weighted_cross_entropy
+from xent_jax._zero import mixed
 
 
 @in_both_modes
@@ -109,8 +110,8 @@ def _soft(
     z, t = place.logits(mode, logits), soft_targets(labels, logits, place)
     smoothing, c = number(smoothing, t.dtype), number(z_loss, t.dtype)
     if smoothing is not None:
-        t, uniform = _shards.together((1 - smoothing) * t, _uniform(place, t.dtype))
-        t = t + smoothing * uniform
+        t, uniform = _shards.together(t, _uniform(place, t.dtype))
+        t = mixed(smoothing, t, uniform)
     if weights is not None:
         weights = place.per_class(weights.astype(t.dtype))
         z, t, weights = _shards.together(z, t, weights)

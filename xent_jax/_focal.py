@@ -16,6 +16,7 @@ from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._types import Axis, AxisName, Reduction
 from xent_jax._weighted import weighted_cross_entropy
+from xent_jax._zero import times
 
 
 @in_both_modes
@@ -106,7 +107,7 @@ def _focus_backward(_, args, g: Array):
     return (
         g * weight * slope,
         to_argument(g * weight * by_gamma, gamma),
-        to_argument(g * modulator * loss, weight),
+        to_argument(times(g, modulator * loss), weight),
     )
 
 

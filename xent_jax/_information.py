@@ -14,6 +14,7 @@ from xent_jax._layout import Layout, layout
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._rows import accumulator
 from xent_jax._types import Axis
+from xent_jax._zero import bounded, log, masked, ratio, times
 
 
 @in_both_modes
@@ -48,13 +49,13 @@ def _entropy_at(mode: Mode, p: Array, place: Layout) -> Array:
 
 def _entropy_value(_, p: Array) -> Array:
     p = p.astype(accumulator(p.dtype))
-    return jnp.sum(-p * _masked(p, jnp.log(p)), axis=-1)
+    return jnp.sum(-p * masked(p, jnp.log(p)), axis=-1)
 
 
 # dp = -(log p + 1) g.  Proof: entropy
 def _entropy_backward(_, args, g: Array):
     (p,) = args
-    return ((-(jnp.log(p.astype(g.dtype)) + 1) * g[..., None]).astype(p.dtype),)
+    return (times(g[..., None], -(log(p.astype(g.dtype)) + 1)).astype(p.dtype),)
 
 
 _entropy = closed_form(lambda *_: None, _entropy_value, _entropy_backward)
@@ -94,14 +95,14 @@ def _cross_entropy_at(mode: Mode, p: Array, q: Array, place: Layout) -> Array:
 
 
 def _cross_entropy_value(_, p: Array, q: Array) -> Array:
-    return jnp.sum(-p * _masked(p, jnp.log(q)), axis=-1)
+    return jnp.sum(-p * masked(p, jnp.log(q)), axis=-1)
 
 
 # dp = -log q g, dq = -p / q g.  Proof: cross_entropy
 def _cross_entropy_backward(_, args, g: Array):
     p, q = args
     g = g[..., None]
-    return to_argument(-jnp.log(q) * g, p), to_argument(-_ratio(p, q) * g, q)
+    return to_argument(times(g, -log(q)), p), to_argument(times(g, -ratio(p, q)), q)
 
 
 _cross_entropy = closed_form(lambda *_: None, _cross_entropy_value, _cross_entropy_backward)
@@ -140,14 +141,15 @@ def _relative_at(mode: Mode, p: Array, q: Array, place: Layout) -> Array:
 
 
 def _relative_value(_, p: Array, q: Array) -> Array:
-    return jnp.sum(p * _masked(p, _log_ratio(p, _masked(p, q, 1.0))), axis=-1)
+    return jnp.sum(p * masked(p, _log_ratio(p, q)), axis=-1)
 
 
 # dp = (log(p / q) + 1) g, dq = -p / q g.  Proof: relative_entropy
 def _relative_backward(_, args, g: Array):
     p, q = args
     g = g[..., None]
-    return to_argument((_log_ratio(p, q) + 1) * g, p), to_argument(-_ratio(p, q) * g, q)
+    by_p, by_q = _log_ratio(p, q) + 1, -ratio(p, q)
+    return to_argument(times(g, by_p), p), to_argument(times(g, by_q), q)
 
 
 _relative = closed_form(lambda *_: None, _relative_value, _relative_backward)
@@ -195,14 +197,16 @@ def _kl_at(mode: Mode, log_predictions: Array, targets: Array, place: Layout) ->
 
 
 def _kl_value(_, log_q: Array, t: Array) -> Array:
-    return jnp.sum(t * _masked(t, jnp.log(t) - _masked(t, log_q)), axis=-1)
+    return jnp.sum(t * masked(t, jnp.log(t) - masked(t, log_q)), axis=-1)
 
 
 # dl = -t g, dt = (log t - l + 1) g.  Proof: kl_divergence
 def _kl_backward(_, args, g: Array):
     log_q, t = args
     g = g[..., None]
-    return to_argument(-t * g, log_q), to_argument((jnp.log(t) - log_q + 1) * g, t)
+    # At t = 0 the slope is -inf, also over a log-prediction of -inf.
+    by_t = log(t) - bounded(t, log_q) + 1
+    return to_argument(-t * g, log_q), to_argument(times(g, by_t), t)
 
 
 _kl = closed_form(lambda *_: None, _kl_value, _kl_backward)
@@ -233,27 +237,18 @@ def _laid_out(p: Array, q: Array, place: Layout) -> tuple[Array, Array]:
     return place.classes_last(p).astype(dtype), place.classes_last(q).astype(dtype)
 
 
-def _masked(weight: Array, x: Array, instead: float = 0.0) -> Array:
-    """``x``, but for where ``weight`` is 0, so that no 0 meets an infinity: 0 log 0 = 0."""
-    return jnp.where(weight == 0, jnp.asarray(instead, x.dtype), x)
-
-
-def _ratio(p: Array, q: Array) -> Array:
-    """p / q, 0 where both are."""
-    return p / jnp.where((p == 0) & (q == 0), jnp.ones((), q.dtype), q)
-
-
 @jax.custom_jvp
 def _log_ratio(p: Array, q: Array) -> Array:
-    """log(p / q), to the last places also where p is next to q."""
+    """log(p / q), to the last places also where p is next to q; -inf where p is 0."""
     near = jnp.abs(p - q) < q / 2
     one = jnp.ones((), q.dtype)
     close = jnp.log1p(jnp.where(near, p - q, 0 * one) / jnp.where(near, q, one))
-    return jnp.where(near, close, jnp.log(p) - jnp.log(q))
+    return jnp.where(near, close, jnp.log(p) - masked(p, jnp.log(q)))
 
 
 @_log_ratio.defjvp
 def _log_ratio_jvp(primals, tangents):
     p, q = primals
     v, w = tangents
-    return _log_ratio(p, q), v / p - w / q
+    one = jnp.ones((), p.dtype)
+    return _log_ratio(p, q), times(v, ratio(one, p)) - times(w, ratio(one, q))

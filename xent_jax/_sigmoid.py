@@ -16,6 +16,7 @@ from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._rows import accumulator
 from xent_jax._types import Reduction
+from xent_jax._zero import bounded, masked, mixed, product, times, weighed
 
 
 @in_both_modes
@@ -87,7 +88,7 @@ def _binary_loss(
         z = jnp.where(left, z, jnp.zeros((), z.dtype))
         t = jnp.where(left, t, jnp.zeros((), dtype))
     if smoothing is not None:
-        t = (1 - smoothing) * t + smoothing / 2
+        t = mixed(smoothing, t, jnp.asarray(0.5, dtype))
         # Cleared twice: neither the label nor the weight of what is out may reach the smoothing.
         t = t if left is None else jnp.where(left, t, jnp.zeros((), dtype))
     return reduce(_binary(mode, z, t, weight), reduction, left)
@@ -101,9 +102,9 @@ def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:
 
 def _binary_value(_, z: Array, t: Array, w: Array | None) -> Array:
     z = z.astype(t.dtype)
-    positive = softplus(-z) if w is None else w * softplus(-z)
-    # 0 * inf = 0: a label that is certain does not see the other side's infinity.
-    return _times(t, positive) + _times(1 - t, softplus(z))
+    positive = t if w is None else w * t
+    # A label that is certain does not see the other side's infinity.
+    return product(positive, softplus(-z)) + product(1 - t, softplus(z))
 
 
 # dz = (1 - t) s(z) - w t s(-z).  Proof: sigmoid_binary_cross_entropy
@@ -112,14 +113,20 @@ def _binary_backward(_, args, g: Array):
     x = z.astype(t.dtype)
     up, down = sigmoid(x), sigmoid(-x)
     pull = t * down if w is None else w * t * down
-    slope = -x if w is None else (w - 1) * softplus(-x) - x
-    g_w = None if w is None else to_argument(g * _times(t, softplus(-x)), w)
+    slope = -x if w is None else _slope_by_label(x, w)
+    g_w = None if w is None else to_argument(times(g, product(t, softplus(-x))), w)
     g_z = g * ((1 - t) * up - pull)
-    return g_z.astype(z.dtype), to_argument(g * slope, t), g_w
+    return g_z.astype(z.dtype), to_argument(times(g, slope), t), g_w
 
 
 # The value keeps so many arrays that the gradient, computed twice, needs no other.
 _binary = closed_form(lambda *_: None, _binary_value, _binary_backward, gradient_once=False)
+
+
+def _slope_by_label(x: Array, w: Array) -> Array:
+    """w softplus(-x) - softplus(x), of which the second form keeps more digits."""
+    at_infinity = product(w, softplus(-x)) - softplus(x)
+    return jnp.where(jnp.isfinite(x), (w - 1) * softplus(-x) - x, at_infinity)
 
 
 @in_both_modes
@@ -175,26 +182,37 @@ def _binary_focal_loss(
     t = labels.astype(accumulator(logits.dtype))
     gamma = jnp.asarray(gamma, t.dtype)
     if alpha is None:
-        return _focal(mode, logits, t, gamma)
-    z, t, alpha = _shards.together(logits, t, alpha.astype(t.dtype))
-    return (alpha * t + (1 - alpha) * (1 - t)) * _focal(mode, z, t, gamma)
+        return _focal(mode, logits, t, gamma, None)
+    return _focal(mode, logits, t, gamma, alpha.astype(t.dtype))
 
 
-def _focal_value(_, z: Array, t: Array, gamma: Array) -> Array:
-    return _modulator(z.astype(t.dtype), t, gamma) * _binary_value(None, z, t, None)
+def _focal_value(_, z: Array, t: Array, gamma: Array, alpha: Array | None) -> Array:
+    focal = product(_modulator(z.astype(t.dtype), t, gamma), _binary_value(None, z, t, None))
+    return focal if alpha is None else product(alpha * t + (1 - alpha) * (1 - t), focal)
 
 
-# dz = u^gamma (gamma r L + (1 - t) s(z) - t s(-z)).  Proof: sigmoid_focal_loss
+# dz = a_t u^gamma (gamma r L + (1 - t) s(z) - t s(-z)).  Proof: sigmoid_focal_loss
 def _focal_backward(_, args, g: Array):
-    z, t, gamma = args
+    z, t, gamma, alpha = args
     x = z.astype(t.dtype)
     loss = _binary_value(None, z, t, None)
     modulator = _modulator(x, t, gamma)
     pull = (1 - t) * sigmoid(x) - t * sigmoid(-x)
-    g_z = g * modulator * (gamma * _log_slope(x, t) * loss + pull)
-    g_t = g * modulator * (gamma * _log_slope_by_label(x, t) * loss - x)
-    g_gamma = g * modulator * _log_wrong(x, t) * loss
-    return g_z.astype(z.dtype), to_argument(g_t, t), to_argument(g_gamma, gamma)
+    by_z = gamma * product(_log_slope(x, t), loss) + pull
+    by_t = product(gamma, product(_log_slope_by_label(x, t), loss)) - x
+    # log u is infinite only where the loss is 0.
+    log_wrong = bounded(loss, _log_wrong(x, t))
+    by_gamma = product(log_wrong, loss)
+    by_t = masked(modulator, by_t)
+    by_z, by_t, by_gamma = (product(modulator, slope) for slope in (by_z, by_t, by_gamma))
+    g_alpha = None
+    if alpha is not None:
+        balance, focal = alpha * t + (1 - alpha) * (1 - t), product(modulator, loss)
+        by_z, by_gamma = product(balance, by_z), product(balance, by_gamma)
+        by_t = product(balance, by_t) + product(2 * alpha - 1, focal)
+        g_alpha = to_argument(times(g, product(2 * t - 1, focal)), alpha)
+    g_z, g_t, g_gamma = (times(g, slope) for slope in (by_z, by_t, by_gamma))
+    return g_z.astype(z.dtype), to_argument(g_t, t), to_argument(g_gamma, gamma), g_alpha
 
 
 _focal = closed_form(lambda *_: None, _focal_value, _focal_backward)
@@ -226,11 +244,6 @@ def _sigmoid_jvp(primals, tangents):
     return s, s * sigmoid(-x) * v
 
 
-def _times(weight: Array, x: Array) -> Array:
-    """``weight * x`` with 0 * inf = 0."""
-    return weight * jnp.where((weight == 0) & ~jnp.isfinite(x), jnp.zeros((), x.dtype), x)
-
-
 def _wrong(x: Array, t: Array) -> tuple[Array, Array]:
     """u = t s(-x) + (1 - t) s(x), and the share of it that a confident logit keeps."""
     q = jnp.exp(-jnp.abs(x))
@@ -250,7 +263,8 @@ def _modulator_jvp(primals, tangents):
     v, t_dot, gamma_dot = tangents
     modulator = _modulator(x, t, gamma)
     rate = gamma * (_log_slope(x, t) * v + _log_slope_by_label(x, t) * t_dot)
-    return modulator, modulator * (rate + _log_wrong(x, t) * gamma_dot)
+    rate = rate + times(gamma_dot, _log_wrong(x, t))
+    return modulator, weighed(modulator, rate)
 
 
 @jax.custom_jvp
@@ -288,9 +302,18 @@ def _log_slope_jvp(primals, tangents):
     return r, r * (down - up - r) * v - (up / u) * (down / u) * t_dot
 
 
+@jax.custom_jvp
 def _log_slope_by_label(x: Array, t: Array) -> Array:
     """d log u / dt = (s(-x) - s(x)) / u."""
     return (sigmoid(-x) - sigmoid(x)) / _at_least_tiny(_wrong(x, t)[0])
+
+
+@_log_slope_by_label.defjvp
+def _log_slope_by_label_jvp(primals, tangents):
+    x, t = primals
+    v, t_dot = tangents
+    slope, u = _log_slope_by_label(x, t), _at_least_tiny(_wrong(x, t)[0])
+    return slope, -(sigmoid(x) / u) * (sigmoid(-x) / u) * v - slope * (slope * t_dot)
 
 
 def _at_least_tiny(u: Array) -> Array:

@@ -13,6 +13,7 @@ from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._rows import accumulator
+from xent_jax._zero import weighed
 
 
 @in_both_modes
@@ -74,7 +75,7 @@ def _tanh(x: Array) -> Array:
 @_tanh.defjvp
 def _tanh_jvp(primals, tangents):
     (x,), (v,) = primals, tangents
-    return _tanh(x), _sech2(x) * v
+    return _tanh(x), weighed(_sech2(x), v)
 
 
 @jax.custom_jvp
@@ -88,4 +89,4 @@ def _sech2(x: Array) -> Array:
 def _sech2_jvp(primals, tangents):
     (x,), (v,) = primals, tangents
     s = _sech2(x)
-    return s, -2 * _tanh(x) * s * v
+    return s, -2 * _tanh(x) * weighed(s, v)

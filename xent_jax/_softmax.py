@@ -21,6 +21,7 @@ from xent_jax._rows import (
     row_statistics,
 )
 from xent_jax._types import Axis, AxisName
+from xent_jax._zero import masked
 
 
 @in_both_modes
@@ -80,7 +81,9 @@ def _softmax_value(rows: Rows, z: Array) -> Array:
 def _softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
     (z,) = args
     p = probabilities(rows, z, None)
-    return (hessian_product(p, g.astype(p.dtype), rows.axis_name).astype(z.dtype),)
+    # An entropy's gradient is infinite at p_j = 0.
+    g = masked(p, g.astype(p.dtype))
+    return (hessian_product(p, g, rows.axis_name).astype(z.dtype),)
 
 
 _softmax = closed_form(_statistics, _softmax_value, _softmax_backward)

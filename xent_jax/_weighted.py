@@ -22,6 +22,7 @@ from xent_jax._rows import (
     row_shift,
     row_statistics,
 )
+from xent_jax._zero import times
 
 
 class _Statistics(NamedTuple):
@@ -69,12 +70,12 @@ def _backward(statistics: _Statistics, args, g: Array):
     g_z = whole * _gradient(rows, z, y, a, b, mass, c)
     g_a = g_b = g_c = None
     if rows.label is not None:
-        g_a = to_argument(g * rows.label.loss, a)
+        g_a = to_argument(times(g, rows.label.loss), a)
     if b is not None:
         surprise = (rows.shift[..., None] - z.astype(g.dtype)) + rows.log_total[..., None]
         # 0 * inf = 0 here too, or a class that is out would reach the options as NaN.
         surprise = jnp.where((b == 0) & (z == -jnp.inf), jnp.zeros((), g.dtype), surprise)
-        g_b = to_argument(whole * surprise, b)
+        g_b = to_argument(times(whole, surprise), b)
     if c is not None:
         lse = rows.shift + rows.log_total
         g_c = to_argument(g * lse * lse, c)
