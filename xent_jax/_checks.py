@@ -4,6 +4,7 @@ Every message names the function and the argument, what came, what was wanted, a
 to do about it. Traced values are never looked at.
 """
 
+import functools
 import math
 import operator
 import reprlib
@@ -32,6 +33,8 @@ def shown(x: Any) -> str:
 
 def array(function: str, name: str, x: Any) -> Array:
     """Anything array-like, as an array."""
+    if isinstance(x, Array):  # jnp.asarray takes a good part of the time of an eager call
+        return x
     try:
         return jnp.asarray(x)
     except (TypeError, ValueError, OverflowError) as error:
@@ -54,10 +57,13 @@ def _unwrapped(name: str, x: Any) -> str:
     return ""
 
 
+_is = functools.cache(jnp.issubdtype)
+
+
 def reals(function: str, name: str, x: Any) -> Array:
     """Floats, integers or booleans."""
     x = array(function, name, x)
-    if not any(jnp.issubdtype(x.dtype, d) for d in (jnp.floating, jnp.integer, jnp.bool_)):
+    if not any(_is(x.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise TypeError(f"{function}: {name} must be real, got {describe(x)}. Give the real part.")
     return x
 
@@ -90,7 +96,7 @@ def mask(function: str, name: str, x: Any) -> Array:
 
 def _typed(function: str, name: str, x: Any, kind: Any, wanted: str, hint: str) -> Array:
     x = reals(function, name, x)
-    if not jnp.issubdtype(x.dtype, kind):
+    if not _is(x.dtype, kind):
         raise TypeError(f"{function}: {name} must be {wanted} array, got {describe(x)}. {hint}")
     return x
 
@@ -148,6 +154,8 @@ def broadcastable(
     function: str, name: str, x: Array, shape: tuple[int, ...], to: str = "logits", hint: str = ""
 ) -> Array:
     """``x``, which must broadcast to ``shape`` without making it larger, at its full rank."""
+    if x.shape == tuple(shape):
+        return x
     try:
         fits = jnp.broadcast_shapes(x.shape, shape) == tuple(shape)
     except ValueError:
@@ -157,7 +165,7 @@ def broadcastable(
             f"{function}: {name} must broadcast to the shape of {to}, {list(shape)}, "
             f"got {describe(x)}. {hint}".rstrip()
         )
-    return x.reshape((1,) * (len(shape) - x.ndim) + x.shape)
+    return x if x.ndim == len(shape) else x.reshape((1,) * (len(shape) - x.ndim) + x.shape)
 
 
 def shape(
