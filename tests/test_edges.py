@@ -349,6 +349,27 @@ def test_mean_over_no_example(module, wrap):
 
 
 @every_way
+@pytest.mark.parametrize("loss", [
+    "softmax_cross_entropy_with_integer_labels", "softmax_focal_loss",
+    "linear_softmax_cross_entropy",
+])  # fmt: skip
+def test_mean_of_examples_whose_weights_are_all_0(module, wrap, loss):
+    """NaN, as PyTorch's, for some example is there; over none it is 0 whatever the weights are."""
+    kernel = (jnp.eye(3),) if loss.startswith("linear") else ()
+
+    def mean(z, y, where=None):
+        weights = jnp.array([0.0, 0.0, 1.0])
+        options = {"class_weights": weights, "reduction": "mean", "where": where}
+        return getattr(module, loss)(z, *kernel, y, **options)
+
+    z = jnp.asarray([GOOD] * 2, jnp.float32)
+    value, gradient = wrap(jax.value_and_grad(mean))(z, jnp.array([0, 1]))
+    assert np.isnan(value) and np.all(np.isnan(gradient))
+    value, gradient = wrap(jax.value_and_grad(mean))(z, jnp.array([0, 1]), jnp.zeros(2, bool))
+    assert value == 0 and np.all(gradient == 0)
+
+
+@every_way
 def test_no_examples(module, wrap):
     loss = integer(module, reduction="mean")
     check(both(wrap, loss, jnp.zeros((0, 3)), jnp.zeros((0,), int)), 0, np.zeros((0, 3)))

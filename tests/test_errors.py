@@ -126,6 +126,78 @@ def test_the_transcript_has_each_mistake_once():
     assert [block.partition("\n")[0] for block in TOLD] == [m.title for m in MISTAKES]
 
 
+# ---------------------------------------------------------------- two dtypes
+
+F8, F8_WIDE, BF16, F16, F32 = "float8_e4m3fn", "float8_e5m2", "bfloat16", "float16", "float32"
+KERNEL = jnp.eye(3)
+HEADS = {
+    "linear_softmax_cross_entropy": lambda m, x, w: m.linear_softmax_cross_entropy(x, w, Y),
+    "linear_token_statistics": lambda m, x, w: m.linear_token_statistics(x, w, Y).loss,
+    "with_linear_head": lambda m, x, w: m.with_linear_head(lambda z: z[:, 0])(x, w),
+    "linear_head_plan": lambda m, x, w: X.linear_head_plan(x, w),
+}
+
+
+@pytest.mark.parametrize("module", [X, X.forward_mode], ids=["vjp", "jvp"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    ("inputs", "kernel", "strict", "says"),
+    [
+        (F8, BF16, False, "one of them, for example with inputs.astype(jnp.bfloat16)."),
+        (F32, F8, False, "one of them, for example with kernel.astype(jnp.float32)."),
+        (F8, F8_WIDE, False, "both with .astype(jnp.bfloat16)."),
+        (BF16, F32, True, "one of them, for example with inputs.astype(jnp.float32)."),
+        (F16, BF16, True, "both with .astype(jnp.float32)."),
+    ],
+)
+def test_dtypes_that_jax_does_not_promote_are_told(inputs, kernel, strict, says, head, module):
+    x, w = Z.astype(inputs), KERNEL.astype(kernel)
+    got = f"{inputs}[2,3] and {kernel}[3,3]. Convert {says}"
+    wanted = f"{head}: inputs and kernel must have dtypes that JAX promotes to one, got {got}"
+    with jax.numpy_dtype_promotion("strict" if strict else "standard"):
+        with pytest.raises(TypeError) as raised:
+            HEADS[head](module, x, w)
+    assert str(raised.value) == wanted
+
+
+@pytest.mark.parametrize(("inputs", "kernel"), [(BF16, F32), (F16, BF16), (F32, F16), (F8, F8)])
+@pytest.mark.parametrize("head", [h for h in HEADS if h != "linear_head_plan"])
+def test_dtypes_that_jax_promotes_go_on_together(inputs, kernel, head):
+    out = HEADS[head](X, Z.astype(inputs), KERNEL.astype(kernel))
+    assert out.dtype == jnp.float32
+    np.testing.assert_allclose(out, HEADS[head](X, Z, KERNEL), rtol=1e-6)
+
+
+PAIRS = {  # of a loss and an array beside the logits, whose dtype is free
+    "labels": lambda z, t: X.softmax_cross_entropy(z, t),
+    "class_weights": lambda z, t: X.softmax_cross_entropy_with_integer_labels(
+        z, Y, class_weights=t[0]
+    ),
+    "weights of the focal loss": lambda z, t: X.softmax_focal_loss(z, Y, class_weights=t[0]),
+    "poly": lambda z, t: X.poly_loss_cross_entropy(z, t),
+    "binary": lambda z, t: X.sigmoid_binary_cross_entropy(z, t, pos_weight=t),
+    "binary focal": lambda z, t: X.sigmoid_focal_loss(z, t, t),
+    "kl_divergence": lambda z, t: X.kl_divergence(z, t),
+    "cross_entropy": lambda z, t: X.cross_entropy(z + 0.25, t),
+    "relative_entropy": lambda z, t: X.relative_entropy(t, z + 0.25),
+    "softcap": lambda z, t: X.softcap(z, t[0, 0]),
+    "bias": lambda z, t: X.linear_softmax_cross_entropy(z, KERNEL.astype(z.dtype), Y, t[0]),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), [(F8, BF16), (BF16, F8_WIDE), (BF16, F32), (F32, F8)])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_the_dtype_of_what_stands_beside_the_logits_is_free(pair, first, second):
+    z, t = Z.astype(first), jnp.full((2, 3), 0.5, second)
+    with jax.numpy_dtype_promotion("strict"):
+        value, gradients = jax.value_and_grad(
+            lambda z, t: jnp.sum(PAIRS[pair](z, t).astype(jnp.float32)), (0, 1)
+        )(z, t)
+    wanted = jnp.sum(PAIRS[pair](Z, jnp.full((2, 3), 0.5)))
+    np.testing.assert_allclose(value, wanted, rtol=1e-2)
+    assert [g.dtype for g in gradients] == [first, second]
+
+
 @pytest.mark.parametrize("number", [np.int64(2), jnp.int32(2)])
 def test_an_integer_is_one_of_any_kind(number):
     kernel = jnp.eye(3)

@@ -285,3 +285,79 @@ def test_a_few_numbers_for_each_token_cross(kind, options):
         y = shaped(mesh, (N,), jnp.int32, "data")
         program = jax.jit(jax.value_and_grad(loss)).lower(z, y).compile()
     assert 0 < bytes_per_device(program.as_text()) <= 24 * 1024
+
+
+# ---------------------------------------------------------------- gradients taken inside
+
+SHARDS = 4
+MAPS = {
+    "pmap": functools.partial(jax.pmap, axis_name="i"),
+    "vmap": functools.partial(jax.vmap, axis_name="i"),
+}
+
+
+def plain(z, y):
+    """The mean loss in plain JAX, of a shard's classes."""
+    m = jax.lax.pmax(jax.lax.stop_gradient(jnp.max(z, -1)), "i")
+    lse = m + jnp.log(jax.lax.psum(jnp.sum(jnp.exp(z - m[:, None]), -1), "i"))
+    own = jax.nn.one_hot(y - jax.lax.axis_index("i") * z.shape[-1], z.shape[-1])
+    return jnp.mean(lse - jax.lax.psum(jnp.sum(own * z, -1), "i"))
+
+
+def ours(z, y):
+    return LOSS(z, y, axis_name="i", reduction="mean")
+
+
+@pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS)
+@pytest.mark.parametrize("loss", [ours, plain])
+def test_a_gradient_inside_pmap_or_vmap_is_multiplied_by_the_shards_of_classes(loss, mapped, rng):
+    """As the docs say on their page of limits: ours just as that of plain JAX."""
+    z, y = jnp.asarray(rng.normal(size=(6, 8))), jnp.arange(6)
+    shards = jnp.moveaxis(z.reshape(6, SHARDS, -1), 1, 0)
+    gradient = mapped(lambda z: jax.grad(loss)(z, y))(shards)
+    whole = jax.grad(lambda z: LOSS(z, y, reduction="mean"))(z)
+    close(jnp.moveaxis(gradient, 0, 1).reshape(6, 8), SHARDS * whole)
+
+
+@pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS)
+def test_a_gradient_inside_pmap_or_vmap_is_multiplied_by_the_shards_of_examples(mapped, rng):
+    z, y = jnp.asarray(rng.normal(size=(SHARDS, 3, 8))), jnp.arange(SHARDS * 3).reshape(-1, 3) % 8
+    inside = functools.partial(LOSS, reduction="mean", batch_axis_name="i")
+    whole = jax.grad(lambda z: LOSS(z, y, reduction="mean"))(z)
+    close(mapped(jax.grad(inside))(z, y), SHARDS * whole)
+
+
+@pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS)
+def test_a_gradient_of_the_head_inside_pmap_or_vmap_is_multiplied_too(mapped, rng):
+    x, w = jnp.asarray(rng.normal(size=(6, 5))), jnp.asarray(rng.normal(size=(5, 8)))
+    head, y = xent_jax.linear_softmax_cross_entropy, jnp.arange(6)
+
+    def inside(x, w):
+        return jax.grad(lambda x, w: head(x, w, y, axis_name="i"), (0, 1))(x, w)
+
+    copies = jnp.broadcast_to(x, (SHARDS, *x.shape))
+    dx, dw = mapped(inside)(copies, jnp.moveaxis(w.reshape(5, SHARDS, -1), 1, 0))
+    wanted = jax.grad(lambda x, w: head(x, w, y), (0, 1))(x, w)
+    whole = jnp.sum(dx, 0), jnp.moveaxis(dw, 0, 1).reshape(5, 8)  # dx of a shard is its part
+    close(whole, jax.tree.map(lambda g: SHARDS * g, wanted))
+
+
+@pytest.mark.parametrize("check_vma", [True, False], ids=["tracked", "untracked"])
+def test_a_gradient_inside_shard_map_is_multiplied_where_types_are_not_tracked(check_vma, rng):
+    z, y = jnp.asarray(rng.normal(size=(6, 8))), jnp.arange(6)
+    spec = P(None, "model")
+    inside = functools.partial(LOSS, axis_name="model", reduction="mean")
+    specs = {"in_specs": (spec, P()), "out_specs": spec}
+    run = shard_map(jax.grad(inside), mesh=mesh_of(), **specs, check_vma=check_vma)
+    whole = jax.grad(lambda z: LOSS(z, y, reduction="mean"))(z)
+    close(jax.jit(run)(z, y), (1 if check_vma else mesh_of().shape["model"]) * whole)
+
+
+def test_a_gradient_outside_of_pmap_is_right(rng):
+    z, y = jnp.asarray(rng.normal(size=(6, 8))), jnp.arange(6)
+
+    def outside(z):
+        shards = jnp.moveaxis(z.reshape(6, SHARDS, -1), 1, 0)
+        return MAPS["pmap"](lambda z: ours(z, y))(shards)[0]
+
+    close(jax.grad(outside)(z), jax.grad(lambda z: LOSS(z, y, reduction="mean"))(z))

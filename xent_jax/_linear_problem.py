@@ -173,6 +173,7 @@ def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
         raise ValueError(
             f"{name}: kernel must have at least one class, got {_checks.describe(kernel)}."
         )
+    _promoted(name, inputs, kernel)
     for which, array in {"inputs": inputs, "kernel": kernel}.items():
         if any(entry is not None for entry in _shards.explicit(array)):
             raise ValueError(
@@ -180,6 +181,24 @@ def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
                 f"{jax.typeof(array)}. Divided arrays go through shard_linear_head."
             )
     return inputs, kernel
+
+
+def _promoted(name: str, inputs: Array, kernel: Array) -> None:
+    """Refuses two dtypes that JAX does not promote to one: of float8, or of any if it is strict."""
+    try:
+        jnp.promote_types(inputs.dtype, kernel.dtype)
+    except ValueError:
+        sizes = inputs.dtype.itemsize, kernel.dtype.itemsize
+        if sizes[0] == sizes[1]:
+            dtype = "bfloat16" if sizes[0] == 1 else "float32"
+            hint = f"both with .astype(jnp.{dtype})"
+        else:
+            narrow, wide = ("inputs", kernel) if sizes[0] < sizes[1] else ("kernel", inputs)
+            hint = f"one of them, for example with {narrow}.astype(jnp.{wide.dtype})"
+        raise TypeError(
+            f"{name}: inputs and kernel must have dtypes that JAX promotes to one, got "
+            f"{_checks.describe(inputs)} and {_checks.describe(kernel)}. Convert {hint}."
+        ) from None
 
 
 def tokens_of(name: str, where, batch: tuple[int, ...]) -> Array:
