@@ -141,7 +141,7 @@ def _relative_at(mode: Mode, p: Array, q: Array, place: Layout) -> Array:
 
 
 def _relative_value(_, p: Array, q: Array) -> Array:
-    return jnp.sum(p * masked(p, _log_ratio(p, q)), axis=-1)
+    return jnp.sum(p * masked(p, _log_ratio(p, masked(p, q, 1.0))), axis=-1)
 
 
 # dp = (log(p / q) + 1) g, dq = -p / q g.  Proof: relative_entropy

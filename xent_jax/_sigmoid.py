@@ -187,7 +187,7 @@ def _binary_focal_loss(
 
 
 def _focal_value(_, z: Array, t: Array, gamma: Array, alpha: Array | None) -> Array:
-    focal = product(_modulator(z.astype(t.dtype), t, gamma), _binary_value(None, z, t, None))
+    focal = _modulator(z.astype(t.dtype), t, gamma) * _binary_value(None, z, t, None)
     return focal if alpha is None else product(alpha * t + (1 - alpha) * (1 - t), focal)
 
 
@@ -198,21 +198,19 @@ def _focal_backward(_, args, g: Array):
     loss = _binary_value(None, z, t, None)
     modulator = _modulator(x, t, gamma)
     pull = (1 - t) * sigmoid(x) - t * sigmoid(-x)
-    by_z = gamma * product(_log_slope(x, t), loss) + pull
-    by_t = product(gamma, product(_log_slope_by_label(x, t), loss)) - x
+    by_z = modulator * (gamma * product(_log_slope(x, t), loss) + pull)
+    by_t = product(gamma, _log_slope_by_label(x, t) * loss) - x
+    by_t = modulator * masked(modulator, by_t)
     # log u is infinite only where the loss is 0.
-    log_wrong = bounded(loss, _log_wrong(x, t))
-    by_gamma = product(log_wrong, loss)
-    by_t = masked(modulator, by_t)
-    by_z, by_t, by_gamma = (product(modulator, slope) for slope in (by_z, by_t, by_gamma))
+    by_gamma = modulator * product(bounded(loss, _log_wrong(x, t)), loss)
     g_alpha = None
     if alpha is not None:
-        balance, focal = alpha * t + (1 - alpha) * (1 - t), product(modulator, loss)
-        by_z, by_gamma = product(balance, by_z), product(balance, by_gamma)
+        balance, focal = alpha * t + (1 - alpha) * (1 - t), modulator * loss
+        by_z, by_gamma = balance * by_z, product(balance, by_gamma)
         by_t = product(balance, by_t) + product(2 * alpha - 1, focal)
         g_alpha = to_argument(times(g, product(2 * t - 1, focal)), alpha)
-    g_z, g_t, g_gamma = (times(g, slope) for slope in (by_z, by_t, by_gamma))
-    return g_z.astype(z.dtype), to_argument(g_t, t), to_argument(g_gamma, gamma), g_alpha
+    g_t, g_gamma = to_argument(times(g, by_t), t), to_argument(times(g, by_gamma), gamma)
+    return (g * by_z).astype(z.dtype), g_t, g_gamma, g_alpha
 
 
 _focal = closed_form(lambda *_: None, _focal_value, _focal_backward)

@@ -57,7 +57,8 @@ def times(v: Array, x: Array) -> Array:
     # XLA would multiply constants first, but it does not look through the barrier.
     infinite = _infinite(x) & lax.optimization_barrier(jnp.asarray(True))
     factor = jnp.where(infinite, large, zero)
-    return v * _finite(x) + v * jnp.where(x < 0, -factor, factor) * factor * factor
+    signed = jnp.where(jnp.where(infinite, x, zero) < 0, -factor, factor)
+    return v * _finite(x) + v * signed * factor * factor
 
 
 @times.defjvp
