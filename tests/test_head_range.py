@@ -74,6 +74,9 @@ def test_soft_targets_of_float16_have_their_gradient_in_range():
     np.testing.assert_allclose(jax.grad(loss)(t), np.full((2**12, K), 8 * np.log(4)), rtol=1e-3)
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 7), reason="on jax 0.6 the gradients are taken in the backward"
+)
 def test_float32_costs_nothing():
     """What is kept between forward and backward is no larger than the gradients."""
     x, w, y = jnp.ones((64, 8)), jnp.ones((8, 16)), jnp.zeros(64, jnp.int32)
