@@ -71,8 +71,9 @@ def cross_entropy(
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
-    Gradient: ``-log q`` to p, ``-p / q`` to q (0 where p_j = 0). Proof: ``cross_entropy``. Source: H(p, q)
-    of the seed; Cover and Thomas (2006), "Elements of Information Theory", section 5.4.
+    Gradient: ``-log q`` to p, ``-p / q`` to q (0 where p_j = 0). Proof: ``cross_entropy``.
+    Source: H(p, q) of the seed; Cover and Thomas (2006), "Elements of Information Theory",
+    section 5.4.
 
     >>> round(float(cross_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
     0.6931
@@ -111,9 +112,8 @@ def relative_entropy(
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
     Gradient: ``log(p / q) + 1`` to p (-inf at p_j = 0, also where q_j = 0), ``-p / q`` to q
-    (0 where p_j = 0). Proof:
-    ``relative_entropy``. Source: Kullback and Leibler (1951), "On Information and
-    Sufficiency".
+    (0 where p_j = 0). Proof: ``relative_entropy``. Source: Kullback and Leibler (1951), "On
+    Information and Sufficiency".
 
     >>> round(float(relative_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
     0.6931
