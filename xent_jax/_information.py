@@ -32,7 +32,8 @@ def entropy(mode: Mode, p: Float[ArrayLike, "*shape"], axis: Axis = -1) -> Float
     Raises:
         TypeError: ``p`` is not floating. ValueError: ``axis`` does not fit.
 
-    Gradient: ``-(log p + 1)``, which is +inf at ``p_j = 0``. Proof: ``entropy``. Source:
+    Gradient: ``-(log p + 1)``, which is +inf at ``p_j = 0``; there a cotangent of 0 gives 0,
+    and so does ``softmax``, whose own derivative is 0. Proof: ``entropy``. Source:
     Shannon (1948), "A mathematical theory of communication"; H(p) of the seed.
 
     >>> round(float(entropy(jnp.array([0.5, 0.5, 0.0]))), 4)
@@ -80,8 +81,9 @@ def cross_entropy(
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
-    Gradient: ``-log q`` to p, ``-p / q`` to q. Proof: ``cross_entropy``. Source: H(p, q)
-    of the seed; Cover and Thomas (2006), "Elements of Information Theory", section 5.4.
+    Gradient: ``-log q`` to p, ``-p / q`` to q (0 where p_j = 0). Proof: ``cross_entropy``.
+    Source: H(p, q) of the seed; Cover and Thomas (2006), "Elements of Information Theory",
+    section 5.4.
 
     >>> round(float(cross_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
     0.6931
@@ -125,9 +127,9 @@ def relative_entropy(
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
-    Gradient: ``log(p / q) + 1`` to p (-inf at p_j = 0), ``-p / q`` to q. Proof:
-    ``relative_entropy``. Source: Kullback and Leibler (1951), "On Information and
-    Sufficiency".
+    Gradient: ``log(p / q) + 1`` to p (-inf at p_j = 0, also where q_j = 0), ``-p / q`` to q
+    (0 where p_j = 0). Proof: ``relative_entropy``. Source: Kullback and Leibler (1951), "On
+    Information and Sufficiency".
 
     >>> round(float(relative_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
     0.6931
@@ -180,7 +182,7 @@ def kl_divergence(
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
     Gradient: ``-t`` to the log-predictions, ``log t - l + 1`` to the targets (-inf at
-    t_j = 0). Proof: ``kl_divergence``. Source: Kullback and Leibler (1951).
+    t_j = 0, also where l_j = -inf). Proof: ``kl_divergence``. Source: Kullback and Leibler (1951).
 
     >>> round(float(kl_divergence(jnp.log(jnp.array([0.5, 0.5])), jnp.array([1.0, 0.0]))), 4)
     0.6931

@@ -209,8 +209,8 @@ def _focal_backward(_, args, g: Array):
         by_z, by_gamma = balance * by_z, product(balance, by_gamma)
         by_t = product(balance, by_t) + product(2 * alpha - 1, focal)
         g_alpha = to_argument(times(g, product(2 * t - 1, focal)), alpha)
-    g_t, g_gamma = to_argument(times(g, by_t), t), to_argument(times(g, by_gamma), gamma)
-    return (g * by_z).astype(z.dtype), g_t, g_gamma, g_alpha
+    g_z, g_t, g_gamma = (times(g, slope) for slope in (by_z, by_t, by_gamma))
+    return g_z.astype(z.dtype), to_argument(g_t, t), to_argument(g_gamma, gamma), g_alpha
 
 
 _focal = closed_form(lambda *_: None, _focal_value, _focal_backward)
