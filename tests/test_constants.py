@@ -99,6 +99,8 @@ def test_an_argument_in_each_form(name, argument, library):
     value = given[moving]
     wanted = jax.value_and_grad(functools.partial(total, call, library, given, moving))(value)
     for i, x in enumerate(forms(CALLS[name][1][argument])):
+        if (name, argument) == ("with_linear_head", "labels") and isinstance(x, list):
+            continue  # a list is a tree of targets there
         of = functools.partial(total, call, library, {**given, argument: x}, moving)
         gradient = jax.value_and_grad(of)
         close(jax.jit(gradient)(value), wanted, 1e-5)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from xent_jax import _checks, _shards
 from xent_jax._chunks import Chunks, chunks_for
@@ -292,5 +293,15 @@ def _converted(problem: Problem, loss: Callable[..., Array]):
         )
     if problem.mode == "forward":
         return lambda z, targets, _: (flat(z, *targets), ()), ()
-    convert, closed_over = jax.closure_convert(flat, z, *rows)
-    return lambda z, targets, closed: (convert(z, *targets, *closed), ()), tuple(closed_over)
+    # All tracers become operands: jax.closure_convert leaves those that are not differentiated,
+    # which vmap or a later trace of the rule may still be tracing.
+    traced = jax.make_jaxpr(flat)(z, *rows)
+    hoisted = [isinstance(c, jax.core.Tracer) for c in traced.consts]
+
+    def of_logits(z: Array, targets: Any, closed: Any) -> tuple[Array, Any]:
+        given = iter(closed)
+        consts = [next(given) if h else c for h, c in zip(hoisted, traced.consts, strict=True)]
+        (losses,) = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(z, *targets)
+        return losses, ()
+
+    return of_logits, tuple(c for h, c in zip(hoisted, traced.consts, strict=True) if h)
