@@ -180,7 +180,7 @@ def test_heads_in_forward_mode(name):
 
 @pytest.mark.parametrize("name", ["mean", "none"])
 @pytest.mark.parametrize(
-    "pair", itertools.permutations([("x",), ("w",), ("x", "w"), ("x", "w", "b")], 2), ids=str
+    "pair", [*itertools.permutations([("x",), ("w",), ("x", "w"), ("x", "w", "b")], 2)], ids=str
 )
 @pytest.mark.usefixtures("unoptimized")
 def test_each_pair_of_sets(name, pair):
