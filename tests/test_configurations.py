@@ -148,7 +148,7 @@ def options_of(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 @ways
 def test_debug_nans_op_by_op(module, end, case):
-    """Where JAX looks at the result of each operation, also of those inside a function."""
+    """Under ``disable_jit`` JAX checks the result of each operation, inside functions too."""
     floats, function = hard(case, end)
     floats = as_dtype(floats, jnp.float32)
     for options in options_of(case):

@@ -194,6 +194,7 @@ def test_the_dtype_of_what_stands_beside_the_logits_is_free(pair, first, second)
             lambda z, t: jnp.sum(PAIRS[pair](z, t).astype(jnp.float32)), (0, 1)
         )(z, t)
     wanted = jnp.sum(PAIRS[pair](Z, jnp.full((2, 3), 0.5)))
+    # softcap rounds its value to bfloat16, which has 8 bits.
     np.testing.assert_allclose(value, wanted, rtol=1e-2)
     assert [g.dtype for g in gradients] == [first, second]
 

@@ -311,7 +311,7 @@ def ours(z, y):
 @pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS)
 @pytest.mark.parametrize("loss", [ours, plain])
 def test_a_gradient_inside_pmap_or_vmap_is_multiplied_by_the_shards_of_classes(loss, mapped, rng):
-    """As the docs say on their page of limits: ours just as that of plain JAX."""
+    """The page of limits says so: our gradient is multiplied just as that of plain JAX is."""
     z, y = jnp.asarray(rng.normal(size=(6, 8))), jnp.arange(6)
     shards = jnp.moveaxis(z.reshape(6, SHARDS, -1), 1, 0)
     gradient = mapped(lambda z: jax.grad(loss)(z, y))(shards)

@@ -202,7 +202,7 @@ def test_two_vjps_that_are_pulled_back_later(name):
 
 
 RICHEST = {case.loss: case for case in sorted(CASES, key=lambda c: len(c.keywords))}
-"""Of each function the case with the most arguments."""
+"""Maps each function to its case with the most arguments."""
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)

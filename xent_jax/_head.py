@@ -146,8 +146,8 @@ class Head(NamedTuple):
         """The losses, and those of their gradients that are wanted, None for the others.
 
         ``g`` are the cotangents. ``None`` stands for ones, where the cotangent is not known yet:
-        the gradients are then kept in a dtype of its range. ``scale`` multiplies the gradients
-        last, in float32: scaled down before, dz may be too small for half precision.
+        float16 gradients then stay in float32, see ``kept_dtype``. ``scale`` multiplies the
+        gradients last, in float32: scaled down before, dz may be too small for half precision.
         """
         _, kernel, bias, _, closed_over = operands
         dtype = _dtype(operands)

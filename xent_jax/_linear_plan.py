@@ -136,7 +136,7 @@ def linear_head_plan(
     row = itemsize * classes
 
     def of_gradient(which: str) -> int:
-        """As it is computed, and besides in the argument's dtype or, of a sum, what is added."""
+        """Bytes of a gradient as it is computed, and of its cast or of the part that is added."""
         a = getattr(shapes, which)
         if a is None or which not in wrt:
             return 0

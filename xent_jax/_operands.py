@@ -48,7 +48,7 @@ class Wanted(NamedTuple):
         return cls(one(inputs), one(kernel), one(bias), *many)
 
     def as_residual(self) -> "Wanted":
-        """The same as arrays of shape [1] for true and [0] for false."""
+        """Writes the flags as arrays of shape [1] for true and [0] for false."""
         return jax.tree.map(lambda wanted: jnp.zeros(int(wanted), jnp.bool_), self)
 
     def from_residual(self) -> "Wanted":
