@@ -5,8 +5,8 @@
     python -m benchmarks --readme     # report.md and the README again from the stored data
 
 Each runs in a process of its own, so that no flag or number of devices leaks. One that fails is
-reported with its last lines and the others go on; the exit status is then 1. About seventeen
-minutes on two cores, with --quick five, which leaves the README be.
+reported with its last lines and the others go on; the exit status is then 1. About twenty-two
+minutes on two cores, with --quick six, which leaves the README be.
 """
 
 import argparse

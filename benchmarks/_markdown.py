@@ -39,7 +39,7 @@ def measured(section: dict) -> str:
 def chapter(name: str, section: dict) -> str:
     """Picture, question, how to read it, tables, and what is not in them."""
     parts = [f"# {section['title']}"]
-    if "date" in section:
+    if "date" in section and section.get("picture", True):
         parts.append(f"![{section['title']}]({name}.png)")
     return "\n\n".join([*parts, marked(name, body(section))])
 

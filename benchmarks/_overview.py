@@ -39,6 +39,15 @@ def logits(tables: dict) -> list[list[str]]:
     return rows
 
 
+def compile_time(tables: dict) -> list[list[str]]:
+    rows = read(tables, "Over optax")
+    return [
+        [f"{step} value and gradient, time over optax's", span([c[step] for _, c in rows])]
+        + ["1", "", ""]
+        for step in ("trace", "compile")
+    ]
+
+
 def beside(found: dict, programs: tuple[str, ...], of: Callable[[dict], str]) -> list[str]:
     """A cell for each peer; an empty one where the peer was not there."""
     return [of(found[program]) if program in found else "" for program in programs] + [""]
@@ -100,6 +109,7 @@ def traffic(tables: dict) -> list[list[str]]:
 PARTS = {
     "accuracy": accuracy,
     "logits": logits,
+    "compile_time": compile_time,
     "head": head,
     "compile_only": compile_only,
     "traffic": traffic,

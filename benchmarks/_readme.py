@@ -22,9 +22,8 @@ def rendered(page: str, sections: dict[str, dict]) -> str:
     def block(found: re.Match) -> str:
         begin, name, end = found.groups()
         section = sections.get(name, {})
-        if "date" not in section:
-            return found.group()
-        return f"{begin}{BLOCKS[name](section['tables'])}\n\n{origin(section)}\n{end}"
+        text = BLOCKS[name](section["tables"]) if "date" in section else ""
+        return f"{begin}{text}\n\n{origin(section)}\n{end}" if text else found.group()
 
     return BLOCK.sub(block, page)
 
@@ -39,20 +38,45 @@ def origin(section: dict) -> str:
 
 
 def logits(tables: dict) -> str:
-    rows = read(tables, "Value and gradient")
+    measured = [read(tables, title) for title in ("Value and gradient", "Value alone")]
+    options = read(tables, "Options")
+    if not options:  # measured before there were any
+        return ""
+    targets = dict(read(tables, TARGETS))
 
-    def ratios(labels: str, dtype: str = "") -> str:
-        found = [c["ratio"] for what, c in rows if c["labels"] == labels and dtype in what]
-        return span(found)
+    def ratios(labels: str, dtype: str = "") -> list[str]:
+        return [
+            span([c["ratio"] for what, c in rows if c["labels"] == labels and dtype in what])
+            for rows in measured
+        ]
 
-    mean = dict(read(tables, TARGETS))["geometric mean of the ratios, all cells"]["found"]
-    lines = [
-        ["geometric mean of all", mean],
-        ["integer labels, float32", ratios("integer", "float32")],
-        ["integer labels, bfloat16", ratios("integer", "bfloat16")],
-        ["soft labels", ratios("soft")],
+    means = [
+        targets[f"{what}: geometric mean"]["found"]
+        for what in ("value and gradient", "value alone")
     ]
-    return table(["value and gradient on CPU", "time over optax's"], lines)
+    lines = [
+        ["geometric mean of all", *means],
+        ["integer labels, float32", *ratios("integer", "float32")],
+        ["integer labels, bfloat16", *ratios("integer", "bfloat16")],
+        ["soft labels", *ratios("soft")],
+        ["with options", span([cells["ratio"] for _, cells in options]), ""],
+    ]
+    head = ["time over optax's on CPU", "value and gradient", "value alone"]
+    return f"{table(head, lines)}\n\n{share(measured[0])}"
+
+
+def share(rows: list[tuple[str, dict[str, str]]]) -> str:
+    """Of the logits that value and gradient take as temporary memory, at 8192 classes."""
+    texts = []
+    for dtype in ("float32", "bfloat16"):
+        shape = f"512 x 8192 {dtype}"
+        cells = next(c for what, c in rows if what == shape and c["labels"] == "integer")
+        ours, theirs = (cells[f"{library} temp %"] for library in ("xent_jax", "optax"))
+        texts.append(f"{ours} % in {dtype}, optax's {theirs} %")
+    return (
+        "Temporary memory of value and gradient with 8,192 classes, of the logits' bytes:\n"
+        f"{'; '.join(texts)}."
+    )
 
 
 HEAD_ROWS = {

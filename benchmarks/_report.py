@@ -124,7 +124,7 @@ def publish(name: str, options, tables: dict[str, tuple], **section) -> Path:
         name: of the benchmark
         options: of its command line
         tables: title to head and rows of texts
-        section: title, question, notes, left_out
+        section: title, question, notes, left_out, whether there is a picture
 
     """
     folder = options.output or (QUICK if options.quick else FOLDER)

@@ -13,7 +13,7 @@ from _markdown import report
 
 FOLDER = Path(__file__).parent
 QUICK = FOLDER.parent / "build" / "benchmarks"  # so that quick figures replace no others
-ORDER = "accuracy", "logits", "head", "compile_only", "traffic"
+ORDER = "accuracy", "logits", "compile_time", "head", "compile_only", "traffic"
 
 
 def load(folder: Path = FOLDER) -> dict[str, dict]:

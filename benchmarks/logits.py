@@ -3,43 +3,49 @@
     pip install "xent-jax[bench]"
     python benchmarks/logits.py [--quick] [--output DIR]
 
-Each cell compiles value and gradient of the mean loss in both libraries, and in
-xent_jax.forward_mode, and runs them in turn, in every order. A ratio is that of two runs of
+Each cell compiles the mean loss in both libraries: value and gradient, in xent_jax.forward_mode
+too, the value alone, or value and gradient with options, which optax's users write themselves. It
+runs the programs in turn, in every order. A ratio is that of two runs of
 the same round: below 1 xent_jax is the faster. Five passes over all the cells give
 five blocks of rounds, so that a slow spell of the machine shows as a spread between blocks,
 not as a result. Temporary memory is the compiler's own count, as a share of the logits.
 
 Prints the tables and whether the targets are reached; writes logits.png and a section of report.md.
-About four minutes; with --quick half a minute, and noisier.
+About seven minutes; with --quick about one, and noisier.
 """
 
 import dataclasses
+import functools
 import itertools
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 from _logits_plot import plot
+from _optax_options import integer, soft
 from _report import console, others, parser, publish, run, target, timed, verdict, with_targets
 from rich.progress import Progress
 
 import xent_jax
 
-LIBRARIES = {"optax": optax, "xent_jax": xent_jax, "forward_mode": xent_jax.forward_mode}
+# The losses of optax and the names of those of xent_jax.
 LOSSES = {
-    "integer": "softmax_cross_entropy_with_integer_labels",
-    "soft": "softmax_cross_entropy",
+    "integer": (integer, "softmax_cross_entropy_with_integer_labels"),
+    "soft": (soft, "softmax_cross_entropy"),
 }
-SHAPES = [
-    ("integer", 512, 8192),
-    ("integer", 64, 131072),
-    ("integer", 8192, 1000),
-    ("integer", 65536, 10),
-    ("soft", 512, 8192),
-]
-PASSES = 5
-MEAN_TARGET, CELL_TARGET, TEMP_TARGET = 0.8, 1.05, 1.0  # ratio, ratio, % of the logits
+SHAPES = [(512, 8192), (64, 131072), (2048, 4096), (8192, 1000), (16384, 100), (65536, 10)]
+KINDS = [("integer", *shape) for shape in SHAPES] + [("soft", 512, 8192), ("soft", 8192, 1000)]
+OPTIONS = {
+    "label_smoothing": {"label_smoothing": 0.1},
+    "z_loss": {"z_loss": 1e-4},
+    "ignore_index": {"ignore_index": -100},
+    "all three": {"label_smoothing": 0.1, "z_loss": 1e-4, "ignore_index": -100},
+}
+# Of time over optax's, of forward_mode's over the default's, and in % of the logits.
+GRADIENT_LIMIT, VALUE_LIMIT, OPTIONS_LIMIT = 1.0, 1.4, 0.9
+FLOAT32_MEAN, GRADIENT_MEAN, VALUE_MEAN = 0.97, 0.7, 1.15
+FORWARD_LIMIT, FLOAT32_MEMORY, BFLOAT16_MEMORY = 1.1, 5, 100
 
 
 @dataclasses.dataclass
@@ -51,12 +57,14 @@ class Cell:
     k: int
     dtype: str
     gradient: bool = True
+    options: str = ""  # a key of OPTIONS
     programs: dict = dataclasses.field(default_factory=dict)
     arguments: tuple = ()
     blocks: list = dataclasses.field(default_factory=list)  # of [rounds, programs], in seconds
 
     def __str__(self):
-        return f"{self.n}x{self.k} {self.dtype} {self.labels}"
+        what = "value and gradient" if self.gradient else "value"
+        return f"{what}, {self.n}x{self.k} {self.dtype} {self.labels} {self.options}"
 
     def milliseconds(self, name: str) -> float:
         """The median time of one run."""
@@ -65,32 +73,52 @@ class Cell:
     def _times(self, name: str) -> np.ndarray:
         return np.concatenate(self.blocks)[:, list(self.programs).index(name)]
 
-    def ratio(self, name: str = "xent_jax", percentile: float = 50) -> float:
-        """The time over that of optax in the same round: median or another percentile."""
-        return float(np.percentile(self._times(name) / self._times("optax"), percentile))
+    def ratio(self, name="xent_jax", over="optax", percentile: float = 50) -> float:
+        """The time over that of another in the same round: median or another percentile."""
+        return float(np.percentile(self._times(name) / self._times(over), percentile))
 
     def block_ratios(self) -> list[float]:
         """The median ratio of each block."""
         return [dataclasses.replace(self, blocks=[b]).ratio() for b in self.blocks]
 
-    def temp(self, name: str) -> float:
+    def temp(self, name: str = "xent_jax") -> float:
         """Temporary memory, % of the logits' bytes."""
         size = self.programs[name].memory_analysis().temp_size_in_bytes
         return 100 * size / self.arguments[0].nbytes
 
+    def memory_limit(self) -> float | None:
+        """What temporary memory may be, % of the logits' bytes; None where there is no target."""
+        if self.dtype == "bfloat16":
+            return BFLOAT16_MEMORY
+        return FLOAT32_MEMORY if self.k >= 1000 and not self.options else None
+
+
+@functools.cache
+def draw_logits(n: int, k: int, dtype: str):
+    return (3 * jax.random.normal(jax.random.key(0), (n, k))).astype(dtype)
+
+
+@functools.cache
+def draw_labels(kind: str, n: int, k: int, ignored: bool):
+    """Soft labels or integers, of which a tenth is -100 if some are to be ignored."""
+    key, other = jax.random.split(jax.random.key(1))
+    if kind == "soft":
+        return jax.nn.softmax(jax.random.normal(key, (n, k)))
+    labels = jax.random.randint(key, (n,), 0, k)
+    return jnp.where(jax.random.bernoulli(other, 0.1, (n,)), -100, labels) if ignored else labels
+
 
 def prepare(cell: Cell) -> None:
     """Draws the arguments and compiles the programs."""
-    key, other = jax.random.split(jax.random.key(0))
-    z = (3 * jax.random.normal(key, (cell.n, cell.k))).astype(cell.dtype)
-    if cell.labels == "integer":
-        labels = jax.random.randint(other, (cell.n,), 0, cell.k)
-    else:
-        labels = jax.nn.softmax(jax.random.normal(other, (cell.n, cell.k)))
-    cell.arguments = (z, labels)
-    for name, library in LIBRARIES.items():
-        if cell.gradient or name != "forward_mode":
-            cell.programs[name] = compiled(getattr(library, LOSSES[cell.labels]), cell)
+    options = OPTIONS.get(cell.options, {})
+    labels = draw_labels(cell.labels, cell.n, cell.k, "ignore_index" in options)
+    cell.arguments = (draw_logits(cell.n, cell.k, cell.dtype), labels)
+    loss, name = LOSSES[cell.labels]
+    losses = {"optax": loss, "xent_jax": getattr(xent_jax, name)}
+    if cell.gradient and not options:
+        losses["forward_mode"] = getattr(xent_jax.forward_mode, name)
+    for library, loss in losses.items():
+        cell.programs[library] = compiled(functools.partial(loss, **options), cell)
 
 
 def compiled(loss, cell: Cell):
@@ -117,95 +145,110 @@ def run_block(cell: Cell, seconds: float) -> None:
     cell.blocks.append(np.array(times))
 
 
-def measure(cells: list[Cell], seconds: float) -> None:
+def measure(cells: list[Cell], passes: int, seconds: float) -> None:
     """Compiles all the cells, then visits each of them once in every pass."""
     # No refresh from a thread: it would take a core during the runs.
     with Progress(console=console(), auto_refresh=False) as progress:
-        task = progress.add_task("", total=len(cells) * (PASSES + 1))
-        work = [("compile", cell) for cell in cells]
-        work += [(f"pass {i + 1} of {PASSES}", cell) for i in range(PASSES) for cell in cells]
-        for step, cell in work:
-            what = "value and gradient" if cell.gradient else "value"
-            progress.update(task, description=f"{step}: {what}, {cell}", refresh=True)
-            if step == "compile":
-                prepare(cell)
-            else:
-                run_block(cell, seconds if cell.gradient else seconds / 3)
-            progress.advance(task)
+        task = progress.add_task("", total=len(cells) * (passes + 1))
+        for step in range(passes + 1):
+            for cell in cells:
+                what = f"pass {step} of {passes}" if step else "compile"
+                progress.update(task, description=f"{what}: {cell}", refresh=True)
+                if step:
+                    run_block(cell, seconds)
+                else:
+                    prepare(cell)
+                progress.advance(task)
 
 
-def table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows; with gradients also the targets and forward_mode."""
+def table(cells: list[Cell], limit: float) -> tuple[list[str], list[list[str]]]:
+    """Head and rows, with forward_mode where it was measured."""
     head = ["logits", "labels", "optax\nms", "xent_jax\nms", "ratio", "ratio,\n10 to 90 %"]
     head += ["ratio,\nblocks", "optax\ntemp %", "xent_jax\ntemp %", "rounds"]
+    head += [f"ratio\n<= {limit}", "temp,\ntarget"]
+    forward = "forward_mode" in cells[0].programs
+    head += ["forward_mode\nover xent_jax"] if forward else []
     rows = []
     for cell in cells:
         low, high = cell.ratio(percentile=10), cell.ratio(percentile=90)
-        blocks = cell.block_ratios()
+        blocks, memory = cell.block_ratios(), cell.memory_limit()
         rows.append(
-            [f"{cell.n} x {cell.k} {cell.dtype}", cell.labels]
+            [f"{cell.n} x {cell.k} {cell.dtype}", cell.options or cell.labels]
             + [f"{cell.milliseconds(name):.2f}" for name in ("optax", "xent_jax")]
             + [f"{cell.ratio():.3f}", f"{low:.2f} to {high:.2f}"]
             + [f"{min(blocks):.2f} to {max(blocks):.2f}"]
             + [f"{cell.temp(name):.2f}" for name in ("optax", "xent_jax")]
-            + [str(sum(map(len, cell.blocks)))]
+            + [str(sum(map(len, cell.blocks))), verdict(cell.ratio(), limit)]
+            + [f"<= {memory} %: {verdict(cell.temp(), memory)}" if memory else ""]
+            + ([f"{cell.ratio('forward_mode', 'xent_jax'):.3f}"] if forward else [])
         )
-    if cells[0].gradient:
-        head += [f"ratio\n<= {CELL_TARGET}", f"temp\n<= {TEMP_TARGET:g} %", "forward_mode\nratio"]
-        for cell, row in zip(cells, rows, strict=True):
-            held = cell.dtype == "float32" and cell.k >= 1000
-            row += [
-                verdict(cell.ratio(), CELL_TARGET),
-                verdict(cell.temp("xent_jax"), TEMP_TARGET) if held else "",
-                f"{cell.ratio('forward_mode'):.3f}",
-            ]
     return head, rows
 
 
-def summary(cells: list[Cell]) -> list[list[str]]:
-    """The geometric means of the median ratios, and how many cells reach their targets."""
-    lines = []
-    for what, chosen in [
-        ("all cells", cells),
-        ("integer labels", [c for c in cells if c.labels == "integer"]),
-        ("soft labels", [c for c in cells if c.labels == "soft"]),
+def mean(cells: list[Cell]) -> float:
+    """The geometric mean of the median ratios."""
+    return float(np.exp(np.mean([np.log(cell.ratio()) for cell in cells])))
+
+
+def worst(cells: list[Cell]) -> float:
+    return max(cell.ratio() for cell in cells)
+
+
+def summary(cells: list[Cell], values: list[Cell], options: list[Cell]) -> list[list[str]]:
+    """The targets of time and of temporary memory, and whether they are reached."""
+    float32 = [c for c in cells if c.labels == "integer" and c.dtype == "float32"]
+    forward = max(cell.ratio("forward_mode", "xent_jax") for cell in cells)
+    what = "value and gradient: "
+    lines = [
+        target(f"{what}largest ratio", worst(cells), GRADIENT_LIMIT),
+        target(f"{what}geometric mean, integer labels float32", mean(float32), FLOAT32_MEAN),
+        target(f"{what}geometric mean", mean(cells), GRADIENT_MEAN),
+        target("value alone: largest ratio", worst(values), VALUE_LIMIT),
+        target("value alone: geometric mean", mean(values), VALUE_MEAN),
+        target("with options: largest ratio", worst(options), OPTIONS_LIMIT),
+        target("forward_mode over xent_jax: largest ratio", forward, FORWARD_LIMIT),
+    ]
+    for which, limit in [
+        ("float32 from 1000 classes up", FLOAT32_MEMORY),
+        ("bfloat16", BFLOAT16_MEMORY),
     ]:
-        mean = float(np.exp(np.mean([np.log(c.ratio()) for c in chosen])))
-        lines.append(target(f"geometric mean of the ratios, {what}", mean, MEAN_TARGET))
-    good = sum(c.ratio() <= CELL_TARGET for c in cells)
-    lines.append(counted(f"cells with a ratio of at most {CELL_TARGET}", good, len(cells)))
-    held = [c for c in cells if c.dtype == "float32" and c.k >= 1000]
-    good = sum(c.temp("xent_jax") <= TEMP_TARGET for c in held)
-    what = "float32 cells of 1000 classes or more with temporary memory of at most "
-    lines.append(counted(f"{what}{TEMP_TARGET:g} % of the logits", good, len(held)))
+        most = max(c.temp() for c in cells + values if c.memory_limit() == limit)
+        what = f"temporary memory, {which}: largest share of the logits, %"
+        lines.append(target(what, most, limit, ".2f"))
     return lines
-
-
-def counted(what: str, good: int, all_: int) -> list[str]:
-    return [what, f"{good}", f"{all_}", verdict(all_, good)]
 
 
 NOTES = """A ratio is the time of xent_jax over that of optax in the same round, the median of all
 rounds: below 1 xent_jax is the faster. Where the blocks differ much, the machine was busy.
-Temporary memory is the compiler's count, as a share of the logits' bytes."""
+Temporary memory is the compiler's count, as a share of the logits' bytes. The options are
+label_smoothing=0.1, z_loss=1e-4 and ignore_index=-100, which a tenth of the labels is."""
 
 
 def main() -> None:
     options = parser("Losses of logits beside optax.", "few rounds").parse_args()
-    cells = [Cell(*s, dtype) for s in SHAPES for dtype in ("float32", "bfloat16")]
-    values = [Cell(*s, "float32", gradient=False) for s in SHAPES]
-    measure(cells + values, 0.2 if options.quick else 3.0)
-    tables = {"Value and gradient": table(cells), "Value alone, for information": table(values)}
+    dtypes = ("float32", "bfloat16")
+    cells = [Cell(*kind, dtype) for kind in KINDS for dtype in dtypes]
+    values = [Cell(*kind, dtype, gradient=False) for kind in KINDS for dtype in dtypes]
+    chosen = [
+        Cell("integer", *shape, "float32", options=name) for name in OPTIONS for shape in SHAPES
+    ]
+    measure(cells + values + chosen, *((2, 0.05) if options.quick else (5, 1.2)))
+    tables = {
+        "Value and gradient": table(cells, GRADIENT_LIMIT),
+        "Value alone": table(values, VALUE_LIMIT),
+        "Options, value and gradient": table(chosen, OPTIONS_LIMIT),
+    }
     folder = publish(
         "logits",
         options,
-        with_targets(summary(cells), tables),
+        with_targets(summary(cells, values, chosen), tables),
         title="Losses of logits",
-        question="What time and memory do value and gradient of the mean loss take beside optax?",
+        question="What time and memory does the mean loss take beside optax, with and without "
+        "its gradient?",
         notes=NOTES,
         others=others(),
     )
-    plot(cells, CELL_TARGET, TEMP_TARGET, folder / "logits.png")
+    plot({"value and gradient": cells, "value alone": values}, folder / "logits.png")
 
 
 if __name__ == "__main__":

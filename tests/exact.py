@@ -60,6 +60,7 @@ class Softmax(NamedTuple):
     log_total: mpmath.mpf  # log S, S the sum of exp(z - m)
     p: np.ndarray
     rest: np.ndarray  # 1 - p
+    gap: np.ndarray  # m - z in float64, what a class lies below the largest; 0 for one of -inf
 
     @property
     def lse(self) -> mpmath.mpf:
@@ -86,8 +87,9 @@ def softmax(z) -> Softmax:
     total = 1 + others
     rest = (total - e) / total
     rest[-1] = others / total
-    where = where.reshape(-1)
-    return Softmax(values[-1], mp.log1p(others), (e / total)[where], rest[where])
+    gap = np.where(e == 0, 0, values[-1] - values).astype(np.float64)
+    found = ((e / total), rest, gap)
+    return Softmax(values[-1], mp.log1p(others), *(x[where.reshape(-1)] for x in found))
 
 
 def onehot(y: int, k: int) -> np.ndarray:
@@ -102,6 +104,7 @@ class Loss(NamedTuple):
     loss_scale: mpmath.mpf
     gradient: np.ndarray
     gradient_scale: np.ndarray
+    gap: np.ndarray  # that of the softmax
 
 
 def cross_entropy(z, t, c=0.0) -> Loss:
@@ -114,7 +117,7 @@ def cross_entropy(z, t, c=0.0) -> Loss:
     gradient = (mass - t + 2 * c * row.lse) * row.p - t * row.rest
     terms = np.maximum((mass + 2 * c * row.lse_scale) * row.p, t)
     scale = np.maximum(terms, abs(gradient))  # the larger where a negative lse makes them add
-    return Loss(loss + c * row.lse**2, loss + c * row.lse_scale**2, gradient, scale)
+    return Loss(loss + c * row.lse**2, loss + c * row.lse_scale**2, gradient, scale, row.gap)
 
 
 def hessian(z) -> np.ndarray:
@@ -139,4 +142,4 @@ def binary_cross_entropy(z, t, w=1.0) -> Loss:
     z, t, w = (exact(x).item() for x in (z, t, w))
     loss = w * t * mp.log1p(mp.exp(-z)) + (1 - t) * mp.log1p(mp.exp(z))
     up, down = (1 - t) / (1 + mp.exp(-z)), w * t / (1 + mp.exp(z))
-    return Loss(loss, loss, up - down, max(up, down))
+    return Loss(loss, loss, up - down, max(up, down), np.zeros(1))

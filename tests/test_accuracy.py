@@ -15,10 +15,13 @@ from tests.measure import (
     OTHERS,
     PATHS,
     SOFT,
+    TIES,
     accumulator,
+    beyond_gap,
     dtypes,
     excesses,
     integer_errors,
+    lead,
     paths,
     reverse,
     run,
@@ -51,28 +54,33 @@ def errors_of_integer_labels(dtype, path, rows=hard_rows):
     return errors, str(gradients.dtype)
 
 
-kinds_of_rows = pytest.mark.parametrize("rows", [hard_rows, rows_of_ties])
+kinds_of_rows = pytest.mark.parametrize("rows, more", [(hard_rows, 0), (rows_of_ties, TIES)])
+
+
+def bound(bounds, dtype, more):
+    """Half precision, which is rounded, is allowed no more."""
+    return bounds[dtype] + (more if bounds[dtype] >= 1 else 0)
 
 
 @paths
 @kinds_of_rows
-def test_loss_of_integer_labels(dtype, path, rows):
+def test_loss_of_integer_labels(dtype, path, rows, more):
     errors, _ = errors_of_integer_labels(dtype, path, rows)
-    assert not excesses(errors["loss"], LOSS)
+    assert not excesses(errors["loss"], LOSS + more)
 
 
 @paths
 @kinds_of_rows
-def test_gradient_at_the_label(dtype, path, rows):
+def test_gradient_at_the_label(dtype, path, rows, more):
     errors, result = errors_of_integer_labels(dtype, path, rows)
-    assert not excesses(errors["label"], LABEL[result])
+    assert not excesses(errors["label"], bound(LABEL, result, more))
 
 
 @paths
 @kinds_of_rows
-def test_gradient_at_the_other_classes(dtype, path, rows):
+def test_gradient_at_the_other_classes(dtype, path, rows, more):
     errors, result = errors_of_integer_labels(dtype, path, rows)
-    assert not excesses(errors["others"], OTHERS[result])
+    assert not excesses(errors["others"], bound(OTHERS, result, more))
 
 
 @dtypes
@@ -85,11 +93,12 @@ def test_a_language_model_s_row(dtype):
     loss = functools.partial(reverse, xent_jax.softmax_cross_entropy_with_integer_labels)
     losses, gradients = run(loss, dtype, z[None], np.array([y]))
     row = exact.softmax(z)
-    assert exact.ulps(losses[0], -exact.mp.log1p(-row.rest[y])).item() <= LOSS
-    assert exact.ulps(gradients[0, y], -row.rest[y]).item() <= LABEL[dtype]
+    leads = lead(row.gap)
+    assert beyond_gap(losses[0], -exact.mp.log1p(-row.rest[y]), leads).item() <= LOSS
+    assert beyond_gap(gradients[0, y], -row.rest[y], leads).item() <= LABEL[dtype]
     _, each = np.unique(np.delete(z, y), return_index=True)
-    p, got = np.delete(row.p, y)[each], np.delete(gradients[0], y)[each]
-    assert exact.ulps(got, p).max() <= OTHERS[dtype]
+    p, gap, got = (np.delete(x, y)[each] for x in (row.p, row.gap, gradients[0]))
+    assert beyond_gap(got, p, gap).max() <= OTHERS[dtype]
 
 
 # ------------------------------------------------------------------ all other targets
@@ -149,9 +158,9 @@ def errors_of_targets(kind, dtype, path):
     for i, name in enumerate(names):
         target = exact.exact(exact.onehot(y[i], CLASSES) if integer else t[i])
         want = exact.cross_entropy(z[i], (1 - e) * target + e / CLASSES, c)
-        errors["loss"][name] = exact.ulps(losses[i], want.loss, want.loss_scale).item()
-        gradient = exact.ulps(gradients[i], want.gradient, want.gradient_scale)
-        errors["gradient"][name] = gradient.max()
+        loss = exact.ulps(losses[i], want.loss, want.loss_scale) - lead(want.gap) / 2
+        gradient = beyond_gap(gradients[i], want.gradient, want.gap, want.gradient_scale)
+        errors["loss"][name], errors["gradient"][name] = loss.item(), gradient.max()
     return errors, str(gradients.dtype)
 
 

@@ -17,6 +17,8 @@ from tests.measure import (
     OTHERS,
     SOFT,
     accumulator,
+    beyond_gap,
+    lead,
     reverse,
     run,
 )
@@ -59,11 +61,11 @@ def subnormal(row):
     return p < tiny, sum(p[p < tiny], exact.mp.zero)
 
 
-def beyond(got, want, lost, scale=None):
-    """The error in ulp, less what the classes that count as 0 may account for."""
+def beyond(got, want, gap, lost, scale=None):
+    """The error in ulp, less what its gap and the classes that count as 0 may account for."""
     scale = want if scale is None else scale
     slack = exact.ulps(np.zeros_like(got), lost, scale)
-    return exact.ulps(got, want, scale) - slack
+    return beyond_gap(got, want, gap, scale) - slack
 
 
 @functools.cache
@@ -79,10 +81,11 @@ def test_integer_labels(problem, module):
     assert losses.dtype == accumulator(z.dtype)
     for row, label, loss, gradient in zip(z, y, losses, gradients, strict=True):
         want, (out, lost) = exact.cross_entropy(row, exact.onehot(label, len(row))), subnormal(row)
-        assert beyond(loss, want.loss, lost) <= LOSS
-        at_label = gradient[label], want.gradient[label]
+        leads = lead(want.gap) if want.gap[label] == 0 else 0.0
+        assert beyond(loss, want.loss, leads, lost) <= LOSS
+        at_label = gradient[label], want.gradient[label], leads
         assert beyond(*at_label, 0 if out[label] else lost) <= LABEL[str(z.dtype)]
-        others = exact.ulps(gradient, want.gradient)
+        others = beyond_gap(gradient, want.gradient, want.gap)
         others[label] = 0
         assert others.max() <= OTHERS[str(z.dtype)]
 
@@ -104,8 +107,9 @@ def test_soft_labels(problem, options):
     for row, target, loss, gradient in zip(z, t, losses, gradients, strict=True):
         target = (1 - e) * exact.exact(target) + exact.exact(e).item() / len(row)
         want, (out, lost) = exact.cross_entropy(row, target, c), subnormal(row)
-        assert beyond(loss, want.loss, sum(target) * lost, want.loss_scale) <= LOSS
-        error = exact.ulps(gradient, want.gradient, want.gradient_scale)
+        missed = beyond(loss, want.loss, 0, sum(target) * lost, want.loss_scale)
+        assert missed - lead(want.gap) / 2 <= LOSS
+        error = beyond_gap(gradient, want.gradient, want.gap, want.gradient_scale)
         assert error[~out | (target > 0)].max() <= SOFT[str(z.dtype)]
 
 
@@ -123,7 +127,8 @@ def test_hessian_vector_products(problem, offset, size):
     for row, vector, product in zip(z, v, products, strict=True):
         want, scale = exact.hessian_product(row, vector)
         out, lost = subnormal(row)
-        error = beyond(product, want, lost * np.ptp(vector).astype(float), scale)
+        gap = exact.softmax(row).gap
+        error = beyond(product, want, 0, lost * np.ptp(vector).astype(float), scale) - gap / 2
         assert error[~out].max() <= HESSIAN_PRODUCT
 
 

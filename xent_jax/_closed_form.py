@@ -35,7 +35,8 @@ def closed_form(
     """Joins a value and its backward into one differentiable function of ``*args``.
 
     Args:
-        statistics: ``(axis_name, *args) -> rows``; its own derivative must be right, or zero.
+        statistics: ``(axis_name, alone, *args) -> rows``; its own derivative must be right, or
+            zero. ``alone`` says that only the value is wanted of them.
         value: ``(rows, *args) -> out``.
         backward: ``(rows, args, g) -> cotangents``, one for each of ``args``, linear in
             ``g``; ``None`` for an argument that is absent or holds integers.
@@ -51,12 +52,12 @@ def closed_form(
     forward = _with_tangent(value, backward)
 
     def primal(axis_name, *args):
-        return forward(statistics(axis_name, *args), *args)
+        return forward(statistics(axis_name, True, *args), *args)
 
     reverse = jax.custom_vjp(primal, nondiff_argnums=(0,))
 
     def _forward(axis_name, *args):
-        rows = statistics(axis_name, *args)
+        rows = statistics(axis_name, False, *args)
         kept = tuple(None if i in unread else arg for i, arg in enumerate(args))
         return forward(rows, *args), (rows, kept)
 

@@ -116,7 +116,7 @@ def _soft(
         weights = place.per_class(weights.astype(t.dtype))
         z, t, weights = _shards.together(z, t, weights)
         t = t * weights
-    losses = weighted_cross_entropy(mode, z, None, None, t, c, axis_name=place.axis_name)
+    losses = weighted_cross_entropy(mode, z, None, None, t, c, None, axis_name=place.axis_name)
     return reduce(losses, reduction, place.examples, None, batch_axis_name)
 
 
@@ -204,7 +204,8 @@ def _integer(
         if p.class_weights is not None:
             b, weights = _shards.together(b, p.place.per_class(p.class_weights))
             b = b * weights
-    losses = weighted_cross_entropy(mode, p.z, p.y, a, b, c, axis_name=p.place.axis_name)
+    axis_name = p.place.axis_name
+    losses = weighted_cross_entropy(mode, p.z, p.y, a, b, c, p.examples, axis_name=axis_name)
     return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
 
 

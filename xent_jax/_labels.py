@@ -31,6 +31,7 @@ class IntegerProblem(NamedTuple):
 
     place: Layout
     z: Array  # [..., k]
+    examples: Array | None  # [...]: which of them take part, where z may be NaN at the others
     y: Array  # [...], int32, in range, counted from the shard's first class
     weight: Array  # [...]: the label's weight, NaN where the label was out of range
     class_weights: Array | None
@@ -67,7 +68,10 @@ def integer_problem(mode: Mode, given: IntegerArguments) -> IntegerProblem:
     dtype = accumulator(given.logits.dtype)
     weights = None if weights is None else weights.astype(dtype)
     y, weight = weighed(labels, place.size, weights, place.examples, dtype, place.axis_name)
-    return IntegerProblem(place, place.logits(mode, given.logits), y, weight, weights)
+    # Masks of classes, and JAX's own derivatives in forward mode, need logits that are clean.
+    apart = mode == "reverse" and place.classes is None
+    z = place.classes_last(given.logits) if apart else place.logits(mode, given.logits)
+    return IntegerProblem(place, z, place.examples if apart else None, y, weight, weights)
 
 
 def in_int32(labels: Array) -> Array:

@@ -167,8 +167,8 @@ def linear_head_plan(
 def _arrays(head: Callable[..., Any], options: set[str], gradient: bool) -> int:
     """How many arrays of the size of a chunk's logits XLA:CPU holds at once, at most.
 
-    The logits and their gradient; for the value alone the logits and their exponentials, whose
-    sum, correctly rounded, reads them twice. In a gradient masked logits or a smoothed target with
+    The logits and their gradient; for the value alone the logits and, where no blocks of classes
+    are summed, their exponentials. In a gradient masked logits or a smoothed target with
     class weights are one more, and capped logits another. The statistics hold log-probabilities
     and what the entropy is the sum of besides.
     """

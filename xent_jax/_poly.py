@@ -71,13 +71,13 @@ def poly_loss_cross_entropy(
 @functools.partial(jax.jit, static_argnums=0)
 def _poly(mode: Mode, logits: Array, labels: Array, place: Layout, epsilon: Any) -> Array:
     z, t = place.logits(mode, logits), soft_targets(labels, logits, place)
-    loss = weighted_cross_entropy(mode, z, None, None, t, None, axis_name=place.axis_name)
+    loss = weighted_cross_entropy(mode, z, None, None, t, None, None, axis_name=place.axis_name)
     missed = _missed(mode, z, t, axis_name=place.axis_name)
     return reduce(loss + jnp.asarray(epsilon, t.dtype) * missed, "none", place.examples)
 
 
-def _statistics(axis_name: AxisName | None, z: Array, t: Array) -> Rows:
-    return row_statistics(z, None, row_shift(z, axis_name), axis_name)
+def _statistics(axis_name: AxisName | None, alone: bool, z: Array, t: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z, axis_name), None, axis_name, alone)
 
 
 def _missed_value(rows: Rows, z: Array, t: Array) -> Array:

@@ -1,25 +1,26 @@
 """Row statistics: the few numbers per example from which every closed form follows.
 
-Logits stand classes last, ``z[..., k]``. All is relative to the row's largest logit m,
-a constant in every derivative, since nothing here depends on the shift:
+Logits stand classes last, ``z[..., k]``. The exponentials are relative to a
+number c of the row, and log S to its largest logit m. Both are constants in every derivative,
+since nothing depends on them in the end:
 
-    E_j = exp(z_j - m)      S = sum_j E_j      p = E / S      lse = m + log S
+    E_j = exp(z_j - c)      S = sum_j E_j      p = E / S      lse = m + log(S / E_m)
 
 Where the classes are divided over shards, z is a slice of them, ``y`` counts from the first
 class of the slice, and the statistics are those of all classes, the same in every shard: m is
-the largest of the shards' maxima, and each sum relative to it the sum of the shards' sums.
+the largest of the shards' maxima, and each sum is the sum of the shards' sums.
 """
 
 import dataclasses
 import functools
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from xent_jax import _shards
+from xent_jax._blocks import block_width, marked, others_in_blocks
 from xent_jax._types import AxisName
 
 
@@ -37,9 +38,11 @@ class Rows:
     """What forward and backward share, one number per example each."""
 
     shift: Array  # m
+    origin: Array  # c
     total: Array  # S
-    log_total: Array  # log S, relative to m: right where S is next to 1
+    log_total: Array  # log(S / E_m)
     label: Label | None
+    examples: Array | None  # the mask of those that take part, where z may be NaN at the others
     axis_name: AxisName | None = dataclasses.field(metadata={"static": True})  # of the classes
 
     def whole(self, g: Array) -> Array:
@@ -54,9 +57,7 @@ def accumulator(dtype) -> jnp.dtype:
 
 def hits(z: Array, y: Array) -> Array:
     """[..., k] booleans: whether a class is the row's label."""
-    # One row of indices, broadcast: a [..., k] iota would be hoisted out of a caller's
-    # loop into memory.
-    return lax.broadcasted_iota(y.dtype, (1,) * y.ndim + z.shape[-1:], y.ndim) == y[..., None]
+    return marked(y, z.shape[-1])
 
 
 def at_label(x: Array, y: Array, axis_name: AxisName | None) -> Array:
@@ -75,13 +76,6 @@ def at_label(x: Array, y: Array, axis_name: AxisName | None) -> Array:
     return own if here is None else _shards.total(jnp.where(here, own, zero), axis_name)
 
 
-def row_shift(z: Array, axis_name: AxisName | None = None) -> Array:
-    """The row's largest logit; NaN, which poisons the row, where it is not finite."""
-    m = _shards.largest(lax.stop_gradient(jnp.max(z, axis=-1)), axis_name)
-    m = m.astype(accumulator(z.dtype))
-    return poisoned(m, jnp.isfinite(m))
-
-
 def poisoned(x: Array, ok: Array) -> Array:
     """``x``, NaN where not ``ok``.
 
@@ -92,140 +86,125 @@ def poisoned(x: Array, ok: Array) -> Array:
     return x + (doubt - doubt)
 
 
-def log1p(x: Array) -> Array:
-    """log(1 + x) for x > -1/2, within 1.6 ulp, 1.3 below 1.
+def row_shift(z: Array, axis_name: AxisName | None = None, examples: Array | None = None) -> Array:
+    """m, the row's largest logit; 0 where an example is out."""
+    m = _shards.largest(lax.stop_gradient(jnp.max(z, axis=-1)), axis_name)
+    return left(m.astype(accumulator(z.dtype)), examples)
 
-    XLA's float32 log1p becomes log(1 + x) near x = 0.41 and errs by 2.5 ulp from there to
-    0.7, where log(3/2) + log1p((x - 1/2) / (3/2)) keeps to its accurate part.
+
+def left(x: Array, examples: Array | None, fill: int = 0) -> Array:
+    """``x``, ``[...]`` or ``[..., k]``; a number where an example is out, whose logits may be NaN."""
+    if examples is None:
+        return x
+    examples = examples if examples.ndim == x.ndim else examples[..., None]
+    return jnp.where(examples, x, jnp.asarray(fill, x.dtype))
+
+
+def relative(z: Array, m: Array) -> Array:
+    """z - m, NaN where m is not finite, for z of any float dtype.
+
+    z may be a product that XLA computes in the same loop, and XLA:CPU would then subtract m from
+    the product before it is rounded, as it was for the maximum. With the zero added, it
+    is the zero that is added before the product is rounded.
     """
-    middle = (x > 0.4) & (x < 1)
-    half = jnp.asarray(0.5, x.dtype)
-    near = jnp.log1p(jnp.where(middle, (x - half) / (1 + half), x))
-    return near + jnp.where(middle, jnp.log(1 + half), jnp.zeros((), x.dtype))
+    return (z.astype(m.dtype) + (m - m)) - m
 
 
-@jax.custom_jvp
-def exp_difference(z: Array, m: Array) -> Array:
-    """exp(z - m) for z <= m, right to the last places however large z and m are.
+@jax.jit  # The proofs know it by its name, and take what it returns for any number.
+def row_origin(m: Array) -> Array:
+    """c, for which z - c is exact, or next to it, whatever z a row has with the maximum m.
 
-    The subtraction's rounding error is recovered exactly (Knuth's TwoDiff) and put back
-    to first order; uncorrected it costs |z - m| / 2 ulp.
+    The error of z - m would be one of exp(z - m) too, of up to m - z units in the last place. In
+    the reach of the exponential z - m is exact if m is large. Else z - 0 is, and where exp(z)
+    may overflow or underflow, z less a whole number.
     """
-    s = z - m
-    e = jnp.exp(s)
-    # From here down exp(s) is zero, and at -inf the error would be NaN.
-    lowest = math.log(float(jnp.finfo(s.dtype).smallest_subnormal))
-    z, s = jnp.where(s <= lowest, m, z), jnp.where(s <= lowest, jnp.zeros((), s.dtype), s)
-    back = s - z
-    error = (z - (s - back)) - (m + back)
-    return e + e * error
-
-
-@exp_difference.defjvp
-def _exp_difference_jvp(primals, tangents):
-    e = exp_difference(*primals)
-    return e, e * (tangents[0] - tangents[1])
-
-
-def other_exponentials(z: Array, y: Array, m: Array) -> Array:
-    """E, with zero at the label."""
-    e = exp_difference(z.astype(m.dtype), m[..., None])
-    return jnp.where(hits(z, y), jnp.zeros((), m.dtype), e)
+    most = 64 if jnp.finfo(m.dtype).bits == 32 else 512  # 2^20 exponentials of it may be added
+    return jnp.where(abs(m) < 4 * most, jnp.floor(m - jnp.clip(m, 0, most)), m)
 
 
 def exponentials(rows: Rows, z: Array, y: Array | None) -> Array:
     """E; in a row with a label its entry comes from the row statistics."""
     if y is None or rows.label is None:
-        return exp_difference(z.astype(rows.shift.dtype), rows.shift[..., None])
-    return jnp.where(hits(z, y), rows.label.own[..., None], other_exponentials(z, y, rows.shift))
+        return jnp.exp(relative(z, rows.origin[..., None]))
+    others = left(other_exponentials(z, y, rows.origin), rows.examples)
+    return jnp.where(hits(z, y), rows.label.own[..., None], others)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def other_exponentials(z: Array, y: Array, c: Array) -> Array:
+    """E, with zero at the label."""
+    return jnp.where(hits(z, y), jnp.zeros((), c.dtype), jnp.exp(relative(z, c[..., None])))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
 def row_statistics(
-    z: Array, y: Array | None, shift: Array, axis_name: AxisName | None = None
+    z: Array,
+    y: Array | None,
+    shift: Array,
+    examples: Array | None,
+    axis_name: AxisName | None,
+    alone: bool,
 ) -> Rows:
     """The statistics of each row; with labels, those that keep -log p_y exact.
 
-    log S = log1p(S - 1), where S - 1 never held the 1: with labels it is a sum without
-    the label's term, or else without the largest.
+    log S, relative to m, is log1p(S / E_m - 1), where the difference never held the 1 of a class
+    that leads the others: with labels it is a sum without the label's term, else one without
+    the largest. ``alone`` says that nobody will ask for the exponentials themselves.
     """
-    wide = z.astype(shift.dtype)
-    top = wide == shift[..., None]
+    origin = row_origin(shift)
+    top = jnp.exp(shift - origin)
     if y is None:
-        total, excess = _sums(exp_difference(wide, shift[..., None]), top, axis_name)
-        return Rows(shift, total, log1p(excess), None, axis_name)
-    others, excess = _sums(other_exponentials(z, y, shift), top & ~hits(z, y), axis_name)
-    # Gathered from the logits as they came: of the wide ones TPU would make an array.
-    z_y = at_label(z, y, axis_name).astype(shift.dtype)
-    own = exp_difference(z_y, shift)
-    log_total = log1p(jnp.where(z_y >= shift, others, excess + own))
-    label = Label(others, own, (shift - z_y) + log_total)
-    return Rows(shift, others + own, log_total, label, axis_name)
+        e = jnp.exp(relative(z, shift[..., None]))
+        plain = jnp.exp(relative(z, origin[..., None]))
+        plain, rest = _over_classes((plain, e - jnp.floor(e)), axis_name)
+        ties = jnp.round(plain / top - rest)  # how many logits are the largest
+        log_total = jnp.log1p(rest + (ties - 1))
+        return Rows(shift, origin, (rest + ties) * top, log_total, None, None, axis_name)
+    width = block_width(z) if alone else None
+    if width is None:
+        others = jnp.sum(other_exponentials(z, y, origin), axis=-1)
+    else:
+        blocks = z.reshape(*z.shape[:-1], -1, width)
+        others = others_in_blocks(blocks, y // width, y % width, shift, origin)
+    others = _shards.total(others, axis_name)
+    # An example that is out has as if two classes tied: no later function of it is singular.
+    others = left(others, examples, 1)
+    z_y = left(_own_logit(z, y, axis_name), examples)
+    gap, own = relative(z_y, shift), jnp.exp(relative(z_y, origin))
+    log_total = jnp.log1p(jnp.where(gap >= 0, others, (others - top) + own) / top)
+    label = Label(others, own, log_total - gap)
+    return Rows(shift, origin, others + own, log_total, label, None, axis_name)
 
 
-def _sums(e: Array, top: Array, axis_name: AxisName | None) -> tuple[Array, Array]:
-    """The sum of a row's exponentials, and that less 1; ``top`` marks the ones.
-
-    A plain sum loses what lies below the last place of its partial sums, and always to
-    the same side in a row of ties.
-    """
-    total, excess = lax.platform_dependent(
-        e, top, cpu=lambda e, _: _rounded_once(e), default=_sums_beside_the_largest
-    )
-    if axis_name is None:
-        return total, excess
-    # The 1 is left out of a shard's sum, where it is in it: what is added to the rest is exact.
-    held = total >= 1
-    rest, ones = _shards.total((jnp.where(held, excess, total), held.astype(e.dtype)), axis_name)
-    return rest + ones, rest + (ones - 1)
-
-
-def _rounded_once(x: Array) -> tuple[Array, Array]:
-    """The sum of terms at least 0, and that less 1, right to the last place.
-
-    Two plain sums do it: of the terms, and of what they have beyond a grid. In units of c
-    the multiples of the grid add up to a whole number, which the first sum, of about 2^17
-    such units (2^46 in float64), misses by less than a half. XLA:CPU is fast at plain sums
-    and slow at all that would add two numbers for each term.
-    """
-    info = jnp.finfo(x.dtype)
-    units = 2.0**-6 / float(info.eps)
-    plain = jnp.sum(x, axis=-1)
-    lowest = jnp.asarray(2 * units / float(info.max), x.dtype)
-    # A power of two, so that scaling rounds nothing.
-    c = lax.reduce_precision(units / jnp.maximum(plain, lowest), info.nexp, 0)
-    scaled = x * c[..., None]
-    rest = jnp.sum(scaled - jnp.floor(scaled), axis=-1)
-    whole = jnp.round(c * plain - rest)
-    return (whole + rest) / c, ((whole - c) + rest) / c
-
-
-def _sums_beside_the_largest(e: Array, top: Array) -> tuple[Array, Array]:
-    """By a sum that reads the exponentials once: else XLA:GPU writes them to memory."""
-    below_one = jnp.sum(jnp.where(top, jnp.zeros((), e.dtype), e), axis=-1)
-    count = jnp.sum(top.astype(e.dtype), axis=-1)
-    return below_one + count, below_one + (count - 1)
+def _own_logit(z: Array, y: Array, axis_name: AxisName | None) -> Array:
+    """z_y. XLA:CPU widens all of z to gather from half precision, but none of its bits."""
+    if z.dtype.itemsize > 2 or axis_name is not None:
+        return at_label(z, y, axis_name)
+    bits = at_label(lax.bitcast_convert_type(z, jnp.uint16), y, axis_name)
+    return lax.bitcast_convert_type(bits, z.dtype)
 
 
 @row_statistics.defjvp
-def _row_statistics_jvp(axis_name, primals, tangents):
-    z, y, shift = primals
-    rows = row_statistics(z, y, shift, axis_name)
+def _row_statistics_jvp(axis_name, alone, primals, tangents):
+    z, y, shift, examples = primals
+    rows = row_statistics(z, y, shift, examples, axis_name, False)
     v = tangents[0].astype(shift.dtype)
-    e_v = exponentials(rows, z, y) * v
-    total = _over_classes(e_v, axis_name)
+    masked = dataclasses.replace(rows, examples=examples)
+    p_v = exponentials(masked, z, y) / rows.total[..., None] * v
+    log_total = _over_classes(p_v, axis_name)
     label = None
     if y is not None and rows.label is not None:
         hit = hits(z, y)
-        others = _over_classes(jnp.where(hit, jnp.zeros((), v.dtype), e_v), axis_name)
+        others = _over_classes(jnp.where(hit, jnp.zeros((), v.dtype), p_v), axis_name)
         v_y = _over_classes(jnp.where(hit, v, jnp.zeros((), v.dtype)), axis_name)
-        loss = (others - rows.label.others * v_y) / rows.total
-        label = Label(others, rows.label.own * v_y, loss)
-    return rows, Rows(jnp.zeros_like(shift), total, total / rows.total, label, axis_name)
+        loss = others - rows.label.others / rows.total * v_y
+        label = Label(rows.total * others, rows.label.own * v_y, loss)
+    still = jnp.zeros_like(shift)
+    return rows, Rows(still, still, rows.total * log_total, log_total, label, None, axis_name)
 
 
-def _over_classes(x: Array, axis_name: AxisName | None) -> Array:
-    return _shards.total(jnp.sum(x, axis=-1), axis_name)
+def _over_classes(x: Any, axis_name: AxisName | None) -> Any:
+    """The sum over the classes; of a tree each array's."""
+    return _shards.total(jax.tree.map(lambda a: jnp.sum(a, axis=-1), x), axis_name)
 
 
 @jax.custom_jvp
@@ -244,8 +223,10 @@ def _probabilities_jvp(primals, tangents):
 def complement(rows: Rows, z: Array) -> Array:
     """1 - p, in rows without labels; where p is next to 1, from the sum of the others."""
     e = exponentials(rows, z, None)
-    only = (e == 1) & (rows.total < 2)[..., None]
-    others = jnp.where(only, jnp.expm1(rows.log_total)[..., None], rows.total[..., None] - e)
+    top = jnp.exp(rows.shift - rows.origin)
+    only = (relative(z, rows.shift[..., None]) == 0) & (rows.total < 2 * top)[..., None]
+    below_top = jnp.expm1(rows.log_total) * top
+    others = jnp.where(only, below_top[..., None], rows.total[..., None] - e)
     return others / rows.total[..., None]
 
 

@@ -17,6 +17,7 @@ from xent_jax._rows import (
     complement,
     hessian_product,
     probabilities,
+    relative,
     row_shift,
     row_statistics,
 )
@@ -69,8 +70,8 @@ def _softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
     return place.restore(place.clear(p, 0.0), logits)
 
 
-def _statistics(axis_name: AxisName | None, z: Array) -> Rows:
-    return row_statistics(z, None, row_shift(z, axis_name), axis_name)
+def _statistics(axis_name: AxisName | None, alone: bool, z: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z, axis_name), None, axis_name, alone)
 
 
 def _softmax_value(rows: Rows, z: Array) -> Array:
@@ -129,8 +130,7 @@ def _log_softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
 
 
 def _log_softmax_value(rows: Rows, z: Array) -> Array:
-    relative = z.astype(rows.shift.dtype) - rows.shift[..., None]
-    return (relative - rows.log_total[..., None]).astype(z.dtype)
+    return (relative(z, rows.shift[..., None]) - rows.log_total[..., None]).astype(z.dtype)
 
 
 # dz = g - p sum(g) = (1 - p) g - p (sum(g) - g): the first cancels where p is next to 1.

@@ -4,6 +4,7 @@ L  = T lse + c lse^2 - <t, z>          T = sum(t)
 dL = (T + 2 c lse) p - t               p = softmax(z)
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -17,12 +18,14 @@ from xent_jax._rows import (
     exponentials,
     hessian_product,
     hits,
+    left,
     other_exponentials,
     probabilities,
+    relative,
     row_shift,
     row_statistics,
 )
-from xent_jax._zero import times
+from xent_jax._zero import masked, times
 
 
 class _Statistics(NamedTuple):
@@ -31,24 +34,28 @@ class _Statistics(NamedTuple):
     mass: Array | None  # [...]: sum_j b_j
 
 
-def _statistics(axis_name, z: Array, y, a, b, c) -> _Statistics:
-    shift = row_shift(z, axis_name)
+def _statistics(axis_name, alone: bool, z: Array, y, a, b, c, examples) -> _Statistics:
+    shift = row_shift(z, axis_name, examples)
     if b is None:
-        return _Statistics(row_statistics(z, y, shift, axis_name), None, None)
+        rows = row_statistics(z, y, shift, examples, axis_name, alone)
+        return _Statistics(dataclasses.replace(rows, examples=examples), None, None)
     # sum_j b_j (m - z_j), with 0 * inf = 0. Its derivative is that of the value.
-    gap = shift[..., None] - z.astype(shift.dtype)
-    spread = jnp.sum(b * jnp.where(b == 0, jnp.zeros((), gap.dtype), gap), axis=-1)
-    # One number may stand for all classes.
-    mass = b.squeeze(-1) * z.shape[-1] if b.shape[-1] == 1 else jnp.sum(b, axis=-1)
+    gap = -relative(z, shift[..., None])
+    if b.shape[-1] == 1:  # one number for all classes
+        of_all = b.squeeze(-1)
+        spread, mass = of_all * masked(of_all, jnp.sum(gap, axis=-1)), of_all * z.shape[-1]
+    else:
+        spread, mass = jnp.sum(b * masked(b, gap), axis=-1), jnp.sum(b, axis=-1)
     spread, mass = _shards.total((spread, mass), axis_name)
-    spread = lax.stop_gradient(spread)
+    spread = lax.stop_gradient(left(spread, examples))
     # A NaN label poisons its row; and since the exponentials now wait for this sum, XLA
     # computes both [n, k] arrays in one buffer, that of the gradient.
     shift = jnp.where(jnp.isnan(spread), spread, shift)
-    return _Statistics(row_statistics(z, y, shift, axis_name), spread, mass)
+    rows = row_statistics(z, y, shift, examples, axis_name, alone)
+    return _Statistics(dataclasses.replace(rows, examples=examples), spread, mass)
 
 
-def _value(statistics: _Statistics, z: Array, y, a, b, c) -> Array:
+def _value(statistics: _Statistics, z: Array, y, a, b, c, examples) -> Array:
     rows, spread, mass = statistics
     loss = jnp.zeros_like(rows.shift)
     if rows.label is not None:
@@ -65,21 +72,22 @@ def _value(statistics: _Statistics, z: Array, y, a, b, c) -> Array:
 # Proof: softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 def _backward(statistics: _Statistics, args, g: Array):
     rows, _, mass = statistics
-    z, y, a, b, c = args
+    z, y, a, b, c, _ = args
     whole = rows.whole(g)[..., None]
     g_z = whole * _gradient(rows, z, y, a, b, mass, c)
     g_a = g_b = g_c = None
     if rows.label is not None:
         g_a = to_argument(times(g, rows.label.loss), a)
     if b is not None:
-        surprise = (rows.shift[..., None] - z.astype(g.dtype)) + rows.log_total[..., None]
+        surprise = rows.log_total[..., None] - relative(z, rows.shift[..., None])
+        surprise = left(surprise, rows.examples)
         # 0 * inf = 0 here too, or a class that is out would reach the options as NaN.
         surprise = jnp.where((b == 0) & (z == -jnp.inf), jnp.zeros((), g.dtype), surprise)
         g_b = to_argument(times(whole, surprise), b)
     if c is not None:
         lse = rows.shift + rows.log_total
         g_c = to_argument(g * lse * lse, c)
-    return g_z.astype(z.dtype), None, g_a, g_b, g_c
+    return g_z.astype(z.dtype), None, g_a, g_b, g_c, None
 
 
 weighted_cross_entropy = closed_form(_statistics, _value, _backward)
@@ -93,14 +101,15 @@ def _gradient(rows: Rows, z: Array, y, a, b, mass, c) -> Array:
         free = free + mass
     if c is not None:
         free = free + 2 * c * (rows.shift + rows.log_total)
+    per = 1 / rows.total
     if rows.label is None:
-        gradient = exponentials(rows, z, y) * (free / rows.total)[..., None]
+        gradient = exponentials(rows, z, y) * (free * per)[..., None]
     else:
         a = jnp.zeros_like(rows.shift) if a is None else a
         # p_y - 1 = -A / S, where the subtraction would cancel.
-        own = (free * rows.label.own - a * rows.label.others) / rows.total
-        elsewhere = other_exponentials(z, y, rows.shift) * ((a + free) / rows.total)[..., None]
-        gradient = jnp.where(hits(z, y), own[..., None], elsewhere)
+        own = free * (rows.label.own * per) - a * (rows.label.others * per)
+        elsewhere = other_exponentials(z, y, rows.origin) * ((a + free) * per)[..., None]
+        gradient = left(jnp.where(hits(z, y), own[..., None], elsewhere), rows.examples)
     return gradient if b is None else gradient - b
 
 

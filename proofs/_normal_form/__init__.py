@@ -22,7 +22,7 @@ from .indices import Symbol, as_index, delta, entry, fresh, index
 from .maxima import at_least, greatest
 from .polynomial import ONE, ZERO, Atom, Monomial, Number, Poly, Refused, atom, poly, product
 from .quotients import above_zero, inverse, reciprocal
-from .rounding import fewer_bits, floor, integral, nearest
+from .rounding import any_number, fewer_bits, floor, integral, nearest
 from .signs import nonnegative, positive
 from .substitution import substitute
 from .sums import opened, total
@@ -41,6 +41,7 @@ __all__ = [
     "above_zero",
     "as_index",
     "at_least",
+    "any_number",
     "atom",
     "by_cases",
     "delta",

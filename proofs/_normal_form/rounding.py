@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from .cases import by_cases
 from .facts import without_facts
 from .polynomial import Atom, Poly, Refused, atom, first_positive, poly, product
 from .quotients import above_zero
@@ -43,6 +44,11 @@ def floor(p: Poly) -> Poly:
     return p if integral(p) else poly(atom("floor", p))
 
 
+def any_number(p: Poly) -> Poly:
+    """A number that p determines; nothing else is known of it."""
+    return by_cases(lambda q: poly(atom("any_number", q)), p)
+
+
 def nearest(p: Poly) -> Poly:
     """The nearest integer, by whatever rule that is odd; nothing else is known of it."""
     if integral(p):
@@ -62,6 +68,11 @@ def fewer_bits(bits: int, p: Poly) -> Poly:
 @rebuilds("floor")
 def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     return floor(substitute(a.args[0], new))
+
+
+@rebuilds("any_number")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return any_number(substitute(a.args[0], new))
 
 
 @rebuilds("round")

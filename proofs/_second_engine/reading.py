@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from .._jax_internals import scan_counts
+from .._jax_internals import is_origin, scan_counts
 from .moves import Moves
 from .piecewise import Node
 from .polynomials import Refused, Undecided
@@ -59,6 +59,10 @@ class Reader(Moves):
             if name == "clamp":  # jax 0.6: to the branches that there are
                 return [inputs[1]]
             raise Refused(f"{name} of the platform's index")
+        if is_origin(equation):
+            # What floor returns is as opaque as the number that stands for any.
+            self.remarks.add("the number that the exponentials are relative to is any number")
+            return [self.map(self.arithmetic.floor, *inputs)]
         if name in _CALLS:
             return self._call(name, params, inputs)
         if name == "platform_index":

@@ -1,0 +1,83 @@
+"""Logits that are a product or a sum in the same program as the loss.
+
+XLA:CPU contracts a multiply and the subtraction that follows into one operation, with one
+rounding, where it computes both in one loop. A loss then reads logits that differ from those of
+which it took the maximum: by half a unit in the last place, which is 32 for logits of 1e9.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import xent_jax
+
+INTEGER = xent_jax.softmax_cross_entropy_with_integer_labels
+Y = jnp.arange(40) % 20
+
+
+def soft(x):
+    return jax.nn.one_hot(jnp.arange(len(x)) % x.shape[1], x.shape[1], dtype=x.dtype)
+
+
+LOSSES = {
+    "integer": lambda z: INTEGER(z, Y),
+    "integer, smoothed": lambda z: INTEGER(z, Y, label_smoothing=0.1),
+    "integer, ignored": lambda z: INTEGER(z, Y, ignore_index=-100),
+    "soft": lambda z: xent_jax.softmax_cross_entropy(z, soft(z)),
+    "poly": lambda z: xent_jax.poly_loss_cross_entropy(z, soft(z)),
+    "focal": lambda z: xent_jax.softmax_focal_loss(z, Y),
+    "log_softmax": lambda z: -jnp.take_along_axis(xent_jax.log_softmax(z), Y[:, None], 1)[:, 0],
+    "softmax": lambda z: 1 - jnp.take_along_axis(xent_jax.softmax(z), Y[:, None], 1)[:, 0],
+    "logsumexp": xent_jax.logsumexp,
+}
+
+
+def vjp_of_jit(f, x):
+    losses, pull = jax.vjp(jax.jit(f), x)
+    return losses, pull(jnp.ones_like(losses))[0]
+
+
+def jit_of_vjp(f, x):
+    def both(x):
+        losses, pull = jax.vjp(f, x)
+        return losses, pull(jnp.ones_like(losses))[0]
+
+    return jax.jit(both)(x)
+
+
+def value_alone(f, x):
+    return jax.jit(f)(x), None
+
+
+WAYS = {"vjp of jit": vjp_of_jit, "jit of vjp": jit_of_vjp, "value alone": value_alone}
+SCALES = {"1e4": 1e4, "1e8": 1e8, "1e9": 1e9}
+
+
+@functools.cache
+def logits(scale, k):
+    """Rows whose label's logit is the largest, alone or tied, and rows where it is not."""
+    rng = np.random.default_rng(0)
+    x = scale * (3 + 1e-7 * rng.integers(-20, 1, (len(Y), k)))
+    x[::2, :] = scale * rng.uniform(1, 2, (len(Y) // 2, k))
+    x[np.arange(len(Y)), Y % k] = np.where(np.arange(len(Y)) % 3, scale * 3, x.max(axis=1))
+    return jnp.asarray(x, jnp.float32)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("k", [20, 1000])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_divided_logits(loss, k, scale, way):
+    """The loss of ``x / 3`` is that of the quotients as they are stored."""
+    x, f = logits(SCALES[scale], k), LOSSES[loss]
+    losses, gradient = WAYS[way](lambda x: f(x / 3), x)
+    z = jax.jit(lambda x: x / 3)(x)
+    wanted, slope = WAYS[way](f, z)
+    np.testing.assert_allclose(losses, wanted, rtol=2e-6, atol=1e-12)
+    if loss != "logsumexp":
+        assert (np.asarray(losses) >= 0).all()
+    if gradient is not None:
+        np.testing.assert_allclose(gradient, slope / 3, rtol=5e-6, atol=1e-7)
