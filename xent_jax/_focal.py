@@ -78,9 +78,9 @@ def _focal(
     gamma: Any,
 ) -> Array:
     p = integer_problem(mode, given)
-    ones, axis_name = jnp.ones_like(p.weight), p.place.axis_name
+    axis_name = p.place.axis_name
     losses = weighted_cross_entropy(
-        mode, p.z, p.y, ones, None, None, p.examples, axis_name=axis_name
+        mode, p.z, p.y, None, None, None, p.examples, axis_name=axis_name
     )
     losses = _focus(mode, losses, jnp.asarray(gamma, losses.dtype), p.weight)
     return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)

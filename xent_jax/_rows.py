@@ -93,7 +93,7 @@ def row_shift(z: Array, axis_name: AxisName | None = None, examples: Array | Non
 
 
 def left(x: Array, examples: Array | None, fill: int = 0) -> Array:
-    """``x``, ``[...]`` or ``[..., k]``; a number where an example is out, whose logits may be NaN."""
+    """``x``, ``[...]`` or ``[..., k]``, a number where an example is out, be its logits NaN."""
     if examples is None:
         return x
     examples = examples if examples.ndim == x.ndim else examples[..., None]
@@ -119,7 +119,8 @@ def row_origin(m: Array) -> Array:
     may overflow or underflow, z less a whole number.
     """
     most = 64 if jnp.finfo(m.dtype).bits == 32 else 512  # 2^20 exponentials of it may be added
-    return jnp.where(abs(m) < 4 * most, jnp.floor(m - jnp.clip(m, 0, most)), m)
+    zero = jnp.zeros((), m.dtype)
+    return jnp.where(abs(m) < 4 * most, jnp.floor(m - lax.clamp(zero, m, zero + most)), m)
 
 
 def exponentials(rows: Rows, z: Array, y: Array | None) -> Array:
@@ -150,7 +151,9 @@ def row_statistics(
     that leads the others: with labels it is a sum without the label's term, else one without
     the largest. ``alone`` says that nobody will ask for the exponentials themselves.
     """
-    origin = row_origin(shift)
+    # Of half precision without labels all is relative to m: one array for both sums is faster.
+    shared = y is None and z.dtype.itemsize == 2
+    origin = shift if shared else row_origin(shift)
     top = jnp.exp(shift - origin)
     if y is None:
         e = jnp.exp(relative(z, shift[..., None]))

@@ -1,5 +1,7 @@
 """The one formula of softmax cross-entropy, for a target ``t = a onehot(y) + b``.
 
+With a label and no ``a``, it is 1.
+
 L  = T lse + c lse^2 - <t, z>          T = sum(t)
 dL = (T + 2 c lse) p - t               p = softmax(z)
 """
@@ -59,7 +61,7 @@ def _value(statistics: _Statistics, z: Array, y, a, b, c, examples) -> Array:
     rows, spread, mass = statistics
     loss = jnp.zeros_like(rows.shift)
     if rows.label is not None:
-        loss = jnp.where(a == 0, loss, a * rows.label.loss)
+        loss = rows.label.loss if a is None else jnp.where(a == 0, loss, a * rows.label.loss)
     if spread is not None and mass is not None:
         loss = loss + (spread + mass * rows.log_total)
     if c is not None:
@@ -74,9 +76,10 @@ def _backward(statistics: _Statistics, args, g: Array):
     rows, _, mass = statistics
     z, y, a, b, c, _ = args
     whole = rows.whole(g)[..., None]
-    g_z = whole * _gradient(rows, z, y, a, b, mass, c)
+    one = jnp.ones_like(rows.shift) if a is None and rows.label is not None else a
+    g_z = whole * _gradient(rows, z, y, one, b, mass, c)
     g_a = g_b = g_c = None
-    if rows.label is not None:
+    if rows.label is not None and a is not None:
         g_a = to_argument(times(g, rows.label.loss), a)
     if b is not None:
         surprise = rows.log_total[..., None] - relative(z, rows.shift[..., None])
