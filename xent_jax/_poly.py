@@ -76,8 +76,8 @@ def _poly(mode: Mode, logits: Array, labels: Array, place: Layout, epsilon: Any)
     return reduce(loss + jnp.asarray(epsilon, t.dtype) * missed, "none", place.examples)
 
 
-def _statistics(axis_name: AxisName | None, alone: bool, z: Array, t: Array) -> Rows:
-    return row_statistics(z, None, row_shift(z, axis_name), None, axis_name, alone)
+def _statistics(axis_name: AxisName | None, _: bool, z: Array, t: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z, axis_name), None, axis_name, False)
 
 
 def _missed_value(rows: Rows, z: Array, t: Array) -> Array:

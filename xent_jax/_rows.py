@@ -151,8 +151,9 @@ def row_statistics(
     that leads the others: with labels it is a sum without the label's term, else one without
     the largest. ``alone`` says that nobody will ask for the exponentials themselves.
     """
-    # Of half precision without labels all is relative to m: one array for both sums is faster.
-    shared = y is None and z.dtype.itemsize == 2
+    # Without labels it is faster to take both sums of one array, relative to m. The value alone
+    # reads no more than log S from them, and half precision rounds the errors of the others away.
+    shared = y is None and (alone or z.dtype.itemsize == 2)
     origin = shift if shared else row_origin(shift)
     top = jnp.exp(shift - origin)
     if y is None:

@@ -70,8 +70,8 @@ def _softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
     return place.restore(place.clear(p, 0.0), logits)
 
 
-def _statistics(axis_name: AxisName | None, alone: bool, z: Array) -> Rows:
-    return row_statistics(z, None, row_shift(z, axis_name), None, axis_name, alone)
+def _statistics(axis_name: AxisName | None, _: bool, z: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z, axis_name), None, axis_name, False)
 
 
 def _softmax_value(rows: Rows, z: Array) -> Array:
