@@ -163,12 +163,12 @@ def row_statistics(
         ties = jnp.round(plain / top - rest)  # how many logits are the largest
         log_total = jnp.log1p(rest + (ties - 1))
         return Rows(shift, origin, (rest + ties) * top, log_total, None, None, axis_name)
-    width = block_width(z) if alone else None
+    given, width = (z, y, shift, origin), block_width(z) if alone else None
     if width is None:
-        others = jnp.sum(other_exponentials(z, y, origin), axis=-1)
-    else:
-        blocks = z.reshape(*z.shape[:-1], -1, width)
-        others = others_in_blocks(blocks, y // width, y % width, shift, origin)
+        others = _sum_of_others(*given)
+    else:  # TPU would copy the logits to give them the shape of the blocks
+        in_blocks = functools.partial(_sum_in_blocks, width)
+        others = lax.platform_dependent(*given, cpu=in_blocks, default=_sum_of_others)
     others = _shards.total(others, axis_name)
     # An example that is out has as if two classes tied: no later function of it is singular.
     others = left(others, examples, 1)
@@ -179,12 +179,25 @@ def row_statistics(
     return Rows(shift, origin, others + own, log_total, label, None, axis_name)
 
 
+def _sum_of_others(z: Array, y: Array, _: Array, c: Array) -> Array:
+    return jnp.sum(other_exponentials(z, y, c), axis=-1)
+
+
+def _sum_in_blocks(width: int, z: Array, y: Array, m: Array, c: Array) -> Array:
+    blocks = z.reshape(*z.shape[:-1], -1, width)
+    return others_in_blocks(blocks, y // width, y % width, m, c)
+
+
 def _own_logit(z: Array, y: Array, axis_name: AxisName | None) -> Array:
     """z_y. XLA:CPU widens all of z to gather from half precision, but none of its bits."""
     if z.dtype.itemsize > 2 or axis_name is not None:
         return at_label(z, y, axis_name)
-    bits = at_label(lax.bitcast_convert_type(z, jnp.uint16), y, axis_name)
-    return lax.bitcast_convert_type(bits, z.dtype)
+
+    def by_bits(z: Array, y: Array) -> Array:
+        bits = at_label(lax.bitcast_convert_type(z, jnp.uint16), y, None)
+        return lax.bitcast_convert_type(bits, z.dtype)
+
+    return lax.platform_dependent(z, y, cpu=by_bits, default=lambda z, y: at_label(z, y, None))
 
 
 @row_statistics.defjvp
