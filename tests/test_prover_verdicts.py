@@ -24,6 +24,7 @@ from xent_jax.proofs._theorems.shipped import THEOREMS, UNPROVED
 import xent_jax
 from tests.cases import FUNCTIONS
 from xent_jax import _rows
+from xent_jax._blocks import others_in_blocks
 
 Z, T = array("n k"), array("n k")
 INTEGER = {"z": Z, "y": labels("n", classes="k")}
@@ -288,6 +289,26 @@ def test_what_exponentials_are_relative_to_is_taken_for_any_number():
     assert prove_equal(lambda x: shifted(x, lambda c: 0.0), wanted, {"x": Z}).proved
     # It is 0 for a maximum from 0 to 64, but no proof may rest on that.
     assert not prove_equal(lambda x: shifted(x, lambda c: 0.1 * c), wanted, {"x": Z}).proved
+
+
+def test_the_sum_in_blocks_is_that_of_all_classes_but_the_label():
+    """No theorem has it: at symbolic sizes a value alone is summed as beside its gradient."""
+
+    def in_blocks(z, block, place, broken=0.0):
+        m = jnp.max(z, (-2, -1))
+        c = _rows.row_origin(m)
+        return others_in_blocks(z, block, place, m - broken, c) / jnp.exp(m - c)
+
+    def wanted(z, block, place):
+        at = jax.lax.broadcasted_iota(block.dtype, z.shape, 1) == block[:, None, None]
+        at &= jax.lax.broadcasted_iota(place.dtype, z.shape, 2) == place[:, None, None]
+        e = jnp.exp(z - jnp.max(z, (-2, -1), keepdims=True))
+        return jnp.sum(jnp.where(at, 0.0, e), (-2, -1))
+
+    blocks, places = labels("n", classes="b"), labels("n", classes="w")
+    args = {"z": array("n b w"), "block": blocks, "place": places}
+    assert prove_equal(in_blocks, wanted, args).proved
+    assert not prove_equal(lambda *a: in_blocks(*a, broken=1.0), wanted, args).proved
 
 
 def test_another_function_of_that_name_is_read_as_it_is():

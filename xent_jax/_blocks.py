@@ -49,7 +49,7 @@ def block_width(z: Array) -> int | None:
     """
     k = z.shape[-1]
     divided = _shards.explicit(z)[-1] is not None
-    if not isinstance(k, int) or k < 512 or divided or z.dtype.itemsize == 2:
+    if not isinstance(k, int) or k < 512 or divided or z.dtype.itemsize < 4:
         return None
     widths = [w for w in range(24, min(2048, k // 8) + 1) if k % w == 0]
     return max(widths, key=lambda w: (math.gcd(k // w, 64), -abs(w - 128)), default=None)

@@ -169,10 +169,10 @@ def _arrays(head: Callable[..., Any], options: set[str], gradient: bool) -> int:
 
     The logits and their gradient; for the value alone the logits and, where no blocks of classes
     are summed, their exponentials. In a gradient masked logits or a smoothed target with
-    class weights are one more, and capped logits another. The statistics hold log-probabilities
-    and what the entropy is the sum of besides.
+    class weights are one more, and capped logits another. The statistics hold log-probabilities,
+    what the entropy is the sum of, and the exponentials in two forms besides.
     """
     masked, capped = bool(_MASKS & options), _CAP in options
     if head is linear_token_statistics:
-        return LIVE + 3 + capped
+        return LIVE + 4 + capped
     return LIVE + (masked + capped if gradient else 0)

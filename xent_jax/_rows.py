@@ -153,7 +153,7 @@ def row_statistics(
     """
     # Without labels it is faster to take both sums of one array, relative to m. The value alone
     # reads no more than log S from them, and half precision rounds the errors of the others away.
-    shared = y is None and (alone or z.dtype.itemsize == 2)
+    shared = y is None and (alone or z.dtype.itemsize < 4)
     origin = shift if shared else row_origin(shift)
     top = jnp.exp(shift - origin)
     if y is None:
@@ -190,7 +190,7 @@ def _sum_in_blocks(width: int, z: Array, y: Array, m: Array, c: Array) -> Array:
 
 def _own_logit(z: Array, y: Array, axis_name: AxisName | None) -> Array:
     """z_y. XLA:CPU widens all of z to gather from half precision, but none of its bits."""
-    if z.dtype.itemsize > 2 or axis_name is not None:
+    if z.dtype.itemsize != 2 or axis_name is not None:
         return at_label(z, y, axis_name)
 
     def by_bits(z: Array, y: Array) -> Array:

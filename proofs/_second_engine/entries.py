@@ -140,7 +140,12 @@ class Entries:
 
 def _elementwise(a: Arithmetic) -> dict[str, Callable[..., Any]]:
     """The rules that go entry by entry."""
+
+    def least(x: Any, y: Any) -> Any:
+        return a.negative(a.maximum(a.negative(x), a.negative(y)))
+
     return {
+        "min": least, "clamp": lambda low, x, high: least(a.maximum(x, low), high),
         "add": a.add, "add_any": a.add, "sub": a.subtract, "mul": a.multiply,
         "div": a.divide, "neg": a.negative, "max": a.maximum,
         "exp": a.exp, "log": a.log, "log1p": a.log1p, "expm1": a.expm1, "tanh": a.tanh,

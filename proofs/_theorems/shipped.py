@@ -7,10 +7,6 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-from jax import lax
-
-from xent_jax._blocks import others_in_blocks
-from xent_jax._rows import row_origin
 
 from .._prover.spec import Spec, array, labels, scalar
 from . import head as _head_theorems
@@ -239,30 +235,7 @@ def _others() -> list[Case]:
     ]  # fmt: skip
 
 
-def _sum_in_blocks(_: Any, z: Any, block: Any, place: Any) -> Any:
-    """Relative to the largest logit, as the value alone has it for many classes."""
-    m = jnp.max(z, (-2, -1))
-    c = row_origin(m)
-    return others_in_blocks(z, block, place, m, c) / jnp.exp(m - c)
-
-
-def _blocks() -> Case:
-    def reference(z: Any, block: Any, place: Any) -> Any:
-        at = lax.broadcasted_iota(block.dtype, z.shape, 1) == block[:, None, None]
-        at &= lax.broadcasted_iota(place.dtype, z.shape, 2) == place[:, None, None]
-        e = jnp.exp(z - jnp.max(z, (-2, -1), keepdims=True))
-        return jnp.sum(jnp.where(at, 0.0, e), (-2, -1))
-
-    args = {
-        "z": array("n b w"),
-        "block": labels("n", classes="b"),
-        "place": labels("n", classes="w"),
-    }
-    options = "the sum of the other classes, in blocks"
-    return Case(_INTEGER, options, _sum_in_blocks, args, "z", reference, kinds=("value",))
-
-
-_LOGITS = (*_softmaxes(), *_integers(), _blocks(), *_softs(), *_binaries(), *_others())
+_LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others())
 CASES = (*_LOGITS, *_shard_theorems.CASES, *_head_theorems.CASES)
 THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))
 UNPROVED = (*_shard_theorems.UNPROVED, *_head_theorems.UNPROVED)
