@@ -202,7 +202,7 @@ def _integer(
     if smoothing is not None:
         a = (1 - smoothing) * (p.weight if weighed else jnp.ones_like(p.weight))
         b = smoothing * _uniform(p.place, dtype)
-        if weighed:
+        if p.class_weights is not None:
             b, weights = _shards.together(b, p.place.per_class(p.class_weights))
             b = b * weights
     axis_name = p.place.axis_name
