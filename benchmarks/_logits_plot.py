@@ -13,7 +13,7 @@ SIDES = [(-0.2, "tab:blue"), (0.2, "tab:cyan")]
 
 
 def plot(measured: dict[str, list], path: Path) -> None:
-    """Of times over optax's side by side, and the memory of both libraries for each."""
+    """Draws the times over optax's side by side, and below them the memory of both libraries."""
     figure, (top, *others) = plt.subplots(
         1 + len(measured), 1, figsize=(15, 12), sharex=True, layout="constrained"
     )

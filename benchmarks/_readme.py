@@ -82,7 +82,7 @@ def logits(tables: dict) -> str:
 
 
 def share(rows: list[tuple[str, dict[str, str]]]) -> str:
-    """Of the logits that value and gradient take as temporary memory, at 8192 classes."""
+    """Says what share of the logits value and gradient take as temporary memory."""
     texts = []
     for dtype in ("float32", "bfloat16"):
         shape = f"512 x 8192 {dtype}"

@@ -85,7 +85,7 @@ def in_turn(measure, repeats: int) -> np.ndarray:
 
 
 def measure(losses: list, options: dict, arguments: tuple, repeats: int) -> np.ndarray:
-    """Of [library, step] the medians, and the ratios' medians as the last row."""
+    """Gives the medians, [library, step]; the last row has the medians of the ratios."""
     functions = [differentiated(loss, options) for loss in losses]
     built = in_turn(lambda j: build(functions[j], arguments), repeats)
     jitted = [jax.jit(function) for function in functions]

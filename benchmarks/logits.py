@@ -42,7 +42,8 @@ OPTIONS = {
     "ignore_index": {"ignore_index": -100},
     "all three": {"label_smoothing": 0.1, "z_loss": 1e-4, "ignore_index": -100},
 }
-# Of time over optax's, of forward_mode's over the default's, and in % of the logits.
+# Limits of time are ratios to optax's, or forward_mode's to the default's; those of memory are %
+# of the logits.
 GRADIENT_LIMIT, VALUE_LIMIT, OPTIONS_LIMIT = 1.0, 1.4, 0.9
 FLOAT32_MEAN, GRADIENT_MEAN, VALUE_MEAN = 0.97, 0.7, 1.15
 FORWARD_LIMIT, FLOAT32_MEMORY, BFLOAT16_MEMORY = 1.1, 5, 100

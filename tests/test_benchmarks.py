@@ -119,7 +119,7 @@ def test_a_benchmark_that_was_never_measured_leaves_the_readme_be(tmp_path):
 
 
 def logits_section(with_options):
-    """As logits.py stores it, of three cells and one option."""
+    """Makes a section like the one that logits.py stores, with three cells and one option."""
     head = ["logits", "labels", "ratio", "optax\ntemp %", "xent_jax\ntemp %"]
 
     def rows(float32, bfloat16, soft):

@@ -250,7 +250,7 @@ def test_a_divisor_must_be_declared():
 
 
 def _rounded_once(x, whole_of=jnp.round, bits=0):
-    """Sums as ``_rows`` takes them, with parts that may be wrong."""
+    """Sums that are rounded once, as some codes take them, with parts that may be wrong."""
     plain = jnp.sum(x, axis=-1)
     c = jax.lax.reduce_precision(1e5 / jnp.maximum(plain, 1e-30), 8, bits)
     scaled = x * c[..., None]

@@ -118,7 +118,7 @@ def test_blocks_are_where_they_are_faster_and_a_mesh_can_divide_them():
 
 
 def test_logits_of_half_precision_are_gathered_as_they_came():
-    """Of widened ones compilers make an array, of twice their size; XLA:CPU gathers bits."""
+    """A compiler makes an array of logits that are widened first. XLA:CPU gathers their bits."""
     loss = xent_jax.softmax_cross_entropy_with_integer_labels
     z, y = jnp.zeros((2, 3), jnp.bfloat16), jnp.zeros(2, jnp.int32)
     jaxpr = str(jax.make_jaxpr(jax.value_and_grad(lambda z: loss(z, y).sum()))(z))

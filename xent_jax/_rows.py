@@ -93,7 +93,7 @@ def row_shift(z: Array, axis_name: AxisName | None = None, examples: Array | Non
 
 
 def left(x: Array, examples: Array | None, fill: int = 0) -> Array:
-    """``x``, ``[...]`` or ``[..., k]``, a number where an example is out, be its logits NaN."""
+    """``x``, ``[...]`` or ``[..., k]``, with ``fill`` where an example is out."""
     if examples is None:
         return x
     examples = examples if examples.ndim == x.ndim else examples[..., None]
@@ -104,19 +104,19 @@ def relative(z: Array, m: Array) -> Array:
     """z - m, NaN where m is not finite, for z of any float dtype.
 
     z may be a product that XLA computes in the same loop, and XLA:CPU would then subtract m from
-    the product before it is rounded, as it was for the maximum. With the zero added, it
-    is the zero that is added before the product is rounded.
+    the product before it is rounded, while it was rounded for the maximum. So m - m, which is 0,
+    is added first: whether or not XLA contracts the product with that, the sum is the rounded z.
     """
     return (z.astype(m.dtype) + (m - m)) - m
 
 
 @jax.jit  # The proofs know it by its name, and take what it returns for any number.
 def row_origin(m: Array) -> Array:
-    """c, for which z - c is exact, or next to it, whatever z a row has with the maximum m.
+    """c, for which z - c is exact, or nearly, for every logit z of a row with the maximum m.
 
-    The error of z - m would be one of exp(z - m) too, of up to m - z units in the last place. In
-    the reach of the exponential z - m is exact if m is large. Else z - 0 is, and where exp(z)
-    may overflow or underflow, z less a whole number.
+    The rounding error of z - m would become one of exp(z - m), of up to m - z units in the last
+    place. Where m is large z - m is exact for every z whose exponential is not 0, and c is m.
+    Elsewhere c is 0, since z itself is exact, or a whole number that keeps exp(z - c) in range.
     """
     most = 64 if jnp.finfo(m.dtype).bits == 32 else 512  # 2^20 exponentials of it may be added
     zero = jnp.zeros((), m.dtype)
@@ -170,7 +170,8 @@ def row_statistics(
         in_blocks = functools.partial(_sum_in_blocks, width)
         others = lax.platform_dependent(*given, cpu=in_blocks, default=_sum_of_others)
     others = _shards.total(others, axis_name)
-    # An example that is out has as if two classes tied: no later function of it is singular.
+    # An example that is out, whose logits may be NaN, gets the statistics of two tied classes:
+    # no function of them is singular.
     others = left(others, examples, 1)
     z_y = left(_own_logit(z, y, axis_name), examples)
     gap, own = relative(z_y, shift), jnp.exp(relative(z_y, origin))
@@ -189,7 +190,7 @@ def _sum_in_blocks(width: int, z: Array, y: Array, m: Array, c: Array) -> Array:
 
 
 def _own_logit(z: Array, y: Array, axis_name: AxisName | None) -> Array:
-    """z_y. XLA:CPU widens all of z to gather from half precision, but none of its bits."""
+    """z_y. To gather from half precision XLA:CPU would widen all of z, but not its bits."""
     if z.dtype.itemsize != 2 or axis_name is not None:
         return at_label(z, y, axis_name)
 
