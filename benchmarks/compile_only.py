@@ -1,4 +1,4 @@
-"""Temporary memory of value and gradient on TPU v5e and v6e and an H100, with none at hand.
+"""Temporary memory of the losses on TPU v5e and v6e and an H100, with none at hand.
 
     pip install "jax[tpu]==V"                           # V: the version of jax in use
     pip install jax-cuda12-plugin==V jax-cuda12-pjrt==V
@@ -11,7 +11,7 @@ arguments and results. They give neither times nor numbers. The H100's compiler 
 kernels on the device, here it takes its defaults; temporary memory changes with the
 compiler's version.
 
-Prints two tables, of losses of logits and of the linear head, and whether the head's targets
+Prints two tables, of losses of logits and of the linear head, and whether the targets
 are reached; writes compile_only.png and a section of report.md. About six minutes, with --quick,
 in bfloat16 alone, half of that. A compiler that is not installed is left out.
 """
@@ -44,6 +44,8 @@ N, D, V = 8192, 2048, 32768  # logits well above what a TPU would move to its fa
 DTYPES = ("bfloat16", "float32")
 HEAD, TIED = "head, mean", 'head, mean, tied embeddings, kernel_axes="VD"'
 # MiB in bfloat16: the sum of the kernel's gradient, which NOTES explain, and on the H100 one dz.
+VALUE_ALONE = ": value alone"
+OF_LOGITS = 1  # % of the logits, for integer labels
 TARGETS = {(p, h): size for h in (HEAD, TIED) for p, size in {"v5e": 256, "h100": 290}.items()}
 
 
@@ -74,7 +76,7 @@ def of_logits() -> list[Program]:
     options = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4, "reduction": "mean"}
     losses = {
         "xent_jax, integer labels": ours,
-        "xent_jax, integer labels, ignore_index, label_smoothing, z_loss": (
+        "xent_jax, integer labels, options ignore_index, label_smoothing, z_loss": (
             lambda z, y: ours(z, y, **options)
         ),
         "xent_jax, soft labels": xent_jax.softmax_cross_entropy,
@@ -86,11 +88,16 @@ def of_logits() -> list[Program]:
         "optax, soft labels": optax.softmax_cross_entropy,
     }
 
-    def program(what, loss):
-        step = jax.value_and_grad(lambda z, t: loss(z, t).mean())
-        return Program(what, step, ("logits", "soft labels" if "soft" in what else "labels"))
+    def programs(what, loss):
+        def mean(z, t):
+            return loss(z, t).mean()
 
-    return [program(*item) for item in losses.items()]
+        names = ("logits", "soft labels" if "soft" in what else "labels")
+        yield Program(what, jax.value_and_grad(mean), names)
+        if "options" not in what and "forward_mode" not in what:
+            yield Program(f"{what}{VALUE_ALONE}", mean, names)
+
+    return [program for item in losses.items() for program in programs(*item)]
 
 
 def of_inputs() -> list[Program]:
@@ -138,9 +145,9 @@ class Study(NamedTuple):
 
 STUDIES = [
     Study(
-        f"Temporary memory of value and gradient, mean over logits {N} x {V}, in MiB "
-        "(% of the logits' bytes)",
-        ("v5e", "h100"),
+        f"Temporary memory of value and gradient, or value alone, mean over logits {N} x {V}, in "
+        "MiB (% of the logits' bytes)",
+        ("v5e", "v6e", "h100"),
         of_logits(),
         share=True,
     ),
@@ -176,8 +183,7 @@ def table(study: Study, temps: dict) -> tuple[list[str], list[list[str]]]:
 
     def cell(platform, what, dtype):
         size = temps[platform, what, dtype]
-        share = 100 * size / (N * V * jnp.dtype(dtype).itemsize)
-        return f"{size / MIB:.2f}" + (f" ({share:.3g} %)" if study.share else "")
+        return f"{size / MIB:.2f}" + (f" ({share(size, dtype):.3g} %)" if study.share else "")
 
     found = dict.fromkeys((platform, dtype) for platform, _, dtype in temps)
     columns = [(platform, dtype) for platform, dtype in found if platform in study.platforms]
@@ -188,11 +194,28 @@ def table(study: Study, temps: dict) -> tuple[list[str], list[list[str]]]:
 
 def summary(temps: dict) -> list[list[str]]:
     """Each target, and whether it is reached."""
-    return [
+    of_logits = [
+        target(
+            f"{PLATFORMS[platform].name}: largest of the losses of logits with integer labels, %",
+            max(
+                share(size, dtype)
+                for (on, what, dtype), size in temps.items()
+                if on == platform and what.startswith("xent_jax, integer")
+            ),
+            OF_LOGITS,
+        )
+        for platform in dict.fromkeys(on for on, _, _ in temps)
+    ]
+    return of_logits + [
         target(f"{what}, bfloat16, {PLATFORMS[platform].name}, MiB", found / MIB, limit, ".2f")
         for (platform, what), limit in TARGETS.items()
         if (found := temps.get((platform, what, "bfloat16"))) is not None
     ]
+
+
+def share(size: int, dtype: str) -> float:
+    """Bytes in % of the logits'."""
+    return 100 * size / (N * V * jnp.dtype(dtype).itemsize)
 
 
 def plot(head: list[str], rows: list[list[str]], path: Path) -> None:

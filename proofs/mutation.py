@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from rich.table import Column, Table
 from ._mutation.mutants import COUNT, SEED, SHIPPED, Outcome, outcomes, shares
 from ._terminal import console as the_console
 from ._terminal import label, progress
-from ._workers import _uninterrupted
+from ._workers import Died, Task, shared_out
 
 _COLUMNS = {
     "different, not proved": lambda o: o.numbers == "different" and o.status != "proved",
@@ -51,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
+    except Died as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -100,17 +101,14 @@ def _in_processes(count: int, seed: int, jobs: int) -> Generator[list[Outcome], 
     if jobs <= 1:
         yield from map(_of, work)
         return
-    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-    with _uninterrupted():
-        pool = ProcessPoolExecutor(jobs, mp_context=context)
-        running = [pool.submit(_of, one) for one in work]
-    try:
-        for done in as_completed(running):
-            yield done.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.kill()  # or Ctrl-C would wait for what it is at
+    tasks = [Task(SHIPPED[place].name, value) for place, value in enumerate(work)]
+    with closing(shared_out(tasks, jobs, _prepare)) as coming:
+        for _, found in coming:
+            yield found
+
+
+def _prepare() -> Callable[[tuple[int, int, int]], list[Outcome]]:
+    return _of
 
 
 def _of(work: tuple[int, int, int]) -> list[Outcome]:

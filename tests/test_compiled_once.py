@@ -155,6 +155,22 @@ def test_a_loss_that_reads_what_may_change_is_read_anew():
     assert [float(xent_jax.with_linear_head(f)(X, KERNEL, Y)) > 0 for f in typed] == [False, True]
 
 
+LOSSES = {
+    "integer": lambda z: xent_jax.softmax_cross_entropy_with_integer_labels(z, Y),
+    "log-sum-exp": xent_jax.logsumexp,
+}
+
+
+@pytest.mark.skipif(not hasattr(jax.sharding, "use_abstract_mesh"), reason="needs jax 0.8")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_trace_of_the_gradient_finds_that_of_the_value(loss, monkeypatch):
+    clamp, traced = jax.lax.clamp, []  # row_origin alone clamps
+    monkeypatch.setattr(jax.lax, "clamp", lambda *given: traced.append(1) or clamp(*given))
+    jax.clear_caches()
+    jax.jit(jax.grad(lambda z: LOSSES[loss](z).sum())).trace(Z)
+    assert len(traced) == 1
+
+
 def test_options_that_are_off_and_on_are_told_apart():
     values = [float(head(z_loss=z)) for z in (0.0, 0.1, 0.0)]
     assert values[0] == values[2] != values[1]

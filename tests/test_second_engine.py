@@ -295,6 +295,8 @@ ELEMENTWISE = {
     "div": lambda x, y: x / y,
     "neg": lambda x, y: -x,
     "max": jnp.maximum,
+    "min": jnp.minimum,
+    "clamp": lambda x, y: lax.clamp(jnp.minimum(x, y), x * y, jnp.maximum(x, y)),
     "exp": lambda x, y: jnp.exp(x),
     "log": lambda x, y: jnp.log(x),
     "log1p": lambda x, y: jnp.log1p(x),
@@ -364,7 +366,7 @@ def test_an_elementwise_rule_is_jax_own(name, seed):
 
 
 @pytest.mark.parametrize(
-    "name", ["add", "sub", "mul", "max", "exp", "abs", "tanh", "lt", "ge", "ne", "is_finite"]
+    "name", ["add", "sub", "mul", "max", "min", "exp", "abs", "tanh", "lt", "ge", "ne", "is_finite"]
 )
 def test_infinities_and_nan_are_jax_own(name):
     special = np.array([np.inf, -np.inf, np.nan, 1.5, -2.0], np.float32)

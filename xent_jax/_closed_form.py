@@ -69,7 +69,8 @@ def closed_form(
 
     def kernel(mode: Mode, *args, axis_name=None):
         args = _alike(args, axis_name)
-        return (primal if mode == "forward" else reverse)(axis_name, *args)
+        with _shards.mesh_by_name():  # or all of the kernel would be traced twice
+            return (primal if mode == "forward" else reverse)(axis_name, *args)
 
     return kernel
 

@@ -8,6 +8,7 @@ What differs between versions of JAX stands in this file alone.
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -22,6 +23,17 @@ HAS_RESHARD = jax.__version_info__ >= (0, 7)
 
 SCAN_KEEPS_RULES = jax.__version_info__ >= (0, 7)
 """Whether a vjp taken inside ``lax.scan`` leaves the rules of ``custom_jvp`` to the next one."""
+
+
+def mesh_by_name() -> AbstractContextManager[Any]:
+    """Names the mesh in use, as JAX does while it traces the forward of a ``custom_vjp``.
+
+    JAX's caches tell a mesh that was named from the same mesh that was not. Within this context
+    the trace of the value is therefore found again in that of the forward.
+    """
+    if not hasattr(jax.sharding, "use_abstract_mesh"):  # before jax 0.8
+        return nullcontext()
+    return jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh())
 
 
 @dataclasses.dataclass(frozen=True)
