@@ -4,10 +4,11 @@
     python examples/language_model.py
 
 It trains a small causal transformer on the source of Python's own standard library, with a
-vocabulary of 32,768 words. The loss is ``xent_jax.linear_softmax_cross_entropy``: it takes the
-hidden states and the kernel of the last layer, and never holds all logits. In turn with it, on the
-same batches, it trains the same model by a loss of all logits. It compares the loss curves, the
-speed and the memory of the two, and draws language_model.png. ``--smoke`` does it in seconds.
+vocabulary of 32,768 words. The loss goes through ``xent_jax.with_linear_head``: it takes the
+hidden states and the kernel of the last layer, never holds all logits, and gives the accuracy from
+the same pass. In turn with it, on the same batches, it trains the same model by a loss of all
+logits. It compares the loss curves, the speed and the memory of the two, and draws
+language_model.png. ``--smoke`` does it in seconds.
 """
 
 import argparse
@@ -94,16 +95,20 @@ class Transformer(nnx.Module):
         return self.layers(self.words(words) + self.positions(jnp.arange(words.shape[1])))
 
 
+def of_tokens(logits, labels):
+    """The loss of each token, and whether the likeliest word is the right one."""
+    losses = xent_jax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses, jnp.argmax(logits, axis=-1) == labels
+
+
 def head_loss(hidden, kernel, labels, max_logits_bytes=None):
-    return xent_jax.linear_softmax_cross_entropy(
-        hidden, kernel, labels, max_logits_bytes=max_logits_bytes
-    )
+    head = xent_jax.with_linear_head(of_tokens, has_aux=True, max_logits_bytes=max_logits_bytes)
+    return head(hidden, kernel, labels)
 
 
 def logits_loss(hidden, kernel, labels):
-    return xent_jax.softmax_cross_entropy_with_integer_labels(
-        hidden @ kernel, labels, reduction="mean"
-    )
+    losses, right = of_tokens(hidden @ kernel, labels)
+    return losses.mean(), right
 
 
 class Run:
@@ -116,18 +121,19 @@ class Run:
         )
         optimizer = optax.adamw(schedule)
         self.state = optimizer.init(self.params)
-        self.losses, self.seconds_per_token = [], []
+        self.losses, self.accuracies, self.seconds_per_token = [], [], []
 
         def mean_loss(params, windows):
             model = nnx.merge(graph, params)
             # Tokens in one axis: XLA:CPU makes two more copies of [batch, words, vocabulary].
             hidden = model(windows[:, :-1]).reshape(-1, WIDTH)
-            return loss(hidden, model.head.kernel, windows[:, 1:].reshape(-1))
+            value, right = loss(hidden, model.head.kernel, windows[:, 1:].reshape(-1))
+            return value, right.mean()
 
         def step(params, state, windows):
-            value, gradient = jax.value_and_grad(mean_loss)(params, windows)
+            found, gradient = jax.value_and_grad(mean_loss, has_aux=True)(params, windows)
             updates, state = optimizer.update(gradient, state, params)
-            return optax.apply_updates(params, updates), state, value
+            return optax.apply_updates(params, updates), state, *found
 
         windows = jax.ShapeDtypeStruct((batch, CONTEXT + 1), jnp.int32)
         self.mean_loss = jax.jit(mean_loss)
@@ -139,13 +145,15 @@ class Run:
         """One step."""
         start = time.perf_counter()
         result = self.step(self.params, self.state, windows)
-        self.params, self.state, loss = jax.block_until_ready(result)
+        self.params, self.state, loss, accuracy = jax.block_until_ready(result)
         self.seconds_per_token.append((time.perf_counter() - start) / windows[:, 1:].size)
         self.losses.append(float(loss))
+        self.accuracies.append(float(accuracy))
 
     def perplexity(self, batches):
         """The exponential of the mean loss."""
-        return float(np.exp(np.mean([self.mean_loss(self.params, windows) for windows in batches])))
+        losses = [self.mean_loss(self.params, windows)[0] for windows in batches]
+        return float(np.exp(np.mean(losses)))
 
     @property
     def tokens_per_second(self):
@@ -195,7 +203,8 @@ def train(runs, steps, batch, words, held_out):
                 windows = draw_windows(random, words, batch)
                 for name, run in runs.items():
                     run.train(windows)
-                    text = f"loss {run.losses[-1]:.4f}  {run.tokens_per_second:,.0f} tokens/s"
+                    text = f"loss {run.losses[-1]:.4f}  accuracy {run.accuracies[-1]:.1%}"
+                    text += f"  {run.tokens_per_second:,.0f} tokens/s"
                     progress.update(tasks[name], advance=1, news=text)
             if done % -(-steps // EVALUATIONS) == 0 or done == steps:
                 history[done] = runs[HEAD].perplexity(test)
@@ -204,11 +213,12 @@ def train(runs, steps, batch, words, held_out):
 
 
 def report(runs):
-    """Prints the speed, memory and last loss of both."""
-    table = Table("", "tokens/s", "temporary memory", "last loss")
+    """Prints the speed, memory, last loss and last accuracy of both."""
+    table = Table("", "tokens/s", "temporary memory", "last loss", "last accuracy")
     for name, run in runs.items():
         memory, loss = f"{run.temporary_mib:,.0f} MiB", f"{run.losses[-1]:.6f}"
-        table.add_row(name, f"{run.tokens_per_second:,.0f}", memory, loss)
+        accuracy = f"{run.accuracies[-1]:.1%}"
+        table.add_row(name, f"{run.tokens_per_second:,.0f}", memory, loss, accuracy)
     rich.print(table)
 
 

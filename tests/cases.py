@@ -63,6 +63,8 @@ def draw(kind: str, rng: np.random.Generator, batch: tuple[int, ...], k: int) ->
         return rng.integers(0, k, batch).astype(np.int32)
     if kind == "weights":
         return rng.uniform(0.5, 2.0, k)
+    if kind == "example weights":
+        return rng.uniform(0.5, 2.0, batch)
     low, high = map(float, kind.split())
     return np.asarray(rng.uniform(low, high))
 
@@ -113,12 +115,13 @@ def _log_p(z, where=None):
     return jnp.log(p / p.sum(-1, keepdims=True))
 
 
-def _reduce(losses, reduction, weights=None):
+def _reduce(losses, reduction, kept=1.0, weights=1.0):
+    losses = losses * kept * weights
     if reduction == "none":
         return losses
     if reduction == "sum":
         return losses.sum()
-    divisor = losses.size if weights is None else weights.sum()
+    divisor = (jnp.ones(losses.shape) * kept * weights).sum()
     return losses.sum() / jnp.where(divisor == 0, 1, divisor)
 
 
@@ -126,40 +129,50 @@ def _one_hot(labels, k):
     return (labels[..., None] == jnp.arange(k)).astype(float)
 
 
-def _soft(z, t, label_smoothing=0.0, z_loss=0.0, class_weights=1.0, reduction="none"):
+def _soft(z, t, label_smoothing=0.0, z_loss=0.0, class_weights=1.0, weights=1.0, reduction="none"):
     t = (1 - label_smoothing) * t + label_smoothing / z.shape[-1]
     losses = -(class_weights * t * _log_p(z)).sum(-1)
     losses = losses + z_loss * jnp.log(jnp.exp(z).sum(-1)) ** 2
-    return _reduce(losses, reduction)
+    return _reduce(losses, reduction, weights=weights)
 
 
 def _integer(
-    z, y, ignore_index=None, label_smoothing=0.0, z_loss=0.0, class_weights=None, reduction="none"
-):
+    z, y, ignore_index=None, label_smoothing=0.0, z_loss=0.0, class_weights=None, weights=1.0,
+    reduction="none",
+):  # fmt: skip
     k = z.shape[-1]
     w = jnp.ones(k) if class_weights is None else class_weights
     t = (1 - label_smoothing) * _one_hot(y, k) + label_smoothing / k
     kept = jnp.ones(y.shape) if ignore_index is None else (y != ignore_index).astype(float)
     losses = -(w * t * _log_p(z)).sum(-1) + z_loss * jnp.log(jnp.exp(z).sum(-1)) ** 2
-    return _reduce(losses * kept, reduction, kept * (1.0 if class_weights is None else w[y]))
+    return _of_labels(losses, reduction, kept, class_weights, y, weights)
 
 
-def _focal(z, y, gamma=2.0, class_weights=None, reduction="none", ignore_index=None):
+def _of_labels(losses, reduction, kept, class_weights, y, weights):
+    """A mean is over the weights of the examples times those of their labels."""
+    if class_weights is None or reduction != "mean":
+        return _reduce(losses, reduction, kept, weights)
+    by_label = class_weights[y]
+    return _reduce(losses / by_label, reduction, kept, weights * by_label)
+
+
+def _focal(z, y, gamma=2.0, class_weights=None, weights=1.0, reduction="none", ignore_index=None):
     w = jnp.ones(z.shape[-1]) if class_weights is None else class_weights
     kept = jnp.ones(y.shape) if ignore_index is None else (y != ignore_index).astype(float)
     log_p = (_one_hot(y, z.shape[-1]) * _log_p(z)).sum(-1)
     losses = -w[y] * (1 - jnp.exp(log_p)) ** gamma * log_p
-    return _reduce(losses * kept, reduction, kept * (1.0 if class_weights is None else w[y]))
+    return _of_labels(losses, reduction, kept, class_weights, y, weights)
 
 
 def _poly(z, t, epsilon=2.0):
     return -(t * _log_p(z)).sum(-1) + epsilon * (t * (1 - jnp.exp(_log_p(z)))).sum(-1)
 
 
-def _binary(z, t, label_smoothing=0.0, pos_weight=1.0, reduction="none"):
+def _binary(z, t, label_smoothing=0.0, pos_weight=1.0, weights=1.0, reduction="none"):
     t = (1 - label_smoothing) * t + label_smoothing / 2
     p = 1 / (1 + jnp.exp(-z))
-    return _reduce(-pos_weight * t * jnp.log(p) - (1 - t) * jnp.log(1 - p), reduction)
+    losses = -pos_weight * t * jnp.log(p) - (1 - t) * jnp.log(1 - p)
+    return _reduce(losses, reduction, weights=weights)
 
 
 def _binary_focal(z, t, alpha=None, gamma=2.0):
@@ -176,6 +189,7 @@ _ELEMENTS = {"logits": "elements", "labels": "unit elements"}
 _INTEGER_LOSS = "softmax_cross_entropy_with_integer_labels"
 _SMOOTHING = {"label_smoothing": "0.05 0.3"}
 _EVERYTHING = {**_SMOOTHING, "z_loss": "0.01 0.1", "class_weights": "weights"}
+_WEIGHED = {**_EVERYTHING, "weights": "example weights"}
 
 CASES = [
     Case("softmax", _LOGITS, lambda z: jnp.exp(_log_p(z))),
@@ -203,7 +217,7 @@ CASES = [
     Case("softmax_cross_entropy", _SOFT, _soft, {"class_weights": "weights"}),
     Case("softmax_cross_entropy", _SOFT, _soft, _EVERYTHING),
     Case("softmax_cross_entropy", _SOFT, _soft, options={"reduction": "sum"}),
-    Case("softmax_cross_entropy", _SOFT, _soft, _EVERYTHING, {"reduction": "mean"}),
+    Case("softmax_cross_entropy", _SOFT, _soft, _WEIGHED, {"reduction": "mean"}),
     Case(_INTEGER_LOSS, _INTEGER, _integer),
     Case(_INTEGER_LOSS, _INTEGER, _integer, _SMOOTHING),
     Case(_INTEGER_LOSS, _INTEGER, _integer, {"z_loss": "0.01 0.1"}),
@@ -211,13 +225,13 @@ CASES = [
     Case(_INTEGER_LOSS, _INTEGER, _integer, _EVERYTHING),
     Case(_INTEGER_LOSS, _INTEGER, _integer, options={"ignore_index": 2, "reduction": "sum"}),
     Case(_INTEGER_LOSS, _INTEGER, _integer, options={"ignore_index": 0, "reduction": "mean"}),
-    Case(_INTEGER_LOSS, _INTEGER, _integer, _EVERYTHING, {"reduction": "mean", "ignore_index": 1}),
+    Case(_INTEGER_LOSS, _INTEGER, _integer, _WEIGHED, {"reduction": "mean", "ignore_index": 1}),
     Case("sigmoid_binary_cross_entropy", _ELEMENTS, _binary),
     Case(
         "sigmoid_binary_cross_entropy",
         _ELEMENTS,
         _binary,
-        {"pos_weight": "weights", **_SMOOTHING},
+        {"pos_weight": "weights", "weights": "weights", **_SMOOTHING},
         {"reduction": "mean"},
     ),
     Case("sigmoid_focal_loss", _ELEMENTS, _binary_focal),
@@ -228,7 +242,7 @@ CASES = [
         "softmax_focal_loss",
         _INTEGER,
         _focal,
-        {"gamma": "1.5 3", "class_weights": "weights"},
+        {"gamma": "1.5 3", "class_weights": "weights", "weights": "example weights"},
         {"reduction": "mean", "ignore_index": 1},
     ),
     Case("poly_loss_cross_entropy", _SOFT, _poly),

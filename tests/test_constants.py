@@ -44,6 +44,7 @@ CALLS = {
     "linear_softmax_cross_entropy": (head, _LAYER | {
         "labels": Y, "where": _MASK, "label_smoothing": np.float32(0.1), "z_loss": np.float32(0.2),
         "class_weights": WEIGHTS, "logit_softcap": np.float32(3.0),
+        "temperature": np.float32(0.7), "weights": WEIGHTS[:2],
     }),
     "with_linear_head": (any_head, _LAYER | {"labels": SOFT, "where": _MASK}),
     "linear_token_statistics": (statistics, _LAYER | {

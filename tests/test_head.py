@@ -24,8 +24,10 @@ OPTIONS = {
     "z_loss": {"z_loss": 0.01},
     "class_weights": {"class_weights": True},
     "logit_softcap": {"logit_softcap": 2.0},
+    "temperature": {"temperature": 0.7},
+    "weights": {"weights": True},
     "all": {"ignore_index": 3, "where": True, "label_smoothing": 0.2, "z_loss": 0.1,
-            "class_weights": True, "logit_softcap": 3.0},
+            "class_weights": True, "logit_softcap": 3.0, "temperature": 1.3, "weights": True},
 }  # fmt: skip
 REDUCTIONS = ("mean", "sum", "none")
 # Each option in chunks that divide the tokens or do not; all at once in every way.
@@ -61,12 +63,26 @@ def options(name, batch):
         given["where"] = jnp.asarray(left)
     if "class_weights" in given:
         given["class_weights"] = jnp.asarray(rng.random(CLASSES) + 0.1)
+    if "weights" in given:
+        given["weights"] = jnp.asarray(np.where(rng.random(batch) < 0.3, 0, rng.random(batch)))
     return given
 
 
-def held(x, w, y, bias=None, where=None, *, logit_softcap=None, reduction="mean", **given):
+def held(
+    x,
+    w,
+    y,
+    bias=None,
+    where=None,
+    *,
+    logit_softcap=None,
+    temperature=1.0,
+    reduction="mean",
+    **given,
+):
     z = x @ w if bias is None else x @ w + bias
     z = z if logit_softcap is None else xent_jax.softcap(z, logit_softcap)
+    z = z / temperature
     loss = xent_jax.softmax_cross_entropy_with_integer_labels
     return loss(z, y, where=where, reduction=reduction, **given)
 
@@ -93,7 +109,7 @@ def same(got, wanted, digits=12):
 def test_value_and_gradients_are_those_of_held_logits(name, batch, reduction):
     x, w, b, y = drawn(batch)
     given = options(name, batch)
-    weights = {"class_weights": given.pop("class_weights")} if "class_weights" in given else {}
+    weights = {k: given.pop(k) for k in ("class_weights", "weights", "temperature") if k in given}
 
     def of(loss):
         run = scalar(functools.partial(loss, reduction=reduction, **given))
@@ -112,7 +128,7 @@ def test_gradients_to_options(reduction):
     def of(loss):
         return jax.grad(lambda given: scalar(loss)(x, w, y, b, reduction=reduction, **given))
 
-    given = {"label_smoothing": 0.3, "z_loss": 0.1, "logit_softcap": 3.0}
+    given = {"label_smoothing": 0.3, "z_loss": 0.1, "logit_softcap": 3.0, "temperature": 0.8}
     with chunks_of(4):
         got = of(linear_softmax_cross_entropy)(given)
     same(got, of(held)(given))
@@ -462,3 +478,113 @@ def test_a_mask_that_does_not_broadcast_to_the_tokens_is_refused(shape):
         linear_softmax_cross_entropy(x, w, y, b, jnp.ones(shape, bool))
     with pytest.raises(ValueError, match="with_linear_head: " + wanted):
         with_linear_head(lambda z, y: z[:, 0])(x, w, y, where=jnp.ones(shape, bool))
+
+
+# ---------------------------------------------------------------- weights and aux
+
+
+def with_aux(z, y):
+    return plain(z, y), {"correct": jnp.argmax(z, -1) == y, "parts": (z[:, :2], jnp.square(z))}
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+def test_aux_is_that_of_held_logits_and_has_no_gradient(library, reduction):
+    x, w, b, y = drawn((2, 5))
+    left = jnp.arange(10).reshape(2, 5) % 3 > 0
+
+    def of(has_aux, loss):
+        head = library.with_linear_head(loss, has_aux=has_aux, reduction=reduction)
+
+        def run(x, w, b):
+            out = head(x, w, y, bias=b, where=left)
+            value, aux = out if has_aux else (out, ())
+            return jnp.sum(jnp.sin(value)) + sum(jnp.sum(a) for a in jax.tree.leaves(aux)), aux
+
+        return jax.jit(jax.grad(run, (0, 1, 2), has_aux=True))(x, w, b)
+
+    with chunks_of(4):
+        gradients, aux = of(True, with_aux)
+        wanted, _ = of(False, plain)
+    same(gradients, wanted)
+    z = x @ w + b
+    out = jnp.where(left[..., None], z, 0)
+    assert (aux["correct"] == (left & (jnp.argmax(z, -1) == y))).all()
+    same(aux["parts"], (out[..., :2], jnp.square(out)))
+
+
+def test_aux_stays_without_gradient_in_second_derivatives():
+    x, w, b, y = drawn((9,))
+
+    def norm(has_aux, loss):
+        def gradient(x):
+            head = with_linear_head(loss, has_aux=has_aux)
+            value, aux = jax.value_and_grad(head, has_aux=has_aux)(x, w, y, bias=b)
+            return jnp.sum(jnp.square(aux)) + sum(
+                jnp.sum(a) for a in jax.tree.leaves(value) if a.dtype == x.dtype
+            )
+
+        return jax.grad(gradient)(x)
+
+    with chunks_of(4):
+        same(norm(True, with_aux), norm(False, plain))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_wrong_weight_reaches_its_own_row_alone(reduction):
+    x, w, b, y = drawn((9,))
+    weights = jnp.ones(9).at[jnp.array([2, 5])].set(jnp.array([-1.0, jnp.nan]))
+    wrong = ~(weights >= 0)
+
+    def losses(x, weights):
+        return scalar(linear_softmax_cross_entropy)(
+            x, w, y, b, weights=weights, reduction=reduction
+        )
+
+    with chunks_of(4):
+        dx, d_weights = jax.grad(losses, (0, 1))(x, weights)
+    assert (jnp.isnan(dx).all(-1) == wrong).all() and not jnp.isnan(dx).any(-1)[~wrong].any()
+    if reduction != "mean":  # there the loss of each divides by the weights of all
+        assert not jnp.isnan(d_weights[~wrong]).any()
+    held_dx = jax.grad(lambda x: scalar(held)(x, w, y, b, weights=weights, reduction=reduction))(x)
+    same(dx[~wrong], held_dx[~wrong])
+
+
+def test_a_weight_of_zero_has_the_loss_for_its_gradient():
+    x, w, b, y = drawn((6,))
+    at_zero = jax.grad(lambda v: linear_softmax_cross_entropy(
+        x, w, y, b, weights=v, reduction="sum"))(jnp.zeros(6))  # fmt: skip
+    same(at_zero, held(x, w, y, b, reduction="none"))
+
+
+def test_a_mean_over_weights_of_zero_is_zero():
+    x, w, b, y = drawn((6,))
+    value, gradients = jax.value_and_grad(linear_softmax_cross_entropy, (0, 1))(
+        x, w, y, b, weights=jnp.zeros(6)
+    )
+    assert value == 0 and not any(g.any() for g in gradients)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
+def test_a_traced_temperature_that_is_not_above_zero_is_nan(value):
+    x, w, b, y = drawn((6,))
+
+    def loss(x, temperature):
+        return linear_softmax_cross_entropy(x, w, y, b, temperature=temperature)
+
+    found = jax.jit(jax.value_and_grad(loss, (0, 1)))(x, value)
+    assert all(jnp.isnan(a).all() for a in jax.tree.leaves(found))
+    statistics = jax.jit(lambda t: xent_jax.linear_token_statistics(x, w, y, temperature=t))(value)
+    assert jnp.isnan(statistics.loss).all() and (statistics.argmax == -1).all()
+
+
+def test_logits_of_minus_infinity_keep_the_gradient_of_the_temperature():
+    x, w, b, y = drawn((6,))
+    b, y = b.at[3].set(-jnp.inf), jnp.where(y == 3, 0, y)
+
+    def of(loss, w, b, y):
+        return jax.grad(lambda t: loss(x, w, y, b, temperature=t))(0.7)
+
+    some = np.arange(CLASSES) != 3
+    wanted = of(held, w[:, some], b[some], y - (y > 3))
+    same(of(linear_softmax_cross_entropy, w, b, y), wanted)

@@ -20,6 +20,7 @@ SOME = [(), ("inputs",), ("kernel",), ("inputs", "kernel"), NAMES]
 VALUES = {
     "ignore_index": -100, "num_classes": V - 100, "logit_softcap": 30.0, "label_smoothing": 0.1,
     "z_loss": 1e-4, "class_weights": jnp.ones(V), "reduction": "none", "top_k": 5,
+    "temperature": 0.7, "weights": jnp.ones(N),
 }  # fmt: skip
 
 
@@ -56,11 +57,12 @@ def planned(head, wrt, dtype, given, axes="DV", tokens=N, budget=BUDGET):
 LOSS = [
     (), ("logit_softcap",), ("reduction",), ("label_smoothing", "class_weights", "z_loss"),
     ("where",), ("ignore_index", "reduction"), ("num_classes", "label_smoothing"),
-    ("logit_softcap", "num_classes", "label_smoothing", "class_weights", "z_loss", "ignore_index"),
+    ("weights", "temperature"), ("logit_softcap", "temperature", "num_classes", "label_smoothing",
+     "class_weights", "z_loss", "ignore_index"),
 ]  # fmt: skip
 STATISTICS = [
     (), ("top_k",), ("ignore_index",), ("top_k", "logit_softcap"), ("top_k", "num_classes"),
-    ("top_k", "logit_softcap", "num_classes", "ignore_index"),
+    ("top_k", "logit_softcap", "temperature", "num_classes", "ignore_index"),
 ]  # fmt: skip
 ROWS = [
     *((linear_softmax_cross_entropy, o, w) for o, w in itertools.product(LOSS, SOME)),

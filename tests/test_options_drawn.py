@@ -5,6 +5,7 @@ compared in value and gradient with textbook formulas in float64, which JAX diff
 """
 
 import inspect
+import math
 import os
 
 import hypothesis.strategies as st
@@ -88,14 +89,17 @@ OPTIONS = {  # those with a gradient, from a generator of numbers and k
 }
 
 
-def reduced(losses, kept, reduction, weights=None):
+def reduced(losses, kept, reduction, by_label=None, weights=None):
+    factors = [w for w in (by_label, weights) if w is not None]
+    losses = losses if weights is None else weights * losses
     losses = jnp.where(kept, losses, 0)
     if reduction == "none":
         return losses
     if reduction == "sum":
         return losses.sum()
-    count = kept.sum() if weights is None else jnp.where(kept, weights, 0).sum()
-    return losses.sum() / jnp.where(kept.any(), count, 1)
+    count = jnp.where(kept, math.prod(factors, start=jnp.ones(kept.shape)), 0).sum()
+    nothing = ~kept.any() if weights is None else count == 0
+    return losses.sum() / jnp.where(nothing, 1, count)
 
 
 @st.composite
@@ -120,6 +124,8 @@ def problems(draw):
     labels = np.where(there, rng.random((n, k)), 0)
     if "ignore_index" in takes:
         labels = np.argmax(labels, -1)
+    if "reduction" in takes and draw(st.booleans()):
+        floats["weights"] = np.where(rng.random(n) < 0.3, 0, rng.uniform(0.1, 2, n))
     floats |= {"logits": z} | ({} if "ignore_index" in takes else {"labels": labels})
     fixed = {"labels": labels} if "ignore_index" in takes else {}
     if mask != "none":
@@ -141,16 +147,16 @@ def textbook(name, there, left, kept, fixed, static):
         labels = fixed["labels"] if "labels" in fixed else f["labels"]
         if "labels" in fixed:
             labels = jnp.clip(labels, 0, there.shape[1] - 1)
-        rest = {k: v for k, v in f.items() if k not in ("logits", "labels")}
+        rest = {k: v for k, v in f.items() if k not in ("logits", "labels", "weights")}
         losses = TEXTBOOK[name](f["logits"], labels, there, left, **rest)
-        weights = f.get("class_weights")
-        weights = (
+        by_label = f.get("class_weights")
+        by_label = (
             None
-            if weights is None
+            if by_label is None
             or "ignore_index" not in inspect.signature(getattr(xent_jax, name)).parameters
-            else weights[labels]
+            else by_label[labels]
         )
-        return reduced(losses, kept, static.get("reduction", "none"), weights)
+        return reduced(losses, kept, static.get("reduction", "none"), by_label, f.get("weights"))
 
     return loss
 
@@ -215,6 +221,8 @@ def heads(draw, batch=None):
     optional = {
         "bias": lambda rng, k: rng.standard_normal(k),
         "logit_softcap": lambda rng, k: rng.uniform(1, 5),
+        "temperature": lambda rng, k: rng.uniform(0.3, 3),
+        "weights": lambda rng, k: np.where(rng.random(batch) < 0.3, 0, rng.uniform(0.1, 2, batch)),
         **{name: OPTIONS[name] for name in ("label_smoothing", "z_loss", "class_weights")},
     }
     floats = {name: make(rng, k) for name, make in optional.items() if draw(st.booleans())}
@@ -253,6 +261,7 @@ def held(fixed, static):
         z = (f["inputs"] @ w + f.get("bias", 0.0)).reshape(-1, w.shape[1])
         if "logit_softcap" in f:
             z = f["logit_softcap"] * jnp.tanh(z / f["logit_softcap"])
+        z = z / f.get("temperature", 1.0)
         z = z[:, : static["num_classes"]]
         k = z.shape[1]
         y, kept = (
@@ -262,14 +271,14 @@ def held(fixed, static):
         bad = kept & ((y < 0) | (y >= k))
         z = jnp.where(bad, jnp.nan, 1.0)[:, None] * z
         options = {x: f[x] for x in ("label_smoothing", "z_loss") if x in f}
-        weights = f["class_weights"][:k] if "class_weights" in f else None
+        by_class = f["class_weights"][:k] if "class_weights" in f else None
         all_there = np.ones(z.shape, bool)
         y = np.clip(y, 0, k - 1)
-        losses = integer(
-            z, y, all_there, all_there, class_weights=1.0 if weights is None else weights, **options
-        )
-        weights = weights if weights is None else jnp.where(bad, 1, weights[y])
-        out = reduced(losses, kept, static["reduction"], weights)
+        options["class_weights"] = 1.0 if by_class is None else by_class
+        losses = integer(z, y, all_there, all_there, **options)
+        by_label = None if by_class is None else jnp.where(bad, 1, by_class[y])
+        weights = f["weights"].reshape(-1) if "weights" in f else None
+        out = reduced(losses, kept, static["reduction"], by_label, weights)
         return out.reshape(fixed["labels"].shape) if static["reduction"] == "none" else out
 
     return loss

@@ -48,6 +48,8 @@ def drawn(rng, classes=CLASSES):
         "label_smoothing": rng.uniform(0.05, 0.3),
         "z_loss": rng.uniform(0.01, 0.1),
         "logit_softcap": rng.uniform(2, 5),
+        "temperature": rng.uniform(0.5, 2),
+        "weights": rng.uniform(0.1, 2, TOKENS) * (rng.uniform(size=TOKENS) < 0.8),
     }
     fixed = {"labels": rng.integers(0, classes, TOKENS), "where": rng.uniform(size=TOKENS) < 0.8}
     fixed["where"][:4] = True  # the shards leave in different numbers
@@ -80,7 +82,7 @@ def test_one_call(module, kernel, reduction, rng):
 def in_shard_map(mesh, check_vma, out):
     specs = {
         "inputs": P("data"), "kernel": P(None, "model"), "bias": P("model"), "labels": P("data"),
-        "where": P("data"), "class_weights": P("model"),
+        "where": P("data"), "weights": P("data"), "class_weights": P("model"),
     }  # fmt: skip
 
     def head(**arguments):

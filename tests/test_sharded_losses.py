@@ -251,16 +251,20 @@ def test_a_mean_is_over_the_examples_of_all_shards(rng):
     """Shards that leave in different numbers of examples: the mean of means is another number."""
     z, y = rng.standard_normal((8, 8)), rng.integers(0, 8, 8)
     left = np.array([True] * 4 + [False, False, False, True])
-    weights = rng.uniform(0.5, 2, 8)
-    expected = LOSS(z, y, where=left, class_weights=weights, reduction="mean")
+    by_class, weights = rng.uniform(0.5, 2, 8), rng.uniform(0.5, 2, 8)
 
-    def local(z, y, left, weights):
-        names = {"axis_name": "model", "batch_axis_name": "data"}
-        return LOSS(z, y, where=left, class_weights=weights, reduction="mean", **names)
+    def loss(z, y, left, by_class, weights, **names):
+        options = {"where": left, "class_weights": by_class, "weights": weights}
+        return LOSS(z, y, **options, reduction="mean", **names)
 
-    specs = (P("data", "model"), P("data"), P("data"), P("model"))
+    specs = (P("data", "model"), P("data"), P("data"), P("model"), P("data"))
+    local = functools.partial(loss, axis_name="model", batch_axis_name="data")
     mapped = shard_map(local, mesh=mesh_of(), in_specs=specs, out_specs=P())
-    close(jax.jit(mapped)(z, y, left, weights), expected)
+
+    def run(loss):
+        return jax.jit(jax.value_and_grad(loss, (0, 3, 4)))(z, y, left, by_class, weights)
+
+    close(run(mapped), run(loss))
 
 
 # --------------------------------------------------------------------- what crosses devices

@@ -85,9 +85,8 @@ def mask(function: str, name: str, x: Any) -> Array:
     x = reals(function, name, x)
     if jnp.issubdtype(x.dtype, jnp.floating):
         hint = (
-            f"A mask says what takes part, and weights are no mask: multiply the losses of "
-            f"reduction='none' by the weights, and divide their sum by the sum of the weights. If "
-            f"{name} holds only 0 and 1, give {name} == 1."
+            f"A mask says what takes part; losses that have a reduction take weights=. If {name} "
+            f"holds only 0 and 1, give {name} == 1."
         )
     else:
         hint = f"Compare it with zero: {name} != 0."
@@ -168,6 +167,16 @@ def broadcastable(
     return x if x.ndim == len(shape) else x.reshape((1,) * (len(shape) - x.ndim) + x.shape)
 
 
+def weights(function: str, x: Any, batch: tuple[int, ...]) -> Any:
+    """The weights of the examples, ``[*batch]`` or what broadcasts to it; None stays None."""
+    if x is None:
+        return None
+    hint = "A boolean mask is the argument where. "
+    return broadcastable(
+        function, "weights", floats(function, "weights", x, hint), batch, "the losses"
+    )
+
+
 def shape(
     function: str, name: str, x: Array, wanted: tuple[int, ...], why: str, hint: str = ""
 ) -> None:
@@ -205,6 +214,12 @@ def scalar(
             wanted = f"from {low:g} to {high:g}"
         raise ValueError(f"{function}: {name} must be {wanted}, got {value:g}.")
     return value if isinstance(x, int | float) else x
+
+
+def temperature(function: str, x: Any) -> Any:
+    """A temperature above 0; None for the number 1, which changes nothing."""
+    x = scalar(function, "temperature", x, 0, above=True)
+    return None if isinstance(x, int | float) and x == 1 else x
 
 
 def unused(x: Any) -> bool:

@@ -43,6 +43,7 @@ def softmax_cross_entropy(
     label_smoothing: float | Float[ArrayLike, ""] = 0.0,
     z_loss: float | Float[ArrayLike, ""] = 0.0,
     class_weights: Float[ArrayLike, " classes"] | None = None,
+    weights: Float[ArrayLike, "*batch"] | None = None,
     reduction: Reduction = "none",
     axis_name: AxisName | None = None,
     batch_axis_name: AxisName | None = None,
@@ -60,7 +61,9 @@ def softmax_cross_entropy(
             classes left in.
         z_loss: c, at least 0; adds ``c lse^2``.
         class_weights: ``[classes]``; each term's factor, ``-sum_j w_j t_j log p_j``.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in.
+        weights: floats that broadcast to ``[*batch]``, at least 0: the factor of each loss.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with weights
+            over the sum of those (0 where it is 0).
         axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
             divided: logits, labels, class_weights and a mask of classes are this shard's.
         batch_axis_name: the mesh axes over which the examples are divided: a sum or mean is
@@ -68,8 +71,8 @@ def softmax_cross_entropy(
 
     Returns:
         Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
-        logits' dtype. 0 for an example that is out. A label on a logit of -inf costs
-        +inf, no label costs 0 there.
+        logits' dtype. 0 for an example that is out, NaN for a weight that is not at least 0.
+        A label on a logit of -inf costs +inf, no label costs 0 there.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
@@ -90,9 +93,11 @@ def softmax_cross_entropy(
     place = layout(name, logits, axis, where, axis_name=axis_name)
     labels = soft_labels(name, labels, logits)
     options = smoothing_and_z_loss(name, label_smoothing, z_loss)
-    weights = class_weights_of(name, class_weights, place.size)
+    by_class = class_weights_of(name, class_weights, place.size)
+    weights = _checks.weights(name, weights, place.batch)
     reduction = _checks.reduction(name, reduction)
-    return _soft(mode, reduction, batch_axis_name, logits, labels, place, *options, weights)
+    given = (logits, labels, place, *options, by_class, weights)
+    return _soft(mode, reduction, batch_axis_name, *given)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -105,6 +110,7 @@ def _soft(
     place: Layout,
     smoothing: Any,
     z_loss: Any,
+    by_class: Array | None,
     weights: Array | None,
 ) -> Array:
     z, t = place.logits(mode, logits), soft_targets(labels, logits, place)
@@ -112,12 +118,12 @@ def _soft(
     if smoothing is not None:
         t, uniform = _shards.together(t, _uniform(place, t.dtype))
         t = mixed(smoothing, t, uniform)
-    if weights is not None:
-        weights = place.per_class(weights.astype(t.dtype))
-        z, t, weights = _shards.together(z, t, weights)
-        t = t * weights
+    if by_class is not None:
+        by_class = place.per_class(by_class.astype(t.dtype))
+        z, t, by_class = _shards.together(z, t, by_class)
+        t = t * by_class
     losses = weighted_cross_entropy(mode, z, None, None, t, c, None, axis_name=place.axis_name)
-    return reduce(losses, reduction, place.examples, None, batch_axis_name)
+    return reduce(losses, reduction, place.examples, None, batch_axis_name, weights)
 
 
 @in_both_modes
@@ -132,6 +138,7 @@ def softmax_cross_entropy_with_integer_labels(
     label_smoothing: float | Float[ArrayLike, ""] = 0.0,
     z_loss: float | Float[ArrayLike, ""] = 0.0,
     class_weights: Float[ArrayLike, " classes"] | None = None,
+    weights: Float[ArrayLike, "*batch"] | None = None,
     reduction: Reduction = "none",
     axis_name: AxisName | None = None,
     batch_axis_name: AxisName | None = None,
@@ -151,8 +158,10 @@ def softmax_cross_entropy_with_integer_labels(
         z_loss: c, at least 0; adds ``c lse^2``.
         class_weights: w, ``[classes]``. The loss is
             ``(1 - e) w_y (-log p_y) + e / classes sum_j w_j (-log p_j)``, as in PyTorch.
+        weights: floats that broadcast to ``[*batch]``, at least 0: the factor of each loss.
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with
-            class weights over the sum of their labels' weights.
+            weights or class weights over the sum of each example's own times its label's
+            (0 where it is 0).
         axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
             divided: logits, class_weights and a mask of classes are this shard's.
         batch_axis_name: the mesh axes over which the examples are divided: a sum or mean is
@@ -161,7 +170,7 @@ def softmax_cross_entropy_with_integer_labels(
     Returns:
         Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
         logits' dtype. 0 for an example that is out, NaN, in value and gradient, for a
-        label out of range.
+        label out of range or a weight that is not at least 0.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
@@ -182,8 +191,9 @@ def softmax_cross_entropy_with_integer_labels(
         name, logits, labels, axis, where, ignore_index, class_weights, axis_name
     )
     options = smoothing_and_z_loss(name, label_smoothing, z_loss)
+    weights = _checks.weights(name, weights, given.place.batch)
     reduction = _checks.reduction(name, reduction)
-    return _integer(mode, reduction, batch_axis_name, given, *options)
+    return _integer(mode, reduction, batch_axis_name, given, *options, weights)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -194,6 +204,7 @@ def _integer(
     given: IntegerArguments,
     smoothing: Any,
     z_loss: Any,
+    weights: Array | None,
 ) -> Array:
     p = integer_problem(mode, given)
     weighed, dtype = p.class_weights is not None, p.weight.dtype
@@ -203,13 +214,13 @@ def _integer(
         a = (1 - smoothing) * (p.weight if weighed else jnp.ones_like(p.weight))
         b = smoothing * _uniform(p.place, dtype)
         if p.class_weights is not None:
-            b, weights = _shards.together(b, p.place.per_class(p.class_weights))
-            b = b * weights
+            b, by_class = _shards.together(b, p.place.per_class(p.class_weights))
+            b = b * by_class
     axis_name = p.place.axis_name
     losses = weighted_cross_entropy(mode, p.z, p.y, a, b, c, p.examples, axis_name=axis_name)
     if not weighed:  # Each weight is 1, or NaN where the label was out of range.
         losses = jnp.multiply(*_shards.together(losses, p.weight))
-    return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
+    return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name, weights)
 
 
 def _uniform(place: Layout, dtype) -> Array:

@@ -30,6 +30,7 @@ def softmax_focal_loss(
     gamma: float | Float[ArrayLike, ""] = 2.0,
     ignore_index: int | None = None,
     class_weights: Float[ArrayLike, " classes"] | None = None,
+    weights: Float[ArrayLike, "*batch"] | None = None,
     reduction: Reduction = "none",
     axis_name: AxisName | None = None,
     batch_axis_name: AxisName | None = None,
@@ -38,16 +39,17 @@ def softmax_focal_loss(
 
     Args:
         logits: ``[*batch, classes]``, floating, in nats.
-        labels, axis, where, ignore_index, axis_name, batch_axis_name: as for
+        labels, axis, where, ignore_index, weights, axis_name, batch_axis_name: as for
             ``softmax_cross_entropy_with_integer_labels``.
         gamma: the exponent, at least 0; 0 gives the cross-entropy.
         class_weights: w, ``[classes]``, the paper's alpha.
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with
-            class weights over the sum of their labels' weights.
+            weights or class weights over the sum of each example's own times its label's.
 
     Returns:
         Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
-        logits' dtype. NaN, in value and gradient, for a label out of range.
+        logits' dtype. NaN, in value and gradient, for a label out of range or a weight that is
+        not at least 0.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
@@ -65,8 +67,9 @@ def softmax_focal_loss(
         name, logits, labels, axis, where, ignore_index, class_weights, axis_name
     )
     gamma = _checks.scalar(name, "gamma", gamma, 0)
+    weights = _checks.weights(name, weights, given.place.batch)
     reduction = _checks.reduction(name, reduction)
-    return _focal(mode, reduction, batch_axis_name, given, gamma)
+    return _focal(mode, reduction, batch_axis_name, given, gamma, weights)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -76,6 +79,7 @@ def _focal(
     batch_axis_name: AxisName | None,
     given: IntegerArguments,
     gamma: Any,
+    weights: Array | None,
 ) -> Array:
     p = integer_problem(mode, given)
     axis_name = p.place.axis_name
@@ -83,7 +87,7 @@ def _focal(
         mode, p.z, p.y, None, None, None, p.examples, axis_name=axis_name
     )
     losses = _focus(mode, losses, jnp.asarray(gamma, losses.dtype), p.weight)
-    return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name)
+    return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name, weights)
 
 
 def _focus_value(_, loss: Array, gamma: Array, weight: Array) -> Array:

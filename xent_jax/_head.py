@@ -75,32 +75,34 @@ class Head(NamedTuple):
         kernel.defvjp(forward, backward, symbolic_zeros=True)
         return kernel(operands, left)
 
-    def total(self, operands: Operands, left: Array | None, scale: Array) -> Array:
-        """``scale`` times the sum of the losses of the tokens left in."""
+    def total(self, operands: Operands, left: Array | None, scale: Array) -> tuple[Array, Any]:
+        """``scale`` times the sum of the losses of the tokens left in, and what has no gradient."""
         scale = _shards.vary(
             scale, _shards.varying(operands.inputs) - _shards.names(self.axis_name)
         )
         if self.mode == "forward":
-            return scale * jnp.sum(self._values(operands, left, jax.checkpoint)[0])
+            losses, aux = self._values(operands, left, jax.checkpoint)
+            return scale * jnp.sum(losses), aux
 
         like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), operands)
 
         @jax.custom_vjp
         def kernel(operands, left, scale):
-            return scale * jnp.sum(self._values(operands, left)[0])
+            losses, aux = self._values(operands, left)
+            return scale * jnp.sum(losses), aux
 
         def forward(operands, left, scale):
             wanted, (operands, left, scale) = (
                 Wanted.of(operands),
                 values_of((operands, left, scale)),
             )
-            losses, gradients = self._gradients(wanted, operands, left, None, scale)
+            (losses, aux), gradients = self._gradients(wanted, operands, left, None, scale)
             total = jnp.sum(losses)
-            return scale * total, (or_unasked(gradients), total)
+            return (scale * total, aux), (or_unasked(gradients), total)
 
         def backward(residual, g):
             gradients, total = residual
-            gradients = or_none(gradients)
+            gradients, (g, _) = or_none(gradients), g
             g = jnp.zeros(g.shape, g.dtype) if is_zero(g) else g
             whole = _shards.cotangent(g, self.axis_name)
             return _scaled(gradients, whole, like), None, g * total
@@ -143,7 +145,7 @@ class Head(NamedTuple):
         g: Any,
         scale: Array | None = None,
     ) -> tuple[Any, Operands]:
-        """The losses, and those of their gradients that are wanted, None for the others.
+        """What the loss gives, and those of its gradients that are wanted, None for the others.
 
         ``g`` are the cotangents. ``None`` stands for ones, where the cotangent is not known yet:
         float16 gradients then stay in float32, see ``kept_dtype``. ``scale`` multiplies the
@@ -158,7 +160,7 @@ class Head(NamedTuple):
             left = fresh if left is None else left if fresh is None else left & fresh
             x, targets = _cleared((x, targets), left)
             z = _logits(x, operands, self.axes)
-            losses, pull, _ = self._differentiated(wanted, z, targets, closed_over)
+            losses, pull, aux = self._differentiated(wanted, z, targets, closed_over)
             if g is None:
                 g = jax.tree.map(lambda loss: _shards.share(loss, self.axis_name), losses)
             dz, d_targets, d_closed_over = pull(_cleared(g, left))
@@ -168,7 +170,7 @@ class Head(NamedTuple):
             rest = jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums[1:], new)
             sums = (d_kernel, *rest)
             by_token = _scaled((dx, d_targets), scale, (x, targets), as_dtype)
-            return sums, (_cleared(losses, left), by_token)
+            return sums, (_cleared((losses, aux), left), by_token)
 
         summed = (
             kernel if wanted.kernel else None,
@@ -177,9 +179,9 @@ class Head(NamedTuple):
         )
         sums = jax.tree.map(_zeros, summed)
         rows = operands.inputs, operands.targets, left, g
-        sums, (losses, (dx, d_targets)) = over_chunks(step, sums, rows, self.batch, self.size)
+        sums, (found, (dx, d_targets)) = over_chunks(step, sums, rows, self.batch, self.size)
         d_kernel, d_bias, d_closed_over = _scaled(sums, scale, summed, as_dtype)
-        return losses, Operands(dx, d_kernel, d_bias, d_targets, d_closed_over)
+        return found, Operands(dx, d_kernel, d_bias, d_targets, d_closed_over)
 
     def _differentiated(self, wanted: Wanted, z: Array, targets: Any, closed_over: Any):
         """The losses of a chunk, and their vjp to its logits and what else is wanted."""

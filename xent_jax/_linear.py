@@ -15,7 +15,7 @@ from xent_jax._hashable import Keyed, key_of
 from xent_jax._labels import class_weights_of, equal, smoothing_and_z_loss, weighed
 from xent_jax._linear_problem import SOFT, Problem, checked, numbered, reduced, there
 from xent_jax._modes import Mode, explained, in_both_modes, in_mode
-from xent_jax._softcap import softcap
+from xent_jax._softcap import transformed
 from xent_jax._types import AxisName, KernelAxes, Reduction
 
 
@@ -24,13 +24,14 @@ def with_linear_head(
     mode: Mode,
     loss: Callable[..., Array],
     *,
+    has_aux: bool = False,
     reduction: Reduction = "mean",
     logit_transform: Callable[[Array], Array] | None = None,
     kernel_axes: KernelAxes = "DV",
     max_logits_bytes: int | None = None,
     axis_name: AxisName | None = None,
     batch_axis_name: AxisName | None = None,
-) -> Callable[..., Array]:
+) -> Callable[..., Any]:
     """Turns a loss of logits into one of inputs and a kernel, that never holds all logits.
 
     ``head(inputs, kernel, *targets, bias=b)`` is the reduction of
@@ -44,7 +45,12 @@ def with_linear_head(
         loss: ``(logits [tokens, classes], *targets) -> [tokens]``, a loss for each token that
             depends on no other token: any of this library with ``reduction="none"``, or
             your own. Arrays that it closes over get their gradients too.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in.
+        has_aux: whether ``loss`` gives ``(losses, aux)``, with a tree of arrays
+            ``[tokens, ...]`` that have no gradient, such as the accuracy of each token. The head
+            then gives ``(value, aux)`` from the same pass, with arrays ``[*batch, ...]`` that are
+            0 at the tokens that are out, as ``jax.value_and_grad(..., has_aux=True)`` takes it.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with weights over
+            the sum of those (0 where it is 0).
         logit_transform: applied to the logits first, such as a soft cap.
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
             lies; ``embedding.T`` would be copied.
@@ -59,13 +65,14 @@ def with_linear_head(
             then over all of them.
 
     Returns:
-        ``head(inputs, kernel, *targets, bias=None, where=None)``, of inputs
+        ``head(inputs, kernel, *targets, bias=None, where=None, weights=None)``, of inputs
         ``[*batch, D]``, a kernel ``[D, classes]``, targets (trees of arrays
-        ``[*batch, ...]``), a bias ``[classes]``, and booleans that broadcast to ``[*batch]``:
-        the tokens that take part. Its value has the dtype of the losses: logits, and so losses
-        of this library, are float32 for half precision. Its gradients have the dtypes of what
-        they are gradients of, and are summed over the tokens of a device in float32. With a sum
-        or mean those of float16 arrays are kept in float32 until the backward pass, so that a
+        ``[*batch, ...]``), a bias ``[classes]``, booleans that broadcast to ``[*batch]``: the
+        tokens that take part, and floats that broadcast to it: the factor of each token's loss,
+        at least 0, or else that loss is NaN. Its value has the dtype of the losses: logits, and
+        so losses of this library, are float32 for half precision. Its gradients have the dtypes of
+        what they are gradients of, and are summed over the tokens of a device in float32. With a
+        sum or mean those of float16 arrays are kept in float32 until the backward pass, so that a
         loss scale or a division that follows neither overflows nor loses digits.
 
     Raises:
@@ -99,20 +106,23 @@ def with_linear_head(
     reduction = _checks.reduction(name, reduction)
     axes = _checks.kernel_axes(name, kernel_axes)
 
-    of_logits = _Composed(in_mode(mode, loss), logit_transform and in_mode(mode, logit_transform))
+    if not isinstance(has_aux, bool):
+        raise TypeError(f"{name}: has_aux must be True or False, got {_checks.shown(has_aux)}.")
+    transform = logit_transform and in_mode(mode, logit_transform)
+    of_logits = _Composed(in_mode(mode, loss), transform, has_aux)
 
-    def head(inputs, kernel, *targets, bias=None, where=None):
-        problem = checked(
-            name, mode, inputs, kernel, targets, bias, where, axes, max_logits_bytes, axis_name
-        )
+    def head(inputs, kernel, *targets, bias=None, where=None, weights=None):
+        layer, options = (inputs, kernel, targets, bias, where), (axes, max_logits_bytes, axis_name)
+        problem = checked(name, mode, *layer, *options, weights)
         _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
         with explained():
-            return _compiled(of_logits)(reduction, batch_axis_name, problem)
+            value, aux = _compiled(of_logits)(reduction, batch_axis_name, problem)
+            return (value, aux) if has_aux else value
 
     return head
 
 
-def _compiled(loss: "_Composed") -> Callable[..., Array]:
+def _compiled(loss: "_Composed") -> Callable[..., tuple[Array, Any]]:
     """The head of a loss under ``jax.jit``: one for all calls, or else one for this call."""
     try:
         return functools.partial(_any_loss_compiled, Keyed(loss.key, loss))
@@ -126,7 +136,7 @@ def _any_loss(
     reduction: Reduction,
     batch_axis_name: AxisName | None,
     problem: Problem,
-) -> Array:
+) -> tuple[Array, Any]:
     return reduced(problem.typed(), loss, reduction, None, batch_axis_name)
 
 
@@ -134,18 +144,27 @@ _any_loss_compiled = jax.jit(_any_loss, static_argnums=(0, 1, 2))
 
 
 class _Composed(NamedTuple):
-    """A loss of transformed logits."""
+    """A loss of transformed logits, with its aux, which is () for a loss that gives none."""
 
-    loss: Callable[..., Array]
+    loss: Callable[..., Any]
     transform: Callable[[Array], Array] | None
+    has_aux: bool
 
     @property
     def key(self) -> Hashable:
         """What the two mean; raises TypeError where ``key_of`` does."""
-        return key_of(self.loss), key_of(self.transform)
+        return key_of(self.loss), key_of(self.transform), self.has_aux
 
-    def __call__(self, logits: Array, *targets: Any) -> Array:
-        return self.loss(logits if self.transform is None else self.transform(logits), *targets)
+    def __call__(self, logits: Array, *targets: Any) -> tuple[Any, Any]:
+        out = self.loss(logits if self.transform is None else self.transform(logits), *targets)
+        if not self.has_aux:
+            return out, ()
+        if not isinstance(out, tuple) or len(out) != 2:
+            raise TypeError(
+                f"with_linear_head: loss must give a pair (losses, aux) with has_aux=True, got "
+                f"{_checks.shown(out)}."
+            )
+        return out
 
 
 @in_both_modes
@@ -161,7 +180,9 @@ def linear_softmax_cross_entropy(
     label_smoothing: float | Float[ArrayLike, ""] = 0.0,
     z_loss: float | Float[ArrayLike, ""] = 0.0,
     class_weights: Float[ArrayLike, " classes"] | None = None,
+    weights: Float[ArrayLike, "*batch"] | None = None,
     logit_softcap: float | Float[ArrayLike, ""] | None = None,
+    temperature: float | Float[ArrayLike, ""] = 1.0,
     num_classes: int | None = None,
     reduction: Reduction = "mean",
     kernel_axes: KernelAxes = "DV",
@@ -180,11 +201,13 @@ def linear_softmax_cross_entropy(
         ignore_index: a label that leaves its token out, such as -100.
         label_smoothing, z_loss, class_weights: as for
             ``softmax_cross_entropy_with_integer_labels``.
+        weights: floats that broadcast to ``[*batch]``, at least 0: the factor of each loss.
         logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
+        temperature: above 0; divides the logits, after the soft cap.
         num_classes: how many of the kernel's classes there are; those after them pad it, and
             take no part.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with class
-            weights over the sum of their labels' weights.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with weights or
+            class weights over the sum of each token's own times its label's (0 where it is 0).
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
             lies; ``embedding.T`` would be copied.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
@@ -198,15 +221,16 @@ def linear_softmax_cross_entropy(
     Returns:
         The loss in nats, a scalar, or ``[*batch]``; float32 for half precision. 0 for a
         token that is out, whatever its input holds. NaN, in value and gradient, for a label
-        out of range, as in the loss of logits.
+        out of range or a weight that is not at least 0, as in the loss of logits, and for a
+        traced temperature that is not above 0.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
 
     Gradient: ``dz W'`` to the inputs, ``x' dz`` to the kernel and ``sum dz`` to the bias,
     for the ``dz`` of ``softmax_cross_entropy_with_integer_labels``; to the weights, the
-    smoothing, the z-loss and the cap too. Proof: ``linear_softmax_cross_entropy``. Source: as
-    ``with_linear_head``.
+    smoothing, the z-loss, the cap and the temperature too. Proof:
+    ``linear_softmax_cross_entropy``. Source: as ``with_linear_head``.
 
     >>> x, kernel = jnp.ones((3, 8)), jnp.zeros((8, 100))
     >>> round(float(linear_softmax_cross_entropy(x, kernel, jnp.array([0, 5, 99]))), 4)
@@ -215,18 +239,18 @@ def linear_softmax_cross_entropy(
     name = "linear_softmax_cross_entropy"
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
-    problem = checked(
-        name, mode, inputs, kernel, (labels,), bias, where, kernel_axes, max_logits_bytes, axis_name
-    )
+    layer = inputs, kernel, (labels,), bias, where
+    problem = checked(name, mode, *layer, kernel_axes, max_logits_bytes, axis_name, weights)
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if num_classes is not None:
         num_classes = problem.num_classes(num_classes)
     smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss)
-    weights = class_weights_of(name, class_weights, problem.classes)
+    by_class = class_weights_of(name, class_weights, problem.classes)
+    temperature = _checks.temperature(name, temperature)
     if logit_softcap is not None:
         logit_softcap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
     reduction = _checks.reduction(name, reduction)
-    options = _Options(smoothing, c, weights, logit_softcap)
+    options = _Options(smoothing, c, by_class, logit_softcap, temperature)
     return _integer_loss(reduction, ignored, num_classes, batch_axis_name, problem, options)
 
 
@@ -237,6 +261,7 @@ class _Options(NamedTuple):
     z_loss: Any
     class_weights: Array | None
     logit_softcap: Any
+    temperature: Any
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -253,27 +278,29 @@ def _integer_loss(
     if num_classes is not None:
         labels = numbered(problem.labels, num_classes)
         problem = problem.of_labels(labels).without_padding(num_classes)
-    problem, weights, divisor = problem.typed(), options.class_weights, None
-    if weights is not None:
-        weights = weights.astype(problem.dtype)
+    problem, by_class, by_label = problem.typed(), options.class_weights, None
+    if by_class is not None:
+        by_class = by_class.astype(problem.dtype)
         size, axis_name = problem.classes, problem.axis_name
-        _, divisor = weighed(problem.labels, size, weights, problem.left, problem.dtype, axis_name)
-        weights = problem.shared(weights)
-    smoothing, z_loss, _, cap = map(problem.number, options._replace(class_weights=None))
+        _, by_label = weighed(
+            problem.labels, size, by_class, problem.left, problem.dtype, axis_name
+        )
+        by_class = problem.shared(by_class)
+    numbers = map(problem.number, options._replace(class_weights=None))
+    smoothing, z_loss, _, cap, temperature = numbers
     given = {"label_smoothing": smoothing, "z_loss": z_loss}
     of_logits = functools.partial(
         in_mode(problem.mode, softmax_cross_entropy_with_integer_labels),
-        class_weights=weights,
+        class_weights=by_class,
         axis_name=problem.axis_name,
         **{k: v for k, v in given.items() if v is not None},
     )
-    capped = in_mode(problem.mode, softcap)
 
-    def loss(z: Array, y: Array) -> Array:
-        z = z if cap is None else capped(z, cap)
+    def loss(z: Array, y: Array) -> tuple[Array, Any]:
+        z = transformed(problem.mode, z, cap, temperature)
         if num_classes is None:
-            return of_logits(z, y)
+            return of_logits(z, y), ()
         # Made here, by each trace anew, since a custom_vjp must not close over tracers.
-        return of_logits(z, y, where=there(problem.classes, num_classes, problem.axis_name))
+        return of_logits(z, y, where=there(problem.classes, num_classes, problem.axis_name)), ()
 
-    return reduced(problem, loss, reduction, divisor, batch_axis_name)
+    return reduced(problem, loss, reduction, by_label, batch_axis_name)[0]

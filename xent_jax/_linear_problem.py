@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from xent_jax import _checks, _shards
@@ -16,9 +16,10 @@ from xent_jax._head import Head
 from xent_jax._labels import equal, in_int32
 from xent_jax._modes import Mode
 from xent_jax._operands import Operands
-from xent_jax._reduction import divisor
+from xent_jax._reduction import divisor, valid
 from xent_jax._rows import accumulator
 from xent_jax._types import AxisName, KernelAxes, Reduction
+from xent_jax._zero import product
 
 SOFT = "For one-hot or soft labels use with_linear_head(softmax_cross_entropy). "
 
@@ -34,6 +35,7 @@ class Problem:
 
     operands: Operands  # the targets as leaves, nothing closed over yet
     left: Array | None  # [*batch] booleans: the tokens that take part
+    weights: Array | None  # [*batch]: the factors of their losses
     name: str = _static()  # of the function that was called
     mode: Mode = _static()
     tree: Any = _static()  # of the targets
@@ -62,7 +64,7 @@ class Problem:
         kernel = self.operands.kernel.dtype
         return accumulator(jnp.promote_types(self.operands.inputs.dtype, kernel))
 
-    def head(self, loss: Callable[..., Any], closed_over: tuple[Array, ...]) -> tuple[Head, Any]:
+    def head(self, loss: Callable[..., Any], closed_over: tuple[Any, ...]) -> tuple[Head, Any]:
         """The head of a loss of logits, and its operands."""
         head = Head(
             loss, self.mode, self.batch, *self.chunks, axes=self.axes, axis_name=self.axis_name
@@ -73,10 +75,12 @@ class Problem:
         """Marks each array as varying over the mesh axes of its cotangent."""
         inputs, kernel, bias, leaves, _ = self.operands
         divided = _shards.names(self.axis_name)
-        tokens = _shards.varying(inputs, kernel, bias, leaves, self.left) - divided
+        by_token = leaves, self.left, self.weights
+        tokens = _shards.varying(inputs, kernel, bias, by_token) - divided
         inputs, kernel, bias = _shards.vary((inputs, kernel, bias), tokens | divided)
-        operands = Operands(inputs, kernel, bias, _shards.vary(leaves, tokens), ())
-        return dataclasses.replace(self, operands=operands, left=_shards.vary(self.left, tokens))
+        leaves, left, weights = _shards.vary(by_token, tokens)
+        operands = Operands(inputs, kernel, bias, leaves, ())
+        return dataclasses.replace(self, operands=operands, left=left, weights=weights)
 
     def number(self, option: Any) -> Array | None:
         """A number that all tokens share, typed as its cotangent is.
@@ -138,6 +142,7 @@ def checked(
     axes,
     max_logits_bytes: int | None,
     axis_name: AxisName | None = None,
+    weights=None,
 ) -> Problem:
     """Validates the arguments that all heads share."""
     axes = _checks.kernel_axes(name, axes)
@@ -149,10 +154,12 @@ def checked(
         _checks.shape(name, "bias", bias, (classes,), "one for each class")
     if where is not None:
         where = tokens_of(name, where, batch)
+    if weights is not None:
+        weights = token_weights(name, weights, batch)
     leaves, tree = _targets(name, targets, batch)
     chunks = chunks_for(name, math.prod(batch), inputs.shape[-1], classes, max_logits_bytes)
     operands = Operands(inputs, kernel, bias, tuple(leaves), ())
-    return Problem(operands, where, name, mode, tree, axes, chunks, axis_name)
+    return Problem(operands, where, weights, name, mode, tree, axes, chunks, axis_name)
 
 
 def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
@@ -215,6 +222,11 @@ def tokens_of(name: str, where, batch: tuple[int, ...]) -> Array:
     return jnp.broadcast_to(where, batch)
 
 
+def token_weights(name: str, weights, batch: tuple[int, ...]) -> Array:
+    """Weights with an entry for each token."""
+    return jnp.broadcast_to(_checks.weights(name, weights, batch), batch)
+
+
 def _targets(name: str, targets: Any, batch: tuple[int, ...]) -> tuple[list[Array], Any]:
     """The leaves of a tree of arrays with an entry for each token, and the tree."""
     leaves, tree = jax.tree.flatten(targets)
@@ -248,31 +260,41 @@ def there(classes: int, num_classes: int, axis_name: AxisName | None) -> Array:
 
 def reduced(
     problem: Problem,
-    loss: Callable[..., Array],
+    loss: Callable[..., tuple[Array, Any]],
     reduction: Reduction,
-    weights: Array | None,
+    by_label: Array | None,
     batch_axis_name: AxisName | None,
-) -> Array:
-    """The reduction of the losses; of a mean, ``weights`` are the divisor, or else their number."""
-    left = problem.left
+) -> tuple[Array, Any]:
+    """The reduction of the losses, and what ``loss`` gives besides, ``[*batch, ...]``.
+
+    ``loss`` is a function of a chunk's logits and targets. A mean is over the sum of the weights
+    of the tokens, of those ``by_label``, of their products, or over the number of tokens.
+    """
+    left, weights = problem.left, problem.weights
     head, operands = problem.head(*_converted(problem, loss))
+    if weights is not None:
+        operands = operands._replace(targets=(*operands.targets, weights))
     if reduction == "none":
-        return head.losses(operands, left)[0]
+        return head.losses(operands, left)
     scale = jnp.ones((), problem.dtype)
     if reduction == "mean":
-        scale = scale / divisor(problem.batch, problem.dtype, left, weights, batch_axis_name)
+        weights = None if weights is None else valid(weights, problem.dtype)
+        scale = scale / divisor(
+            problem.batch, problem.dtype, left, by_label, batch_axis_name, weights
+        )
     if not _shards.SCAN_KEEPS_RULES or any(
         problem.token_axes - _shards.varying(c) for c in operands.closed_over
     ):
         # Gradients taken in the forward could not be differentiated again; or that to what is
         # closed over is summed over the mesh by JAX at once, and needs the cotangents at once.
-        total = scale * jnp.sum(head.losses(operands, left)[0])
+        losses, aux = head.losses(operands, left)
+        total = scale * jnp.sum(losses)
     else:
-        total = head.total(operands, left, scale)
-    return _shards.total(total, batch_axis_name)
+        total, aux = head.total(operands, left, scale)
+    return _shards.total(total, batch_axis_name), aux
 
 
-def _converted(problem: Problem, loss: Callable[..., Array]):
+def _converted(problem: Problem, loss: Callable[..., tuple[Array, Any]]):
     """The loss of a chunk's logits, targets and what it closes over, and the latter."""
     inputs, targets, size = problem.operands.inputs, problem.operands.targets, problem.chunks.size
 
@@ -280,28 +302,50 @@ def _converted(problem: Problem, loss: Callable[..., Array]):
         return _shards.shape_of((size, *shape), dtype, _shards.varying(like))
 
     z = of_chunk((problem.classes,), problem.dtype, inputs)
+    if problem.weights is not None:
+        targets = (*targets, problem.weights)
     rows = [of_chunk(t.shape[len(problem.batch) :], t.dtype, t) for t in targets]
 
-    def flat(z, *leaves):
-        return loss(z, *jax.tree.unflatten(problem.tree, leaves))
+    def flat(z: Array, *rows: Array) -> tuple[Array, Any]:
+        leaves, weights = rows, None
+        if problem.weights is not None:
+            leaves, weights = rows[:-1], rows[-1]
+        losses, aux = loss(z, *jax.tree.unflatten(problem.tree, leaves))
+        _check_losses(problem.name, z, losses, aux)
+        if weights is not None:
+            losses = product(valid(weights, losses.dtype), losses)
+        return losses, jax.tree.map(lax.stop_gradient, aux)
 
-    out = jax.eval_shape(flat, z, *rows)
-    if not hasattr(out, "shape") or out.shape != (size,):
-        raise ValueError(
-            f"{problem.name}: loss must give one number for each token, [{size}] for logits "
-            f"{_checks.describe(z)}, got {jax.tree.map(_checks.describe, out)}."
-        )
     if problem.mode == "forward":
-        return lambda z, targets, _: (flat(z, *targets), ()), ()
+        jax.eval_shape(flat, z, *rows)
+        return lambda z, targets, _: flat(z, *targets), ()
     # All tracers become operands: jax.closure_convert leaves those that are not differentiated,
     # which vmap or a later trace of the rule may still be tracing.
-    traced = jax.make_jaxpr(flat)(z, *rows)
+    traced, out = jax.make_jaxpr(flat, return_shape=True)(z, *rows)
     hoisted = [isinstance(c, jax.core.Tracer) for c in traced.consts]
 
     def of_logits(z: Array, targets: Any, closed: Any) -> tuple[Array, Any]:
         given = iter(closed)
         consts = [next(given) if h else c for h, c in zip(hoisted, traced.consts, strict=True)]
-        (losses,) = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(z, *targets)
-        return losses, ()
+        found = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(z, *targets)
+        return jax.tree.unflatten(jax.tree.structure(out), found)
 
     return of_logits, tuple(c for h, c in zip(hoisted, traced.consts, strict=True) if h)
+
+
+def _check_losses(name: str, z: Array, losses: Any, aux: Any) -> None:
+    """Raises ValueError unless a loss of logits gives a number, and its aux an entry, per token."""
+    if not hasattr(losses, "shape") or losses.shape != z.shape[:1]:
+        raise ValueError(
+            f"{name}: loss must give one number for each token, [{z.shape[0]}] for logits "
+            f"{_checks.describe(z)}, got {_described(losses)}."
+        )
+    if any(getattr(a, "shape", ())[:1] != z.shape[:1] for a in jax.tree.leaves(aux)):
+        raise ValueError(
+            f"{name}: aux must hold arrays with one entry for each token, [{z.shape[0]}, ...] for "
+            f"logits {_checks.describe(z)}, got {_described(aux)}."
+        )
+
+
+def _described(tree: Any) -> Any:
+    return jax.tree.map(lambda x: _checks.describe(x) if hasattr(x, "shape") else repr(x), tree)

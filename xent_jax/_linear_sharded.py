@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from xent_jax import _checks, _shards
 from xent_jax._checks import describe
 from xent_jax._linear import linear_softmax_cross_entropy
-from xent_jax._linear_problem import tokens_of
+from xent_jax._linear_problem import token_weights, tokens_of
 from xent_jax._linear_statistics import linear_token_statistics
 from xent_jax._modes import explained
 from xent_jax._types import KernelAxes
@@ -82,12 +82,14 @@ def shard_linear_head(
         # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
         whole = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
         jax.eval_shape(lambda arrays: head(**arrays, **fixed), whole)
-        if "where" in arrays:  # one for each token, to be divided as they are
-            batch = arrays["inputs"].shape[:-1]
-            arrays["where"] = tokens_of(original.__name__, arrays["where"], batch)
+        for which, of_tokens in (("where", tokens_of), ("weights", token_weights)):
+            if which in arrays:  # one for each token, to be divided as they are
+                batch = arrays["inputs"].shape[:-1]
+                arrays[which] = of_tokens(original.__name__, arrays[which], batch)
         divided = _divided(name, mesh, inputs, kernel, arrays, fixed["kernel_axes"])
         arrays, fixed = _padded(divided, arrays, fixed)
-        numbers = {k: jnp.asarray(fixed.pop(k)) for k in _NUMBERS if fixed.get(k)}
+        given = [k for k, off in _NUMBERS.items() if k in fixed and fixed[k] != off]
+        numbers = {k: jnp.asarray(fixed.pop(k)) for k in given}
         with explained():
             return _run(head, divided, tuple(fixed.items()), arrays | numbers)
 
@@ -120,8 +122,9 @@ def _checked(name: str, head: Any, mesh: Any, inputs: Any, kernel: Any) -> Calla
 
 
 _AXES = "axis_name", "batch_axis_name"  # that the wrapper gives
-_NUMBERS = "label_smoothing", "z_loss", "logit_softcap"  # operands, unless they are off
-_BY_TOKEN, _BY_CLASS = ("labels", "where"), ("bias", "class_weights")
+# The values of numbers that are off; others become operands.
+_NUMBERS = {"label_smoothing": 0, "z_loss": 0, "logit_softcap": None, "temperature": 1}
+_BY_TOKEN, _BY_CLASS = ("labels", "where", "weights"), ("bias", "class_weights")
 
 
 def _bound(signature: inspect.Signature, head: str, args: Any, kwargs: Any) -> dict[str, Any]:

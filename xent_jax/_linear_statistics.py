@@ -13,7 +13,7 @@ from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
 from xent_jax._linear_problem import IGNORED, SOFT, Problem, checked, numbered, there
 from xent_jax._modes import Mode, in_both_modes, in_mode
 from xent_jax._rows import at_label, hits
-from xent_jax._softcap import softcap
+from xent_jax._softcap import transformed
 from xent_jax._softmax import log_softmax, logsumexp
 from xent_jax._types import AxisName, KernelAxes
 
@@ -40,6 +40,7 @@ def linear_token_statistics(
     *,
     ignore_index: int | None = None,
     logit_softcap: float | Float[ArrayLike, ""] | None = None,
+    temperature: float | Float[ArrayLike, ""] = 1.0,
     top_k: int = 0,
     num_classes: int | None = None,
     kernel_axes: KernelAxes = "DV",
@@ -55,6 +56,7 @@ def linear_token_statistics(
         bias: ``[classes]``, floating.
         ignore_index: a label that asks for neither loss nor rank, such as -100.
         logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
+        temperature: above 0; divides the logits, after the soft cap.
         top_k: how many of the likeliest classes.
         num_classes: how many of the kernel's classes there are; those after them pad it.
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``.
@@ -72,9 +74,9 @@ def linear_token_statistics(
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
 
-    Gradient: of loss, logsumexp, entropy and top_k_log_probabilities, to inputs, kernel, bias
-    and cap: as ``with_linear_head``, where ``dz = -p (log p + H)`` for the entropy H. Proof:
-    ``linear_token_statistics``. Source: as ``with_linear_head``.
+    Gradient: of loss, logsumexp, entropy and top_k_log_probabilities, to inputs, kernel, bias,
+    cap and temperature: as ``with_linear_head``, where ``dz = -p (log p + H)`` for the entropy H.
+    Proof: ``linear_token_statistics``. Source: as ``with_linear_head``.
 
     >>> x, kernel = jnp.ones((3, 8)), jnp.zeros((8, 100)).at[:, 5].set(1.0)
     >>> found = linear_token_statistics(x, kernel, jnp.array([5, 0, 99]), top_k=2)
@@ -92,25 +94,25 @@ def linear_token_statistics(
     top_k = _checks.integer(name, "top_k", top_k, 0, classes, wanted)
     if logit_softcap is not None:
         logit_softcap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
-    return _of_tokens(ignored, classes, num_classes is not None, top_k, problem, logit_softcap)
+    numbers = logit_softcap, _checks.temperature(name, temperature)
+    return _of_tokens(ignored, classes, num_classes is not None, top_k, problem, numbers)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _of_tokens(
-    ignored: int | None, classes: int, padded: bool, top_k: int, problem: Problem, cap: Any
+    ignored: int | None, classes: int, padded: bool, top_k: int, problem: Problem, numbers: Any
 ) -> TokenStatistics:
     problem = problem.of_labels(numbered(problem.labels, classes, ignored))
     problem = (problem.without_padding(classes) if padded else problem).typed()
     mode, axis_name = problem.mode, problem.axis_name
 
     def of_chunk(z, targets, closed_over):
-        z = in_mode(mode, softcap)(z, *closed_over) if closed_over else z
+        z = transformed(mode, z, *closed_over)
         if padded:
             z = jnp.where(there(z.shape[-1], classes, axis_name), z, -jnp.inf)
         return _statistics(mode, z, *targets, ignored is not None, top_k, axis_name)
 
-    cap = problem.number(cap)
-    head, operands = problem.head(of_chunk, () if cap is None else (cap,))
+    head, operands = problem.head(of_chunk, tuple(problem.number(x) for x in numbers))
     floats, integers = head.losses(operands, None)
     return TokenStatistics(**floats, **integers)
 

@@ -28,6 +28,7 @@ def sigmoid_binary_cross_entropy(
     label_smoothing: float | Float[ArrayLike, ""] = 0.0,
     pos_weight: Float[ArrayLike, "*#shape"] | None = None,
     where: Bool[ArrayLike, "*#shape"] | None = None,
+    weights: Float[ArrayLike, "*#shape"] | None = None,
     reduction: Reduction = "none",
 ) -> Float[Shaped, "..."]:
     """Binary cross-entropy: ``-w t log s(z) - (1 - t) log s(-z)``, s the sigmoid.
@@ -39,11 +40,14 @@ def sigmoid_binary_cross_entropy(
         label_smoothing: e in [0, 1]; ``t`` becomes ``(1 - e) t + e / 2``.
         pos_weight: w, the weight of the positive term, broadcast to the logits.
         where: booleans, broadcast to the logits: the elements that take part.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the elements left in.
+        weights: floats that broadcast to the logits, at least 0: the factor of each loss.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the elements left in, with weights
+            over the sum of those (0 where it is 0).
 
     Returns:
         Losses in nats with the shape of ``logits``, or a scalar; float32 for half
-        precision, else the logits' dtype. 0 where ``where`` is false.
+        precision, else the logits' dtype. 0 where ``where`` is false, NaN for a weight that is
+        not at least 0.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
@@ -66,8 +70,9 @@ def sigmoid_binary_cross_entropy(
     if pos_weight is not None:
         pos_weight = _checks.reals(name, "pos_weight", pos_weight)
         pos_weight = _checks.broadcastable(name, "pos_weight", pos_weight, logits.shape)
+    weights = _checks.weights(name, weights, logits.shape)
     smoothing = None if _checks.unused(smoothing) else smoothing
-    return _binary_loss(mode, reduction, logits, labels, where, smoothing, pos_weight)
+    return _binary_loss(mode, reduction, logits, labels, where, smoothing, pos_weight, weights)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -79,6 +84,7 @@ def _binary_loss(
     where: Array | None,
     smoothing: Any,
     pos_weight: Array | None,
+    weights: Array | None,
 ) -> Array:
     dtype = accumulator(logits.dtype)
     weight, smoothing = number(pos_weight, dtype), number(smoothing, dtype)
@@ -91,7 +97,7 @@ def _binary_loss(
         t = mixed(smoothing, t, jnp.asarray(0.5, dtype))
         # Cleared twice: neither the label nor the weight of what is out may reach the smoothing.
         t = t if left is None else jnp.where(left, t, jnp.zeros((), dtype))
-    return reduce(_binary(mode, z, t, weight), reduction, left)
+    return reduce(_binary(mode, z, t, weight), reduction, left, weights=weights)
 
 
 def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Soft-capping of logits."""
+"""What is done to logits before a loss: the soft cap, and the division by a temperature."""
 
 import functools
 from typing import Any
@@ -12,8 +12,8 @@ from jaxtyping import ArrayLike, Float
 from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._modes import Mode, in_both_modes
-from xent_jax._rows import accumulator
-from xent_jax._zero import weighed
+from xent_jax._rows import accumulator, poisoned
+from xent_jax._zero import times, weighed
 
 
 @in_both_modes
@@ -65,6 +65,29 @@ def _softcap_backward(_, args, g: Array):
 
 
 _softcap = closed_form(lambda *_: None, _softcap_value, _softcap_backward)
+
+
+def _tempered_value(_, z: Array, temperature: Array) -> Array:
+    return z / poisoned(temperature, temperature > 0)
+
+
+# dz = g / T, dT = -sum g z / T^2.  Proof: linear_softmax_cross_entropy
+def _tempered_backward(_, args, g: Array):
+    z, temperature = args
+    t = poisoned(temperature, temperature > 0)
+    return g / t, to_argument(-times(g, z / t) / t, temperature)
+
+
+_tempered = closed_form(lambda *_: None, _tempered_value, _tempered_backward)
+
+
+def transformed(mode: Mode, z: Array, cap: Array | None, temperature: Array | None) -> Array:
+    """Logits after the soft cap and then the temperature, each of which may be None.
+
+    A temperature that is not above 0 gives NaN.
+    """
+    z = z if cap is None else _softcap(mode, z, cap)
+    return z if temperature is None else _tempered(mode, z, temperature)
 
 
 @jax.custom_jvp

@@ -24,10 +24,11 @@ Loss = Callable[..., Any]
 
 
 def _integer(options: str, more: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
-    """``names`` pairs the shipped options and the reference's."""
-    pairs = [n.split("=") for n in ("bias=b " + names).split()]
+    """``names`` pairs the shipped options and the reference's; the bias is there if wrt has b."""
+    bias = {"b": _B} if "b" in wrt.split() else {}
+    pairs = [n.split("=") for n in ("bias=b " * len(bias) + names).split()]
     y = labels("m s", classes="k", ignore=fixed.get("ignore"))
-    args = {"x": _X, "w": _KERNEL, "y": y, "b": _B, **more}
+    args = {"x": _X, "w": _KERNEL, "y": y, **bias, **more}
     shipped = {"ignore": "ignore_index"}
 
     def call(library: Any, x: Any, w: Any, y: Any, *values: Any) -> Any:
@@ -47,7 +48,8 @@ def _integer(options: str, more: Mapping[str, Spec], wrt: str, names: str, **fix
 
 
 def _integers() -> list[Case]:
-    left = {"left": array("m s", dtype=bool)}
+    left, some = {"left": array("m s", dtype=bool)}, {"v": array("m s", positive=True)}
+    weights = {"v": array("m s", nonnegative=True)}
     smoothing, c = scalar(unit=True), scalar(nonnegative=True)
     options = {"e": smoothing, "c": c, "v": array("k", positive=True)}
     every = "label_smoothing=smoothing z_loss=c class_weights=w"
@@ -62,7 +64,12 @@ def _integers() -> list[Case]:
             kernel_axes="VD",
         ),
         _integer("mean, to the bias", {}, "b", "", reduction="mean"),
-    ]
+        _integer("weights and masked tokens, mean", left | some, "x w b v",
+                 "where=examples weights=v", reduction="mean"),
+        _integer("weights, none", weights, "x w b v", "weights=v", reduction="none"),
+        _integer("temperature, mean", {"t": scalar(positive=True)}, "x w t",
+                 "temperature=temperature", reduction="mean"),
+    ]  # fmt: skip
     for reduction in ("mean", "none"):
         cases += [
             _integer(reduction, {}, "x w b", "", reduction=reduction),
@@ -77,7 +84,7 @@ def _integers() -> list[Case]:
 def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: Any) -> Case:
     """A head around ``loss(library, *more)``; ``truth`` is of logits, target and more."""
     reduction, kinds = more.pop("reduction"), more.pop("kinds", _FIRST)
-    transform = more.pop("transform", lambda *_: None)
+    transform, has_aux = more.pop("transform", lambda *_: None), more.pop("has_aux", False)
     args = {"x": _X, "w": _KERNEL, "t": target, "b": _B, **more}
 
     def call(library: Any, x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
@@ -86,8 +93,10 @@ def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: 
             reduction=reduction,
             logit_transform=transform(*values),
             max_logits_bytes=Chunks(x.shape[1]),
+            has_aux=has_aux,
         )
-        return head(x, w, t, bias=b)
+        value = head(x, w, t, bias=b)
+        return value[0] if has_aux else value
 
     def reference(x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
         return book.reduced(truth(x @ w + b, t, *values), reduction, None)
@@ -103,6 +112,11 @@ def _own(library: Any, *_: Any) -> Loss:
 
 def _own_truth(z: Any, t: Any) -> Any:
     return book.logsumexp(z) - jnp.sum(t * z, axis=-1)
+
+
+def _with_aux(library: Any, *_: Any) -> Loss:
+    """A loss with something besides that depends on the logits and has no gradient."""
+    return lambda z, t: (library.softmax_cross_entropy(z, t), jnp.sum(t * z, -1))
 
 
 def _linear(z: Any, t: Any) -> Any:
@@ -121,6 +135,8 @@ def _others() -> list[Case]:
         _any("a loss that closes over c", _T, "x w b t c",
              lambda lib, c: lambda z, t: lib.softmax_cross_entropy(z, t, z_loss=c),
              lambda z, t, c: book.soft_loss(z, t, c=c), reduction="mean", c=c),
+        _any("a loss with aux", _T, "x w b t", _with_aux, book.soft_loss, reduction="mean",
+             has_aux=True),
         _any("a loss of one's own", _T, "x w b t", _own, _own_truth, reduction="mean"),
         _any("a loss of one's own", _T, "x", _own, _own_truth, reduction="none",
              kinds=("second order",)),
@@ -161,6 +177,8 @@ UNPROVED = (
     Unproved(_INTEGER, "logit_softcap", "of capped logits the sums that CPU and "
              "the other platforms take are not seen to be the same; proved are the cap around a "
              "linear loss, and each alone"),
+    Unproved(_INTEGER, "temperature with a bias", "exponentials of a sum that is divided are not "
+             "seen to be those of its parts; proved is the temperature without a bias"),
     Unproved("with_linear_head", "the kernel's gradient in pieces", "on CPU it is summed for some "
              "of the classes at a time; the slices are not read for all sizes"),
     Unproved("with_linear_head", "sizes that no chunk divides", "the slices of chunks that overlap "

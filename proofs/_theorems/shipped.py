@@ -21,6 +21,8 @@ _Y, _IGNORED = labels("n", classes="k"), labels("n", classes="k", ignore=-100)
 _EXAMPLES, _CLASSES = array("n", dtype=bool), array("n k", dtype=bool)
 _KEEPS = array("n k", dtype=bool, keeps="y")
 _W, _WEIGHTS = array("k"), array("k", positive=True)
+# Weights of examples. Where all may be 0 a mean has no derivative.
+_V, _SOME = array("n", nonnegative=True), array("n", positive=True)
 
 
 def _rows(mask: Any, value: Any) -> Any:
@@ -102,6 +104,11 @@ def _integers() -> list[Case]:
         _integer("z_loss", zy | {"c": _C}, "z c", c),
         _integer("class_weights", zy | {"w": _W}, "z w", w),
         _integer("class_weights, mean", zy | {"w": _WEIGHTS}, "z w", w, reduction="mean"),
+        _integer("weights", zy | {"v": _V}, "z v", "weights=v"),
+        _integer("weights and masked examples, mean", zy | {"v": _SOME, "m": _EXAMPLES}, "z v",
+                 "weights=v where=examples", reduction="mean"),
+        _integer("weights, class_weights, mean", zy | {"v": _SOME, "w": _WEIGHTS}, "z v w",
+                 f"weights=v {w}", reduction="mean"),
         _integer("label_smoothing, z_loss, class_weights, mean",
                  zy | {"e": _E, "c": _C, "w": _WEIGHTS}, "z e c w", f"{e} {c} {w}",
                  reduction="mean"),
@@ -139,6 +146,7 @@ def _softs() -> list[Case]:
         _soft("label_smoothing", zt | {"e": _E}, "z t e", e),
         _soft("z_loss", zt | {"c": _C}, "z t c", c),
         _soft("class_weights", zt | {"w": _W}, "z t w", w),
+        _soft("weights, mean", zt | {"v": _SOME}, "z t v", "weights=v", reduction="mean"),
         _soft("label_smoothing, z_loss, class_weights, mean",
               zt | {"e": _E, "c": _C, "w": _W}, "z t e c w", f"{e} {c} {w}", reduction="mean"),
         _soft("masked classes", zt | {"m": _CLASSES}, "z", "where=classes"),
@@ -175,8 +183,14 @@ def _binaries() -> list[Case]:
     def every(z: Any, t: Any, e: Any, w: Any, m: Any) -> Any:
         return book.binary_loss(z, t, smoothing=e, w=w, where=m, reduction="mean")
 
+    def by_element(x: Any, z: Any, t: Any, v: Any) -> Any:
+        return x.sigmoid_binary_cross_entropy(z, t, weights=v, reduction="mean")
+
     full = {"z": z, "t": t, "e": e, "w": w, "m": m}
     return [
+        Case(binary, "weights, mean", by_element, {"z": z, "t": t, "v": _SOME}, "z t v",
+              lambda z, t, v: book.binary_loss(z, t, v=v, reduction="mean"),
+              kinds=("gradient", "forward mode")),
         Case(binary, "", call, {"z": z, "t": t}, "z t", book.binary_loss),
         Case(binary, "label_smoothing", call, {"z": z, "t": t, "e": e}, "z t e",
               lambda z, t, e: book.binary_loss(z, t, smoothing=e)),
@@ -212,6 +226,11 @@ def _others() -> list[Case]:
               weighted, "z gamma w",
               lambda z, y, gamma, w: book.focal_loss(
                   z, y, gamma, w=w, ignore=-100, reduction="mean"), two),
+        Case("softmax_focal_loss", "weights, sum",
+              lambda x, z, y, gamma, v: x.softmax_focal_loss(
+                  z, y, gamma=gamma, weights=v, reduction="sum"),
+              focal | {"v": _V}, "z gamma v",
+              lambda z, y, gamma, v: book.focal_loss(z, y, gamma, v=v, reduction="sum"), two),
         Case("poly_loss_cross_entropy", "",
               lambda x, z, t, e: x.poly_loss_cross_entropy(z, t, e), poly, "z t epsilon",
               book.poly_loss),

@@ -39,8 +39,12 @@ def log_softmax(z: Array) -> Array:
     return z - logsumexp(z)[..., None]
 
 
-def reduced(losses: Array, reduction: str, examples: Array | None, weights: Any = None) -> Array:
-    """None, sum, or mean of the losses of the examples left in."""
+def reduced(
+    losses: Array, reduction: str, examples: Array | None, by_label: Any = None, v: Any = None
+) -> Array:
+    """None, sum, or mean of the losses of the examples left in, each times its weight v."""
+    if v is not None:
+        losses = v * losses
     if examples is not None:
         losses = jnp.where(examples, losses, 0.0)
     if reduction == "none":
@@ -48,9 +52,11 @@ def reduced(losses: Array, reduction: str, examples: Array | None, weights: Any 
     if reduction == "sum":
         return jnp.sum(losses)
     left = jnp.ones(losses.shape, bool) if examples is None else examples
-    if weights is not None:
-        some = jnp.sum(left) > 0
-        return jnp.sum(losses) / jnp.where(some, jnp.sum(jnp.where(left, weights, 0.0)), 1.0)
+    if by_label is not None or v is not None:
+        weights = by_label if v is None else v if by_label is None else by_label * v
+        total = jnp.sum(jnp.where(left, weights, 0.0))
+        nothing = jnp.sum(left) == 0 if v is None else total == 0
+        return jnp.sum(losses) / jnp.where(nothing, 1.0, total)
     return jnp.sum(losses) / jnp.maximum(jnp.sum(left), 1).astype(losses.dtype)
 
 
@@ -64,6 +70,7 @@ def integer_loss(
     smoothing: Any = None,
     c: Any = None,
     w: Array | None = None,
+    v: Array | None = None,
     reduction: str = "none",
 ) -> Array:
     """``-(1 - e) w_y log p_y - e / k sum_j w_j log p_j + c lse^2``."""
@@ -79,18 +86,17 @@ def integer_loss(
         losses = (1 - smoothing) * losses + smoothing * mean_over_classes(every, classes)
     if c is not None:
         losses = losses + c * lse * lse
-    weights = None if w is None else weight
-    return reduced(losses, reduction, examples, weights)
+    return reduced(losses, reduction, examples, None if w is None else weight, v)
 
 
 def head_loss(
-    x: Array, kernel: Array, y: Array, *, b: Any = None, cap: Any = None, **options: Any
+    x: Array, kernel: Array, y: Array, *, b: Any = None, temperature: Any = 1, **options: Any
 ) -> Array:
-    """``integer_loss`` of ``z = x W + b``, or of ``c tanh(z / c)``."""
+    """``integer_loss`` of ``z = (x W + b) / T``."""
     z = x @ kernel
     if b is not None:
         z = z + b
-    return integer_loss(z if cap is None else softcap(z, cap), y, **options)
+    return integer_loss(z / temperature, y, **options)
 
 
 def mean_over_classes(x: Array, classes: Array | None) -> Array:
@@ -110,6 +116,7 @@ def soft_loss(
     smoothing: Any = None,
     c: Any = None,
     w: Array | None = None,
+    v: Array | None = None,
     reduction: str = "none",
 ) -> Array:
     """``-sum_j w_j t'_j log p_j + c lse^2`` with ``t' = (1 - e) t + e / k``."""
@@ -127,7 +134,7 @@ def soft_loss(
     losses = jnp.sum(terms, axis=-1)
     if c is not None:
         losses = losses + c * lse * lse
-    return reduced(losses, reduction, examples)
+    return reduced(losses, reduction, examples, None, v)
 
 
 def softplus(z: Array) -> Array:
@@ -142,13 +149,14 @@ def binary_loss(
     smoothing: Any = None,
     w: Array | None = None,
     where: Array | None = None,
+    v: Array | None = None,
     reduction: str = "none",
 ) -> Array:
     """``-w t log s(z) - (1 - t) log s(-z)``."""
     if smoothing is not None:
         t = (1 - smoothing) * t + smoothing / 2
     positive = t * softplus(-z) if w is None else w * t * softplus(-z)
-    return reduced(positive + (1 - t) * softplus(z), reduction, where)
+    return reduced(positive + (1 - t) * softplus(z), reduction, where, None, v)
 
 
 def binary_focal(z: Array, t: Array, gamma: Any, alpha: Any = None) -> Array:
@@ -171,7 +179,7 @@ def focal_loss(z: Array, y: Array, gamma: Any, **options: Any) -> Array:
     losses = jnp.power(1 - p, gamma) * (logsumexp(z, classes) - at_label(z, y))
     weights = None if w is None else w[y]
     losses = losses if w is None else weights * losses
-    return reduced(losses, options.get("reduction", "none"), examples, weights)
+    return reduced(losses, options.get("reduction", "none"), examples, weights, options.get("v"))
 
 
 def poly_loss(z: Array, t: Array, epsilon: Any, classes: Array | None = None) -> Array:
