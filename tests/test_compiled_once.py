@@ -73,6 +73,7 @@ NUMBERS = [
     (head, "z_loss", [0.1, 0.2, 0.3]),
     (head, "label_smoothing", [0.1, 0.2]),
     (head, "logit_softcap", [3.0, 4.0, 5]),
+    (head, "temperature", [0.7, 2.0, 3]),
     (binary, "label_smoothing", [0.1, 0.2]),
     (focal, "gamma", [2.0, 1.5]),
 ]

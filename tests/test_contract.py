@@ -261,7 +261,7 @@ def test_export(case, module, rng):
     """The gradient lowers for every platform, at a symbolic batch, and runs from there."""
     problem = Problem(case, rng, jnp.float32)
     kinds = {**case.arguments, **case.keywords}
-    batched = CLASSES | {"integers", "elements", "unit elements"}
+    batched = CLASSES | {"integers", "elements", "unit elements", "example weights"}
     (b,) = jax.export.symbolic_shape("b")
     specs = {
         k: jax.ShapeDtypeStruct((b, *v.shape[1:]) if kinds[k] in batched else v.shape, v.dtype)

@@ -53,16 +53,17 @@ CHOSEN = [  # each with the shape of its mask
     (row("relative_entropy"), None),
     (row("kl_divergence"), (N, K)),
     (row("softmax_cross_entropy"), None),
-    (row("softmax_cross_entropy", *SMOOTHED), (N, K)),
+    (row("softmax_cross_entropy", *SMOOTHED, "weights"), (N, K)),
     (row("softmax_cross_entropy_with_integer_labels"), (N,)),
     (row("softmax_cross_entropy_with_integer_labels", "class_weights"), None),
-    (row("softmax_cross_entropy_with_integer_labels", *SMOOTHED, options=IGNORING), (N, K)),
-    (row("softmax_focal_loss", "gamma", "class_weights"), (N,)),
+    (row("softmax_cross_entropy_with_integer_labels", *SMOOTHED, "weights", options=IGNORING),
+     (N, K)),
+    (row("softmax_focal_loss", "gamma", "class_weights", "weights"), (N,)),
     (row("poly_loss_cross_entropy", "epsilon"), (N,)),
     (row("sigmoid_binary_cross_entropy"), None),
-    (row("sigmoid_binary_cross_entropy", "pos_weight", "label_smoothing"), (N, K)),
+    (row("sigmoid_binary_cross_entropy", "pos_weight", "label_smoothing", "weights"), (N, K)),
     (row("sigmoid_focal_loss", "alpha", "gamma", keywords=ALPHA_OF_EACH), None),
-]
+]  # fmt: skip
 STATIC = {"axis", "reduction", "ignore_index", "axis_name", "batch_axis_name"}
 
 

@@ -20,7 +20,7 @@ from tests.meshes import mesh_of
 from xent_jax import shard_linear_head
 
 ROWS, WIDTH, K = 8, 4, 6
-BY_ROW = CLASSES | {"integers", "elements", "unit elements"}
+BY_ROW = CLASSES | {"integers", "elements", "unit elements", "example weights"}
 drawn = settings(max_examples=10, deadline=None, derandomize=True, database=None)
 poisons = st.tuples(
     st.sets(st.integers(0, ROWS - 1), min_size=1, max_size=ROWS - 1),
@@ -45,6 +45,8 @@ class Problem(NamedTuple):
             name = rng.choice([k for k, kind in self.kinds.items() if kind in BY_ROW])
             if self.kinds[name] == "integers":
                 dirty[name][row] = rng.choice([-1, K, 10**6])
+            elif self.kinds[name] == "example weights":
+                dirty[name][row] = bad
             else:
                 dirty[name][row, rng.integers(dirty[name].shape[1])] = bad
         return dirty
@@ -89,6 +91,7 @@ def head_arrays(**more):
 
 def cross_entropy(module, sharded=lambda head: head):
     options = {"class_weights": "weights", "label_smoothing": "0.1 0.2", "z_loss": "0.1 0.2"}
+    options |= {"weights": "example weights", "temperature": "0.5 2"}
 
     def losses(arrays, reduction="none", **more):
         head = sharded(module.linear_softmax_cross_entropy)

@@ -26,11 +26,14 @@ def reduce(
     ``axis_name`` is that of the examples: sum and mean are over all its shards.
     """
     losses, examples, by_label, weights = _shards.together(losses, examples, by_label, weights)
+    zero = jnp.zeros((), losses.dtype)
     if weights is not None:
         weights = valid(weights, losses.dtype)
+        if examples is not None:
+            weights = jnp.where(examples, weights, zero)
         losses = product(weights, losses)
     if examples is not None:
-        losses = jnp.where(examples, losses, jnp.zeros((), losses.dtype))
+        losses = jnp.where(examples, losses, zero)
     if reduction == "none":
         return losses
     total = _shards.total(jnp.sum(losses), axis_name)
