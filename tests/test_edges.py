@@ -330,9 +330,13 @@ def test_divergence_of_logits(module, wrap):
 
 @every_way
 def test_divergence_where_the_target_has_a_class_that_the_logits_have_not(module, wrap):
-    """+inf; q - p."""
-    pair = both(wrap, module.softmax_kl_divergence, [[0.0, -INF, 0.0]], jnp.zeros((1, 3)))
-    check(pair, [INF], [[1 / 6, -1 / 3, 1 / 6]])
+    """+inf; q - p, and NaN to the target. The other way round the class costs what q has there."""
+    z, w = jnp.array([[0.0, -INF, 0.0]]), jnp.zeros((1, 3))
+    check(both(wrap, module.softmax_kl_divergence, z, w), [INF], [[1 / 6, -1 / 3, 1 / 6]])
+    by_target = wrap(jax.grad(lambda w: module.softmax_kl_divergence(z, w).sum()))(w)
+    assert np.all(np.isnan(by_target))
+    expected = [np.log(1.5)], [[-1 / 6, 1 / 3, -1 / 6]]
+    check(both(wrap, module.softmax_kl_divergence, w, z), *expected)
 
 
 @every_way
