@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ._derivations import cross_entropy as _cross_entropy
+from ._derivations import divergence as _divergence
 from ._derivations import focal as _focal
 from ._derivations import information as _information
 from ._derivations import lemmas as _lemmas
@@ -34,6 +35,7 @@ CHAPTERS: tuple[tuple[str, tuple[Derivation, ...]], ...] = (
     ("Poly loss", _poly.DERIVATIONS),
     ("Binary losses", _sigmoid.DERIVATIONS),
     ("Entropy and divergence", _information.DERIVATIONS),
+    ("Divergence of logits", _divergence.DERIVATIONS),
     ("Soft cap", _softcap.DERIVATIONS),
     ("The linear head", _linear_head.DERIVATIONS),
     ("Classes in shards", _shards.DERIVATIONS),

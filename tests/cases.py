@@ -182,8 +182,14 @@ def _binary_focal(z, t, alpha=None, gamma=2.0):
     return losses if alpha is None else (alpha * t + (1 - alpha) * (1 - t)) * losses
 
 
+def _softmax_kl(z, w, temperature=1.0, reduction="none"):
+    log_q, log_p = _log_p(z / temperature), _log_p(w / temperature)
+    return _reduce((jnp.exp(log_p) * (log_p - log_q)).sum(-1), reduction)
+
+
 _LOGITS = {"logits": "logits"}
 _SOFT = {"logits": "logits", "labels": "soft"}
+_TWO_LOGITS = {"logits": "logits", "target_logits": "logits"}
 _INTEGER = {"logits": "logits", "labels": "integers"}
 _ELEMENTS = {"logits": "elements", "labels": "unit elements"}
 _INTEGER_LOSS = "softmax_cross_entropy_with_integer_labels"
@@ -247,5 +253,13 @@ CASES = [
     ),
     Case("poly_loss_cross_entropy", _SOFT, _poly),
     Case("poly_loss_cross_entropy", _SOFT, _poly, {"epsilon": "-1 3"}),
+    Case("softmax_kl_divergence", _TWO_LOGITS, _softmax_kl),
+    Case(
+        "softmax_kl_divergence",
+        _TWO_LOGITS,
+        _softmax_kl,
+        {"temperature": "0.5 3"},
+        {"reduction": "mean"},
+    ),
     Case("softcap", {"logits": "elements", "cap": "1 5"}, lambda z, c: c * jnp.tanh(z / c)),
 ]

@@ -120,6 +120,43 @@ def cross_entropy(z, t, c=0.0) -> Loss:
     return Loss(loss + c * row.lse**2, loss + c * row.lse_scale**2, gradient, scale, row.gap)
 
 
+class Divergence(NamedTuple):
+    """KL(p || q) and its gradients, each with the size of the terms it is made of."""
+
+    loss: mpmath.mpf
+    loss_scale: mpmath.mpf
+    gradients: tuple[np.ndarray, np.ndarray, np.ndarray]  # to z, w and T
+    scales: tuple[np.ndarray, np.ndarray, np.ndarray]
+    gap: float  # what the last class lies below the first, in nats at that temperature
+
+
+def softmax_divergence(z, w, temperature) -> Divergence:
+    """KL(softmax(w / T) || softmax(z / T)); a term is of the size of what z and w differ by."""
+    t = exact(temperature).item()
+    x, y = exact(z) / t, exact(w) / t
+    q, p = softmax(x), softmax(y)
+    x, y = x - q.shift, y - p.shift
+    kappa = p.log_total - q.log_total
+    d, e = y - x - kappa, mp.exp(kappa)
+    size = abs(y - x) + abs(kappa) + sum(abs(p.p * e - q.p)) / max(1, e)
+    top = np.argmax(p.p)
+    relative = d - d[top]  # of which no constant makes a difference, and nothing cancels at the top
+    mean = p.p @ relative
+    by_w = p.p * (relative - mean) / t
+    by_z = np.where((p.p > 0.5) & (q.p > 0.5), p.rest - q.rest, q.p - p.p) / t
+    scales = np.maximum(p.p, q.p) * np.minimum(size, 1) / t, p.p * (size + p.p @ size) / t
+    by_t = -(by_z @ x + by_w @ y)
+    scale_of_t = scales[0] @ abs(x) + scales[1] @ abs(y)
+    loss = p.p[top] * d[top] + sum(np.delete(p.p * d, top), mp.zero)
+    return Divergence(
+        loss,
+        p.p @ abs(d),
+        (by_z, by_w, exact(by_t)),
+        (*scales, exact(scale_of_t)),
+        max(q.gap.max(), p.gap.max()),
+    )
+
+
 def hessian(z) -> np.ndarray:
     """``diag(p) - p p'``."""
     row = softmax(z)

@@ -67,6 +67,10 @@ def focal(**options):
     return xent_jax.softmax_focal_loss(Z, Y, **options)
 
 
+def divergence(**options):
+    return xent_jax.softmax_kl_divergence(Z, Z[:, ::-1], **options)
+
+
 NUMBERS = [
     (integer, "z_loss", [0.1, 0.2, np.float32(0.3), np.float64(0.4)]),
     (integer, "label_smoothing", [0.1, 0.2]),
@@ -76,6 +80,7 @@ NUMBERS = [
     (head, "temperature", [0.7, 2.0, 3]),
     (binary, "label_smoothing", [0.1, 0.2]),
     (focal, "gamma", [2.0, 1.5]),
+    (divergence, "temperature", [2.0, 1.5]),
 ]
 
 

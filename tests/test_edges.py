@@ -315,6 +315,52 @@ def test_divergence_to_targets_under_a_mask(derivative):
 
 
 @every_way
+def test_divergence_of_logits(module, wrap):
+    """Classes and examples that are out, and what a temperature of no use gives."""
+    loss, w = module.softmax_kl_divergence, jnp.array([[0.0, NAN, 1.0], [NAN] * 3])
+    where = jnp.array([[True, False, True], [False] * 3])
+    p, q = softmax([0, 1]), softmax([0.5, 2])
+    kl = (p * np.log(p / q)).sum()
+    expected = [kl, 0], [[q[0] - p[0], 0, q[1] - p[1]], [0] * 3]
+    check(both(wrap, loss, [[0.5, INF, 2.0], [NAN] * 3], w, where=where), *expected)
+    by_w = p * (np.log(p / q) - kl)
+    pair = both(wrap, lambda w, z: loss(z, w, where=where), w, jnp.array([[0.5, INF, 2.0]] * 2))
+    check(pair, [kl, 0], [[by_w[0], 0, by_w[1]], [0] * 3])
+
+
+@every_way
+def test_divergence_where_the_target_has_a_class_that_the_logits_have_not(module, wrap):
+    """+inf; q - p, and NaN to the target. The other way round the class costs what q has there."""
+    z, w = jnp.array([[0.0, -INF, 0.0]]), jnp.zeros((1, 3))
+    check(both(wrap, module.softmax_kl_divergence, z, w), [INF], [[1 / 6, -1 / 3, 1 / 6]])
+    by_target = wrap(jax.grad(lambda w: module.softmax_kl_divergence(z, w).sum()))(w)
+    assert np.all(np.isnan(by_target))
+    expected = [np.log(1.5)], [[-1 / 6, 1 / 3, -1 / 6]]
+    check(both(wrap, module.softmax_kl_divergence, w, z), *expected)
+
+
+@every_way
+@pytest.mark.parametrize("temperature", [0.0, -1.0, NAN])
+def test_divergence_at_a_traced_temperature_that_is_not_positive(module, wrap, temperature):
+    def of(t):
+        return module.softmax_kl_divergence(jnp.zeros(3), jnp.asarray(GOOD), temperature=t)
+
+    value, gradient = wrap(jax.value_and_grad(of))(jnp.asarray(temperature))
+    assert np.isnan(value) and np.isnan(gradient)
+
+
+@every_way
+@pytest.mark.parametrize("bad", [INF, NAN])
+def test_divergence_of_a_bad_row(module, wrap, bad):
+    """NaN in its row alone, whichever of the two is bad."""
+    good, row = jnp.asarray([GOOD] * 2), jnp.asarray([[0.5, bad, 2.0], GOOD])
+    for z, w in ((row, good), (good, row)):
+        losses, gradient = both(wrap, module.softmax_kl_divergence, z, w)
+        assert np.isnan(losses[0]) and np.all(np.isnan(gradient[0]))
+        assert losses[1] == 0 and np.all(gradient[1] == 0)
+
+
+@every_way
 def test_positive_weight_s_gradient_at_a_label_of_zero(module, wrap):
     """d2L / dw dt = softplus(-z) also where t is 0."""
 

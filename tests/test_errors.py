@@ -66,6 +66,12 @@ ERRORS = [
     ("sigmoid_focal_loss", (Z, T), {"alpha": jnp.ones(2)}, ValueError, "alpha must broadcast"),
     ("sigmoid_focal_loss", (Z, T), {"gamma": -1}, ValueError, "gamma must be at least 0, got -1"),
     ("poly_loss_cross_entropy", (Z, T), {"epsilon": T}, TypeError, "epsilon must be a number, got float32[2,3]"),
+    ("softmax_kl_divergence", (Y, T), {}, TypeError, "logits must be a floating-point array"),
+    ("softmax_kl_divergence", (Z, Y), {}, TypeError, "target_logits must be a floating-point array, got int32[2]"),
+    ("softmax_kl_divergence", (Z, jnp.ones((4, 3))), {}, ValueError,
+     "target_logits must broadcast to the shape of logits, [2, 3], got float32[4,3]"),
+    ("softmax_kl_divergence", (Z, T), {"temperature": 0}, ValueError, "temperature must be above 0, got 0"),
+    ("softmax_kl_divergence", (Z, T), {"temperature": T}, TypeError, "temperature must be a number, got float32[2,3]"),
     ("softcap", (Z, None), {}, TypeError, "cap must be a number, got None"),
     # what is not real, and what is no integer
     (SOFT, (Z, 1j * T), {}, TypeError, "labels must be real, got complex64[2,3]. Give the real part."),
@@ -180,6 +186,7 @@ PAIRS = {  # of a loss and an array beside the logits, whose dtype is free
     "kl_divergence": lambda z, t: X.kl_divergence(z, t),
     "cross_entropy": lambda z, t: X.cross_entropy(z + 0.25, t),
     "relative_entropy": lambda z, t: X.relative_entropy(t, z + 0.25),
+    "softmax_kl_divergence": lambda z, t: X.softmax_kl_divergence(z, t),
     "softcap": lambda z, t: X.softcap(z, t[0, 0]),
     "bias": lambda z, t: X.linear_softmax_cross_entropy(z, KERNEL.astype(z.dtype), Y, t[0]),
 }

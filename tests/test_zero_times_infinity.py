@@ -170,6 +170,17 @@ ROWS = {
         (Z, [0, 0.1, 0], 2.0),
         ([0.1 * P[0], -0.1, 0.1 * P[1]], [LSE - 0.5 + 2 * P[1], INF, LSE - 2 + 2 * P[0]], 0.1),
     ),
+    "softmax_kl_divergence": Row(  # p = (1, 0, 1) / 2, q = P, and a class that neither has
+        "softmax_kl_divergence",
+        (Z, [1.0, -INF, 1.0], 1.0),
+        ([P[0] - 0.5, 0, P[1] - 0.5], [0.375, 0, -0.375], 1.5 * (0.5 - P[1])),
+        lambda loss, z, w, t: loss(z, w, temperature=t),
+    ),
+    "softmax_kl_divergence of 0": Row(  # the student has a class that the teacher has not
+        "softmax_kl_divergence",
+        ([0.0, 0.0, 0.0], [1.0, -INF, 1.0]),
+        ([1 / 3 - 0.5, 1 / 3, 1 / 3 - 0.5], [0, 0, 0]),
+    ),
     "softcap": Row("softcap", ([INF, -INF, 0], 2.0), ([0, 0, 1], 0)),
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from xent_jax._cross_entropy import softmax_cross_entropy as softmax_cross_entro
 from xent_jax._cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
+from xent_jax._divergence import softmax_kl_divergence as softmax_kl_divergence
 from xent_jax._focal import softmax_focal_loss as softmax_focal_loss
 from xent_jax._information import cross_entropy as cross_entropy
 from xent_jax._information import entropy as entropy
@@ -48,6 +49,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "softmax_focal_loss",
+    "softmax_kl_divergence",
     "with_linear_head",
 ]
 

@@ -26,6 +26,7 @@ softmax_cross_entropy_with_integer_labels = in_mode(
 sigmoid_binary_cross_entropy = in_mode("forward", xent_jax.sigmoid_binary_cross_entropy)
 sigmoid_focal_loss = in_mode("forward", xent_jax.sigmoid_focal_loss)
 softmax_focal_loss = in_mode("forward", xent_jax.softmax_focal_loss)
+softmax_kl_divergence = in_mode("forward", xent_jax.softmax_kl_divergence)
 poly_loss_cross_entropy = in_mode("forward", xent_jax.poly_loss_cross_entropy)
 softcap = in_mode("forward", xent_jax.softcap)
 linear_softmax_cross_entropy = in_mode("forward", xent_jax.linear_softmax_cross_entropy)
@@ -49,5 +50,6 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "softmax_focal_loss",
+    "softmax_kl_divergence",
     "with_linear_head",
 ]

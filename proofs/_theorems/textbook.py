@@ -211,6 +211,14 @@ def kl_divergence(log_q: Array, t: Array) -> Array:
     return jnp.sum(t * (jnp.log(t) - log_q), axis=-1)
 
 
+def softmax_kl(z: Array, w: Array, temperature: Any = 1.0, **options: Any) -> Array:
+    """``sum_j p_j (log p_j - log q_j)`` with ``p = softmax(w / T)``, ``q = softmax(z / T)``."""
+    z, w = z / temperature, w / temperature
+    terms = softmax(w) * (log_softmax(w) - log_softmax(z))
+    losses = jnp.sum(terms, axis=-1)
+    return reduced(losses, options.get("reduction", "none"), options.get("examples"))
+
+
 def softcap(z: Array, c: Any) -> Array:
     """c tanh(z / c)."""
     return c * jnp.tanh(z / c)

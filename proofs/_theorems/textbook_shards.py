@@ -98,6 +98,12 @@ def focal_loss(z: Array, y: Array, gamma: Any) -> Array:
     return jnp.power(1 - at_label(softmax(z), y), gamma) * integer_loss(z, y)
 
 
+def softmax_kl(z: Array, w: Array) -> Array:
+    """``sum_j p_j (log p_j - log q_j)`` with ``p = softmax(w)``, ``q = softmax(z)``."""
+    more = logsumexp(z) - logsumexp(w)
+    return over_classes(softmax(w) * (w - z + more[:, None]))
+
+
 def poly_loss(z: Array, t: Array, epsilon: Any) -> Array:
     """``sum_j t_j (-log p_j + epsilon (1 - p_j))``."""
     return soft_loss(z, t) + epsilon * over_classes(t * (1 - softmax(z)))
