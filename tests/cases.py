@@ -182,9 +182,9 @@ def _binary_focal(z, t, alpha=None, gamma=2.0):
     return losses if alpha is None else (alpha * t + (1 - alpha) * (1 - t)) * losses
 
 
-def _softmax_kl(z, w, temperature=1.0, reduction="none"):
+def _softmax_kl(z, w, temperature=1.0, weights=1.0, reduction="none"):
     log_q, log_p = _log_p(z / temperature), _log_p(w / temperature)
-    return _reduce((jnp.exp(log_p) * (log_p - log_q)).sum(-1), reduction)
+    return _reduce((jnp.exp(log_p) * (log_p - log_q)).sum(-1), reduction, weights=weights)
 
 
 _LOGITS = {"logits": "logits"}
@@ -258,7 +258,7 @@ CASES = [
         "softmax_kl_divergence",
         _TWO_LOGITS,
         _softmax_kl,
-        {"temperature": "0.5 3"},
+        {"temperature": "0.5 3", "weights": "example weights"},
         {"reduction": "mean"},
     ),
     Case("softcap", {"logits": "elements", "cap": "1 5"}, lambda z, c: c * jnp.tanh(z / c)),

@@ -42,6 +42,7 @@ def softmax_kl_divergence(
     where: Bool[ArrayLike, "*mask"] | None = None,
     *,
     temperature: float | Float[ArrayLike, ""] = 1.0,
+    weights: Float[ArrayLike, "*batch"] | None = None,
     reduction: Reduction = "none",
     axis_name: AxisName | None = None,
     batch_axis_name: AxisName | None = None,
@@ -58,7 +59,9 @@ def softmax_kl_divergence(
             broadcast to the logits: the classes, which have probability 0 in both otherwise.
         temperature: T, a positive number that divides both. Hinton et al. multiply the loss
             by ``T^2``; it is not done here.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in.
+        weights: floats that broadcast to ``[*batch]``, at least 0: the factor of each loss.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with weights
+            over the sum of those (0 where it is 0).
         axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
             divided: both logits and a mask of classes are this shard's.
         batch_axis_name: the mesh axes over which the examples are divided: a sum or mean is
@@ -67,7 +70,8 @@ def softmax_kl_divergence(
     Returns:
         Divergences in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
         wider dtype of the two. 0 for an example that is out, +inf where a class that the
-        target has is at a logit of -inf. NaN for a traced temperature that is not positive.
+        target has is at a logit of -inf. NaN for a traced temperature that is not positive,
+        and for a weight that is not at least 0.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape or option is, or ``temperature`` is
@@ -90,8 +94,10 @@ def softmax_kl_divergence(
     place = layout(name, logits, axis, where, axis_name=axis_name)
     target_logits = _checks.broadcastable(name, "target_logits", target_logits, logits.shape)
     temperature = _checks.scalar(name, "temperature", temperature, 0, above=True)
+    weights = _checks.weights(name, weights, place.batch)
     reduction = _checks.reduction(name, reduction)
-    return _divergence(mode, reduction, batch_axis_name, logits, target_logits, place, temperature)
+    given = logits, target_logits, place, temperature, weights
+    return _divergence(mode, reduction, batch_axis_name, *given)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -103,6 +109,7 @@ def _divergence(
     target_logits: Array,
     place: Layout,
     temperature: Any,
+    weights: Array | None,
 ) -> Array:
     logits, target_logits = _shards.together(logits, target_logits)
     target_logits = jnp.broadcast_to(target_logits, logits.shape)
@@ -111,7 +118,7 @@ def _divergence(
     temperature = jnp.asarray(temperature, dtype)
     temperature = poisoned(temperature, temperature > 0)
     losses = _kl(mode, z, w, temperature, axis_name=place.axis_name)
-    return reduce(losses, reduction, place.examples, None, batch_axis_name)
+    return reduce(losses, reduction, place.examples, None, batch_axis_name, weights)
 
 
 @jax.tree_util.register_dataclass
