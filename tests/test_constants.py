@@ -22,6 +22,11 @@ BIAS, WEIGHTS = _RNG.normal(size=3), _RNG.uniform(0.5, 1.5, 3)
 SOFT = _RNG.dirichlet(np.ones(3), 2)
 
 
+def token_statistics(library, logits, labels):
+    found = library.token_statistics(logits, labels, top_k=2)
+    return found.loss + found.entropy + found.top_k_log_probabilities.sum(-1)
+
+
 def statistics(library, inputs, kernel, labels, bias, logit_softcap):
     found = library.linear_token_statistics(
         inputs, kernel, labels, bias, logit_softcap=logit_softcap, top_k=2
@@ -46,6 +51,7 @@ CALLS = {
         "class_weights": WEIGHTS, "logit_softcap": np.float32(3.0),
     }),
     "with_linear_head": (any_head, _LAYER | {"labels": SOFT, "where": _MASK}),
+    "token_statistics": (token_statistics, {"logits": X[:, :3], "labels": Y}),
     "linear_token_statistics": (statistics, _LAYER | {
         "labels": Y, "logit_softcap": np.float32(3.0)
     }),

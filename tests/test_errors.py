@@ -35,6 +35,11 @@ ERRORS = [
      "log_predictions and targets must broadcast to each other, got float32[2,3] and float32[4,3]"),
     # labels
     (INTEGER, (Z, Y > 0), {}, TypeError, "labels must be an integer array, got bool[2]"),
+    ("token_statistics", (Y, Z), {}, TypeError, "logits must be a floating-point array, got int32[2]. The logits come"),
+    ("token_statistics", (Z, T), {}, TypeError, "labels must be an integer array, got float32[2,3]"),
+    ("token_statistics", (Z, jnp.zeros(3, int)), {}, ValueError, "labels must have shape [2]"),
+    ("token_statistics", (Z, Y), {"top_k": 4}, ValueError,
+     "top_k must be an integer in [0, 3], the number of classes, got 4."),
     ("softmax_focal_loss", (Z, jnp.zeros(3, int)), {}, ValueError, "labels must have shape [2]"),
     (SOFT, (Z, jnp.ones((4, 3))), {}, ValueError,
      "labels must broadcast to the shape of logits, [2, 3], got float32[4,3]"),

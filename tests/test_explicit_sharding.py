@@ -72,7 +72,8 @@ def test_every_function_and_every_argument_is_here():
         for case, mask in CHOSEN
         for name in [*case.arguments, *case.keywords, *(["where"] if mask else [])]
     }
-    losses = {name for name in FUNCTIONS if "linear" not in name}
+    # Of several results, in test_token_statistics.
+    losses = {name for name in FUNCTIONS if "linear" not in name} - {"token_statistics"}
     assert tried == {
         (loss, name)
         for loss in losses

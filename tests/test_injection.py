@@ -97,10 +97,20 @@ def cross_entropy(module, sharded=lambda head: head):
     return HEAD | options, head_arrays(**options), losses, {"where", "ignore_index", "reduction"}
 
 
+def summed(found):
+    return found.loss + found.logsumexp + found.entropy + found.top_k_log_probabilities[:, 0]
+
+
+def of_logits(module):
+    kinds = {"logits": "logits", "labels": "integers"}
+    rng = np.random.default_rng(0)
+    arrays = {name: draw(kind, rng, (ROWS,), K) for name, kind in kinds.items()}
+    return kinds, arrays, lambda a: summed(module.token_statistics(**a, top_k=1)), set()
+
+
 def token_statistics(module, sharded=lambda head: head):
     def losses(arrays):
-        found = sharded(module.linear_token_statistics)(**arrays, top_k=1)
-        return found.loss + found.logsumexp + found.entropy + found.top_k_log_probabilities[:, 0]
+        return summed(sharded(module.linear_token_statistics)(**arrays, top_k=1))
 
     return HEAD, head_arrays(), losses, set()
 
@@ -125,6 +135,7 @@ def on_a_mesh(head):
 
 HEADS = {
     "linear_softmax_cross_entropy": cross_entropy,
+    "token_statistics": of_logits,
     "linear_token_statistics": token_statistics,
     "with_linear_head": any_head,
     "shard_linear_head": functools.partial(cross_entropy, sharded=on_a_mesh),

@@ -42,6 +42,7 @@ HALF = [0, 0.5, 0.5]
 Z = [0.5, -INF, 2.0]
 P = np.exp([0.5, 2.0]) / np.exp([0.5, 2.0]).sum()  # the softmax of Z without its second class
 LSE = np.log(np.exp([0.5, 2.0]).sum())
+H_SLOPE = -P[0] * P[1] * np.log(P[0] / P[1])  # of the entropy: -p (log p + H)
 
 
 def weighted(y, **options):
@@ -128,6 +129,18 @@ ROWS = {
     "softmax": Row("softmax", (Z,), ([P[0] * P[1], 0, -P[0] * P[1]],), lambda f, z: f(z)[0]),
     "log_softmax": Row("log_softmax", (Z,), ([P[1], 0, -P[1]],), lambda f, z: f(z)[0]),
     "logsumexp": Row("logsumexp", (Z,), ([P[0], 0, P[1]],)),
+    "token_statistics, entropy": Row(
+        "token_statistics",
+        (Z,),
+        ([H_SLOPE, 0, -H_SLOPE],),
+        lambda f, z: f(z, jnp.array(0)).entropy,
+    ),
+    "token_statistics, the likeliest": Row(
+        "token_statistics",
+        (Z,),
+        ([P[1], 0, -P[1]],),
+        lambda f, z: f(z, jnp.array(0), top_k=2).top_k_log_probabilities[1],
+    ),
     "softmax_cross_entropy": Row(
         "softmax_cross_entropy",
         (Z, [0.4, 0, 0.6]),

@@ -1,33 +1,18 @@
-"""What evaluation and reinforcement learning ask of each token, in one pass over the logits."""
+"""``token_statistics`` of a linear layer's logits, which are never all held."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
 from jaxtyping import ArrayLike, Float, Int
 
-from xent_jax import _checks, _shards
-from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._linear_problem import IGNORED, SOFT, Problem, checked, numbered, there
+from xent_jax import _checks
+from xent_jax._linear_problem import SOFT, Problem, checked, numbered, there
 from xent_jax._modes import Mode, in_both_modes, in_mode
-from xent_jax._rows import at_label, hits
 from xent_jax._softcap import softcap
-from xent_jax._softmax import log_softmax, logsumexp
+from xent_jax._token_statistics import TokenStatistics, checked_top_k, statistics
 from xent_jax._types import AxisName, KernelAxes
-
-
-class TokenStatistics(NamedTuple):
-    """Of each token; log-probabilities in nats, float32 for half precision, classes int32."""
-
-    loss: Array  # [*batch]: -log p_y; 0 for an ignored label
-    logsumexp: Array  # [*batch]
-    entropy: Array  # [*batch], in nats: -sum_j p_j log p_j
-    argmax: Array  # [*batch]: the likeliest class, of several the first
-    label_rank: Array  # [*batch]: how many classes come before the label, 0 if it is the argmax
-    top_k_log_probabilities: Array  # [*batch, top_k], the likeliest first
-    top_k_indices: Array  # [*batch, top_k]: their classes
 
 
 @in_both_modes
@@ -46,7 +31,7 @@ def linear_token_statistics(
     max_logits_bytes: int | None = None,
     axis_name: AxisName | None = None,
 ) -> TokenStatistics:
-    """Loss, entropy, rank and the likeliest classes of each token, from inputs and a kernel.
+    """``token_statistics`` of ``inputs @ kernel + bias``, which is never all held.
 
     Args:
         inputs: ``[*batch, D]``, floating.
@@ -88,8 +73,7 @@ def linear_token_statistics(
         name, mode, inputs, kernel, (labels,), bias, None, kernel_axes, max_logits_bytes, axis_name
     )
     classes = problem.num_classes(num_classes)
-    wanted = f"be an integer in [0, {classes}], the number of classes"
-    top_k = _checks.integer(name, "top_k", top_k, 0, classes, wanted)
+    top_k = checked_top_k(name, top_k, classes)
     if logit_softcap is not None:
         logit_softcap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
     return _of_tokens(ignored, classes, num_classes is not None, top_k, problem, logit_softcap)
@@ -107,92 +91,9 @@ def _of_tokens(
         z = in_mode(mode, softcap)(z, *closed_over) if closed_over else z
         if padded:
             z = jnp.where(there(z.shape[-1], classes, axis_name), z, -jnp.inf)
-        return _statistics(mode, z, *targets, ignored is not None, top_k, axis_name)
+        return statistics(mode, z, *targets, ignored is not None, top_k, axis_name)
 
     cap = problem.number(cap)
     head, operands = problem.head(of_chunk, () if cap is None else (cap,))
     floats, integers = head.losses(operands, None)
     return TokenStatistics(**floats, **integers)
-
-
-def _statistics(
-    mode: Mode, z: Array, y: Array, ignoring: bool, top_k: int, axis_name: AxisName | None
-):
-    log_p = in_mode(mode, log_softmax)(z, axis_name=axis_name)
-    lse = in_mode(mode, logsumexp)(z, axis_name=axis_name)
-    loss = in_mode(mode, softmax_cross_entropy_with_integer_labels)(
-        z, y, ignore_index=IGNORED if ignoring else None, axis_name=axis_name
-    )
-    indices = _top_k(lax.stop_gradient(z), top_k, axis_name)
-    floats = {
-        "loss": loss,
-        "logsumexp": lse,
-        "entropy": _entropy(log_p, axis_name),
-        "top_k_log_probabilities": _entries(log_p, indices, axis_name),
-    }
-    there = ~jnp.isnan(lse)
-    ranked = there & (y >= 0)
-    integers = {
-        "argmax": jnp.where(there, _argmax(lax.stop_gradient(z), axis_name), -1),
-        "label_rank": jnp.where(ranked, _rank(lax.stop_gradient(z), y, axis_name), -1),
-        "top_k_indices": jnp.where(there[:, None], indices, -1),
-    }
-    return floats, integers
-
-
-def _entropy(log_p: Array, axis_name: AxisName | None) -> Array:
-    """-sum_j p_j log p_j, where 0 log 0 is 0."""
-    log_p = jnp.where(log_p == -jnp.inf, jnp.finfo(log_p.dtype).min, log_p)
-    return -_shards.total(jnp.sum(jnp.exp(log_p) * log_p, axis=-1), axis_name)
-
-
-def _argmax(z: Array, axis_name: AxisName | None) -> Array:
-    first = jnp.argmax(z, axis=-1).astype(jnp.int32)
-    if axis_name is None:
-        return first
-    top = jnp.max(z, axis=-1)
-    here = top == _shards.largest(top, axis_name)
-    before = jnp.where(here, -_numbered(first, z, axis_name), jnp.iinfo(jnp.int32).min)
-    return -_shards.largest(before, axis_name)
-
-
-def _top_k(z: Array, k: int, axis_name: AxisName | None) -> Array:
-    """The likeliest classes: of all, those that are among the likeliest of their shard."""
-    # ``lax.top_k`` orders -0.0 below 0.0, which are equal logits. XLA drops ``z + 0.0``.
-    z = jnp.where(z == 0, jnp.zeros((), z.dtype), z)
-    if axis_name is None:
-        return lax.top_k(z, k)[1]
-    values, indices = lax.top_k(z, min(k, z.shape[-1]))
-    shards = _shards.count(axis_name)
-    own = jnp.arange(shards)[:, None] == lax.axis_index(axis_name)
-
-    def of_all(x: Array) -> Array:
-        """[rows, shards * k]: lower classes first, as top_k takes them."""
-        x = jnp.where(own, x[:, None], jnp.zeros((), x.dtype))
-        return _shards.total(x, axis_name).reshape(x.shape[0], -1)
-
-    values, indices = of_all(values), of_all(_numbered(indices, z, axis_name))
-    return jnp.take_along_axis(indices, lax.top_k(values, k)[1], axis=-1)
-
-
-def _entries(x: Array, indices: Array, axis_name: AxisName | None) -> Array:
-    if axis_name is None:
-        return jnp.take_along_axis(x, indices, axis=-1)
-    near = indices - _shards.first_class(x.shape[-1], axis_name)
-    return at_label(jnp.broadcast_to(x[:, None], (*near.shape, x.shape[-1])), near, axis_name)
-
-
-def _rank(z: Array, y: Array, axis_name: AxisName | None) -> Array:
-    """How many classes stand before the label, of equal logits the lower ones."""
-    if axis_name is not None:
-        y = y.astype(jnp.int32) - _shards.first_class(z.shape[-1], axis_name)
-    label = hits(z, y)
-    own = _shards.largest(jnp.max(jnp.where(label, z, -jnp.inf), axis=-1), axis_name)[:, None]
-    before = lax.broadcasted_iota(y.dtype, (1, z.shape[1]), 1) < y[:, None]
-    count = jnp.sum((z > own) | ((z == own) & before), axis=-1, dtype=jnp.int32)
-    return _shards.total(count, axis_name)
-
-
-def _numbered(index: Array, z: Array, axis_name: AxisName) -> Array:
-    """Classes of this shard, by their numbers among all."""
-    return (index + _shards.first_class(z.shape[-1], axis_name)).astype(jnp.int32)

@@ -28,6 +28,7 @@ sigmoid_focal_loss = in_mode("forward", xent_jax.sigmoid_focal_loss)
 softmax_focal_loss = in_mode("forward", xent_jax.softmax_focal_loss)
 poly_loss_cross_entropy = in_mode("forward", xent_jax.poly_loss_cross_entropy)
 softcap = in_mode("forward", xent_jax.softcap)
+token_statistics = in_mode("forward", xent_jax.token_statistics)
 linear_softmax_cross_entropy = in_mode("forward", xent_jax.linear_softmax_cross_entropy)
 linear_token_statistics = in_mode("forward", xent_jax.linear_token_statistics)
 with_linear_head = in_mode("forward", xent_jax.with_linear_head)
@@ -49,5 +50,6 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "softmax_focal_loss",
+    "token_statistics",
     "with_linear_head",
 ]

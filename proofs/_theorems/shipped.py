@@ -235,7 +235,21 @@ def _others() -> list[Case]:
     ]  # fmt: skip
 
 
-_LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others())
+def _tokens() -> list[Case]:
+    def one(field: str, truth: Any) -> Case:
+        def call(library: Any, z: Any, y: Any) -> Any:
+            return getattr(library.token_statistics(z, y), field)
+
+        return Case("token_statistics", field, call, {"z": _Z, "y": _Y}, "z", truth)
+
+    return [
+        one("loss", book.integer_loss),
+        one("logsumexp", lambda z, _: book.logsumexp(z)),
+        one("entropy", lambda z, _: book.entropy(book.softmax(z))),
+    ]
+
+
+_LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others(), *_tokens())
 CASES = (*_LOGITS, *_shard_theorems.CASES, *_head_theorems.CASES)
 THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))
 UNPROVED = (*_shard_theorems.UNPROVED, *_head_theorems.UNPROVED)
