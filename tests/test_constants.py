@@ -57,8 +57,9 @@ CALLS = {
     }),
 }  # fmt: skip
 _MASKED = {
-    "softmax", "log_softmax", "logsumexp", "kl_divergence", "poly_loss_cross_entropy",
-    "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels", "softmax_focal_loss",
+    "softmax", "log_softmax", "logsumexp", "softmax_entropy", "kl_divergence",
+    "poly_loss_cross_entropy", "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels", "softmax_focal_loss",
 }  # fmt: skip
 
 

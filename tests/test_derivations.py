@@ -273,6 +273,7 @@ def shipped():
         "relative_entropy": jax.grad(x.relative_entropy, 1)(a["p"], a["q"]),
         "kl_divergence": jax.grad(x.kl_divergence)(a["l"], a["t"]),
         "softcap": jax.grad(x.softcap)(s["z"], s["c"]),
+        "softmax_entropy": jax.grad(x.softmax_entropy)(a["z"]),
         "token_statistics": jax.grad(
             lambda z: (
                 (found := x.token_statistics(z, LABEL)).loss

@@ -23,6 +23,8 @@ ERRORS = [
     ("softmax", (jnp.zeros((2, 0)),), {}, ValueError, "at least one class"),
     ("log_softmax", (Y,), {}, TypeError, "logits must be a floating-point array"),
     ("logsumexp", (Y,), {}, TypeError, "logits must be a floating-point array"),
+    ("softmax_entropy", (Y,), {}, TypeError, "logits must be a floating-point array, got int32[2]"),
+    ("softmax_entropy", (Z,), {"where": jnp.ones((3, 3), bool)}, ValueError, "where must broadcast"),
     ("softcap", (Y, 3.0), {}, TypeError, "logits must be a floating-point array"),
     ("softmax_focal_loss", (Y, Y), {}, TypeError, "logits must be a floating-point array"),
     ("poly_loss_cross_entropy", (Y, T), {}, TypeError, "logits must be a floating-point array"),

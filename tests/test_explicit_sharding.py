@@ -47,6 +47,7 @@ CHOSEN = [  # each with the shape of its mask
     (row("softmax"), (N,)),
     (row("log_softmax"), (N, K)),
     (row("logsumexp"), (N, K)),
+    (row("softmax_entropy"), (N, K)),
     (row("softcap"), None),
     (row("entropy"), None),
     (row("cross_entropy"), None),

@@ -22,6 +22,7 @@ from xent_jax._softcap import softcap as softcap
 from xent_jax._softmax import log_softmax as log_softmax
 from xent_jax._softmax import logsumexp as logsumexp
 from xent_jax._softmax import softmax as softmax
+from xent_jax._softmax_entropy import softmax_entropy as softmax_entropy
 from xent_jax._token_statistics import TokenStatistics as TokenStatistics
 from xent_jax._token_statistics import token_statistics as token_statistics
 from xent_jax._version import __version__ as __version__
@@ -48,6 +49,7 @@ __all__ = [
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "softmax_entropy",
     "softmax_focal_loss",
     "token_statistics",
     "with_linear_head",

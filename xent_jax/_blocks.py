@@ -6,6 +6,7 @@ to 3, with an array of the size of the logits, there; with the gradient it is th
 """
 
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -53,3 +54,18 @@ def block_width(z: Array) -> int | None:
         return None
     widths = [w for w in range(24, min(2048, k // 8) + 1) if k % w == 0]
     return max(widths, key=lambda w: (math.gcd(k // w, 64), -abs(w - 128)), default=None)
+
+
+def row_by_row(function: Callable[..., Array], *arrays: Array) -> Array:
+    """``function(*arrays)``, of which each row ``arrays[i]`` is a function of those of the others.
+
+    XLA:CPU makes an array of what is compared, or read by several sums, before a sum. Of logits
+    ``[n, k]`` it is here an array of one row.
+    """
+    if arrays[0].ndim != 2 or any(set(_shards.explicit(a)) != {None} for a in arrays):
+        return function(*arrays)
+
+    def by_row(*arrays: Array) -> Array:
+        return lax.map(lambda row: function(*row), arrays)
+
+    return lax.platform_dependent(*arrays, cpu=by_row, default=function)

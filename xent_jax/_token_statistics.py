@@ -9,12 +9,14 @@ from jax import Array, lax
 from jaxtyping import ArrayLike, Float, Int
 
 from xent_jax import _checks, _shards
+from xent_jax._blocks import row_by_row
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
 from xent_jax._labels import IntegerArguments, integer_arguments
 from xent_jax._linear_problem import IGNORED, numbered
 from xent_jax._modes import Mode, in_both_modes, in_mode
-from xent_jax._rows import accumulator, at_label, hits
+from xent_jax._rows import accumulator, at_label
 from xent_jax._softmax import log_softmax, logsumexp
+from xent_jax._softmax_entropy import softmax_entropy
 from xent_jax._types import AxisName
 
 
@@ -109,7 +111,7 @@ def statistics(
     floats = {
         "loss": loss,
         "logsumexp": lse,
-        "entropy": _entropy(log_p, axis_name),
+        "entropy": in_mode(mode, softmax_entropy)(z, axis_name=axis_name),
         "top_k_log_probabilities": _entries(log_p, indices, axis_name),
     }
     there = ~jnp.isnan(lse)
@@ -120,12 +122,6 @@ def statistics(
         "top_k_indices": jnp.where(there[..., None], indices, -1),
     }
     return floats, integers
-
-
-def _entropy(log_p: Array, axis_name: AxisName | None) -> Array:
-    """-sum_j p_j log p_j, where 0 log 0 is 0."""
-    log_p = jnp.where(log_p == -jnp.inf, jnp.finfo(log_p.dtype).min, log_p)
-    return -_shards.total(jnp.sum(jnp.exp(log_p) * log_p, axis=-1), axis_name)
 
 
 def _argmax(z: Array, axis_name: AxisName | None) -> Array:
@@ -166,11 +162,15 @@ def _rank(z: Array, y: Array, axis_name: AxisName | None) -> Array:
     """How many classes stand before the label, of equal logits the lower ones."""
     if axis_name is not None:
         y = y.astype(jnp.int32) - _shards.first_class(z.shape[-1], axis_name)
-    label = hits(z, y)
-    own = _shards.largest(jnp.max(jnp.where(label, z, -jnp.inf), axis=-1), axis_name)[..., None]
-    before = jnp.arange(z.shape[-1], dtype=y.dtype) < y[..., None]
-    count = jnp.sum((z > own) | ((z == own) & before), axis=-1, dtype=jnp.int32)
+    own = at_label(z, y, axis_name)
+    count = row_by_row(_before, z, y, own)
     return _shards.total(count, axis_name)
+
+
+def _before(z: Array, y: Array, own: Array) -> Array:
+    first = jnp.arange(z.shape[-1], dtype=y.dtype) < y[..., None]
+    before = (z > own[..., None]) | ((z == own[..., None]) & first)
+    return jnp.sum(before, axis=-1, dtype=jnp.int32)
 
 
 def _numbered(index: Array, z: Array, axis_name: AxisName) -> Array:

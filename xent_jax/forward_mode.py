@@ -15,6 +15,7 @@ from xent_jax._modes import in_mode
 softmax = in_mode("forward", xent_jax.softmax)
 log_softmax = in_mode("forward", xent_jax.log_softmax)
 logsumexp = in_mode("forward", xent_jax.logsumexp)
+softmax_entropy = in_mode("forward", xent_jax.softmax_entropy)
 entropy = in_mode("forward", xent_jax.entropy)
 cross_entropy = in_mode("forward", xent_jax.cross_entropy)
 relative_entropy = in_mode("forward", xent_jax.relative_entropy)
@@ -49,6 +50,7 @@ __all__ = [
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "softmax_entropy",
     "softmax_focal_loss",
     "token_statistics",
     "with_linear_head",

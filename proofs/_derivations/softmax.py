@@ -69,8 +69,34 @@ def _logsumexp() -> Derivation:
     )
 
 
+_ENTROPY = (sp.Symbol("H", real=True), total(lambda j: -p(j) * sp.log(p(j))))
+
+
+def _softmax_entropy() -> Derivation:
+    entropy, summed = _ENTROPY
+    m = sp.Symbol("m", real=True)
+    return Derivation(
+        "softmax_entropy",
+        "The entropy H of a softmax",
+        "∂H/∂z_i = −p_i (log p_i + H)",
+        (
+            Step("definition", Partial(summed, z(I)), "definition"),
+            Step("by components",
+                 -total(lambda j: (sp.log(p(j)) + 1) * Partial(p(j), z(I))),
+                 "derivative of x log x"),
+            Step("Jacobian", -total(lambda j: (sp.log(p(j)) + 1) * _hessian_entry(I, j)),
+                 "seed_jacobian_same, seed_jacobian_different"),
+            Step("closed form", -p(I) * (sp.log(p(I)) + entropy), "Σ_j p_j = 1"),
+            Step("as shipped", p(I) * (m - z(I) - total(lambda j: p(j) * (m - z(j)))),
+                 "log p_i = z_i − lse; for any m, shipped the largest logit"),
+        ),
+        (*SOFTMAX, _ENTROPY),
+        source="Shannon (1948); Williams and Peng (1991)",
+    )  # fmt: skip
+
+
 def _token_statistics() -> Derivation:
-    entropy, summed = sp.Symbol("H", real=True), total(lambda j: -p(j) * sp.log(p(j)))
+    entropy, summed = _ENTROPY
     return Derivation(
         "token_statistics",
         "Loss L, log-sum-exp and entropy H of a token, in any weighing 1 : c : ε",
@@ -83,9 +109,9 @@ def _token_statistics() -> Derivation:
                  "log p_y = z_y − lse; sums are linear"),
             Step("closed form",
                  (p(I) - delta(Y, I)) + c * p(I) - eps * p(I) * (sp.log(p(I)) + entropy),
-                 "∂lse/∂z_i = p_i (logsumexp); Σ_j ∂p_j/∂z_i = 0"),
+                 "logsumexp, softmax_entropy"),
         ),
-        (*SOFTMAX, (entropy, summed)),
+        (*SOFTMAX, _ENTROPY),
         (LABEL,),
         about="A top log-probability is −L at that class.",
     )  # fmt: skip
@@ -178,5 +204,6 @@ DERIVATIONS = (
     _semidefinite(),
     _null_vector(),
     *_shifts(),
+    _softmax_entropy(),
     _token_statistics(),
 )

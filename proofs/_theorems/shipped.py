@@ -61,6 +61,12 @@ def _softmaxes() -> list[Case]:
             lambda x, z, m: jnp.where(jnp.any(m, -1), x.logsumexp(z, where=m), 0.0), zc, "z",
             lambda z, m: jnp.where(jnp.any(m, -1), book.logsumexp(z, m), 0.0),
         ),
+        Case("softmax_entropy", "", lambda x, z: x.softmax_entropy(z), {"z": _Z}, "z",
+             book.softmax_entropy),
+        Case("softmax_entropy", "masked examples", lambda x, z, m: x.softmax_entropy(z, where=m),
+             zm, "z", lambda z, m: jnp.where(m, book.softmax_entropy(z), 0.0)),
+        Case("softmax_entropy", "masked classes", lambda x, z, m: x.softmax_entropy(z, where=m),
+             zc, "z", book.softmax_entropy),
     ]  # fmt: skip
 
 
@@ -245,7 +251,7 @@ def _tokens() -> list[Case]:
     return [
         one("loss", book.integer_loss),
         one("logsumexp", lambda z, _: book.logsumexp(z)),
-        one("entropy", lambda z, _: book.entropy(book.softmax(z))),
+        one("entropy", lambda z, _: book.softmax_entropy(z)),
     ]
 
 
