@@ -105,14 +105,18 @@ def of_logits(module):
     kinds = {"logits": "logits", "labels": "integers"}
     rng = np.random.default_rng(0)
     arrays = {name: draw(kind, rng, (ROWS,), K) for name, kind in kinds.items()}
-    return kinds, arrays, lambda a: summed(module.token_statistics(**a, top_k=1)), set()
+
+    def losses(arrays, **more):
+        return summed(module.token_statistics(**arrays, **more, top_k=1))
+
+    return kinds, arrays, losses, {"where"}
 
 
 def token_statistics(module, sharded=lambda head: head):
-    def losses(arrays):
-        return summed(sharded(module.linear_token_statistics)(**arrays, top_k=1))
+    def losses(arrays, **more):
+        return summed(sharded(module.linear_token_statistics)(**arrays, **more, top_k=1))
 
-    return HEAD, head_arrays(), losses, set()
+    return HEAD, head_arrays(), losses, {"where"}
 
 
 def any_head(module):

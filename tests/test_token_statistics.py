@@ -145,6 +145,40 @@ def test_the_head_s_are_these(rng):
     )  # fmt: skip
 
 
+@modes
+@pytest.mark.parametrize("shape", [(), (3,), (2, 1), (2, 3, 1)], ids=str)
+@pytest.mark.parametrize("head", [False, True])
+def test_tokens_that_are_out(head, shape, module, rng):
+    """Whatever they hold they give 0 and -1, and get a gradient of 0."""
+    z, y = drawn((2, 3), rng)
+    mask = jnp.asarray(rng.random(shape) < 0.5)
+    kept = jnp.broadcast_to(mask[..., 0] if mask.ndim == 3 else mask, (2, 3))
+    bad = jnp.where(kept[..., None], z, jnp.nan)
+
+    def run(z, y, **more):
+        if head:
+            found = module.linear_token_statistics(z, jnp.eye(K), y, top_k=2, **more)
+        else:
+            found = module.token_statistics(z, y, top_k=2, **more)
+        return jnp.sum(jnp.where(kept, weighed(found), 0.0)), found
+
+    gradient, found = jax.grad(run, has_aux=True)(bad, jnp.where(kept, y, K), where=mask)
+    wanted_gradient, wanted = jax.grad(run, has_aux=True)(z, y)
+    np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-12)
+    for name in FLOATS + WHOLE:
+        want = np.array(getattr(wanted, name))
+        want[~np.asarray(kept)] = 0 if name in FLOATS else -1
+        np.testing.assert_allclose(getattr(found, name), want, rtol=1e-12)
+
+
+def test_a_mask_of_classes_is_refused(rng):
+    z, y = drawn((2, 3), rng)
+    with pytest.raises(
+        ValueError, match="where must broadcast to the shape of the tokens, .* -inf"
+    ):
+        xent_jax.token_statistics(z, y, where=jnp.ones(z.shape, bool))
+
+
 # ------------------------------------------------------------------ on a mesh
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike, Float, Int
+from jaxtyping import ArrayLike, Bool, Float, Int
 
 from xent_jax import _checks
 from xent_jax._linear_problem import SOFT, Problem, checked, numbered, there
 from xent_jax._modes import Mode, in_both_modes, in_mode
+from xent_jax._rows import left
 from xent_jax._softcap import softcap
 from xent_jax._token_statistics import TokenStatistics, checked_top_k, statistics
 from xent_jax._types import AxisName, KernelAxes
@@ -22,6 +23,7 @@ def linear_token_statistics(
     kernel: Float[ArrayLike, "width classes"],
     labels: Int[ArrayLike, "*batch"],
     bias: Float[ArrayLike, " classes"] | None = None,
+    where: Bool[ArrayLike, "*batch"] | None = None,
     *,
     ignore_index: int | None = None,
     logit_softcap: float | Float[ArrayLike, ""] | None = None,
@@ -38,6 +40,7 @@ def linear_token_statistics(
         kernel: ``[D, classes]``, floating.
         labels: y, ``[*batch]``, integers in [0, classes).
         bias: ``[classes]``, floating.
+        where: booleans that broadcast to ``[*batch]``: the tokens that take part.
         ignore_index: a label that asks for neither loss nor rank, such as -100.
         logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
         top_k: how many of the likeliest classes.
@@ -52,7 +55,8 @@ def linear_token_statistics(
         top_k_log_probabilities, top_k_indices. Of equal logits the lower class comes first,
         so that the label is among the ``top_k_indices`` just where ``label_rank < top_k``.
         A label out of range has the loss NaN and the rank -1, an ignored one 0 and -1. Where
-        the logits have no log-sum-exp all floats are NaN and all classes -1.
+        the logits have no log-sum-exp all floats are NaN and all classes -1. Of a token that is
+        out all floats are 0 and all classes -1.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
@@ -70,7 +74,7 @@ def linear_token_statistics(
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     problem = checked(
-        name, mode, inputs, kernel, (labels,), bias, None, kernel_axes, max_logits_bytes, axis_name
+        name, mode, inputs, kernel, (labels,), bias, where, kernel_axes, max_logits_bytes, axis_name
     )
     classes = problem.num_classes(num_classes)
     top_k = checked_top_k(name, top_k, classes)
@@ -95,5 +99,6 @@ def _of_tokens(
 
     cap = problem.number(cap)
     head, operands = problem.head(of_chunk, () if cap is None else (cap,))
-    floats, integers = head.losses(operands, None)
+    floats, integers = head.losses(operands, problem.left)
+    integers = {name: left(x, problem.left, -1) for name, x in integers.items()}
     return TokenStatistics(**floats, **integers)

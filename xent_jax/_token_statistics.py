@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import ArrayLike, Float, Int
+from jaxtyping import ArrayLike, Bool, Float, Int
 
 from xent_jax import _checks, _shards
 from xent_jax._blocks import row_by_row
@@ -14,7 +14,7 @@ from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
 from xent_jax._labels import IntegerArguments, integer_arguments
 from xent_jax._linear_problem import IGNORED, numbered
 from xent_jax._modes import Mode, in_both_modes, in_mode
-from xent_jax._rows import accumulator, at_label
+from xent_jax._rows import accumulator, at_label, left
 from xent_jax._softmax import log_softmax, logsumexp
 from xent_jax._softmax_entropy import softmax_entropy
 from xent_jax._types import AxisName
@@ -37,6 +37,7 @@ def token_statistics(
     mode: Mode,
     logits: Float[ArrayLike, "*batch classes"],
     labels: Int[ArrayLike, "*batch"],
+    where: Bool[ArrayLike, "*batch"] | None = None,
     *,
     ignore_index: int | None = None,
     top_k: int = 0,
@@ -47,6 +48,7 @@ def token_statistics(
     Args:
         logits: ``[*batch, classes]``, floating, in nats.
         labels: y, ``[*batch]``, integers in [0, classes).
+        where: booleans that broadcast to ``[*batch]``: the tokens that take part.
         ignore_index: a label that asks for neither loss nor rank, such as -100.
         top_k: how many of the likeliest classes.
         axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
@@ -58,7 +60,8 @@ def token_statistics(
         precision; classes are int32. Of equal logits the lower class comes first, so that the
         label is among the ``top_k_indices`` just where ``label_rank < top_k``. A label out of
         range has the loss NaN and the rank -1, an ignored one 0 and -1. Where the logits have no
-        log-sum-exp all floats are NaN and all classes -1.
+        log-sum-exp all floats are NaN and all classes -1. Of a token that is out all floats are
+        0 and all classes -1.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
@@ -75,7 +78,14 @@ def token_statistics(
     """
     name = "token_statistics"
     given = integer_arguments(name, logits, labels, -1, None, ignore_index, None, axis_name)
-    return _of_logits(mode, checked_top_k(name, top_k, _classes(given)), given)
+    if where is not None:
+        batch, where = given.place.batch, _checks.mask(name, "where", where)
+        if where.ndim == len(batch) + 1 and where.shape[-1] == 1:
+            where = where.squeeze(-1)
+        hint = "It cannot mask classes: a logit of -inf leaves its class out."
+        where = _checks.broadcastable(name, "where", where, batch, "the tokens", hint)
+        where = jnp.broadcast_to(where, batch)
+    return _of_logits(mode, checked_top_k(name, top_k, _classes(given)), given, where)
 
 
 def checked_top_k(name: str, top_k: int, classes: int) -> int:
@@ -89,12 +99,15 @@ def _classes(given: IntegerArguments) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _of_logits(mode: Mode, top_k: int, given: IntegerArguments) -> TokenStatistics:
+def _of_logits(
+    mode: Mode, top_k: int, given: IntegerArguments, where: Array | None
+) -> TokenStatistics:
     labels = numbered(given.labels, _classes(given), given.ignored)
-    z, y = _shards.together(given.logits, labels)
+    z, y, where = _shards.together(given.logits, labels, where)
     ignoring, axis_name = given.ignored is not None, given.place.axis_name
-    floats, integers = statistics(mode, z, y, ignoring, top_k, axis_name)
-    return TokenStatistics(**floats, **integers)
+    floats, integers = statistics(mode, left(z, where), y, ignoring, top_k, axis_name)
+    floats = {name: left(x, where) for name, x in floats.items()}
+    return TokenStatistics(**floats, **{name: left(x, where, -1) for name, x in integers.items()})
 
 
 def statistics(

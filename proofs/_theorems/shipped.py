@@ -252,7 +252,11 @@ def _tokens() -> list[Case]:
         one("loss", book.integer_loss),
         one("logsumexp", lambda z, _: book.logsumexp(z)),
         one("entropy", lambda z, _: book.softmax_entropy(z)),
-    ]
+        Case("token_statistics", "loss, masked tokens",
+             lambda x, z, y, m: x.token_statistics(z, y, m).loss,
+             {"z": _Z, "y": _Y, "m": _EXAMPLES}, "z",
+             lambda z, y, m: book.integer_loss(z, y, examples=m)),
+    ]  # fmt: skip
 
 
 _LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others(), *_tokens())
