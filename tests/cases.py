@@ -201,6 +201,7 @@ CASES = [
     Case("softmax", _LOGITS, lambda z: jnp.exp(_log_p(z))),
     Case("log_softmax", _LOGITS, _log_p),
     Case("logsumexp", _LOGITS, lambda z: jnp.log(jnp.exp(z).sum(-1))),
+    Case("softmax_entropy", _LOGITS, lambda z: -(jnp.exp(_log_p(z)) * _log_p(z)).sum(-1)),
     Case("entropy", {"p": "probabilities"}, lambda p: -(p * jnp.log(p)).sum(-1)),
     Case(
         "cross_entropy",

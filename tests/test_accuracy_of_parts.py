@@ -26,6 +26,7 @@ from tests.measure import (
 # is log-sum-exp itself unless m < 0. Those of softmax (which is log-sum-exp's gradient) and
 # log-softmax are relative to each component, and the half of a gap is added.
 LOGSUMEXP = 2
+ENTROPY = 4  # its sum has as many terms as there are classes
 SOFTMAX = LOG_SOFTMAX = OTHERS
 
 modules = pytest.mark.parametrize(
@@ -84,6 +85,21 @@ def test_log_softmax(dtype):
 
     errors = errors_on_hard_rows(lambda z: (xent_jax.log_softmax(z),), dtype, error)
     assert not excesses(errors, LOG_SOFTMAX[dtype])
+
+
+@dtypes
+@modules
+def test_entropy_of_logits(dtype, module, derivative):
+    """H is m - z in the mean of p, and log S: of two terms that are not negative."""
+
+    def error(got, z, row):
+        assert got[0].dtype == accumulator(dtype)
+        gaps = row.shift - exact.exact(z)[row.p > 0]
+        wanted = row.log_total + sum(row.p[row.p > 0] * gaps)
+        return exact.ulps(got[0], wanted) - (lead(row.gap) / 2 if got[0].dtype == dtype else 0)
+
+    function = functools.partial(derivative, module.softmax_entropy)
+    assert not excesses(errors_on_hard_rows(function, dtype, error), ENTROPY)
 
 
 # ------------------------------------------------------------------ sigmoid

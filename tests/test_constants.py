@@ -22,9 +22,14 @@ BIAS, WEIGHTS = _RNG.normal(size=3), _RNG.uniform(0.5, 1.5, 3)
 SOFT = _RNG.dirichlet(np.ones(3), 2)
 
 
-def statistics(library, inputs, kernel, labels, bias, logit_softcap):
+def token_statistics(library, logits, labels, where):
+    found = library.token_statistics(logits, labels, where, top_k=2)
+    return found.loss + found.entropy + found.top_k_log_probabilities.sum(-1)
+
+
+def statistics(library, inputs, kernel, labels, bias, where, logit_softcap):
     found = library.linear_token_statistics(
-        inputs, kernel, labels, bias, logit_softcap=logit_softcap, top_k=2
+        inputs, kernel, labels, bias, where, logit_softcap=logit_softcap, top_k=2
     )
     return found.loss + found.entropy + found.top_k_log_probabilities.sum(-1)
 
@@ -47,14 +52,15 @@ CALLS = {
         "temperature": np.float32(0.7), "weights": WEIGHTS[:2],
     }),
     "with_linear_head": (any_head, _LAYER | {"labels": SOFT, "where": _MASK}),
+    "token_statistics": (token_statistics, {"logits": X[:, :3], "labels": Y, "where": _MASK}),
     "linear_token_statistics": (statistics, _LAYER | {
-        "labels": Y, "logit_softcap": np.float32(3.0)
+        "labels": Y, "where": _MASK, "logit_softcap": np.float32(3.0)
     }),
 }  # fmt: skip
 _MASKED = {
-    "softmax", "log_softmax", "logsumexp", "kl_divergence", "poly_loss_cross_entropy",
-    "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels", "softmax_focal_loss",
-    "softmax_kl_divergence",
+    "softmax", "log_softmax", "logsumexp", "softmax_entropy", "kl_divergence",
+    "poly_loss_cross_entropy", "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels", "softmax_focal_loss", "softmax_kl_divergence",
 }  # fmt: skip
 
 

@@ -276,6 +276,14 @@ def shipped():
             lambda z: x.softmax_kl_divergence(z, a["w"], temperature=jnp.asarray(s["tau"]))
         )(a["z"]),
         "softcap": jax.grad(x.softcap)(s["z"], s["c"]),
+        "softmax_entropy": jax.grad(x.softmax_entropy)(a["z"]),
+        "token_statistics": jax.grad(
+            lambda z: (
+                (found := x.token_statistics(z, LABEL)).loss
+                + s["c"] * found.logsumexp
+                + s["epsilon"] * found.entropy
+            )
+        )(a["z"]),
         **shipped_heads(),
     }
 

@@ -61,7 +61,8 @@ LOSS = [
      "class_weights", "z_loss", "ignore_index"),
 ]  # fmt: skip
 STATISTICS = [
-    (), ("top_k",), ("ignore_index",), ("top_k", "logit_softcap"), ("top_k", "num_classes"),
+    (), ("top_k",), ("ignore_index",), ("where", "top_k"), ("top_k", "logit_softcap"),
+    ("top_k", "num_classes"),
     ("top_k", "logit_softcap", "temperature", "num_classes", "ignore_index"),
 ]  # fmt: skip
 ROWS = [

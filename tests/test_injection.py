@@ -100,12 +100,26 @@ def cross_entropy(module, sharded=lambda head: head):
     return HEAD | options, head_arrays(**options), losses, {"where", "ignore_index", "reduction"}
 
 
-def token_statistics(module, sharded=lambda head: head):
-    def losses(arrays):
-        found = sharded(module.linear_token_statistics)(**arrays, top_k=1)
-        return found.loss + found.logsumexp + found.entropy + found.top_k_log_probabilities[:, 0]
+def summed(found):
+    return found.loss + found.logsumexp + found.entropy + found.top_k_log_probabilities[:, 0]
 
-    return HEAD, head_arrays(), losses, set()
+
+def of_logits(module):
+    kinds = {"logits": "logits", "labels": "integers"}
+    rng = np.random.default_rng(0)
+    arrays = {name: draw(kind, rng, (ROWS,), K) for name, kind in kinds.items()}
+
+    def losses(arrays, **more):
+        return summed(module.token_statistics(**arrays, **more, top_k=1))
+
+    return kinds, arrays, losses, {"where"}
+
+
+def token_statistics(module, sharded=lambda head: head):
+    def losses(arrays, **more):
+        return summed(sharded(module.linear_token_statistics)(**arrays, **more, top_k=1))
+
+    return HEAD, head_arrays(), losses, {"where"}
 
 
 def any_head(module):
@@ -128,6 +142,7 @@ def on_a_mesh(head):
 
 HEADS = {
     "linear_softmax_cross_entropy": cross_entropy,
+    "token_statistics": of_logits,
     "linear_token_statistics": token_statistics,
     "with_linear_head": any_head,
     "shard_linear_head": functools.partial(cross_entropy, sharded=on_a_mesh),

@@ -42,6 +42,7 @@ HALF = [0, 0.5, 0.5]
 Z = [0.5, -INF, 2.0]
 P = np.exp([0.5, 2.0]) / np.exp([0.5, 2.0]).sum()  # the softmax of Z without its second class
 LSE = np.log(np.exp([0.5, 2.0]).sum())
+H_SLOPE = -P[0] * P[1] * np.log(P[0] / P[1])  # of the entropy: -p (log p + H)
 
 
 def weighted(y, **options):
@@ -128,6 +129,19 @@ ROWS = {
     "softmax": Row("softmax", (Z,), ([P[0] * P[1], 0, -P[0] * P[1]],), lambda f, z: f(z)[0]),
     "log_softmax": Row("log_softmax", (Z,), ([P[1], 0, -P[1]],), lambda f, z: f(z)[0]),
     "logsumexp": Row("logsumexp", (Z,), ([P[0], 0, P[1]],)),
+    "softmax_entropy": Row("softmax_entropy", (Z,), ([H_SLOPE, 0, -H_SLOPE],)),
+    "token_statistics, entropy": Row(
+        "token_statistics",
+        (Z,),
+        ([H_SLOPE, 0, -H_SLOPE],),
+        lambda f, z: f(z, jnp.array(0)).entropy,
+    ),
+    "token_statistics, the likeliest": Row(
+        "token_statistics",
+        (Z,),
+        ([P[1], 0, -P[1]],),
+        lambda f, z: f(z, jnp.array(0), top_k=2).top_k_log_probabilities[1],
+    ),
     "softmax_cross_entropy": Row(
         "softmax_cross_entropy",
         (Z, [0.4, 0, 0.6]),
@@ -308,6 +322,21 @@ def test_entropy_of_a_softmax(z, wide, module, wrap):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-35)
     if z == [0.0, 200.0] and not wide:
         np.testing.assert_array_equal(got, [0, 0])
+
+
+@modules
+@wraps
+@pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize("z", GAPS, ids=str)
+def test_entropy_of_logits(z, wide, module, wrap):
+    with x64(wide):
+        logits = jnp.asarray(z, jnp.float64 if wide else jnp.float32)
+        got = wrap(jax.value_and_grad(module.softmax_entropy))(logits)
+        p = mp_softmax(z)
+        value = -mpmath.fsum(x * mpmath.log(x) for x in p if x)
+        wanted = [float(value), *map(float, mp_entropy_gradient(z))]
+        # exp of a float32 rounds -88 by up to 4e-6; what is below the normal numbers may be 0.
+        np.testing.assert_allclose(np.hstack(got), wanted, rtol=1e-13 if wide else 5e-6, atol=1e-35)
 
 
 def distillation(module):

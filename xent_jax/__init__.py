@@ -15,7 +15,6 @@ from xent_jax._linear import with_linear_head as with_linear_head
 from xent_jax._linear_plan import LinearHeadPlan as LinearHeadPlan
 from xent_jax._linear_plan import linear_head_plan as linear_head_plan
 from xent_jax._linear_sharded import shard_linear_head as shard_linear_head
-from xent_jax._linear_statistics import TokenStatistics as TokenStatistics
 from xent_jax._linear_statistics import linear_token_statistics as linear_token_statistics
 from xent_jax._poly import poly_loss_cross_entropy as poly_loss_cross_entropy
 from xent_jax._sigmoid import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
@@ -24,6 +23,9 @@ from xent_jax._softcap import softcap as softcap
 from xent_jax._softmax import log_softmax as log_softmax
 from xent_jax._softmax import logsumexp as logsumexp
 from xent_jax._softmax import softmax as softmax
+from xent_jax._softmax_entropy import softmax_entropy as softmax_entropy
+from xent_jax._token_statistics import TokenStatistics as TokenStatistics
+from xent_jax._token_statistics import token_statistics as token_statistics
 from xent_jax._version import __version__ as __version__
 
 __all__ = [
@@ -48,8 +50,10 @@ __all__ = [
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "softmax_entropy",
     "softmax_focal_loss",
     "softmax_kl_divergence",
+    "token_statistics",
     "with_linear_head",
 ]
 

@@ -6,6 +6,7 @@ to 3, with an array of the size of the logits, there; with the gradient it is th
 """
 
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -53,3 +54,18 @@ def block_width(z: Array) -> int | None:
         return None
     widths = [w for w in range(24, min(2048, k // 8) + 1) if k % w == 0]
     return max(widths, key=lambda w: (math.gcd(k // w, 64), -abs(w - 128)), default=None)
+
+
+def row_by_row(function: Callable[..., Array], *arrays: Array) -> Array:
+    """``function(*arrays)``, whose row i depends on row i of each array alone.
+
+    XLA:CPU writes to memory what is compared before a sum, or read by several sums: an array of
+    the size of the logits ``[n, k]``. Taken row by row it is one of the size of a row.
+    """
+    if arrays[0].ndim != 2 or any(set(_shards.explicit(a)) != {None} for a in arrays):
+        return function(*arrays)
+
+    def by_row(*arrays: Array) -> Array:
+        return lax.map(lambda row: function(*row), arrays)
+
+    return lax.platform_dependent(*arrays, cpu=by_row, default=function)

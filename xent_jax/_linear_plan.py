@@ -169,10 +169,12 @@ def _arrays(head: Callable[..., Any], options: set[str], gradient: bool) -> int:
 
     The logits and their gradient; for the value alone the logits and, where no blocks of classes
     are summed, their exponentials. In a gradient masked logits or a smoothed target with
-    class weights are one more, and capped logits another. The statistics hold log-probabilities,
-    what the entropy is the sum of, and the exponentials in two forms besides.
+    class weights are one more, and capped logits another. A gradient of all statistics holds the
+    exponentials in two forms, what the entropy is the sum of, and that of the log-probabilities.
     """
     masked, capped = bool(_MASKS & options), _CAP in options
     if head is linear_token_statistics:
-        return LIVE + 4 + capped
+        # XLA:CPU keeps the product beside the logits that are made of it.
+        changed = bool({_CAP, "temperature", "num_classes"} & options)
+        return LIVE + (4 + capped if gradient else changed)
     return LIVE + (masked + capped if gradient else 0)

@@ -187,6 +187,14 @@ def _moved(x: Array, mesh: Any, spec: list[Any]) -> Array:
     return reshard(x, NamedSharding(mesh, PartitionSpec(*spec)))
 
 
+def with_whole_rows(x: Array) -> Array:
+    """``x``, under explicit sharding with its last axis in one piece."""
+    *spec, last = explicit(x)
+    if last is None or not HAS_RESHARD:
+        return x
+    return _moved(x, jax.typeof(x).sharding.mesh, [*spec, None])
+
+
 def merged(spec: tuple[Any, ...]) -> Any:
     """The mesh axes that divide what is merged of axes that these divide."""
     divided = [entry for entry in spec if entry is not None]

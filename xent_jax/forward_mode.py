@@ -15,6 +15,7 @@ from xent_jax._modes import in_mode
 softmax = in_mode("forward", xent_jax.softmax)
 log_softmax = in_mode("forward", xent_jax.log_softmax)
 logsumexp = in_mode("forward", xent_jax.logsumexp)
+softmax_entropy = in_mode("forward", xent_jax.softmax_entropy)
 entropy = in_mode("forward", xent_jax.entropy)
 cross_entropy = in_mode("forward", xent_jax.cross_entropy)
 relative_entropy = in_mode("forward", xent_jax.relative_entropy)
@@ -29,6 +30,7 @@ softmax_focal_loss = in_mode("forward", xent_jax.softmax_focal_loss)
 softmax_kl_divergence = in_mode("forward", xent_jax.softmax_kl_divergence)
 poly_loss_cross_entropy = in_mode("forward", xent_jax.poly_loss_cross_entropy)
 softcap = in_mode("forward", xent_jax.softcap)
+token_statistics = in_mode("forward", xent_jax.token_statistics)
 linear_softmax_cross_entropy = in_mode("forward", xent_jax.linear_softmax_cross_entropy)
 linear_token_statistics = in_mode("forward", xent_jax.linear_token_statistics)
 with_linear_head = in_mode("forward", xent_jax.with_linear_head)
@@ -49,7 +51,9 @@ __all__ = [
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "softmax_entropy",
     "softmax_focal_loss",
     "softmax_kl_divergence",
+    "token_statistics",
     "with_linear_head",
 ]

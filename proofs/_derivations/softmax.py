@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from .derivation import Derivation, Step
-from .notation import SOFTMAX, SUM_EXP, I, J, dot, g, lse, p, v, z
+from .notation import LABEL, SOFTMAX, SUM_EXP, I, J, Y, c, dot, eps, g, lse, p, v, z
 from .terms import Partial, delta, total
 
 _BOYD = "Boyd and Vandenberghe (2004), Convex Optimization, section 3.1.5"
@@ -67,6 +67,54 @@ def _logsumexp() -> Derivation:
         SOFTMAX,
         source=_BOYD,
     )
+
+
+_ENTROPY = (sp.Symbol("H", real=True), total(lambda j: -p(j) * sp.log(p(j))))
+
+
+def _softmax_entropy() -> Derivation:
+    entropy, summed = _ENTROPY
+    m = sp.Symbol("m", real=True)
+    return Derivation(
+        "softmax_entropy",
+        "The entropy H of a softmax",
+        "∂H/∂z_i = −p_i (log p_i + H)",
+        (
+            Step("definition", Partial(summed, z(I)), "definition"),
+            Step("by components",
+                 -total(lambda j: (sp.log(p(j)) + 1) * Partial(p(j), z(I))),
+                 "derivative of x log x"),
+            Step("Jacobian", -total(lambda j: (sp.log(p(j)) + 1) * _hessian_entry(I, j)),
+                 "seed_jacobian_same, seed_jacobian_different"),
+            Step("closed form", -p(I) * (sp.log(p(I)) + entropy), "Σ_j p_j = 1"),
+            Step("as shipped", p(I) * (m - z(I) - total(lambda j: p(j) * (m - z(j)))),
+                 "log p_i = z_i − lse; for any m, shipped the largest logit"),
+        ),
+        (*SOFTMAX, _ENTROPY),
+        source="Shannon (1948); Williams and Peng (1991)",
+    )  # fmt: skip
+
+
+def _token_statistics() -> Derivation:
+    entropy, summed = _ENTROPY
+    return Derivation(
+        "token_statistics",
+        "Loss L, log-sum-exp and entropy H of a token, in any weighing 1 : c : ε",
+        "∂(L + c lse + ε H)/∂z_i = (p_i − 1{y = i}) + c p_i − ε p_i (log p_i + H)",
+        (
+            Step("definition", Partial(-sp.log(p(Y)) + c * lse + eps * entropy, z(I)),
+                 "definition"),
+            Step("by terms",
+                 Partial(lse - z(Y), z(I)) + c * Partial(lse, z(I)) + eps * Partial(summed, z(I)),
+                 "log p_y = z_y − lse; sums are linear"),
+            Step("closed form",
+                 (p(I) - delta(Y, I)) + c * p(I) - eps * p(I) * (sp.log(p(I)) + entropy),
+                 "logsumexp, softmax_entropy"),
+        ),
+        (*SOFTMAX, _ENTROPY),
+        (LABEL,),
+        about="A top log-probability is −L at that class.",
+    )  # fmt: skip
 
 
 def _hessian() -> Derivation:
@@ -156,4 +204,6 @@ DERIVATIONS = (
     _semidefinite(),
     _null_vector(),
     *_shifts(),
+    _softmax_entropy(),
+    _token_statistics(),
 )

@@ -164,7 +164,7 @@ def _statistics() -> list[Case]:
     return [
         one("loss", book.integer_loss),
         one("logsumexp", lambda z, _: book.logsumexp(z)),
-        one("entropy", lambda z, _: book.entropy(book.softmax(z))),
+        one("entropy", lambda z, _: book.softmax_entropy(z)),
     ]
 
 

@@ -126,6 +126,7 @@ def _softmaxes() -> list[Case]:
               lambda z, m: jnp.where(m, book.softmax(z, m), 0.0), kinds=_FIRST),
         _case("log_softmax", "", _plain, z, "z", lambda z: z - book.logsumexp(z)[:, None]),
         _case("logsumexp", "", _plain, z, "z", book.logsumexp),
+        _case("softmax_entropy", "", _plain, z, "z", book.softmax_entropy),
     ]  # fmt: skip
 
 

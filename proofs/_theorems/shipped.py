@@ -63,6 +63,12 @@ def _softmaxes() -> list[Case]:
             lambda x, z, m: jnp.where(jnp.any(m, -1), x.logsumexp(z, where=m), 0.0), zc, "z",
             lambda z, m: jnp.where(jnp.any(m, -1), book.logsumexp(z, m), 0.0),
         ),
+        Case("softmax_entropy", "", lambda x, z: x.softmax_entropy(z), {"z": _Z}, "z",
+             book.softmax_entropy),
+        Case("softmax_entropy", "masked examples", lambda x, z, m: x.softmax_entropy(z, where=m),
+             zm, "z", lambda z, m: jnp.where(m, book.softmax_entropy(z), 0.0)),
+        Case("softmax_entropy", "masked classes", lambda x, z, m: x.softmax_entropy(z, where=m),
+             zc, "z", book.softmax_entropy),
     ]  # fmt: skip
 
 
@@ -273,7 +279,25 @@ def _others() -> list[Case]:
     ]  # fmt: skip
 
 
-_LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others())
+def _tokens() -> list[Case]:
+    def one(field: str, truth: Any) -> Case:
+        def call(library: Any, z: Any, y: Any) -> Any:
+            return getattr(library.token_statistics(z, y), field)
+
+        return Case("token_statistics", field, call, {"z": _Z, "y": _Y}, "z", truth)
+
+    return [
+        one("loss", book.integer_loss),
+        one("logsumexp", lambda z, _: book.logsumexp(z)),
+        one("entropy", lambda z, _: book.softmax_entropy(z)),
+        Case("token_statistics", "loss, masked tokens",
+             lambda x, z, y, m: x.token_statistics(z, y, m).loss,
+             {"z": _Z, "y": _Y, "m": _EXAMPLES}, "z",
+             lambda z, y, m: book.integer_loss(z, y, examples=m)),
+    ]  # fmt: skip
+
+
+_LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others(), *_tokens())
 CASES = (*_LOGITS, *_shard_theorems.CASES, *_head_theorems.CASES)
 THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))
 _DIVERGENCES = (

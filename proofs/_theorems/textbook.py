@@ -34,6 +34,13 @@ def softmax(z: Array, classes: Array | None = None) -> Array:
     return e / jnp.sum(e, axis=-1, keepdims=True)
 
 
+def softmax_entropy(z: Array, classes: Array | None = None) -> Array:
+    """-sum_j p_j log p_j, over the classes left in; 0 where none is."""
+    log_p = z - logsumexp(z, classes)[..., None]
+    terms = softmax(z, classes) * log_p
+    return -jnp.sum(terms if classes is None else jnp.where(classes, terms, 0.0), axis=-1)
+
+
 def log_softmax(z: Array) -> Array:
     """z_j - log sum_l exp z_l."""
     return z - logsumexp(z)[..., None]

@@ -39,6 +39,11 @@ def softmax(z: Array, classes: Array | None = None) -> Array:
     return e / over_classes(e, keep=True)
 
 
+def softmax_entropy(z: Array) -> Array:
+    """-sum_j p_j log p_j."""
+    return -over_classes(softmax(z) * (z - logsumexp(z)[..., None]))
+
+
 def integer_loss(
     z: Array,
     y: Array,

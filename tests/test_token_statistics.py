@@ -1,0 +1,223 @@
+"""Statistics of each token from logits that are held, beside NumPy's definitions."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import xent_jax
+from tests.cases import x64
+from tests.meshes import EXPLICIT, mesh_of, put, set_mesh, shard_map
+from tests.test_contract import close
+from tests.test_head_statistics import FLOATS, WHOLE, first_classes, modes, of_logits
+
+K = 8
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with x64():
+        yield
+
+
+def drawn(batch, rng, k=K):
+    """With a tie in each row."""
+    z = rng.standard_normal((*batch, k))
+    z[..., 2] = z[..., 5]
+    return jnp.asarray(z), jnp.asarray(rng.integers(0, k, batch))
+
+
+def compare(found, wanted, tolerance=1e-12):
+    for name in FLOATS:
+        close(getattr(found, name), wanted[name], tolerance)
+    for name in WHOLE:
+        assert getattr(found, name).dtype == jnp.int32
+        np.testing.assert_array_equal(getattr(found, name), wanted[name])
+
+
+def weighed(found):
+    """Of each token, one number that every float takes part in."""
+    return found.loss + 2 * found.logsumexp * found.entropy + found.top_k_log_probabilities[..., 0]
+
+
+@modes
+@pytest.mark.parametrize("batch", [(), (5,), (2, 3), (0,)], ids=str)
+@pytest.mark.parametrize("jit", [False, True])
+def test_each_is_what_its_definition_says(jit, batch, module, rng):
+    z, y = drawn(batch, rng)
+    run = functools.partial(module.token_statistics, top_k=3)
+    compare((jax.jit(run) if jit else run)(z, y), of_logits(z, y))
+
+
+@modes
+@pytest.mark.parametrize("name", FLOATS)
+def test_gradients(name, module, rng):
+    z, y = drawn((4,), rng)
+    u = jnp.asarray(rng.standard_normal(4))
+
+    def ours(z):
+        return u @ getattr(module.token_statistics(z, y, top_k=3), name).reshape(4, -1).sum(-1)
+
+    def held(z):
+        log_p = jax.nn.log_softmax(z)
+        return u @ {
+            "loss": -jnp.take_along_axis(log_p, y[:, None], -1)[:, 0],
+            "logsumexp": jax.nn.logsumexp(z, axis=-1),
+            "entropy": -jnp.sum(jnp.exp(log_p) * log_p, axis=-1),
+            "top_k_log_probabilities": jax.lax.top_k(log_p, 3)[0].sum(-1),
+        }[name]  # fmt: skip
+
+    close(jax.grad(ours)(z), jax.grad(held)(z), 1e-12)
+    v = jnp.asarray(rng.standard_normal(z.shape))
+    close(jax.grad(lambda z: jax.grad(ours)(z).ravel() @ v.ravel())(z),
+          jax.grad(lambda z: jax.grad(held)(z).ravel() @ v.ravel())(z), 1e-11)  # fmt: skip
+    if module is not xent_jax:
+        close(jax.jvp(ours, (z,), (v,)), jax.jvp(held, (z,), (v,)), 1e-12)
+
+
+@pytest.mark.parametrize("transform", ["vmap", "scan", "checkpoint"])
+def test_transformed(transform, rng):
+    z, y = drawn((3, 2), rng)
+
+    def run(z, y):
+        return jax.grad(lambda z: jnp.sum(weighed(xent_jax.token_statistics(z, y, top_k=1))))(z)
+
+    got = {
+        "vmap": lambda: jax.vmap(run)(z, y),
+        "scan": lambda: jax.lax.scan(lambda c, zy: (c, run(*zy)), 0, (z, y))[1],
+        "checkpoint": lambda: jax.jit(jax.checkpoint(run))(z, y),
+    }[transform]()
+    close(got, run(z, y), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_floats_are_float32_and_the_gradient_has_the_dtype_of_the_logits(dtype, rng):
+    z, y = drawn((4,), rng)
+    z = z.astype(dtype)
+    found = xent_jax.token_statistics(z, y, top_k=3)
+    assert all(getattr(found, name).dtype == jnp.float32 for name in FLOATS)
+    compare(found, of_logits(z.astype(float), y), 1e-6)
+    gradient = jax.grad(lambda z: jnp.sum(weighed(xent_jax.token_statistics(z, y, top_k=3))))(z)
+    assert gradient.dtype == z.dtype
+
+
+@pytest.mark.parametrize("label, loss", [(K, np.nan), (-1, np.nan), (-7, 0)])
+def test_a_label_that_is_none(label, loss, rng):
+    z, y = drawn((5,), rng)
+    found = xent_jax.token_statistics(z, y.at[2].set(label), ignore_index=-7, top_k=2)
+    plain = xent_jax.token_statistics(z, y, top_k=2)
+    wanted = plain._replace(
+        loss=plain.loss.at[2].set(loss), label_rank=plain.label_rank.at[2].set(-1)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_without_a_log_sum_exp_poison_their_token_alone(bad, rng):
+    z, y = drawn((3,), rng)
+    found = xent_jax.token_statistics(z.at[1, 4].set(bad), y, top_k=2)
+    plain = xent_jax.token_statistics(z, y, top_k=2)
+    for name in FLOATS + WHOLE:
+        fill = np.nan if name in FLOATS else -1
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name).at[1].set(fill))
+
+
+def test_negative_zero_ties_with_zero():
+    z = jnp.array([-0.0, 0.0, -0.0, -1.0, 0.0, -0.0])
+    found = xent_jax.token_statistics(jnp.tile(z, (6, 1)), jnp.arange(6), top_k=4)
+    argmax, rank, top = first_classes(np.tile(z, (6, 1)), 4)
+    np.testing.assert_array_equal(found.argmax, argmax)
+    np.testing.assert_array_equal(found.label_rank, rank[0])
+    np.testing.assert_array_equal(found.top_k_indices, top)
+
+
+def test_the_head_s_are_these(rng):
+    x, w = jnp.asarray(rng.standard_normal((5, 3))), jnp.asarray(rng.standard_normal((3, K)))
+    _, y = drawn((5,), rng)
+    of_head = xent_jax.linear_token_statistics(x, w, y, top_k=3, max_logits_bytes=512)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
+        of_head, xent_jax.token_statistics(x @ w, y, top_k=3),
+    )  # fmt: skip
+
+
+@modes
+@pytest.mark.parametrize("shape", [(), (3,), (2, 1), (2, 3, 1)], ids=str)
+@pytest.mark.parametrize("head", [False, True])
+def test_tokens_that_are_out(head, shape, module, rng):
+    """Whatever they hold they give 0 and -1, and get a gradient of 0."""
+    z, y = drawn((2, 3), rng)
+    mask = jnp.asarray(rng.random(shape) < 0.5)
+    kept = jnp.broadcast_to(mask[..., 0] if mask.ndim == 3 else mask, (2, 3))
+    bad = jnp.where(kept[..., None], z, jnp.nan)
+
+    def run(z, y, **more):
+        if head:
+            found = module.linear_token_statistics(z, jnp.eye(K), y, top_k=2, **more)
+        else:
+            found = module.token_statistics(z, y, top_k=2, **more)
+        return jnp.sum(jnp.where(kept, weighed(found), 0.0)), found
+
+    gradient, found = jax.grad(run, has_aux=True)(bad, jnp.where(kept, y, K), where=mask)
+    wanted_gradient, wanted = jax.grad(run, has_aux=True)(z, y)
+    np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-12)
+    for name in FLOATS + WHOLE:
+        want = np.array(getattr(wanted, name))
+        want[~np.asarray(kept)] = 0 if name in FLOATS else -1
+        np.testing.assert_allclose(getattr(found, name), want, rtol=1e-12)
+
+
+def test_a_mask_of_classes_is_refused(rng):
+    z, y = drawn((2, 3), rng)
+    with pytest.raises(
+        ValueError, match="where must broadcast to the shape of the tokens, .* -inf"
+    ):
+        xent_jax.token_statistics(z, y, where=jnp.ones(z.shape, bool))
+
+
+# ------------------------------------------------------------------ on a mesh
+
+
+def with_gradient(z, y, **options):
+    def run(z):
+        found = xent_jax.token_statistics(z, y, ignore_index=0, top_k=5, **options)
+        return jnp.nansum(weighed(found)), found
+
+    gradient, found = jax.grad(run, has_aux=True)(z)
+    return found, gradient
+
+
+def special(rng):
+    """Ties between shards; labels out of range and ignored."""
+    z, y = drawn((4,), rng)
+    return z, y.at[:3].set(jnp.array([-1, K, 0]))
+
+
+def test_classes_in_shards(rng):
+    z, y = special(rng)
+    local = functools.partial(with_gradient, axis_name="model")
+    specs = dict(
+        in_specs=(P("data", "model"), P("data")), out_specs=(P("data"), P("data", "model"))
+    )
+    found = jax.jit(shard_map(local, mesh=mesh_of(2, 4), **specs))(z, y)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14),
+        found, with_gradient(z, y),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
+@pytest.mark.parametrize("of_labels", [(), ("data",), ("model",)], ids=str)
+@pytest.mark.parametrize("spec", [("data",), (None, "model"), ("data", "model")], ids=str)
+def test_arrays_divided_over_a_mesh(spec, of_labels, kind, rng):
+    z, y = special(rng)
+    wanted, mesh = with_gradient(z, y), mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        found = jax.jit(with_gradient)(put(mesh, z, *spec), put(mesh, y, *of_labels))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, wanted
+    )

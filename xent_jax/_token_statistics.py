@@ -1,0 +1,191 @@
+"""What evaluation and reinforcement learning ask of each token, from its logits."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import ArrayLike, Bool, Float, Int
+
+from xent_jax import _checks, _shards
+from xent_jax._blocks import row_by_row
+from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
+from xent_jax._labels import IntegerArguments, integer_arguments
+from xent_jax._linear_problem import IGNORED, numbered
+from xent_jax._modes import Mode, in_both_modes, in_mode
+from xent_jax._rows import accumulator, at_label, left
+from xent_jax._softmax import log_softmax, logsumexp
+from xent_jax._softmax_entropy import softmax_entropy
+from xent_jax._types import AxisName
+
+
+class TokenStatistics(NamedTuple):
+    """Of each token; log-probabilities in nats, float32 for half precision, classes int32."""
+
+    loss: Array  # [*batch]: -log p_y; 0 for an ignored label
+    logsumexp: Array  # [*batch]
+    entropy: Array  # [*batch], in nats: -sum_j p_j log p_j
+    argmax: Array  # [*batch]: the likeliest class, of several the first
+    label_rank: Array  # [*batch]: how many classes come before the label, 0 if it is the argmax
+    top_k_log_probabilities: Array  # [*batch, top_k], the likeliest first
+    top_k_indices: Array  # [*batch, top_k]: their classes
+
+
+@in_both_modes
+def token_statistics(
+    mode: Mode,
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Int[ArrayLike, "*batch"],
+    where: Bool[ArrayLike, "*batch"] | None = None,
+    *,
+    ignore_index: int | None = None,
+    top_k: int = 0,
+    axis_name: AxisName | None = None,
+) -> TokenStatistics:
+    """Loss, entropy, rank and the likeliest classes of each token, from its logits.
+
+    Args:
+        logits: ``[*batch, classes]``, floating, in nats.
+        labels: y, ``[*batch]``, integers in [0, classes).
+        where: booleans that broadcast to ``[*batch]``: the tokens that take part.
+        ignore_index: a label that asks for neither loss nor rank, such as -100.
+        top_k: how many of the likeliest classes.
+        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
+            divided: the logits are then this shard's, and classes count over all shards.
+
+    Returns:
+        ``TokenStatistics``: loss, logsumexp, entropy, argmax, label_rank,
+        top_k_log_probabilities, top_k_indices. Floats are in nats, and float32 for half
+        precision; classes are int32. Of equal logits the lower class comes first, so that the
+        label is among the ``top_k_indices`` just where ``label_rank < top_k``. A label out of
+        range has the loss NaN and the rank -1, an ignored one 0 and -1. Where the logits have no
+        log-sum-exp all floats are NaN and all classes -1. Of a token that is out all floats are
+        0 and all classes -1.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+
+    Gradient: of the loss ``p - onehot(y)``, of logsumexp ``p``, of the entropy H
+    ``-p (log p + H)``, of a top log-probability ``onehot - p``; none of the classes. Proof:
+    ``token_statistics``. Source: as ``log_softmax`` and ``entropy``.
+
+    Accuracy and perplexity of a batch are means of what it returns:
+
+    >>> found = token_statistics(jnp.array([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), jnp.array([2, 1]))
+    >>> float(jnp.mean(found.label_rank == 0)), round(float(jnp.exp(jnp.mean(found.loss))), 4)
+    (0.5, 2.6632)
+    """
+    name = "token_statistics"
+    given = integer_arguments(name, logits, labels, -1, None, ignore_index, None, axis_name)
+    if where is not None:
+        batch, where = given.place.batch, _checks.mask(name, "where", where)
+        if where.ndim == len(batch) + 1 and where.shape[-1] == 1:
+            where = where.squeeze(-1)
+        hint = "It cannot mask classes: a logit of -inf leaves its class out."
+        where = _checks.broadcastable(name, "where", where, batch, "the tokens", hint)
+        where = jnp.broadcast_to(where, batch)
+    return _of_logits(mode, checked_top_k(name, top_k, _classes(given)), given, where)
+
+
+def checked_top_k(name: str, top_k: int, classes: int) -> int:
+    """A number of the likeliest classes that there are."""
+    wanted = f"be an integer in [0, {classes}], the number of classes"
+    return _checks.integer(name, "top_k", top_k, 0, classes, wanted)
+
+
+def _classes(given: IntegerArguments) -> int:
+    return given.place.size * _shards.count(given.place.axis_name)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _of_logits(
+    mode: Mode, top_k: int, given: IntegerArguments, where: Array | None
+) -> TokenStatistics:
+    labels = numbered(given.labels, _classes(given), given.ignored)
+    z, y, where = _shards.together(given.logits, labels, where)
+    ignoring, axis_name = given.ignored is not None, given.place.axis_name
+    floats, integers = statistics(mode, left(z, where), y, ignoring, top_k, axis_name)
+    floats = {name: left(x, where) for name, x in floats.items()}
+    return TokenStatistics(**floats, **{name: left(x, where, -1) for name, x in integers.items()})
+
+
+def statistics(
+    mode: Mode, z: Array, y: Array, ignoring: bool, top_k: int, axis_name: AxisName | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The floats and the classes of ``TokenStatistics``, for labels as ``numbered`` makes them."""
+    z = z.astype(accumulator(z.dtype))
+    log_p = in_mode(mode, log_softmax)(z, axis_name=axis_name)
+    lse = in_mode(mode, logsumexp)(z, axis_name=axis_name)
+    loss = in_mode(mode, softmax_cross_entropy_with_integer_labels)(
+        z, y, ignore_index=IGNORED if ignoring else None, axis_name=axis_name
+    )
+    indices = _top_k(lax.stop_gradient(z), top_k, axis_name)
+    floats = {
+        "loss": loss,
+        "logsumexp": lse,
+        "entropy": in_mode(mode, softmax_entropy)(z, axis_name=axis_name),
+        "top_k_log_probabilities": _entries(log_p, indices, axis_name),
+    }
+    there = ~jnp.isnan(lse)
+    ranked = there & (y >= 0)
+    integers = {
+        "argmax": jnp.where(there, _argmax(lax.stop_gradient(z), axis_name), -1),
+        "label_rank": jnp.where(ranked, _rank(lax.stop_gradient(z), y, axis_name), -1),
+        "top_k_indices": jnp.where(there[..., None], indices, -1),
+    }
+    return floats, integers
+
+
+def _argmax(z: Array, axis_name: AxisName | None) -> Array:
+    first = jnp.argmax(z, axis=-1).astype(jnp.int32)
+    if axis_name is None:
+        return first
+    top = jnp.max(z, axis=-1)
+    here = top == _shards.largest(top, axis_name)
+    before = jnp.where(here, -_numbered(first, z, axis_name), jnp.iinfo(jnp.int32).min)
+    return -_shards.largest(before, axis_name)
+
+
+def _top_k(z: Array, k: int, axis_name: AxisName | None) -> Array:
+    """The likeliest classes: of all, those that are among the likeliest of their shard."""
+    # ``lax.top_k`` orders -0.0 below 0.0, which are equal logits. XLA drops ``z + 0.0``.
+    z = jnp.where(z == 0, jnp.zeros((), z.dtype), z)
+    if axis_name is None:
+        return lax.top_k(_shards.with_whole_rows(z), k)[1]
+    values, indices = lax.top_k(z, min(k, z.shape[-1]))
+    shards = _shards.count(axis_name)
+    own = jnp.arange(shards)[:, None] == lax.axis_index(axis_name)
+
+    def of_all(x: Array) -> Array:
+        """[..., shards * k]: lower classes first, as top_k takes them."""
+        x = jnp.where(own, x[..., None, :], jnp.zeros((), x.dtype))
+        return _shards.total(x, axis_name).reshape(*x.shape[:-2], -1)
+
+    values, indices = of_all(values), of_all(_numbered(indices, z, axis_name))
+    return jnp.take_along_axis(indices, lax.top_k(values, k)[1], axis=-1)
+
+
+def _entries(x: Array, indices: Array, axis_name: AxisName | None) -> Array:
+    near = indices - _shards.first_class(x.shape[-1], axis_name)
+    return at_label(x[..., None, :], near, axis_name)
+
+
+def _rank(z: Array, y: Array, axis_name: AxisName | None) -> Array:
+    """How many classes stand before the label, of equal logits the lower ones."""
+    if axis_name is not None:
+        y = y.astype(jnp.int32) - _shards.first_class(z.shape[-1], axis_name)
+    own = at_label(z, y, axis_name)
+    count = row_by_row(_before, z, y, own)
+    return _shards.total(count, axis_name)
+
+
+def _before(z: Array, y: Array, own: Array) -> Array:
+    first = jnp.arange(z.shape[-1], dtype=y.dtype) < y[..., None]
+    before = (z > own[..., None]) | ((z == own[..., None]) & first)
+    return jnp.sum(before, axis=-1, dtype=jnp.int32)
+
+
+def _numbered(index: Array, z: Array, axis_name: AxisName) -> Array:
+    """Classes of this shard, by their numbers among all."""
+    return (index + _shards.first_class(z.shape[-1], axis_name)).astype(jnp.int32)
