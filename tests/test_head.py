@@ -588,3 +588,35 @@ def test_logits_of_minus_infinity_keep_the_gradient_of_the_temperature():
     some = np.arange(CLASSES) != 3
     wanted = of(held, w[:, some], b[some], y - (y > 3))
     same(of(linear_softmax_cross_entropy, w, b, y), wanted)
+
+
+# ---------------------------------------------------------------- distillation
+
+
+def test_distillation_from_logits_and_from_a_linear_teacher():
+    """The teacher's logits as targets, or its hidden states, with its kernel closed over."""
+    x, w, _, _ = drawn((9,))
+    hidden, teacher, _, _ = drawn((9,), seed=1)
+    divergence = functools.partial(xent_jax.softmax_kl_divergence, temperature=2.0)
+
+    def of_held(x, w, hidden, teacher):
+        return jnp.mean(divergence(x @ w, hidden @ teacher))
+
+    def of_logits(x, w, hidden, teacher):
+        return with_linear_head(divergence)(x, w, hidden @ teacher)
+
+    def of_states(x, w, hidden, teacher):
+        head = with_linear_head(lambda z, hidden: divergence(z, hidden @ teacher))
+        return head(x, w, hidden)
+
+    wanted, *got = (
+        jax.value_and_grad(loss, (0, 1, 2, 3))(x, w, hidden, teacher)
+        for loss in (of_held, of_logits, of_states)
+    )
+    with chunks_of(4):
+        got += [
+            jax.value_and_grad(f, (0, 1, 2, 3))(x, w, hidden, teacher)
+            for f in (of_logits, of_states)
+        ]
+    for found in got:
+        same(found, wanted)
