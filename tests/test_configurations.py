@@ -24,6 +24,7 @@ HARD = {  # three examples by kind; nothing asks for the class that is absent in
     "unit elements": [[0.2, 0.3, 0.1, 0.5], [0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.5]],
     "integers": [1, 3, 0],
     "weights": [1.0, 0.5, 0.0, 2.0],
+    "example weights": [1.0, 0.0, 2.0],
 }
 HARD["log_probabilities"] = np.log(HARD["probabilities"])
 WHOLE = {"logits": np.nan_to_num(HARD["logits"], neginf=-5.0)}  # a smoothed target asks for all

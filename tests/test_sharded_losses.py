@@ -43,7 +43,8 @@ def spec(case, name):
     kind = {**case.arguments, **case.keywords}[name]
     if kind in CLASSES | ELEMENTS:
         return P("data", None, "model")
-    return {"integers": P("data"), "weights": P("model")}.get(kind, P())
+    by_example = {"integers": P("data"), "example weights": P("data")}
+    return {**by_example, "weights": P("model")}.get(kind, P())
 
 
 def names_of(case):
