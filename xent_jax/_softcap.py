@@ -71,7 +71,7 @@ def _tempered_value(_, z: Array, temperature: Array) -> Array:
     return z / poisoned(temperature, temperature > 0)
 
 
-# dz = g / T, dT = -sum g z / T^2.  Proof: linear_softmax_cross_entropy
+# dz = g / T, dT = -sum g z / T^2.
 def _tempered_backward(_, args, g: Array):
     z, temperature = args
     t = poisoned(temperature, temperature > 0)

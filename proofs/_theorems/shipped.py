@@ -21,8 +21,7 @@ _Y, _IGNORED = labels("n", classes="k"), labels("n", classes="k", ignore=-100)
 _EXAMPLES, _CLASSES = array("n", dtype=bool), array("n k", dtype=bool)
 _KEEPS = array("n k", dtype=bool, keeps="y")
 _W, _WEIGHTS = array("k"), array("k", positive=True)
-# Weights of examples. Where all may be 0 a mean has no derivative.
-_V, _SOME = array("n", nonnegative=True), array("n", positive=True)
+_V = array("n", positive=True)  # Weights of examples. A mean has no derivative where all are 0.
 
 
 def _rows(mask: Any, value: Any) -> Any:
@@ -111,9 +110,9 @@ def _integers() -> list[Case]:
         _integer("class_weights", zy | {"w": _W}, "z w", w),
         _integer("class_weights, mean", zy | {"w": _WEIGHTS}, "z w", w, reduction="mean"),
         _integer("weights", zy | {"v": _V}, "z v", "weights=v"),
-        _integer("weights and masked examples, mean", zy | {"v": _SOME, "m": _EXAMPLES}, "z v",
+        _integer("weights and masked examples, mean", zy | {"v": _V, "m": _EXAMPLES}, "z v",
                  "weights=v where=examples", reduction="mean"),
-        _integer("weights, class_weights, mean", zy | {"v": _SOME, "w": _WEIGHTS}, "z v w",
+        _integer("weights, class_weights, mean", zy | {"v": _V, "w": _WEIGHTS}, "z v w",
                  f"weights=v {w}", reduction="mean"),
         _integer("label_smoothing, z_loss, class_weights, mean",
                  zy | {"e": _E, "c": _C, "w": _WEIGHTS}, "z e c w", f"{e} {c} {w}",
@@ -152,7 +151,7 @@ def _softs() -> list[Case]:
         _soft("label_smoothing", zt | {"e": _E}, "z t e", e),
         _soft("z_loss", zt | {"c": _C}, "z t c", c),
         _soft("class_weights", zt | {"w": _W}, "z t w", w),
-        _soft("weights, mean", zt | {"v": _SOME}, "z t v", "weights=v", reduction="mean"),
+        _soft("weights, mean", zt | {"v": _V}, "z t v", "weights=v", reduction="mean"),
         _soft("label_smoothing, z_loss, class_weights, mean",
               zt | {"e": _E, "c": _C, "w": _W}, "z t e c w", f"{e} {c} {w}", reduction="mean"),
         _soft("masked classes", zt | {"m": _CLASSES}, "z", "where=classes"),
@@ -194,7 +193,7 @@ def _binaries() -> list[Case]:
 
     full = {"z": z, "t": t, "e": e, "w": w, "m": m}
     return [
-        Case(binary, "weights, mean", by_element, {"z": z, "t": t, "v": _SOME}, "z t v",
+        Case(binary, "weights, mean", by_element, {"z": z, "t": t, "v": _V}, "z t v",
               lambda z, t, v: book.binary_loss(z, t, v=v, reduction="mean"),
               kinds=("gradient", "forward mode")),
         Case(binary, "", call, {"z": z, "t": t}, "z t", book.binary_loss),
@@ -217,18 +216,14 @@ def _binaries() -> list[Case]:
 
 def _divergences() -> list[Case]:
     zw, name = {"z": _Z, "w": array("n k")}, "softmax_kl_divergence"
-    zwt = zw | {"temperature": scalar(positive=True)}
 
-    def call(x: Any, z: Any, w: Any, t: Any = 1.0, m: Any = None) -> Any:
-        reduction = "none" if m is None else "mean"
-        return x.softmax_kl_divergence(z, w, temperature=t, where=m, reduction=reduction)
+    def masked(x: Any, z: Any, w: Any, m: Any) -> Any:
+        return x.softmax_kl_divergence(z, w, where=m, reduction="mean")
 
     return [
-        Case(name, "", call, zw, "z w", book.softmax_kl),
-        Case(name, "temperature", call, zwt, "z w temperature", book.softmax_kl),
-        Case(name, "masked examples, temperature, mean", call, zwt | {"m": _EXAMPLES},
-              "z w temperature",
-              lambda z, w, t, m: book.softmax_kl(z, w, t, examples=m, reduction="mean"),
+        Case(name, "", lambda x, z, w: x.softmax_kl_divergence(z, w), zw, "z w", book.softmax_kl),
+        Case(name, "masked examples, mean", masked, zw | {"m": _EXAMPLES}, "z w",
+              lambda z, w, m: book.softmax_kl(z, w, examples=m, reduction="mean"),
               kinds=("gradient", "forward mode")),
     ]  # fmt: skip
 
@@ -303,5 +298,7 @@ THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(c
 _DIVERGENCES = (
     Unproved("softmax_kl_divergence", "masked classes", "that the sums of exponentials over the "
              "classes left in are together positive is not shown; tests compare"),
+    Unproved("softmax_kl_divergence", "a temperature", "the second engine, which must agree with "
+             "the first, does not decide exponentials of quotients; tests compare"),
 )  # fmt: skip
 UNPROVED = (*_DIVERGENCES, *_shard_theorems.UNPROVED, *_head_theorems.UNPROVED)

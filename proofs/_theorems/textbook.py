@@ -96,14 +96,12 @@ def integer_loss(
     return reduced(losses, reduction, examples, None if w is None else weight, v)
 
 
-def head_loss(
-    x: Array, kernel: Array, y: Array, *, b: Any = None, temperature: Any = 1, **options: Any
-) -> Array:
-    """``integer_loss`` of ``z = (x W + b) / T``."""
+def head_loss(x: Array, kernel: Array, y: Array, *, b: Any = None, **options: Any) -> Array:
+    """``integer_loss`` of ``z = x W + b``."""
     z = x @ kernel
     if b is not None:
         z = z + b
-    return integer_loss(z / temperature, y, **options)
+    return integer_loss(z, y, **options)
 
 
 def mean_over_classes(x: Array, classes: Array | None) -> Array:
@@ -218,9 +216,8 @@ def kl_divergence(log_q: Array, t: Array) -> Array:
     return jnp.sum(t * (jnp.log(t) - log_q), axis=-1)
 
 
-def softmax_kl(z: Array, w: Array, temperature: Any = 1.0, **options: Any) -> Array:
-    """``sum_j p_j (log p_j - log q_j)`` with ``p = softmax(w / T)``, ``q = softmax(z / T)``."""
-    z, w = z / temperature, w / temperature
+def softmax_kl(z: Array, w: Array, **options: Any) -> Array:
+    """``sum_j p_j (log p_j - log q_j)`` with ``p = softmax(w)`` and ``q = softmax(z)``."""
     terms = softmax(w) * (log_softmax(w) - log_softmax(z))
     losses = jnp.sum(terms, axis=-1)
     return reduced(losses, options.get("reduction", "none"), options.get("examples"))
