@@ -112,7 +112,7 @@ MISTAKES = [
       f"{INTEGER}: where must broadcast to the shape of the examples, [8]", "bool[7]"),
     M("A mask of floats", f"{INTEGER}(logits, labels, where=jnp.ones(8))",
       f"{INTEGER}: where must be a boolean array",
-      "float32[8]. A mask says what takes part, and weights are no mask: multiply the losses"),
+      "float32[8]. A mask says what takes part; losses that have a reduction take weights="),
     M("A mask of integers", f"{INTEGER}(logits, labels, where=jnp.ones(8, int))",
       f"{INTEGER}: where must be a boolean array", "int32[8]. Compare it with zero: where != 0."),
     M("A box of flax for logits", f"{INTEGER}(Partitioned(logits), labels)",
