@@ -71,7 +71,7 @@ def _value(statistics: _Statistics, z: Array, y, a, b, c, examples) -> Array:
 
 
 # dz = (T + 2 c lse) p - t, da = -log p_y, db = lse - z, dc = lse^2, each times g.
-# Proof: softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+# Proof: softmax_cross_entropy, softmax_cross_entropy_with_integer_labels, token_statistics
 def _backward(statistics: _Statistics, args, g: Array):
     rows, _, mass = statistics
     z, y, a, b, c, _ = args
