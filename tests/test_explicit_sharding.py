@@ -75,7 +75,7 @@ def test_every_function_and_every_argument_is_here():
         for case, mask in CHOSEN
         for name in [*case.arguments, *case.keywords, *(["where"] if mask else [])]
     }
-    # Of several results, in test_token_statistics.
+    # token_statistics has several results: test_token_statistics divides its arguments.
     losses = {name for name in FUNCTIONS if "linear" not in name} - {"token_statistics"}
     assert tried == {
         (loss, name)

@@ -25,7 +25,7 @@ def _float64():
 
 
 def drawn(batch, rng, k=K):
-    """With a tie in each row."""
+    """Draws logits, with two equal ones in each row, and labels."""
     z = rng.standard_normal((*batch, k))
     z[..., 2] = z[..., 5]
     return jnp.asarray(z), jnp.asarray(rng.integers(0, k, batch))
@@ -40,7 +40,7 @@ def compare(found, wanted, tolerance=1e-12):
 
 
 def weighed(found):
-    """Of each token, one number that every float takes part in."""
+    """Combines all floating-point fields into one number for each token."""
     return found.loss + 2 * found.logsumexp * found.entropy + found.top_k_log_probabilities[..., 0]
 
 
@@ -139,6 +139,7 @@ def test_the_head_s_are_these(rng):
     x, w = jnp.asarray(rng.standard_normal((5, 3))), jnp.asarray(rng.standard_normal((3, K)))
     _, y = drawn((5,), rng)
     of_head = xent_jax.linear_token_statistics(x, w, y, top_k=3, max_logits_bytes=512)
+    # In float64, where the two differ by the order in which products and sums are taken.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
         of_head, xent_jax.token_statistics(x @ w, y, top_k=3),
@@ -164,6 +165,7 @@ def test_tokens_that_are_out(head, shape, module, rng):
 
     gradient, found = jax.grad(run, has_aux=True)(bad, jnp.where(kept, y, K), where=mask)
     wanted_gradient, wanted = jax.grad(run, has_aux=True)(z, y)
+    # In float64: XLA may order the sums of the two programs, with and without a mask, differently.
     np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-12)
     for name in FLOATS + WHOLE:
         want = np.array(getattr(wanted, name))
@@ -204,6 +206,7 @@ def test_classes_in_shards(rng):
         in_specs=(P("data", "model"), P("data")), out_specs=(P("data"), P("data", "model"))
     )
     found = jax.jit(shard_map(local, mesh=mesh_of(2, 4), **specs))(z, y)
+    # In float64: a sum over the shards has another order, and gradients near 0 have no digits.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14),
         found, with_gradient(z, y),
@@ -218,6 +221,7 @@ def test_arrays_divided_over_a_mesh(spec, of_labels, kind, rng):
     wanted, mesh = with_gradient(z, y), mesh_of(2, 2, kind)
     with set_mesh(mesh):
         found = jax.jit(with_gradient)(put(mesh, z, *spec), put(mesh, y, *of_labels))
+    # In float64: a sum over the devices has another order, and gradients near 0 have no digits.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, wanted
     )

@@ -149,7 +149,8 @@ class _Row(NamedTuple):
 
 def _row(z: Array, m: Array, temperature: Array) -> _Row:
     m = m[..., None]
-    # As in ``relative``: the sum is the rounded z even if z is a product of the same loop.
+    # Adding m - m, which is 0, keeps XLA from contracting a product with the subtraction, as
+    # ``relative`` explains.
     z = z.astype(m.dtype) + (m - m)
     distance = z - m
     far = distance < -1e6  # where the exponential is 0, and an infinity would become NaN

@@ -21,7 +21,7 @@ from xent_jax._types import AxisName
 
 
 class TokenStatistics(NamedTuple):
-    """Of each token; log-probabilities in nats, float32 for half precision, classes int32."""
+    """Statistics of each token: floats in nats, float32 for half precision, and int32 classes."""
 
     loss: Array  # [*batch]: -log p_y; 0 for an ignored label
     logsumexp: Array  # [*batch]
