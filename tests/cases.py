@@ -264,3 +264,6 @@ CASES = [
     ),
     Case("softcap", {"logits": "elements", "cap": "1 5"}, lambda z, c: c * jnp.tanh(z / c)),
 ]
+
+RICHEST = {c.loss: c for c in sorted(CASES, key=lambda c: len(c.keywords) + len(c.options))}
+"""Maps each function to its row with the most options."""

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import CASES, x64
+from tests.cases import CASES, RICHEST, x64
 from tests.chunks import chunks_of
 from tests.meshes import mesh_of
 from tests.test_contract import close
@@ -93,14 +93,8 @@ def of_head(function, end):
     return floats, function
 
 
-FULL = {  # of each function the row of the table with the most options
-    name: max((c for c in CASES if c.loss == name), key=lambda c: len(c.keywords) + len(c.options))
-    for name in {c.loss: None for c in CASES}
-}
-
-
 def each(heads):
-    problems = {name: functools.partial(hard, case) for name, case in FULL.items()}
+    problems = {name: functools.partial(hard, case) for name, case in RICHEST.items()}
     problems |= {name: functools.partial(of_head, head) for name, head in heads.items()}
     return pytest.mark.parametrize("problem", problems.values(), ids=problems)
 
@@ -134,7 +128,7 @@ def test_debug_nans(module, problem, end):
 
 
 def options_of(case):
-    """None; a mask of classes or elements; a mask of examples; a label to ignore."""
+    """None; then a mask of classes or elements; a mask of examples; a label to ignore."""
     known = inspect.signature(getattr(xent_jax, case.loss)).parameters
     every = np.array([[True, True, False, True], [False] * 4, [True] * 4])
     several = [{}]
@@ -146,23 +140,30 @@ def options_of(case):
     return several
 
 
+def op_by_op(module, function, floats):
+    with jax.debug_nans(True), jax.disable_jit():
+        derivatives(module, function, as_dtype(floats, jnp.float32))
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-@ways
-def test_debug_nans_op_by_op(module, end, case):
+def test_debug_nans_op_by_op(case):
     """Under ``disable_jit`` JAX checks the result of each operation, inside functions too."""
-    floats, function = hard(case, end)
-    floats = as_dtype(floats, jnp.float32)
-    for options in options_of(case):
-        with jax.debug_nans(True), jax.disable_jit():
-            derivatives(module, functools.partial(function, **options), floats)
+    floats, function = hard(case, 0)
+    for options in options_of(case) if case is RICHEST[case.loss] else [{}]:
+        op_by_op(xent_jax, functools.partial(function, **options), floats)
+
+
+@pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
+def test_debug_nans_op_by_op_in_forward_mode(case):
+    floats, function = hard(case, 1)
+    op_by_op(xent_jax.forward_mode, function, floats)
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
-def test_debug_nans_op_by_op_of_a_head(module, name):
+def test_debug_nans_op_by_op_of_a_head(name):
     floats, function = of_head(HEADS[name], 1)
-    with chunks_of(2), jax.debug_nans(True), jax.disable_jit():
-        derivatives(module, function, as_dtype(floats, jnp.float32))
+    with chunks_of(2):
+        op_by_op(xent_jax, function, floats)
 
 
 @each({})

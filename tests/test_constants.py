@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import xent_jax
+from tests.cases import RICHEST
 from tests.test_contract import close
-from tests.test_two_calls import RICHEST
 
 Y = np.array([0, 2], np.int32)
 _RNG = np.random.default_rng(3)
@@ -79,9 +79,13 @@ CALLS |= {name: _of_logits(name) for name in RICHEST}
 EACH = [(name, argument) for name, (_, given) in CALLS.items() for argument in given]
 
 
+def float32(x):
+    return np.asarray(x, np.float32 if x.dtype == np.float64 else x.dtype)
+
+
 def forms(x):
     """An argument as users write it: a NumPy or JAX array, a list, a NumPy or Python number."""
-    x = np.asarray(x, np.float32 if x.dtype == np.float64 else x.dtype)
+    x = float32(x)
     return [x, jnp.asarray(x), x.tolist(), *([x[()]] if x.ndim == 0 else [])]
 
 
@@ -90,36 +94,66 @@ def total(call, library, given, differentiated, value):
     return jnp.sum(jnp.cos(out) * jnp.arange(1.0, 1 + out.size).reshape(out.shape))
 
 
-@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
 @pytest.mark.parametrize(("name", "argument"), EACH, ids="-".join)
-@pytest.mark.usefixtures("unoptimized")
-def test_an_argument_in_each_form(name, argument, library):
-    """The argument is closed over, by the gradient to another one, through each transformation."""
+@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+def test_an_argument_in_each_form_is_traced(name, argument, library):
+    """The argument is closed over, by the gradient to another one or by the function alone."""
     call, given = CALLS[name]
-    given = {k: np.asarray(v, np.float32 if v.dtype == np.float64 else v.dtype)
-             for k, v in given.items()}  # fmt: skip
-    others = [k for k, v in given.items() if v.dtype == np.float32 and k != argument]
-    if not others:  # nothing else to differentiate: the function of this one alone
-        run = jax.jit(lambda: call(library, **given))
-        close(run(), call(library, **jax.tree.map(jnp.asarray, given)), 1e-6)
-        return
-    moving, given = others[0], jax.tree.map(jnp.asarray, given)
-    value = given[moving]
-    wanted = jax.value_and_grad(functools.partial(total, call, library, given, moving))(value)
-    for i, x in enumerate(forms(CALLS[name][1][argument])):
+    given = {k: jnp.asarray(float32(v)) for k, v in given.items()}
+    others = [k for k, v in given.items() if v.dtype == jnp.float32 and k != argument]
+    for x in forms(CALLS[name][1][argument]):
         if (name, argument) == ("with_linear_head", "labels") and isinstance(x, list):
             continue  # a list is a tree of targets there
-        of = functools.partial(total, call, library, {**given, argument: x}, moving)
-        gradient = jax.value_and_grad(of)
-        close(jax.jit(gradient)(value), wanted, 1e-5)
-        if i > 0:  # the first is a NumPy array, which fails wherever another form does
-            continue
-        close(gradient(value), wanted, 1e-5)
-        close(jax.grad(jax.jit(jax.checkpoint(of)))(value), wanted[1], 1e-5)
-        several = jax.jit(jax.vmap(gradient))(jnp.stack([value, value]))
-        close(jax.tree.map(lambda a: a[1], several), wanted, 1e-5)
-        scanned = jax.lax.scan(lambda c, v, g=gradient: (c, g(v)), 0, value[None])[1]
-        close(jax.tree.map(lambda a: a[0], scanned), wanted, 1e-5)
+        if others:
+            of = functools.partial(total, call, library, {**given, argument: x}, others[0])
+            value, gradient = jax.eval_shape(jax.value_and_grad(of), given[others[0]])
+            assert (value.shape, gradient.shape) == ((), given[others[0]].shape)
+        else:
+            jax.eval_shape(lambda x=x: call(library, **{**given, argument: x}))
+
+
+def jitted(gradient, value):
+    return jax.jit(gradient)(value)
+
+
+def eager(gradient, value):
+    return gradient(value)
+
+
+def checkpointed(gradient, value):
+    return jax.jit(jax.checkpoint(gradient))(value)
+
+
+def mapped(gradient, value):
+    several = jax.jit(jax.vmap(gradient))(jnp.stack([value, value]))
+    return jax.tree.map(lambda x: x[1], several)
+
+
+def scanned(gradient, value):
+    several = jax.lax.scan(lambda c, v: (c, gradient(v)), 0, value[None])[1]
+    return jax.tree.map(lambda x: x[0], several)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.usefixtures("unoptimized")
+def test_all_arguments_but_one_are_constants(name):
+    """In each form through ``jit``, and as NumPy arrays through each transformation."""
+    call, given = CALLS[name]
+    moving = next(k for k, v in given.items() if v.dtype.kind == "f")
+    value = jnp.asarray(float32(given[moving]))
+
+    def gradient(form):
+        constants = {
+            # A list is a tree of targets there.
+            k: float32(v) if (name, k) == ("with_linear_head", "labels") else form(float32(v))
+            for k, v in given.items()
+        }
+        return jax.value_and_grad(functools.partial(total, call, xent_jax, constants, moving))
+
+    wanted = jitted(gradient(jnp.asarray), value)
+    close(jitted(gradient(lambda x: x.tolist()), value), wanted, 1e-5)
+    for way in (jitted, eager, checkpointed, mapped, scanned):
+        close(way(gradient(lambda x: x), value), wanted, 1e-5)
 
 
 @pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])

@@ -9,12 +9,23 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import CASES, CLASSES, FUNCTIONS, strict, x64
+from tests.cases import CASES, CLASSES, FUNCTIONS, RICHEST, strict, x64
 
 TOLERANCE = 1e-12  # float64, against references that are themselves not careful
 
-modes = pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+MODES = {"vjp": xent_jax, "jvp": xent_jax.forward_mode}
+modes = pytest.mark.parametrize("module", MODES.values(), ids=MODES)
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+each_loss = pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
+# Both modes compute from the same formulas: every row in one, each function in the other.
+cases_and_modes = pytest.mark.parametrize(
+    ("case", "module"),
+    [
+        pytest.param(case, module, id=f"{mode}-{case.id}")
+        for mode, module in MODES.items()
+        for case in (CASES if mode == "vjp" else RICHEST.values())
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +55,7 @@ class Problem:
     """One row with its inputs: both sides as functions of the floating arguments."""
 
     def __init__(self, case, rng, dtype=jnp.float64, **shape):
-        self.case = case
+        self.case, self.rng = case, rng
         self.inputs = arrays(case.inputs(rng, **shape), dtype)
         self.floats = case.floats(self.inputs)
         out = jax.eval_shape(case.expected, self.inputs)
@@ -56,13 +67,67 @@ class Problem:
     def expected(self, floats):
         return self.case.expected({**self.inputs, **floats})
 
-    def check(self, transform, module, tolerance=TOLERANCE):
-        """``transform`` of <g, loss>, jitted, is the same for ours and the reference."""
+    def check_gradient(self, module):
+        """The losses and their gradient for the cotangent, jitted, and the losses alone."""
 
-        def run(losses):
-            return jax.jit(transform(lambda x: jnp.vdot(self.cotangent, losses(x))))(self.floats)
+        def both(losses):
+            values, pull = jax.vjp(losses, self.floats)
+            return values, pull(self.cotangent.astype(values.dtype))[0]
 
-        close(run(functools.partial(self.ours, module)), run(self.expected), tolerance)
+        ours = functools.partial(self.ours, module)
+        found = jax.jit(lambda: both(ours))()
+        close(found, jax.jit(lambda: both(self.expected))())
+        return found
+
+    def check(self, derivatives, module, tolerance=TOLERANCE):
+        """Each derivative of <g, loss>, jitted, is the first one of the reference.
+
+        A derivative maps a function, a point and a direction to an array or a tree of arrays.
+        """
+        direction = jax.tree.map(
+            lambda x: jnp.asarray(self.rng.uniform(0.5, 1, x.shape)), self.floats
+        )
+
+        def run(losses, derivatives):
+            def loss(x):
+                return jnp.vdot(self.cotangent, losses(x))
+
+            return jax.jit(
+                lambda x: [derivative(loss, x, direction) for derivative in derivatives]
+            )(self.floats)
+
+        (expected,) = run(self.expected, derivatives[:1])
+        for found in run(functools.partial(self.ours, module), derivatives):
+            close(found, expected, tolerance)
+
+
+def slope(f, x, direction):
+    """The derivative of ``f`` along the direction, in forward mode."""
+    return jax.jvp(f, (x,), (direction,))[1]
+
+
+def hessian_times(f, x, direction):
+    """Forward over reverse mode."""
+    return slope(jax.grad(f), x, direction)
+
+
+def gradient_of_slope(f, x, direction):
+    """The same, reverse over reverse mode."""
+
+    def along(x):
+        return sum(map(jnp.vdot, jax.tree.leaves(jax.grad(f)(x)), jax.tree.leaves(direction)))
+
+    return jax.grad(along)(x)
+
+
+def third(f, x, direction):
+    """The gradient of the second derivative along the direction: all three modes nested."""
+    return gradient_of_slope(lambda x: slope(f, x, direction), x, direction)
+
+
+def curvature(f, x, direction):
+    """Forward over forward mode."""
+    return slope(lambda x: slope(f, x, direction), x, direction)
 
 
 @cases
@@ -70,42 +135,42 @@ class Problem:
 def test_value_and_gradient(case, module, rng):
     """Against autodiff of the reference, with random cotangents."""
     problem = Problem(case, rng, batch=(4, 2))
-    value = jax.jit(functools.partial(problem.ours, module))(problem.floats)
-    close(value, problem.expected(problem.floats))
-    problem.check(jax.grad, module)
+    values, _ = problem.check_gradient(module)
+    close(jax.jit(functools.partial(problem.ours, module))(problem.floats), values)
 
 
 @pytest.mark.usefixtures("unoptimized")
-@cases
-@modes
-@pytest.mark.parametrize("second", [jax.jacfwd, jax.jacrev], ids=["over-fwd", "over-rev"])
-def test_second_derivative(case, module, second, rng):
-    Problem(case, rng, batch=(2,), k=4).check(lambda f: second(jax.grad(f)), module, 1e-10)
+@cases_and_modes
+def test_second_derivative(case, module, rng):
+    problem = Problem(case, rng, batch=(2,), k=4)
+    problem.check([hessian_times, gradient_of_slope], module, 1e-10)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unoptimized")
-@cases
-@modes
-def test_third_derivative(case, module, rng):
-    problem = Problem(case, rng, batch=(2,), k=3)
-    first = next(iter(case.arguments))
-    problem.floats = {first: problem.floats[first]}
-    problem.check(lambda f: jax.jacrev(jax.jacfwd(jax.grad(f))), module, 1e-9)
+@each_loss
+def test_third_derivative(case, rng):
+    Problem(case, rng, batch=(2,), k=3).check([third], xent_jax.forward_mode, 1e-9)
 
 
+@pytest.mark.usefixtures("unoptimized")
 @cases
 def test_forward_mode(case, rng):
-    """jvp, linearize and jacfwd of jacfwd."""
+    """jvp, linearize and jvp of jvp."""
     problem = Problem(case, rng, batch=(2,), k=3)
     x = problem.floats
     direction = {k: jnp.asarray(rng.standard_normal(v.shape)) for k, v in x.items()}
     ours = functools.partial(problem.ours, xent_jax.forward_mode)
-    expected = jax.jvp(problem.expected, (x,), (direction,))
-    close(jax.jit(lambda: jax.jvp(ours, (x,), (direction,)))(), expected)
-    value, linear = jax.linearize(ours, x)
-    close((value, linear(direction)), expected)
-    problem.check(lambda f: jax.jacfwd(jax.jacfwd(f)), xent_jax.forward_mode, 1e-10)
+    expected = jax.jit(lambda: jax.jvp(problem.expected, (x,), (direction,)))()
+
+    @jax.jit
+    def found():
+        value, linear = jax.linearize(ours, x)
+        return jax.jvp(ours, (x,), (direction,)), (value, linear(direction))
+
+    for both in found():
+        close(both, expected)
+    problem.check([curvature], xent_jax.forward_mode, 1e-10)
 
 
 @cases
@@ -115,8 +180,7 @@ def test_default_refuses_forward_mode(case, rng):
         jax.jvp(functools.partial(problem.ours, xent_jax), (problem.floats,), (problem.floats,))
 
 
-@cases
-@modes
+@cases_and_modes
 def test_eager_scan_and_checkpoint(case, module, rng):
     problem = Problem(case, rng)
 
@@ -127,12 +191,13 @@ def test_eager_scan_and_checkpoint(case, module, rng):
         return jax.lax.scan(lambda s, _: (s + plain(x), None), jnp.zeros(()), None, 2)[0]
 
     expected = jax.grad(plain)(problem.floats)  # op by op
-    close(jax.jit(jax.grad(jax.checkpoint(plain)))(problem.floats), expected)
-    close(jax.jit(jax.grad(scanned))(problem.floats), jax.tree.map(lambda x: 2 * x, expected))
+    both = jax.jit(lambda x: (jax.grad(jax.checkpoint(plain))(x), jax.grad(scanned)(x)))
+    found, twice = both(problem.floats)
+    close(found, expected)
+    close(twice, jax.tree.map(lambda x: 2 * x, expected))
 
 
-@cases
-@modes
+@cases_and_modes
 def test_vmap(case, module, rng):
     """Value and gradient mapped over either axis of the batch, the options held."""
     if case.options.get("reduction", "none") != "none":
@@ -148,17 +213,20 @@ def test_vmap(case, module, rng):
         gradients, losses = jax.grad(loss, has_aux=True)(case.floats(inputs))
         return losses, gradients[first]
 
-    expected = jax.jit(both)(problem.inputs)
-    for axis in (0, 1):
+    def over(axis):
         mapped = {
             k: axis if k in case.arguments and v.ndim > 1 else None
             for k, v in problem.inputs.items()
         }
-        close(jax.jit(jax.vmap(both, (mapped,), axis))(problem.inputs), expected)
+        return jax.vmap(both, (mapped,), axis)
+
+    expected, *found = jax.jit(lambda x: [f(x) for f in (both, over(0), over(1))])(problem.inputs)
+    for one in found:
+        close(one, expected)
 
 
 @pytest.mark.usefixtures("unoptimized")
-@cases
+@each_loss
 @pytest.mark.parametrize("axis", [0, 1, (1, 2), (2, 0), None])
 def test_axis(case, axis, rng):
     """Classes anywhere, or over several axes, in the order given."""
@@ -184,9 +252,14 @@ def test_axis(case, axis, rng):
         out = problem.expected(x)
         return place(out) if case.loss in ("softmax", "log_softmax") else out
 
-    close(jax.jit(ours)(problem.floats), expected(problem.floats))
-    gradients = [jax.jit(jax.grad(lambda x, f=f: jnp.sin(f(x)).sum())) for f in (ours, expected)]
-    close(*(gradient(problem.floats) for gradient in gradients))
+    def both(losses):
+        def total(x):
+            out = losses(x)
+            return jnp.sin(out).sum(), out
+
+        return jax.jit(jax.grad(total, has_aux=True))(problem.floats)
+
+    close(both(ours), both(expected))
 
 
 @cases
@@ -198,19 +271,26 @@ def test_dtypes(case, dtype, rng):
     problem = Problem(case, rng, dtype)
     ours = functools.partial(problem.ours, xent_jax)
     exact = {k: v.astype(jnp.float64) for k, v in problem.floats.items()}
-    value = jax.jit(ours)(problem.floats)
+
+    def both(losses, floats):
+        def total(x):
+            values = losses(x)
+            return values.sum(), values
+
+        gradients, values = jax.jit(jax.grad(total, has_aux=True))(floats)
+        return values, gradients
+
+    value, gradients = both(ours, problem.floats)
     per_class = case.loss in ("softmax", "log_softmax", "softcap")
     assert value.dtype == (dtype if per_class else jnp.float32)
     tolerance = 3e-6 if value.dtype == jnp.float32 else 2 * float(jnp.finfo(dtype).eps)
-    close(value, problem.expected(exact), tolerance)
-    gradients = jax.jit(jax.grad(lambda x: ours(x).sum()))(problem.floats)
+    wanted, expected = both(problem.expected, exact)
+    close(value, wanted, tolerance)
     assert {v.dtype for v in gradients.values()} == {jnp.dtype(dtype)}
-    expected = jax.jit(jax.grad(lambda x: problem.expected(x).sum()))(exact)
     close(gradients, expected, max(3e-5, float(jnp.finfo(dtype).eps)))
 
 
-@cases
-@modes
+@cases_and_modes
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
 def test_strict_promotion(case, module, dtype, rng):
     """No implicit promotion of dtypes or ranks inside, forward or backward."""
@@ -219,8 +299,7 @@ def test_strict_promotion(case, module, dtype, rng):
         jax.eval_shape(jax.grad(lambda x: problem.ours(module, x).sum()), problem.floats)
 
 
-@cases
-@modes
+@cases_and_modes
 def test_extremes(case, module, rng):
     """Logits of any finite size give finite values and gradients, in float32."""
     if not {"logits", "elements"} & set(case.arguments.values()) or "z_loss" in case.keywords:
@@ -234,8 +313,7 @@ def test_extremes(case, module, rng):
         assert np.all(np.isfinite(gradients["logits"])), (scale, gradients)
 
 
-@cases
-@modes
+@cases_and_modes
 def test_residuals(case, module, rng):
     """Of the logits' gradient: the arguments, and a few numbers per example."""
     n, k = 4, 200
@@ -255,8 +333,7 @@ def test_residuals(case, module, rng):
 PLATFORMS = ["cpu", "cuda", "rocm", "tpu"]
 
 
-@cases
-@modes
+@cases_and_modes
 def test_export(case, module, rng):
     """The gradient lowers for every platform, at a symbolic batch, and runs from there."""
     problem = Problem(case, rng, jnp.float32)

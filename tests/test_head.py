@@ -450,8 +450,11 @@ def test_a_label_that_is_out_reaches_no_gradient(reduction, options):
 MASKS = [(), (1,), (6,), (2, 1), (1, 6), (2, 6, 1), (1, 6, 1), (2, 1, 1)]
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("shape", MASKS, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "reduction"),
+    [*((shape, "mean") for shape in MASKS), ((2, 1), "none"), ((1, 6), "sum")],
+    ids=str,
+)
 def test_where_broadcasts_as_that_of_the_loss_of_logits(shape, reduction):
     x, w, b, y = drawn((2, 6))
     where = jnp.asarray(np.random.default_rng(2).random(shape) < 0.6)

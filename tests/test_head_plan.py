@@ -72,11 +72,19 @@ ROWS = [
 
 
 def named(x):
+    if isinstance(x, str):
+        return x
     return x.__name__ if callable(x) else "+".join(x) or "none"
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("head", "given", "wrt"), ROWS, ids=named)
+@pytest.mark.parametrize(
+    ("head", "given", "wrt", "dtype"),
+    [
+        *((*row, "float32") for row in ROWS),
+        *((*row, "bfloat16") for row in ROWS if row[2] in ((), NAMES)),
+    ],
+    ids=named,
+)
 def test_no_head_takes_more_than_its_plan(head, given, wrt, dtype):
     plan = planned(head, wrt, dtype, given)
     assert (plan.chunk, plan.chunks) == (256, 8)

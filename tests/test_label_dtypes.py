@@ -75,9 +75,10 @@ def test_either_end_of_a_dtype_can_be_ignored(end, loss, dtype):
         y = jnp.asarray(np.array([3, ignored, 1], dtype))
         assert y.dtype == dtype
         wanted = nll(x, w, [3, 0, 1]) * [1, 0, 1]
-        np.testing.assert_allclose(loss(x, w, y, ignore_index=ignored), wanted, rtol=1e-5)
         jitted = jax.jit(lambda x, w, y: loss(x, w, y, ignore_index=ignored))
         np.testing.assert_allclose(jitted(x, w, y), wanted, rtol=1e-5)
+        if dtype in ("int8", "uint64"):  # eagerly, at the narrowest and the widest
+            np.testing.assert_allclose(loss(x, w, y, ignore_index=ignored), wanted, rtol=1e-5)
 
 
 @of_each_dtype

@@ -31,23 +31,23 @@ def proves_everything(backward, mutant):
 
 
 def test_no_wrong_mutant_of_a_frozen_sample_is_proved():
-    found = [o for t, n in m.shares(30, m.SHIPPED[::9]) for o in m.outcomes(t, n)]
+    found = [o for t, n in m.shares(10, m.SHIPPED[::9]) for o in m.outcomes(t, n)]
     assert [o for o in found if o.escaped] == []
-    assert sum(o.tried for o in found) == 30
-    assert sum(o.numbers == "different" for o in found) >= 12
-    assert sum(o.status == "proved" for o in found) >= 3
+    assert sum(o.tried for o in found) == 10
+    assert sum(o.numbers == "different" for o in found) >= 4
+    assert any(o.status == "proved" for o in found)
 
 
 @pytest.mark.slow
-def test_no_wrong_mutant_of_any_backward_is_proved(tmp_path):
-    """A few of each; the command at its default tries a thousand."""
-    report = tmp_path / "mutants.json"
-    assert mutation.main(["--jobs", "1", "--count", "120", "--json", str(report)]) == 0
+def test_no_wrong_mutant_of_many_backwards_is_proved(tmp_path):
+    """One of each third backward; the command at its default tries a thousand."""
+    report, count = tmp_path / "mutants.json", 37
+    assert mutation.main(["--jobs", "1", "--count", str(count), "--json", str(report)]) == 0
     found = json.loads(report.read_text())
     assert [o for o in found if o["escaped"]] == []
-    assert sum(o["numbers"] != "invalid" for o in found) == 120
+    assert sum(o["numbers"] != "invalid" for o in found) == count
     assert {o["rule"] for o in found} == RULES
-    assert {o["backward"] for o in found} == set(BY_NAME)
+    assert {o["backward"] for o in found} == {t.name for t, n in m.shares(count) if n}
 
 
 def test_a_prover_that_proves_everything_is_found_out():
@@ -129,10 +129,10 @@ def test_a_mutant_that_overflows_is_the_same_over_the_reals():
     # Not so what is different for other reasons.
     digits = collections.Counter(
         numerics.same_over_the_reals(x.jaxpr)
-        for x in itertools.islice(m.sample(backward), 40)
+        for x in itertools.islice(m.sample(backward), 20)
         if numerics.classify(x.jaxpr) == "different"
     )
-    assert digits[False] >= 12
+    assert digits[False] >= 6
 
 
 SIZE = {"n": 2}

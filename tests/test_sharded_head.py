@@ -67,8 +67,11 @@ def pulled(head, floats, fixed, g, **options):
 
 
 @kernels
-@reductions
-@pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+@pytest.mark.parametrize(
+    ("module", "reduction"),
+    [(xent_jax, "none"), (xent_jax, "sum"), (xent_jax, "mean"), (xent_jax.forward_mode, "mean")],
+    ids=["none", "sum", "mean", "forward mode"],
+)
 def test_one_call(module, kernel, reduction, rng):
     """Every option at once; gradients of what is replicated are not multiplied."""
     floats, fixed = drawn(rng)
@@ -247,7 +250,8 @@ def test_classes_that_the_shards_do_not_divide(classes, head, rng):
 def test_num_classes_on_one_device(rng):
     """A kernel that its owner has padded: as if the padding were not there."""
     floats, fixed = drawn(rng)
-    x, w, y = floats["inputs"], floats["kernel"], fixed["labels"].at[0, 0].set(21)
+    labels = (fixed["labels"] % 21).at[0, 0].set(21)
+    x, w, y = floats["inputs"], floats["kernel"], labels
     options = {"label_smoothing": 0.1, "reduction": "none"}
 
     def run(w, **more):

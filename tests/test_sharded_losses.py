@@ -22,7 +22,13 @@ from tests.meshes import (
     shaped,
     shard_map,
 )
-from tests.test_contract import Problem, close, float64  # noqa: F401  a fixture
+from tests.test_contract import (  # noqa: F401  the last is a fixture
+    Problem,
+    close,
+    float64,
+    gradient_of_slope,
+    hessian_times,
+)
 
 BATCH, CLASS_COUNT = (4, 2), 8
 ELEMENTS = {"elements", "unit elements"}
@@ -86,21 +92,20 @@ class Sharded(Problem):
 )
 def test_value_and_gradient(case, module, check_vma, rng):
     """Of all floating arguments, replicated ones too, from outside shard_map."""
-    problem = Sharded(case, rng, mesh_of(), check_vma=check_vma)
-    value = jax.jit(functools.partial(problem.ours, module))(problem.floats)
-    close(value, problem.expected(problem.floats))
-    problem.check(jax.grad, module)
+    Sharded(case, rng, mesh_of(), check_vma=check_vma).check_gradient(module)
 
 
 @sharded_cases
 @pytest.mark.parametrize(
-    "check_vma, second", [(True, jax.jacfwd), (False, jax.jacrev)], ids=["tracked", "untracked"]
+    "check_vma, second",
+    [(True, hessian_times), (False, gradient_of_slope)],
+    ids=["tracked", "untracked"],
 )
 def test_second_derivative(case, check_vma, second, rng):
     problem = Sharded(case, rng, mesh_of(), check_vma=check_vma)
     first = next(iter(case.arguments))
     problem.floats = {first: problem.floats[first]}
-    problem.check(lambda f: second(jax.grad(f)), xent_jax, 1e-10)
+    problem.check([second], xent_jax, 1e-10)
 
 
 @sharded_cases

@@ -146,8 +146,14 @@ def test_the_head_s_are_these(rng):
     )  # fmt: skip
 
 
-@modes
-@pytest.mark.parametrize("shape", [(), (3,), (2, 1), (2, 3, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        *((xent_jax, shape) for shape in [(), (3,), (2, 1), (2, 3, 1)]),
+        (xent_jax.forward_mode, (2, 1)),
+    ],
+    ids=["rank 0", "rank 1", "rank 2", "rank 3", "forward mode"],
+)
 @pytest.mark.parametrize("head", [False, True])
 def test_tokens_that_are_out(head, shape, module, rng):
     """Whatever they hold they give 0 and -1, and get a gradient of 0."""

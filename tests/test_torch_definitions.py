@@ -105,10 +105,13 @@ def floats(shape, low, high, zero=False):
     return hnp.arrays(np.float64, shape, elements=elements, fill=st.nothing())
 
 
+shapes = st.sampled_from([(3, 4), (1, 1)])  # each is compiled anew
+
+
 @st.composite
 def classification(draw, weighted, smoothed):
     """Logits, class weights, label smoothing."""
-    shape = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    shape = draw(shapes)
     arrays = {"logits": draw(floats(shape, -10, 10))}
     if weighted:
         arrays["class_weights"] = draw(floats(shape[1:], 0.1, 3, zero=True))
@@ -192,7 +195,7 @@ def test_probabilities(reduction, weighted, smoothed, data, seed):
 @some
 @given(st.data(), seeds)
 def test_binary_with_positive_weights(reduction, weighted, data, seed):
-    n, k = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
+    n, k = data.draw(shapes)
     arrays = {
         "logits": data.draw(floats((n, k), -10, 10)),
         "labels": data.draw(floats((n, k), 0.01, 1, zero=True)),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import CASES, x64
+from tests.cases import RICHEST, x64
 from tests.test_contract import close
 
 N, D, K = 4, 3, 5
@@ -160,15 +160,27 @@ def subsets(names):
     return [*[(n,) for n in names], tuple(names), ()]
 
 
-@pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
+def each_way(every, *others):
+    """``every`` name in each way; the others under ``jit`` and under ``jax.checkpoint``."""
+    pairs = [(name, way) for name in every for way in WAYS]
+    pairs += [(name, way) for name in others for way in (jitted, checkpointed)]
+    ids = [f"{name}-{way.__name__}" for name, way in pairs]
+    return pytest.mark.parametrize(("name", "way"), pairs, ids=ids)
+
+
+@each_way(["mean", "none"], *(name for name in HEADS if name not in ("mean", "none")))
 @pytest.mark.usefixtures("unoptimized")
-def test_heads(way, name, backwards):
-    """All sets in turn: each of them before and after each other one."""
+def test_heads(name, way):
     problem = head(name, xent_jax)
-    sets = subsets(problem[2])
-    check(way, problem, sets[::-1] if backwards else sets)
+    check(way, problem, subsets(problem[2]))
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.usefixtures("unoptimized")
+def test_heads_with_the_sets_in_reverse_order(name):
+    """So that each set comes before each other one, and after it."""
+    problem = head(name, xent_jax)
+    check(jitted, problem, subsets(problem[2])[::-1])
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -201,19 +213,21 @@ def test_two_vjps_that_are_pulled_back_later(name):
         close(pulls(ours), pulls(plain), 1e-10)
 
 
-RICHEST = {case.loss: case for case in sorted(CASES, key=lambda c: len(c.keywords))}
-"""Maps each function to its case with the most arguments."""
-
-
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("name", RICHEST)
+@each_way(["softmax_cross_entropy_with_integer_labels"])
 @pytest.mark.usefixtures("unoptimized")
-def test_losses_of_logits(name, way):
+def test_a_loss_of_logits(name, way):
     problem = logits(RICHEST[name], xent_jax)
     check(way, problem, subsets(problem[2]))
 
 
 @pytest.mark.parametrize("name", RICHEST)
+@pytest.mark.usefixtures("unoptimized")
+def test_losses_of_logits(name):
+    problem = logits(RICHEST[name], xent_jax)
+    check(jitted, problem, subsets(problem[2]))
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "softmax_kl_divergence"])
 @pytest.mark.usefixtures("unoptimized")
 def test_losses_of_logits_in_forward_mode(name):
     problem = logits(RICHEST[name], xent_jax.forward_mode)
