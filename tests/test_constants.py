@@ -59,6 +59,7 @@ CALLS = {
 }  # fmt: skip
 _MASKED = {
     "softmax", "log_softmax", "logsumexp", "softmax_entropy", "kl_divergence",
+    "kl_divergence_with_log_targets", "generalized_kl_divergence",
     "poly_loss_cross_entropy", "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels", "softmax_focal_loss", "softmax_kl_divergence",
 }  # fmt: skip

@@ -206,7 +206,7 @@ def arrays(head=False):
     rng = np.random.default_rng(0)
     if head:
         return {n: rng.normal(size=shape) for n, shape in SHAPES.items()} | {"y": LABELS}, {}
-    real = {n: rng.normal(size=KCLASSES) for n in "zgls"}
+    real = {n: rng.normal(size=KCLASSES) for n in "zglsu"}
     real |= {n: rng.uniform(0.1, 1, KCLASSES) for n in "tpqw"}
     scalars = dict(c=0.3, x=0.7, w=1.7, gamma=1.5, epsilon=0.2)
     return real, scalars | dict(t=0.3, z=1.3, tau=1.4)
@@ -272,6 +272,10 @@ def shipped():
         "cross_entropy": jax.grad(x.cross_entropy, 1)(a["p"], a["q"]),
         "relative_entropy": jax.grad(x.relative_entropy, 1)(a["p"], a["q"]),
         "kl_divergence": jax.grad(x.kl_divergence)(a["l"], a["t"]),
+        "kl_divergence_with_log_targets": jax.grad(x.kl_divergence_with_log_targets)(
+            a["l"], a["u"]
+        ),
+        "generalized_kl_divergence": jax.grad(x.generalized_kl_divergence)(a["l"], a["t"]),
         "softmax_kl_divergence": jax.grad(
             lambda z: x.softmax_kl_divergence(z, a["w"], temperature=jnp.asarray(s["tau"]))
         )(a["z"]),

@@ -53,6 +53,8 @@ CHOSEN = [  # each with the shape of its mask
     (row("cross_entropy"), None),
     (row("relative_entropy"), None),
     (row("kl_divergence"), (N, K)),
+    (row("kl_divergence_with_log_targets"), (N, K)),
+    (row("generalized_kl_divergence"), (N,)),
     (row("softmax_cross_entropy"), None),
     (row("softmax_cross_entropy", *SMOOTHED, "weights"), (N, K)),
     (row("softmax_cross_entropy_with_integer_labels"), (N,)),

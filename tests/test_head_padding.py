@@ -38,9 +38,14 @@ def statistics(library, x, w, b, axes, **more):
     return found.loss + found.entropy + found.logsumexp + found.top_k_log_probabilities[:, 0]
 
 
+def any_loss(library, x, w, b, axes, **more):
+    head = library.with_linear_head(library.softmax_focal_loss, kernel_axes=axes, **more)
+    return head(x, w, Y, bias=b)
+
+
 @pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
 @pytest.mark.parametrize("axes", ["DV", "VD"])
-@pytest.mark.parametrize("function", [integer("mean"), integer("none"), statistics])
+@pytest.mark.parametrize("function", [integer("mean"), integer("none"), any_loss, statistics])
 @pytest.mark.usefixtures("unoptimized")
 def test_padding_of_any_value(function, axes, library):
     def of(x, w, b, **more):

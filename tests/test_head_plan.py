@@ -119,7 +119,7 @@ def test_nor_with_linear_head_of_losses_with_integer_labels(loss, wrt, reduction
 
 def test_every_option_is_one_that_a_plan_knows():
     """An option that is new must be measured above."""
-    fixed = {"kernel_axes", "max_logits_bytes", "axis_name", "batch_axis_name"}
+    fixed = {"kernel_axes", "dtype", "max_logits_bytes", "axis_name", "batch_axis_name"}
     for head in (linear_softmax_cross_entropy, linear_token_statistics):
         options = set(inspect.signature(head).parameters) - {*NAMES, "labels", *fixed}
         assert options == {o for h, given, _ in ROWS if h is head for o in given}

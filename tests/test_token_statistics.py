@@ -10,7 +10,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import x64
+from tests.cases import strict, x64
 from tests.meshes import EXPLICIT, mesh_of, put, set_mesh, shard_map
 from tests.test_contract import close
 from tests.test_head_statistics import FLOATS, WHOLE, first_classes, modes, of_logits
@@ -92,6 +92,23 @@ def test_transformed(transform, rng):
         "checkpoint": lambda: jax.jit(jax.checkpoint(run))(z, y),
     }[transform]()
     close(got, run(z, y), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@modes
+def test_strict_promotion(module, dtype, rng):
+    z, y = drawn((2, 3), rng)
+    with strict():
+        run = jax.grad(lambda z: weighed(module.token_statistics(z, y, top_k=2)).sum())
+        jax.eval_shape(run, z.astype(dtype))
+
+
+def test_strict_promotion_of_classes_in_shards(rng):
+    z, y = drawn((4,), rng)
+    run = functools.partial(xent_jax.token_statistics, top_k=5, axis_name="model")
+    specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P("data")}
+    with strict():
+        jax.eval_shape(shard_map(run, mesh=mesh_of(2, 4), **specs), z, y)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

@@ -84,6 +84,24 @@ ROWS = {
         ([-INF, -LOG2, -LOG2], [0.5, 0.5, 0]),
         ([-0.5, -0.5, 0], [INF, 1, -INF]),
     ),
+    "kl_divergence_with_log_targets of 0 and 0": Row(
+        "kl_divergence_with_log_targets",
+        ([-INF, -LOG2, -LOG2], [-INF, -LOG2, -LOG2]),
+        ([0, -0.5, -0.5], [0, 0.5, 0.5]),
+    ),
+    "kl_divergence_with_log_targets of infinity": Row(
+        "kl_divergence_with_log_targets",
+        ([-INF, -LOG2, -LOG2], [-LOG2, -LOG2, -INF]),
+        ([-0.5, -0.5, 0], [INF, 0.5, 0]),
+    ),
+    "generalized_kl_divergence of 0 and 0": Row(
+        "generalized_kl_divergence", ([-INF, 0, -LOG2], HALF), ([0, 0.5, 0], [-INF, -LOG2, 0])
+    ),
+    "generalized_kl_divergence of infinity": Row(
+        "generalized_kl_divergence",
+        ([-INF, -LOG2, INF], [0.5, 0, 0.5]),
+        ([-0.5, 0.5, INF], [INF, -INF, -INF]),
+    ),
     # Each logit has a weight of the positive class and a label.
     "sigmoid_binary_cross_entropy": Row(
         "sigmoid_binary_cross_entropy",

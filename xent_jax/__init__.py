@@ -8,7 +8,11 @@ from xent_jax._divergence import softmax_kl_divergence as softmax_kl_divergence
 from xent_jax._focal import softmax_focal_loss as softmax_focal_loss
 from xent_jax._information import cross_entropy as cross_entropy
 from xent_jax._information import entropy as entropy
+from xent_jax._information import generalized_kl_divergence as generalized_kl_divergence
 from xent_jax._information import kl_divergence as kl_divergence
+from xent_jax._information import (
+    kl_divergence_with_log_targets as kl_divergence_with_log_targets,
+)
 from xent_jax._information import relative_entropy as relative_entropy
 from xent_jax._linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from xent_jax._linear import with_linear_head as with_linear_head
@@ -28,6 +32,12 @@ from xent_jax._token_statistics import TokenStatistics as TokenStatistics
 from xent_jax._token_statistics import token_statistics as token_statistics
 from xent_jax._version import __version__ as __version__
 
+safe_softmax_cross_entropy = softmax_cross_entropy
+"""Another name of ``softmax_cross_entropy``, for code that was written with optax.
+
+There it is the loss that is safe where a label of 0 meets a logit of -inf. Here both are.
+"""
+
 __all__ = [
     "LinearHeadPlan",
     "TokenStatistics",
@@ -35,7 +45,9 @@ __all__ = [
     "cross_entropy",
     "entropy",
     "forward_mode",
+    "generalized_kl_divergence",
     "kl_divergence",
+    "kl_divergence_with_log_targets",
     "linear_head_plan",
     "linear_softmax_cross_entropy",
     "linear_token_statistics",
@@ -43,6 +55,7 @@ __all__ = [
     "logsumexp",
     "poly_loss_cross_entropy",
     "relative_entropy",
+    "safe_softmax_cross_entropy",
     "shard_linear_head",
     "sigmoid_binary_cross_entropy",
     "sigmoid_focal_loss",

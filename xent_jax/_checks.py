@@ -266,6 +266,22 @@ def kernel_axes(function: str, value: Any) -> KernelAxes:
     return _choice(function, "kernel_axes", value, KernelAxes)
 
 
+def product_dtype(function: str, value: Any) -> Any:
+    """A floating-point dtype, or None."""
+    if value is None:
+        return None
+    try:
+        dtype = jnp.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or not _is(dtype, jnp.floating):
+        raise TypeError(
+            f"{function}: dtype must be a floating-point dtype, such as jnp.bfloat16, or None, got "
+            f"{shown(value) if dtype is None else dtype}."
+        )
+    return jax.dtypes.canonicalize_dtype(dtype)
+
+
 def _choice(function: str, name: str, value: Any, kind: Any) -> Any:
     if not isinstance(value, str) or value not in get_args(kind):
         choices = ", ".join(map(repr, get_args(kind)))

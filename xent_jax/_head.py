@@ -49,6 +49,7 @@ class Head(NamedTuple):
     size: int
     pieces: int  # of the classes, in which a CPU sums the kernel's gradient
     axes: KernelAxes  # of the kernel
+    dtype: Any  # of the factors of all products
     axis_name: AxisName | None  # over whose shards the classes are divided
 
     def losses(self, operands: Operands, left: Array | None) -> Any:
@@ -69,7 +70,7 @@ class Head(NamedTuple):
         def backward(residual, g):
             wanted, operands, left = residual
             asked, g = self._asked(g[0])
-            g, scale = _near_one(g, _dtype(operands))
+            g, scale = _near_one(g, self.dtype)
             return asked._gradients(wanted.from_residual(), operands, left, g, scale)[1], None
 
         kernel.defvjp(forward, backward, symbolic_zeros=True)
@@ -128,7 +129,7 @@ class Head(NamedTuple):
         @keeping
         def losses(operands, x, targets, left):
             x, targets = _cleared((x, targets), left)
-            z = _logits(x, operands, self.axes)
+            z = self._logits(x, operands)
             return _cleared(self.loss(z, targets, operands.closed_over), left)
 
         def step(carry, rows, fresh):
@@ -152,20 +153,19 @@ class Head(NamedTuple):
         gradients last, in float32: scaled down before, dz may be too small for half precision.
         """
         _, kernel, bias, _, closed_over = operands
-        dtype = _dtype(operands)
         as_dtype = kept_dtype if g is None else jnp.dtype
 
         def step(sums, rows, fresh):
             x, targets, left, g = rows
             left = fresh if left is None else left if fresh is None else left & fresh
             x, targets = _cleared((x, targets), left)
-            z = _logits(x, operands, self.axes)
+            z = self._logits(x, operands)
             losses, pull, aux = self._differentiated(wanted, z, targets, closed_over)
             if g is None:
                 g = jax.tree.map(lambda loss: _shards.share(loss, self.axis_name), losses)
             dz, d_targets, d_closed_over = pull(_cleared(g, left))
             dz = _cleared(dz, left)
-            dx, d_kernel, d_bias = _backward(self, wanted, x, kernel, dz, sums[0], dtype)
+            dx, d_kernel, d_bias = _backward(self, wanted, x, kernel, dz, sums[0])
             new = d_bias, d_closed_over
             rest = jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums[1:], new)
             sums = (d_kernel, *rest)
@@ -182,6 +182,23 @@ class Head(NamedTuple):
         sums, (found, (dx, d_targets)) = over_chunks(step, sums, rows, self.batch, self.size)
         d_kernel, d_bias, d_closed_over = _scaled(sums, scale, summed, as_dtype)
         return found, Operands(dx, d_kernel, d_bias, d_targets, d_closed_over)
+
+    def _logits(self, x: Array, operands: Operands) -> Array:
+        """x W + b, in float32 or more."""
+        z = self.product(x, operands.kernel, (1, self.axes.index("D")))
+        return z if operands.bias is None else z + operands.bias.astype(z.dtype)[None]
+
+    def product(self, a: Array, b: Array, over: tuple[int, int]) -> Array:
+        """The product over these axes, of factors rounded to ``dtype``, summed in float32.
+
+        In half precision dz is rounded to it too: matrix units take it so.
+        """
+        return lax.dot_general(
+            a.astype(self.dtype),
+            b.astype(self.dtype),
+            (((over[0],), (over[1],)), ((), ())),
+            preferred_element_type=accumulator(self.dtype),
+        )
 
     def _differentiated(self, wanted: Wanted, z: Array, targets: Any, closed_over: Any):
         """The losses of a chunk, and their vjp to its logits and what else is wanted."""
@@ -200,16 +217,16 @@ class Head(NamedTuple):
 
 # dx = dz W', dW = x' dz added to the sum of the chunks before, db = sum dz.
 # Proof: with_linear_head, linear_softmax_cross_entropy, linear_token_statistics
-def _backward(head: Head, wanted: Wanted, x: Array, kernel: Array, dz: Array, total, dtype: Any):
-    dx = _product(dz, kernel, (1, head.axes.index("V")), dtype) if wanted.inputs else None
-    d_kernel = _kernel_sum(head, total, x, dz, dtype) if wanted.kernel else None
+def _backward(head: Head, wanted: Wanted, x: Array, kernel: Array, dz: Array, total):
+    dx = head.product(dz, kernel, (1, head.axes.index("V"))) if wanted.inputs else None
+    d_kernel = _kernel_sum(head, total, x, dz) if wanted.kernel else None
     return dx, d_kernel, jnp.sum(dz, axis=0) if wanted.bias else None
 
 
-def _kernel_sum(head: Head, total: Array, x: Array, dz: Array, dtype: Any) -> Array:
+def _kernel_sum(head: Head, total: Array, x: Array, dz: Array) -> Array:
     def added(total: Array, x: Array, dz: Array) -> Array:
         factors = (x, dz) if head.axes == "DV" else (dz, x)
-        return total + _product(*factors, (0, 0), dtype).astype(total.dtype)
+        return total + head.product(*factors, (0, 0)).astype(total.dtype)
 
     def in_pieces(total: Array, x: Array, dz: Array) -> Array:
         axis, width = head.axes.index("V"), dz.shape[1] // head.pieces
@@ -225,26 +242,6 @@ def _kernel_sum(head: Head, total: Array, x: Array, dz: Array, dtype: Any) -> Ar
     if head.pieces == 1:
         return added(total, x, dz)
     return lax.platform_dependent(total, x, dz, cpu=in_pieces, default=added)
-
-
-def _logits(x: Array, operands: Operands, axes: KernelAxes) -> Array:
-    """x W + b, in float32 or more."""
-    dtype = jnp.promote_types(x.dtype, operands.kernel.dtype)  # operands has no inputs here
-    z = _product(x, operands.kernel, (1, axes.index("D")), dtype)
-    return z if operands.bias is None else z + operands.bias.astype(z.dtype)[None]
-
-
-def _product(a: Array, b: Array, over: tuple[int, int], dtype: Any) -> Array:
-    """The product over these axes, of factors of a dtype, summed in float32.
-
-    For inputs and a kernel in half precision dz is rounded to it too: matrix units take it so.
-    """
-    return lax.dot_general(
-        a.astype(dtype),
-        b.astype(dtype),
-        (((over[0],), (over[1],)), ((), ())),
-        preferred_element_type=accumulator(dtype),
-    )
 
 
 def _zeros(like: Array) -> Array:
@@ -263,11 +260,6 @@ def _cleared(values: Any, left: Array | None) -> Any:
         return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
     return jax.tree.map(clear, values)
-
-
-def _dtype(operands: Operands) -> Any:
-    """The dtype of the factors of all products."""
-    return jnp.promote_types(operands.inputs.dtype, operands.kernel.dtype)
 
 
 def _narrow(dtype: Any) -> bool:

@@ -14,7 +14,7 @@ from xent_jax._layout import Layout, layout
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._rows import accumulator
 from xent_jax._types import Axis
-from xent_jax._zero import bounded, log, masked, ratio, times
+from xent_jax._zero import bounded, log, masked, product, ratio, times
 
 
 @in_both_modes
@@ -212,6 +212,125 @@ def _kl_backward(_, args, g: Array):
 
 
 _kl = closed_form(lambda *_: None, _kl_value, _kl_backward)
+
+
+@in_both_modes
+def kl_divergence_with_log_targets(
+    mode: Mode,
+    log_predictions: Float[ArrayLike, "*shape"],
+    log_targets: Float[ArrayLike, "*shape"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+) -> Float[Shaped, "*batch"]:
+    """KL(targets || predictions) of two log-probabilities: ``sum_j exp(u_j) (u_j - l_j)``.
+
+    Args:
+        log_predictions: l, ``[*batch, classes]``, floating, in nats.
+        log_targets: u, floating, in nats; the two broadcast to each other.
+        axis: the class axis, or axes, or None for all.
+        where: booleans with the shape of the batch, or that broadcast to the
+            predictions: the elements that take part.
+
+    Returns:
+        ``[*batch]``, in nats; float32 for half precision. +inf where a class that the
+        targets have is predicted with log-probability -inf.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
+
+    Gradient: ``-exp(u)`` to the log-predictions, ``exp(u) (u - l + 1)`` to the log-targets, which
+    is 0 at u_j = -inf. For logits take ``softmax_kl_divergence``. Proof:
+    ``kl_divergence_with_log_targets``. Source: Kullback and Leibler (1951).
+
+    >>> log_p = jnp.log(jnp.array([0.5, 0.5]))
+    >>> round(float(kl_divergence_with_log_targets(log_p, jnp.array([0.0, -jnp.inf]))), 4)
+    0.6931
+    """
+    given = ("log_predictions", log_predictions, "log_targets", log_targets)
+    name = "kl_divergence_with_log_targets"
+    return _kl_of_logs_at(mode, *_two_distributions(name, *given, axis, where))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _kl_of_logs_at(mode: Mode, log_predictions: Array, log_targets: Array, place: Layout) -> Array:
+    given = _laid_out(log_predictions, log_targets, place)
+    return _kl_of_logs(mode, *(place.clear(x, 0.0) for x in given))
+
+
+def _kl_of_logs_value(_, log_q: Array, log_t: Array) -> Array:
+    t = jnp.exp(log_t)
+    return jnp.sum(product(t, log_t - masked(t, log_q)), axis=-1)
+
+
+# dl = -exp(u) g, du = exp(u) (u - l + 1) g.  Proof: kl_divergence_with_log_targets
+def _kl_of_logs_backward(_, args, g: Array):
+    log_q, log_t = args
+    g, t = g[..., None], jnp.exp(log_t)
+    by_t = product(t, log_t - bounded(t, log_q) + 1)
+    return to_argument(-t * g, log_q), to_argument(times(g, by_t), log_t)
+
+
+_kl_of_logs = closed_form(lambda *_: None, _kl_of_logs_value, _kl_of_logs_backward)
+
+
+@in_both_modes
+def generalized_kl_divergence(
+    mode: Mode,
+    log_predictions: Float[ArrayLike, "*shape"],
+    targets: Float[ArrayLike, "*shape"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+) -> Float[Shaped, "*batch"]:
+    """KL divergence of weights that need not sum to 1: ``kl_divergence + sum_j (exp(l_j) - t_j)``.
+
+    No term of the sum is negative; it is 0 just where ``t = exp(l)``.
+
+    Args:
+        log_predictions: l, ``[*batch, classes]``, floating, in nats.
+        targets: t, at least 0; the two broadcast to each other.
+        axis: the class axis, or axes, or None for all.
+        where: booleans with the shape of the batch, or that broadcast to the
+            predictions: the elements that take part.
+
+    Returns:
+        ``[*batch]``, in nats; float32 for half precision. +inf where a class that the
+        targets have is predicted with a logarithm of -inf.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
+
+    Gradient: ``exp(l) - t`` to the log-predictions, ``log t - l`` to the targets (-inf at
+    t_j = 0, also where l_j = -inf). Proof: ``generalized_kl_divergence``. Source: Bregman (1967);
+    Boyd and Vandenberghe (2004), "Convex Optimization", page 90.
+
+    >>> targets = jnp.array([1.0, 0.0])
+    >>> round(float(generalized_kl_divergence(jnp.log(jnp.array([0.5, 0.5])), targets)), 4)
+    0.6931
+    """
+    given = ("log_predictions", log_predictions, "targets", targets)
+    return _general_at(mode, *_two_distributions("generalized_kl_divergence", *given, axis, where))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _general_at(mode: Mode, log_predictions: Array, targets: Array, place: Layout) -> Array:
+    log_q, t = _laid_out(log_predictions, targets, place)
+    return _general(mode, place.clear(log_q, 0.0), place.clear(t, 1.0))
+
+
+def _general_value(_, log_q: Array, t: Array) -> Array:
+    kl = t * masked(t, jnp.log(t) - masked(t, log_q))
+    return jnp.sum(kl + (jnp.exp(log_q) - t), axis=-1)
+
+
+# dl = (exp(l) - t) g, dt = (log t - l) g.  Proof: generalized_kl_divergence
+def _general_backward(_, args, g: Array):
+    log_q, t = args
+    g = g[..., None]
+    by_q, by_t = jnp.exp(log_q) - t, log(t) - bounded(t, log_q)
+    return to_argument(times(g, by_q), log_q), to_argument(times(g, by_t), t)
+
+
+_general = closed_form(lambda *_: None, _general_value, _general_backward)
 
 
 def _two_distributions(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float, Int
 
@@ -13,7 +14,15 @@ from xent_jax import _checks
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
 from xent_jax._hashable import Keyed, key_of
 from xent_jax._labels import class_weights_of, equal, smoothing_and_z_loss, weighed
-from xent_jax._linear_problem import SOFT, Problem, checked, numbered, reduced, there
+from xent_jax._linear_problem import (
+    SOFT,
+    Problem,
+    checked,
+    numbered,
+    reduced,
+    there,
+    without_padding,
+)
 from xent_jax._modes import Mode, explained, in_both_modes, in_mode
 from xent_jax._softcap import transformed
 from xent_jax._types import AxisName, KernelAxes, Reduction
@@ -27,7 +36,9 @@ def with_linear_head(
     has_aux: bool = False,
     reduction: Reduction = "mean",
     logit_transform: Callable[[Array], Array] | None = None,
+    num_classes: int | None = None,
     kernel_axes: KernelAxes = "DV",
+    dtype: DTypeLike | None = None,
     max_logits_bytes: int | None = None,
     axis_name: AxisName | None = None,
     batch_axis_name: AxisName | None = None,
@@ -52,8 +63,14 @@ def with_linear_head(
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with weights over
             the sum of those (0 where it is 0).
         logit_transform: applied to the logits first, such as a soft cap.
+        num_classes: how many of the kernel's classes there are. Those after them pad it: their
+            logits are -inf, whatever their columns hold, and so is the log-probability that a loss
+            would smooth its labels with.
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
             lies; ``embedding.T`` would be copied.
+        dtype: in which inputs and kernel are multiplied, and the products of the gradients;
+            by default that to which JAX promotes both. Give ``jnp.bfloat16`` for activations in
+            it and a kernel kept in float32: JAX would multiply them in float32.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
             default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``. Where the
             number of tokens is a symbol of ``jax.export``, a chunk has as many tokens as this
@@ -110,13 +127,14 @@ def with_linear_head(
         raise TypeError(f"{name}: has_aux must be True or False, got {_checks.shown(has_aux)}.")
     transform = logit_transform and in_mode(mode, logit_transform)
     of_logits = _Composed(in_mode(mode, loss), transform, has_aux)
+    given = axes, max_logits_bytes, _checks.product_dtype(name, dtype), axis_name
 
     def head(inputs, kernel, *targets, bias=None, where=None, weights=None):
-        layer, options = (inputs, kernel, targets, bias, where), (axes, max_logits_bytes, axis_name)
-        problem = checked(name, mode, *layer, *options, weights)
+        problem = checked(name, mode, inputs, kernel, targets, bias, where, *given, weights)
+        classes = None if num_classes is None else problem.num_classes(num_classes)
         _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
         with explained():
-            value, aux = _compiled(of_logits)(reduction, batch_axis_name, problem)
+            value, aux = _compiled(of_logits)(reduction, classes, batch_axis_name, problem)
             return (value, aux) if has_aux else value
 
     return head
@@ -128,19 +146,22 @@ def _compiled(loss: "_Composed") -> Callable[..., tuple[Array, Any]]:
         return functools.partial(_any_loss_compiled, Keyed(loss.key, loss))
     except TypeError:
         fresh = functools.partial(_any_loss, loss)  # so that JAX traces it anew
-        return jax.jit(fresh, static_argnums=(0, 1))
+        return jax.jit(fresh, static_argnums=(0, 1, 2))
 
 
 def _any_loss(
     loss: Any,
     reduction: Reduction,
+    num_classes: int | None,
     batch_axis_name: AxisName | None,
     problem: Problem,
 ) -> tuple[Array, Any]:
-    return reduced(problem.typed(), loss, reduction, None, batch_axis_name)
+    problem = problem.without_padding(num_classes).typed()
+    of_chunk = functools.partial(loss, num_classes, problem.axis_name)
+    return reduced(problem, of_chunk, reduction, None, batch_axis_name)
 
 
-_any_loss_compiled = jax.jit(_any_loss, static_argnums=(0, 1, 2))
+_any_loss_compiled = jax.jit(_any_loss, static_argnums=(0, 1, 2, 3))
 
 
 class _Composed(NamedTuple):
@@ -155,8 +176,12 @@ class _Composed(NamedTuple):
         """What the two mean; raises TypeError where ``key_of`` does."""
         return key_of(self.loss), key_of(self.transform), self.has_aux
 
-    def __call__(self, logits: Array, *targets: Any) -> tuple[Any, Any]:
-        out = self.loss(logits if self.transform is None else self.transform(logits), *targets)
+    def __call__(
+        self, num_classes: int | None, axis_name: AxisName | None, logits: Array, *targets: Any
+    ) -> tuple[Any, Any]:
+        if self.transform is not None:
+            logits = self.transform(logits)
+        out = self.loss(without_padding(logits, num_classes, axis_name), *targets)
         if not self.has_aux:
             return out, ()
         if not isinstance(out, tuple) or len(out) != 2:
@@ -186,6 +211,7 @@ def linear_softmax_cross_entropy(
     num_classes: int | None = None,
     reduction: Reduction = "mean",
     kernel_axes: KernelAxes = "DV",
+    dtype: DTypeLike | None = None,
     max_logits_bytes: int | None = None,
     axis_name: AxisName | None = None,
     batch_axis_name: AxisName | None = None,
@@ -210,6 +236,7 @@ def linear_softmax_cross_entropy(
             class weights over the sum of each token's own times its label's (0 where it is 0).
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
             lies; ``embedding.T`` would be copied.
+        dtype: in which inputs and kernel are multiplied; as for ``with_linear_head``.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
             default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
         axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
@@ -240,7 +267,7 @@ def linear_softmax_cross_entropy(
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     layer = inputs, kernel, (labels,), bias, where
-    problem = checked(name, mode, *layer, kernel_axes, max_logits_bytes, axis_name, weights)
+    problem = checked(name, mode, *layer, kernel_axes, max_logits_bytes, dtype, axis_name, weights)
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if num_classes is not None:
         num_classes = problem.num_classes(num_classes)
@@ -276,8 +303,8 @@ def _integer_loss(
     if ignored is not None:
         problem = problem.without(~equal(problem.labels, ignored))
     if num_classes is not None:
-        labels = numbered(problem.labels, num_classes)
-        problem = problem.of_labels(labels).without_padding(num_classes)
+        problem = problem.of_labels(numbered(problem.labels, num_classes))
+    problem = problem.without_padding(num_classes)
     problem, by_class, by_label = problem.typed(), options.class_weights, None
     if by_class is not None:
         by_class = by_class.astype(problem.dtype)

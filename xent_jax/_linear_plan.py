@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.typing import DTypeLike
 from jaxtyping import ArrayLike
 
 from xent_jax import _checks
@@ -34,7 +35,7 @@ class LinearHeadPlan(NamedTuple):
     logits_bytes: int  # of a chunk's logits and of the arrays of their size that are held with them
     accumulator_bytes: int  # of the kernel's and the bias's gradient before it is a result
     inputs_bytes: int  # of the inputs' gradient
-    copies_bytes: int  # of inputs and kernel: in float32, which a CPU makes, or without padding
+    copies_bytes: int  # of inputs and kernel: in dtype, in float32 for a CPU, or without padding
     numbers_bytes: int  # of the few numbers for each token and each class
     materialized_bytes: int  # of all logits and their gradient, which the head does not hold
 
@@ -67,6 +68,7 @@ def linear_head_plan(
     options: Sequence[str] = (),
     wrt: Sequence[str] = _ARGUMENTS,
     kernel_axes: KernelAxes = "DV",
+    dtype: DTypeLike | None = None,
     max_logits_bytes: int | None = None,
 ) -> LinearHeadPlan:
     """The chunks and the memory of a linear head, without running anything.
@@ -88,7 +90,7 @@ def linear_head_plan(
             ``num_classes`` and ``class_weights``, and ``logit_softcap`` (for ``with_linear_head`` a
             soft cap as its ``logit_transform``), make arrays of the size of a chunk's logits.
         wrt: the arguments whose gradients are taken; none for the value alone.
-        kernel_axes, max_logits_bytes: as given to the head.
+        kernel_axes, dtype, max_logits_bytes: as given to the head.
 
     Returns:
         ``LinearHeadPlan``: tokens, classes, chunk, chunks, and bytes; ``print`` it. The compiler
@@ -125,14 +127,14 @@ def linear_head_plan(
         if isinstance(x, tuple):
             raise TypeError(f"{name}: {which} must be an array or a jax.ShapeDtypeStruct, got {x}.")
     problem = jax.eval_shape(
-        lambda *args: checked(
-            name, "reverse", args[0], args[1], (), args[2], None, kernel_axes, max_logits_bytes
+        lambda x, w, b: checked(
+            name, "reverse", x, w, (), b, None, kernel_axes, max_logits_bytes, dtype
         ),
         inputs, kernel, bias,
     )  # fmt: skip
     shapes, tokens, classes = problem.operands, problem.tokens, problem.classes
     chunk = problem.chunks.size
-    itemsize = max(accumulator(a.dtype).itemsize for a in (shapes.inputs, shapes.kernel))
+    itemsize = problem.dtype.itemsize
     row = itemsize * classes
 
     def of_gradient(which: str) -> int:
@@ -146,8 +148,11 @@ def linear_head_plan(
         besides = kept_dtype(own) if which == "inputs" else wide
         return math.prod(a.shape) * (wide.itemsize + besides.itemsize)
 
-    copied = [a for a in (shapes.inputs, shapes.kernel) if a.dtype.itemsize < itemsize]
-    copies = sum(math.prod(a.shape) for a in copied) * itemsize
+    factor = problem.factors
+    copies = 0
+    for a in (shapes.inputs, shapes.kernel):
+        widths = factor.itemsize * (a.dtype != factor), itemsize * (factor.itemsize < itemsize)
+        copies += math.prod(a.shape) * sum(widths)
     if "num_classes" in options:  # the kernel with zeros for its padding
         copies += math.prod(shapes.kernel.shape) * shapes.kernel.dtype.itemsize
     return LinearHeadPlan(

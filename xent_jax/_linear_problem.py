@@ -41,6 +41,7 @@ class Problem:
     tree: Any = _static()  # of the targets
     axes: KernelAxes = _static()
     chunks: Chunks = _static()
+    factors: Any = _static()  # the dtype of the factors of all products
     axis_name: AxisName | None = _static()  # over whose shards the classes are divided
 
     @property
@@ -61,13 +62,12 @@ class Problem:
     @property
     def dtype(self) -> Any:
         """The dtype of logits and losses."""
-        kernel = self.operands.kernel.dtype
-        return accumulator(jnp.promote_types(self.operands.inputs.dtype, kernel))
+        return accumulator(self.factors)
 
     def head(self, loss: Callable[..., Any], closed_over: tuple[Any, ...]) -> tuple[Head, Any]:
         """The head of a loss of logits, and its operands."""
         head = Head(
-            loss, self.mode, self.batch, *self.chunks, axes=self.axes, axis_name=self.axis_name
+            loss, self.mode, self.batch, *self.chunks, self.axes, self.factors, self.axis_name
         )
         return head, self.operands._replace(closed_over=closed_over)
 
@@ -118,12 +118,12 @@ class Problem:
         left = tokens if self.left is None else self.left & tokens
         return dataclasses.replace(self, left=left)
 
-    def without_padding(self, num_classes: int) -> "Problem":
+    def without_padding(self, num_classes: int | None) -> "Problem":
         """The same with zeros in the columns of the kernel that pad its classes.
 
         Whatever they hold would reach the gradient of the inputs: 0 * NaN is NaN.
         """
-        if num_classes == self.classes * _shards.count(self.axis_name):
+        if num_classes is None or num_classes == self.classes * _shards.count(self.axis_name):
             return self
         mask = there(self.classes, num_classes, self.axis_name)
         kernel = self.operands.kernel
@@ -141,6 +141,7 @@ def checked(
     where,
     axes,
     max_logits_bytes: int | None,
+    dtype,
     axis_name: AxisName | None = None,
     weights=None,
 ) -> Problem:
@@ -148,6 +149,7 @@ def checked(
     axes = _checks.kernel_axes(name, axes)
     _checks.axis_name(name, axis_name)
     inputs, kernel = _layer(name, inputs, kernel, axes)
+    dtype = _checks.product_dtype(name, dtype) or _promoted(name, inputs, kernel)
     batch, classes = inputs.shape[:-1], kernel.shape[axes.index("V")]
     if bias is not None:
         bias = _checks.floats(name, "bias", bias)
@@ -159,7 +161,7 @@ def checked(
     leaves, tree = _targets(name, targets, batch)
     chunks = chunks_for(name, math.prod(batch), inputs.shape[-1], classes, max_logits_bytes)
     operands = Operands(inputs, kernel, bias, tuple(leaves), ())
-    return Problem(operands, where, weights, name, mode, tree, axes, chunks, axis_name)
+    return Problem(operands, where, weights, name, mode, tree, axes, chunks, dtype, axis_name)
 
 
 def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
@@ -181,7 +183,6 @@ def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
         raise ValueError(
             f"{name}: kernel must have at least one class, got {_checks.describe(kernel)}."
         )
-    _promoted(name, inputs, kernel)
     for which, array in {"inputs": inputs, "kernel": kernel}.items():
         if any(entry is not None for entry in _shards.explicit(array)):
             raise ValueError(
@@ -191,10 +192,13 @@ def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
     return inputs, kernel
 
 
-def _promoted(name: str, inputs: Array, kernel: Array) -> None:
-    """Refuses two dtypes that JAX does not promote to one: of float8, or of any if it is strict."""
+def _promoted(name: str, inputs: Array, kernel: Array) -> Any:
+    """The dtype to which JAX promotes both.
+
+    Raises TypeError where there is none: for two of float8, or for any two if JAX is strict.
+    """
     try:
-        jnp.promote_types(inputs.dtype, kernel.dtype)
+        return jnp.promote_types(inputs.dtype, kernel.dtype)
     except ValueError:
         sizes = inputs.dtype.itemsize, kernel.dtype.itemsize
         if sizes[0] == sizes[1]:
@@ -205,7 +209,8 @@ def _promoted(name: str, inputs: Array, kernel: Array) -> None:
             hint = f"one of them, for example with {narrow}.astype(jnp.{wide.dtype})"
         raise TypeError(
             f"{name}: inputs and kernel must have dtypes that JAX promotes to one, got "
-            f"{_checks.describe(inputs)} and {_checks.describe(kernel)}. Convert {hint}."
+            f"{_checks.describe(inputs)} and {_checks.describe(kernel)}. Convert {hint}, or give "
+            f"the dtype in which they are multiplied as dtype=."
         ) from None
 
 
@@ -256,6 +261,13 @@ def there(classes: int, num_classes: int, axis_name: AxisName | None) -> Array:
     """[1, classes] booleans: which of the shard's classes are no padding."""
     first = _shards.first_class(classes, axis_name)
     return (first + jnp.arange(classes) < num_classes)[None]
+
+
+def without_padding(z: Array, num_classes: int | None, axis_name: AxisName | None) -> Array:
+    """The logits ``[tokens, classes]`` of a chunk, -inf at the classes that pad the kernel."""
+    if num_classes is None:
+        return z
+    return jnp.where(there(z.shape[-1], num_classes, axis_name), z, -jnp.inf)
 
 
 def reduced(

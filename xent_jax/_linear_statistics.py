@@ -4,11 +4,11 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import ArrayLike, Bool, Float, Int
 
 from xent_jax import _checks
-from xent_jax._linear_problem import SOFT, Problem, checked, numbered, there
+from xent_jax._linear_problem import SOFT, Problem, checked, numbered, without_padding
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._rows import left
 from xent_jax._softcap import transformed
@@ -31,6 +31,7 @@ def linear_token_statistics(
     top_k: int = 0,
     num_classes: int | None = None,
     kernel_axes: KernelAxes = "DV",
+    dtype: DTypeLike | None = None,
     max_logits_bytes: int | None = None,
     axis_name: AxisName | None = None,
 ) -> TokenStatistics:
@@ -48,6 +49,7 @@ def linear_token_statistics(
         top_k: how many of the likeliest classes.
         num_classes: how many of the kernel's classes there are; those after them pad it.
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``.
+        dtype: in which inputs and kernel are multiplied; as for ``with_linear_head``.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
             default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
         axis_name: as for ``linear_softmax_cross_entropy``; classes count over all shards.
@@ -75,29 +77,32 @@ def linear_token_statistics(
     name = "linear_token_statistics"
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
-    problem = checked(
-        name, mode, inputs, kernel, (labels,), bias, where, kernel_axes, max_logits_bytes, axis_name
-    )
+    layer = inputs, kernel, (labels,), bias, where
+    problem = checked(name, mode, *layer, kernel_axes, max_logits_bytes, dtype, axis_name)
     classes = problem.num_classes(num_classes)
     top_k = checked_top_k(name, top_k, classes)
     if logit_softcap is not None:
         logit_softcap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
     numbers = logit_softcap, _checks.temperature(name, temperature)
-    return _of_tokens(ignored, classes, num_classes is not None, top_k, problem, numbers)
+    padded = None if num_classes is None else classes
+    return _of_tokens(ignored, classes, padded, top_k, problem, numbers)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _of_tokens(
-    ignored: int | None, classes: int, padded: bool, top_k: int, problem: Problem, numbers: Any
+    ignored: int | None,
+    classes: int,
+    num_classes: int | None,
+    top_k: int,
+    problem: Problem,
+    numbers: Any,
 ) -> TokenStatistics:
     problem = problem.of_labels(numbered(problem.labels, classes, ignored))
-    problem = (problem.without_padding(classes) if padded else problem).typed()
+    problem = problem.without_padding(num_classes).typed()
     mode, axis_name = problem.mode, problem.axis_name
 
     def of_chunk(z, targets, closed_over):
-        z = transformed(mode, z, *closed_over)
-        if padded:
-            z = jnp.where(there(z.shape[-1], classes, axis_name), z, -jnp.inf)
+        z = without_padding(transformed(mode, z, *closed_over), num_classes, axis_name)
         return statistics(mode, z, *targets, ignored is not None, top_k, axis_name)
 
     head, operands = problem.head(of_chunk, tuple(problem.number(x) for x in numbers))

@@ -155,7 +155,8 @@ def _top_k(z: Array, k: int, axis_name: AxisName | None) -> Array:
         return lax.top_k(_shards.with_whole_rows(z), k)[1]
     values, indices = lax.top_k(z, min(k, z.shape[-1]))
     shards = _shards.count(axis_name)
-    own = jnp.arange(shards)[:, None] == lax.axis_index(axis_name)
+    own = jnp.arange(shards, dtype=jnp.int32) == lax.axis_index(axis_name)
+    own = own.reshape((1,) * (z.ndim - 1) + (shards, 1))
 
     def of_all(x: Array) -> Array:
         """[..., shards * k]: lower classes first, as top_k takes them."""
@@ -181,7 +182,8 @@ def _rank(z: Array, y: Array, axis_name: AxisName | None) -> Array:
 
 
 def _before(z: Array, y: Array, own: Array) -> Array:
-    first = jnp.arange(z.shape[-1], dtype=y.dtype) < y[..., None]
+    classes = jnp.expand_dims(jnp.arange(z.shape[-1], dtype=y.dtype), tuple(range(z.ndim - 1)))
+    first = classes < y[..., None]
     before = (z > own[..., None]) | ((z == own[..., None]) & first)
     return jnp.sum(before, axis=-1, dtype=jnp.int32)
 

@@ -19,8 +19,11 @@ softmax_entropy = in_mode("forward", xent_jax.softmax_entropy)
 entropy = in_mode("forward", xent_jax.entropy)
 cross_entropy = in_mode("forward", xent_jax.cross_entropy)
 relative_entropy = in_mode("forward", xent_jax.relative_entropy)
+generalized_kl_divergence = in_mode("forward", xent_jax.generalized_kl_divergence)
 kl_divergence = in_mode("forward", xent_jax.kl_divergence)
+kl_divergence_with_log_targets = in_mode("forward", xent_jax.kl_divergence_with_log_targets)
 softmax_cross_entropy = in_mode("forward", xent_jax.softmax_cross_entropy)
+safe_softmax_cross_entropy = softmax_cross_entropy
 softmax_cross_entropy_with_integer_labels = in_mode(
     "forward", xent_jax.softmax_cross_entropy_with_integer_labels
 )
@@ -38,13 +41,16 @@ with_linear_head = in_mode("forward", xent_jax.with_linear_head)
 __all__ = [
     "cross_entropy",
     "entropy",
+    "generalized_kl_divergence",
     "kl_divergence",
+    "kl_divergence_with_log_targets",
     "linear_softmax_cross_entropy",
     "linear_token_statistics",
     "log_softmax",
     "logsumexp",
     "poly_loss_cross_entropy",
     "relative_entropy",
+    "safe_softmax_cross_entropy",
     "sigmoid_binary_cross_entropy",
     "sigmoid_focal_loss",
     "softcap",

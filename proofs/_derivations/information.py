@@ -9,17 +9,19 @@ from .notation import I
 from .terms import Partial, family, total
 
 p, q, t = (family(n, positive=True) for n in "pqt")
-_l = family("l")
+_l, _u = family("l"), family("u")
 _INSIDE = Assumption("p_j, q_j, t_j > 0; at 0 the terms are 0 log 0 = 0")
 
 ENTROPY = total(lambda j: -p(j) * sp.log(p(j)))
 CROSS = total(lambda j: -p(j) * sp.log(q(j)))
 RELATIVE = total(lambda j: p(j) * sp.log(p(j) / q(j)))
 KL = total(lambda j: t(j) * (sp.log(t(j)) - _l(j)))
+LOG_TARGETS = total(lambda j: sp.exp(_u(j)) * (_u(j) - _l(j)))
+GENERALIZED = total(lambda j: t(j) * (sp.log(t(j)) - _l(j)) + sp.exp(_l(j)) - t(j))
 
 
 def _gradient(name: str, of: sp.Expr, by: sp.Expr, closed: sp.Expr, conclusion: str) -> Derivation:
-    letter = {p: "p", q: "q", t: "t", _l: "l"}[by.func]
+    letter = {p: "p", q: "q", t: "t", _l: "l", _u: "u"}[by.func]
     function = name.split(".")[0]
     return Derivation(
         name,
@@ -39,12 +41,16 @@ _TITLES = {
     "cross_entropy": "Cross-entropy H(p, q)",
     "relative_entropy": "Relative entropy KL(p ‖ q)",
     "kl_divergence": "Divergence of log-predictions l from targets t",
+    "kl_divergence_with_log_targets": "Divergence of log-predictions l from log-targets u",
+    "generalized_kl_divergence": "Generalized divergence of log-predictions l from targets t",
 }
 _SOURCES = {
     "entropy": "Shannon (1948); H(p) of the seed",
     "cross_entropy": "H(p, q) of the seed; Cover and Thomas (2006), section 5.4",
     "relative_entropy": "Kullback and Leibler (1951)",
     "kl_divergence": "Kullback and Leibler (1951)",
+    "kl_divergence_with_log_targets": "Kullback and Leibler (1951)",
+    "generalized_kl_divergence": "Bregman (1967); Boyd and Vandenberghe (2004), page 90",
 }
 
 
@@ -85,5 +91,13 @@ DERIVATIONS = (
     _gradient("kl_divergence", KL, _l(I), -t(I), "∂KL/∂l_i = −t_i"),
     _gradient("kl_divergence.targets", KL, t(I), sp.log(t(I)) - _l(I) + 1,
               "∂KL/∂t_i = log t_i − l_i + 1"),
+    _gradient("kl_divergence_with_log_targets", LOG_TARGETS, _l(I), -sp.exp(_u(I)),
+              "∂KL/∂l_i = −exp u_i"),
+    _gradient("kl_divergence_with_log_targets.targets", LOG_TARGETS, _u(I),
+              sp.exp(_u(I)) * (_u(I) - _l(I) + 1), "∂KL/∂u_i = exp u_i (u_i − l_i + 1)"),
+    _gradient("generalized_kl_divergence", GENERALIZED, _l(I), sp.exp(_l(I)) - t(I),
+              "∂KL/∂l_i = exp l_i − t_i"),
+    _gradient("generalized_kl_divergence.targets", GENERALIZED, t(I), sp.log(t(I)) - _l(I),
+              "∂KL/∂t_i = log t_i − l_i"),
     *_differences(),
 )  # fmt: skip

@@ -216,6 +216,16 @@ def kl_divergence(log_q: Array, t: Array) -> Array:
     return jnp.sum(t * (jnp.log(t) - log_q), axis=-1)
 
 
+def kl_divergence_with_log_targets(log_q: Array, log_t: Array) -> Array:
+    """``sum_j exp(u_j) (u_j - l_j)``."""
+    return jnp.sum(jnp.exp(log_t) * (log_t - log_q), axis=-1)
+
+
+def generalized_kl_divergence(log_q: Array, t: Array) -> Array:
+    """``sum_j (t_j (log t_j - l_j) + exp(l_j) - t_j)``."""
+    return jnp.sum(t * (jnp.log(t) - log_q) + jnp.exp(log_q) - t, axis=-1)
+
+
 def softmax_kl(z: Array, w: Array, **options: Any) -> Array:
     """``sum_j p_j (log p_j - log q_j)`` with ``p = softmax(w)`` and ``q = softmax(z)``."""
     terms = softmax(w) * (log_softmax(w) - log_softmax(z))
