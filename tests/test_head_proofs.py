@@ -1,5 +1,8 @@
 """The head's theorems fail where the head is wrong; that they hold is with the others' tests."""
 
+import inspect
+import textwrap
+
 import pytest
 from jax import lax
 
@@ -40,10 +43,10 @@ def test_one_gradient_alone_without_a_bias(reduction, wrt):
 
 def spoiled(name):
     """The head with one thing wrong, by the name of what is replaced."""
-    product, cleared, scaled = _head._product, _head._cleared, _head._scaled
+    product, cleared, scaled = _head.Head.product, _head._cleared, _head._scaled
 
-    def transposed(a, b, over, dtype):
-        return product(a, b, over, dtype) * (2 if over == (1, 1) else 1)
+    def transposed(head, a, b, over):
+        return product(head, a, b, over) * (2 if over == (1, 1) else 1)
 
     def doubled(gradients, scale, like):
         return scaled(gradients, None if scale is None else 2 * scale, like)
@@ -51,12 +54,30 @@ def spoiled(name):
     def dropped(values, left):
         return cleared(values, left) if getattr(values, "ndim", 0) == 2 else values
 
-    return {"_product": transposed, "_scaled": doubled, "_cleared": dropped}[name]
+    return {"product": transposed, "_scaled": doubled, "_cleared": dropped}[name]
 
 
-@pytest.mark.parametrize("name", ["_product", "_scaled"])
-def test_a_spoiled_head_is_not_proved(spoil, name):
-    spoil(_head, name, spoiled(name))
+@pytest.mark.parametrize("place, name", [(_head.Head, "product"), (_head, "_scaled")])
+def test_a_spoiled_head_is_not_proved(spoil, place, name):
+    spoil(place, name, spoiled(name))
+    assert not proved("mean", ("x",))
+
+
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("return (scale * total, aux), (or_un", "return (scale + total, aux), (or_un"),
+        ("return scale * jnp.sum(losses), aux\n\n        def", "return 0.0, aux\n\n        def"),
+    ],
+    ids=["of the forward rule", "of the function"],
+)
+def test_a_wrong_value_of_the_sum_is_not_proved(spoil, right, wrong):
+    """What ``jax.value_and_grad`` returns is the forward rule's value, not the function's."""
+    source = textwrap.dedent(inspect.getsource(_head.Head.total))
+    assert (text := textwrap.indent(source, "    ")).count(right) == 1
+    scope = vars(_head).copy()
+    exec("if True:\n" + text.replace(right, wrong), scope)
+    spoil(_head.Head, "total", scope["total"])
     assert not proved("mean", ("x",))
 
 

@@ -94,6 +94,26 @@ def test_p_minus_t_is_refuted():
     assert not np.allclose(verdict.counterexample["t"].sum(-1), 1)
 
 
+@pytest.mark.parametrize("reference", [None, book.logsumexp], ids=["alone", "reference"])
+def test_a_forward_rule_with_another_value_is_refuted(reference):
+    """``jax.value_and_grad`` returns that value; the function's own is right."""
+    fun = jax.custom_vjp(lambda z: book.logsumexp(z))
+    fun.defvjp(
+        lambda z: (7 * book.logsumexp(z) + 1, z),
+        lambda z, g: (g[:, None] * jax.nn.softmax(z),),
+    )
+    verdict = prove_vjp(fun, {"z": Z}, ("z",), reference)
+    assert verdict.status == "refuted" and "the value that jax.vjp gives" in verdict.reason
+
+
+@pytest.mark.parametrize("reference", [None, jnp.exp], ids=["alone", "reference"])
+def test_a_tangent_rule_with_another_value_is_refuted(reference):
+    fun = jax.custom_jvp(lambda z: jnp.exp(z))
+    fun.defjvp(lambda primals, tangents: (3 * jnp.exp(*primals), jnp.exp(*primals) * tangents[0]))
+    verdict = prove_jvp(fun, {"z": Z}, ("z",), reference)
+    assert verdict.status == "refuted" and "the value that jax.jvp gives" in verdict.reason
+
+
 def test_z_loss_without_its_factor_is_refuted():
     fun = _with_backward(
         lambda z, c: c * book.logsumexp(z) ** 2,
@@ -343,7 +363,9 @@ def test_traced_backwards_are_proved():
     a = arguments(INTEGER)
     fun = xent_jax.softmax_cross_entropy_with_integer_labels
     value = trace(fun, a.shapes)
-    backward = trace(vjp_of(fun, a, ("z",)), [jax.eval_shape(fun, *a.shapes), *a.shapes])
+    both = vjp_of(fun, a, ("z",))
+    out = jax.eval_shape(fun, *a.shapes)
+    backward = trace(lambda *args: both(*args)[1:], [out, *a.shapes])
     assert prove_backward(value, backward, INTEGER, ("z",), book.integer_loss).proved
 
 

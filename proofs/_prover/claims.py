@@ -28,14 +28,15 @@ class Differs(Exception):
 
 
 def vjp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
-    """``(g, *args) -> cotangents`` as JAX will run it."""
+    """``(g, *args) -> (value, *cotangents)`` as JAX will run it."""
     of = only(fun, a, wrt)
 
-    def backward(g: Any, *rest: Any) -> Any:
+    def both(g: Any, *rest: Any) -> Any:
         primals = tuple(rest[a.names.index(w)] for w in wrt)
-        return jax.vjp(lambda *m: of(m, rest), *primals)[1](g)
+        value, pullback = jax.vjp(lambda *m: of(m, rest), *primals)
+        return value, *pullback(g)
 
-    return backward
+    return both
 
 
 def claims_of(
@@ -45,11 +46,15 @@ def claims_of(
     out = value_of(fun, a, reference)
     g_shape = jax.eval_shape(fun, *a.shapes)
     g = new_tensor(extra(a, "g"), out)
-    backward = vjp_of(fun, a, wrt)
+    both = vjp_of(fun, a, wrt)
+
+    def backward(*args: Any) -> Any:
+        return both(*args)[1:]
+
     if not second:
-        yield from gradients(
-            read(trace(backward, [g_shape, *a.shapes]), [g, *a.tensors]), out, g, a, wrt
-        )
+        value, *claimed = read(trace(both, [g_shape, *a.shapes]), [g, *a.tensors])
+        yield from gradients(claimed, out, g, a, wrt)
+        yield ("the value that jax.vjp gives", value, out)
         return
     grads = [pull([out], [g], a.symbols[w], a.tensor(w)) for w in wrt]
     yield from _forward_over(backward, grads, g, g_shape, a, wrt)

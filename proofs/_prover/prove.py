@@ -3,7 +3,7 @@
 1. The value of the function equals a reference, at every input.
 2. The reference's term, and nothing else, is differentiated.
 3. What ``jax.vjp``, ``jax.jvp`` and their compositions return, read at symbolic sizes,
-   is compared with that.
+   is compared with that: derivatives, and the value that a forward rule gives beside them.
 """
 
 from __future__ import annotations
@@ -95,13 +95,16 @@ def prove_jvp(
         def forward(moving: Sequence[Any], *rest: Any) -> Any:
             of = only(fun, a, wrt)
             primals = tuple(rest[a.names.index(w)] for w in wrt)
-            return jax.jvp(lambda *m: of(m, rest), primals, tuple(moving))[1]
+            return jax.jvp(lambda *m: of(m, rest), primals, tuple(moving))
 
         shapes = [a.shape(w) for w in wrt]
         jaxpr = trace(lambda m, *r: forward(m, *r), [shapes, *a.shapes])
-        (claimed,) = read(jaxpr, [*tangents, *a.tensors])
+        value, claimed = read(jaxpr, [*tangents, *a.tensors])
         pairs = [(a.symbols[w], t) for w, t in zip(wrt, tangents, strict=True)]
-        return [("the tangent", claimed, push(out, pairs))]
+        return [
+            ("the tangent", claimed, push(out, pairs)),
+            ("the value that jax.jvp gives", value, out),
+        ]
 
     return _decide(args, claims, least, lambda: search.jvp(fun, args, wrt, reference or fun, least))
 

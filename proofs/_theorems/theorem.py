@@ -86,9 +86,10 @@ def theorems_of(case: Case) -> list[Theorem]:
 
 _STATEMENTS = {
     "value": "the value is the textbook's",
-    "gradient": "the value is the textbook's, and jax.vjp its derivative to {}",
+    "gradient": "the value is the textbook's, under jax.vjp too, which gives its derivative to {}",
     "second order": "jax.jvp and jax.vjp of jax.vjp are the second derivative to {}",
-    "forward mode": "the value is the textbook's, and jax.jvp its derivative to {}",
+    "forward mode": "the value is the textbook's, under jax.jvp too, which gives its derivative "
+    "to {}",
 }
 
 
