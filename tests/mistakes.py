@@ -220,7 +220,7 @@ MISTAKES = [
     M("A number for a transform", f"with_linear_head({INTEGER}, logit_transform=30.0)",
       "with_linear_head: logit_transform must be a function", "30.0"),
     M("A loss's option for the head", f"with_linear_head({INTEGER})(inputs, kernel, labels, ignore_index=0)",
-      "with_linear_head.<locals>.head() got an unexpected", "'ignore_index'", TYPE_SYSTEM),
+      "with_linear_head: the head takes inputs, kernel, targets, bias, where and weights", "got ignore_index"),
     M("Shapes in place of arrays", "linear_head_plan((8, 16), (16, 10))", "linear_head_plan: inputs must be an array",
       "(8, 16)"),
     M("A gradient to what is no argument", "linear_head_plan(inputs, kernel, wrt=('weights',))",
@@ -228,6 +228,9 @@ MISTAKES = [
     # ------------------------------------------------------------ on a mesh
     M("A head of one's own", f"shard_linear_head({INTEGER}, mesh, inputs=P('data'), kernel=P(None, 'model'))",
       "shard_linear_head: head must be", INTEGER),
+    M("A head that knows no mesh axis of its classes",
+      f"shard_linear_head(with_linear_head({INTEGER}), mesh, inputs=P('data'), kernel=P(None, 'model'))(inputs, kernel, labels)",
+      "shard_linear_head: with_linear_head, and the loss that it is given, must have the axis_name", "'model', got None"),
     M("A mesh axis that is not there", f"shard_linear_head({HEAD}, mesh, inputs=P('batch'), kernel=P())(inputs, kernel, labels)",
       "shard_linear_head: the mesh must have the axes that inputs and kernel name, ['batch']", "('data', 'model')"),
     M("No mesh", f"shard_linear_head({HEAD}, inputs=P('data'), kernel=P())(inputs, kernel, labels)",

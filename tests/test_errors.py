@@ -156,17 +156,20 @@ HEADS = {
 @pytest.mark.parametrize(
     ("inputs", "kernel", "strict", "says"),
     [
-        (F8, BF16, False, "one of them, for example with inputs.astype(jnp.bfloat16)."),
-        (F32, F8, False, "one of them, for example with kernel.astype(jnp.float32)."),
-        (F8, F8_WIDE, False, "both with .astype(jnp.bfloat16)."),
-        (BF16, F32, True, "one of them, for example with inputs.astype(jnp.float32)."),
-        (F16, BF16, True, "both with .astype(jnp.float32)."),
+        (F8, BF16, False, "one of them, for example with inputs.astype(jnp.bfloat16)"),
+        (F32, F8, False, "one of them, for example with kernel.astype(jnp.float32)"),
+        (F8, F8_WIDE, False, "both with .astype(jnp.bfloat16)"),
+        (BF16, F32, True, "one of them, for example with inputs.astype(jnp.float32)"),
+        (F16, BF16, True, "both with .astype(jnp.float32)"),
     ],
 )
 def test_dtypes_that_jax_does_not_promote_are_told(inputs, kernel, strict, says, head, module):
     x, w = Z.astype(inputs), KERNEL.astype(kernel)
     got = f"{inputs}[2,3] and {kernel}[3,3]. Convert {says}"
-    wanted = f"{head}: inputs and kernel must have dtypes that JAX promotes to one, got {got}"
+    wanted = (
+        f"{head}: inputs and kernel must have dtypes that JAX promotes to one, got {got}, or give "
+        f"the dtype in which they are multiplied as dtype=."
+    )
     with jax.numpy_dtype_promotion("strict" if strict else "standard"):
         with pytest.raises(TypeError) as raised:
             HEADS[head](module, x, w)

@@ -427,7 +427,8 @@ MESSAGES = {
     "another function": (
         lambda mesh: shard_linear_head(xent_jax.softmax, mesh, inputs=P(), kernel=P()),
         TypeError,
-        "head must be linear_softmax_cross_entropy or linear_token_statistics",
+        "head must be linear_softmax_cross_entropy, linear_token_statistics or what "
+        "with_linear_head returns, got the function softmax",
     ),
     "no spec": (
         lambda mesh: shard_linear_head(

@@ -1,5 +1,6 @@
 """Losses of a linear layer's logits, from its inputs and kernel: see ``_head``."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
@@ -127,17 +128,60 @@ def with_linear_head(
         raise TypeError(f"{name}: has_aux must be True or False, got {_checks.shown(has_aux)}.")
     transform = logit_transform and in_mode(mode, logit_transform)
     of_logits = _Composed(in_mode(mode, loss), transform, has_aux)
-    given = axes, max_logits_bytes, _checks.product_dtype(name, dtype), axis_name
+    dtype = _checks.product_dtype(name, dtype)
+    layer = axes, max_logits_bytes, dtype, axis_name
+    return AnyHead(mode, of_logits, reduction, num_classes, layer, batch_axis_name)
 
-    def head(inputs, kernel, *targets, bias=None, where=None, weights=None):
-        problem = checked(name, mode, inputs, kernel, targets, bias, where, *given, weights)
-        classes = None if num_classes is None else problem.num_classes(num_classes)
-        _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AnyHead:
+    """What ``with_linear_head`` returns: a function of inputs, a kernel and targets."""
+
+    mode: Mode
+    of_logits: "_Composed"
+    reduction: Reduction
+    num_classes: int | None
+    layer: tuple[KernelAxes, int | None, Any, AxisName | None]  # as ``checked`` takes them
+    batch_axis_name: AxisName | None
+
+    def __call__(
+        self,
+        inputs: Any,
+        kernel: Any,
+        *targets: Any,
+        bias: Any = None,
+        where: Any = None,
+        weights: Any = None,
+        **others: Any,
+    ) -> Any:
+        """The reduction of the losses of the tokens, and with ``has_aux`` what the loss gives."""
+        problem = self.problem(inputs, kernel, targets, bias, where, weights, others)
+        classes = None if self.num_classes is None else problem.num_classes(self.num_classes)
+        _checks.axis_name("with_linear_head", self.batch_axis_name, name="batch_axis_name")
         with explained():
-            value, aux = _compiled(of_logits)(reduction, classes, batch_axis_name, problem)
-            return (value, aux) if has_aux else value
+            run = _compiled(self.of_logits)
+            value, aux = run(self.reduction, classes, self.batch_axis_name, problem)
+            return (value, aux) if self.of_logits.has_aux else value
 
-    return head
+    def problem(
+        self,
+        inputs: Any,
+        kernel: Any,
+        targets: Any,
+        bias: Any,
+        where: Any,
+        weights: Any,
+        others: dict[str, Any],
+    ) -> Problem:
+        """The checked arguments of a call, of which there may be no others."""
+        if others:
+            raise TypeError(
+                f"with_linear_head: the head takes inputs, kernel, targets, bias, where and "
+                f"weights, got {', '.join(others)}. An option of the loss goes to the loss: "
+                f"with_linear_head(functools.partial(loss, {next(iter(others))}=...))."
+            )
+        given = inputs, kernel, targets, bias, where, *self.layer, weights
+        return checked("with_linear_head", self.mode, *given)
 
 
 def _compiled(loss: "_Composed") -> Callable[..., tuple[Array, Any]]:

@@ -1,5 +1,6 @@
 """The linear head on a mesh: the ``shard_map`` around it, for arrays that know no shards."""
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -13,11 +14,11 @@ from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from xent_jax import _checks, _shards
 from xent_jax._checks import describe
-from xent_jax._linear import linear_softmax_cross_entropy
+from xent_jax._linear import AnyHead, linear_softmax_cross_entropy
 from xent_jax._linear_problem import token_weights, tokens_of
 from xent_jax._linear_statistics import linear_token_statistics
 from xent_jax._modes import explained
-from xent_jax._types import KernelAxes
+from xent_jax._types import AxisName, KernelAxes
 
 _HEADS = tuple(inspect.unwrap(f) for f in (linear_softmax_cross_entropy, linear_token_statistics))
 
@@ -37,7 +38,10 @@ def shard_linear_head(
 
     Args:
         head: ``linear_softmax_cross_entropy`` or ``linear_token_statistics``, of this module or
-            of ``forward_mode``.
+            of ``forward_mode``, or a head that ``with_linear_head`` returned. Where the kernel's
+            classes are divided, that one is made with the ``axis_name`` of their mesh axis, and so
+            is its loss: ``with_linear_head(functools.partial(loss, axis_name="model"),
+            axis_name="model")``.
         mesh: the mesh; by default that of ``jax.set_mesh``.
         inputs: how ``[*batch, D]`` are divided, such as ``P("data")``; D is not.
         kernel: how the kernel is divided, in the order of ``kernel_axes``: ``P(None, "model")``
@@ -46,7 +50,8 @@ def shard_linear_head(
 
     Returns:
         The head, with the same arguments and results, of whole arrays; call it under
-        ``jax.jit``. Labels, masks, bias and class weights are divided as inputs and kernel are.
+        ``jax.jit``. Labels, targets, masks, bias and class weights are divided as inputs and kernel
+        are.
         Sums and means are over all tokens. Classes that the shards do not divide evenly are
         padded, and the padding takes no part; JAX keeps no kernel on a mesh so: pad that one
         yourself, once, and give ``num_classes``.
@@ -70,6 +75,8 @@ def shard_linear_head(
     """
     name = "shard_linear_head"
     original = _checked(name, head, mesh, inputs, kernel)
+    if isinstance(original, AnyHead):
+        return functools.partial(_any_sharded, name, original, mesh, inputs, kernel)
     signature = inspect.signature(head)
 
     @functools.wraps(head)
@@ -99,11 +106,11 @@ def shard_linear_head(
 def _checked(name: str, head: Any, mesh: Any, inputs: Any, kernel: Any) -> Callable[..., Any]:
     """The head without what wraps it, if all are as they should be."""
     original = inspect.unwrap(head) if callable(head) else head
-    if original not in _HEADS:
-        choices = " or ".join(f.__name__ for f in _HEADS)
+    if not isinstance(original, AnyHead) and original not in _HEADS:
+        choices = ", ".join(f.__name__ for f in _HEADS)
         raise TypeError(
-            f"{name}: head must be {choices}, got {_checks.shown(head)}. Around another, write the "
-            f"jax.shard_map and give with_linear_head its axis_name."
+            f"{name}: head must be {choices} or what with_linear_head returns, got "
+            f"{_checks.shown(head)}."
         )
     for which, spec in {"inputs": inputs, "kernel": kernel}.items():
         if not isinstance(spec, PartitionSpec) or PartitionSpec.UNCONSTRAINED in tuple(spec):
@@ -245,15 +252,84 @@ def _run(
         names["batch_axis_name"] = divided.tokens or None
 
     def local(arrays: dict[str, Array]) -> Any:
-        kernel = arrays["kernel"]
-        if divided.width:
-            axis = divided.kernel_axes.index("D")
-            kernel = lax.all_gather(kernel, divided.width, axis=axis, tiled=True)
-        return head(**(arrays | {"kernel": kernel}), **fixed, **names)
+        return head(**(arrays | {"kernel": _gathered(divided, arrays["kernel"])}), **fixed, **names)
 
     out = divided.batch if fixed.get("reduction", "none") == "none" else PartitionSpec()
     specs = {k: divided.spec(k) for k in arrays}
     return _shards.shard_map(local, divided.mesh, (specs,), out)(arrays)
+
+
+def _any_sharded(
+    name: str,
+    head: AnyHead,
+    mesh: Mesh | AbstractMesh | None,
+    inputs_spec: PartitionSpec,
+    kernel_spec: PartitionSpec,
+    /,
+    inputs: Any,
+    kernel: Any,
+    *targets: Any,
+    bias: Any = None,
+    where: Any = None,
+    weights: Any = None,
+    **others: Any,
+) -> Any:
+    """What a head of any loss gives, of whole arrays."""
+    # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
+    axes, *rest, axis_name = head.layer
+    of_whole = dataclasses.replace(head, layer=(axes, *rest, None))
+    checks = functools.partial(of_whole.problem, others=others)
+    whole = jax.eval_shape(checks, inputs, kernel, targets, bias, where, weights)
+    count = None if head.num_classes is None else whole.num_classes(head.num_classes)
+    masks = {"where": where, "weights": weights}
+    arrays = {"inputs": jnp.asarray(inputs), "kernel": jnp.asarray(kernel)}
+    arrays |= {} if bias is None else {"bias": jnp.asarray(bias)}
+    for which, of_tokens in (("where", tokens_of), ("weights", token_weights)):
+        if masks[which] is not None:
+            arrays[which] = of_tokens("with_linear_head", masks[which], whole.batch)
+    divided = _divided(name, mesh, inputs_spec, kernel_spec, arrays, axes)
+    if _shards.names(axis_name) != set(divided.classes):
+        raise ValueError(
+            f"{name}: with_linear_head, and the loss that it is given, must have the axis_name "
+            f"that divides the kernel's classes, {_one(divided.classes)!r}, got {axis_name!r}."
+        )
+    if head.batch_axis_name is not None:
+        raise ValueError(
+            f"with_linear_head: batch_axis_name must be left out, for shard_linear_head gives it, "
+            f"got {head.batch_axis_name!r}."
+        )
+    arrays, fixed = _padded(divided, arrays, {"num_classes": count})
+    local_head = dataclasses.replace(
+        head,
+        num_classes=fixed["num_classes"],
+        layer=(axes, *rest, _one(divided.classes)),
+        batch_axis_name=divided.tokens or None,
+    )
+
+    def local(arrays: dict[str, Array], targets: Any) -> Any:
+        arrays = arrays | {"kernel": _gathered(divided, arrays["kernel"])}
+        inputs, kernel = arrays.pop("inputs"), arrays.pop("kernel")
+        return local_head(inputs, kernel, *targets, **arrays)
+
+    value = divided.batch if head.reduction == "none" else PartitionSpec()
+    out = (value, divided.batch) if head.of_logits.has_aux else value
+    specs = {k: divided.spec(k) for k in arrays}, divided.batch
+    targets = jax.tree.unflatten(whole.tree, map(jnp.asarray, jax.tree.leaves(targets)))
+    with explained():
+        return _shards.shard_map(local, divided.mesh, specs, out)(arrays, targets)
+
+
+def _one(axes: tuple[str, ...]) -> AxisName | None:
+    """Mesh axes, as an ``axis_name``."""
+    return None if not axes else axes[0] if len(axes) == 1 else axes
+
+
+def _gathered(divided: _Divided, kernel: Array) -> Array:
+    """A shard's kernel with its whole width."""
+    if not divided.width:
+        return kernel
+    axis = divided.kernel_axes.index("D")
+    return lax.all_gather(kernel, divided.width, axis=axis, tiled=True)
 
 
 def _is_array(argument: str, value: Any) -> bool:
