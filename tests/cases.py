@@ -227,7 +227,7 @@ CASES = [
     ),
     Case(
         "generalized_kl_divergence",
-        {"log_predictions": "logits", "targets": "soft"},
+        {"log_predictions": "log_probabilities", "targets": "soft"},
         lambda log_q, t: (t * (jnp.log(t) - log_q) + jnp.exp(log_q) - t).sum(-1),
     ),
     Case("softmax_cross_entropy", _SOFT, _soft),

@@ -205,10 +205,15 @@ def _interrupted(run, name):
     if not os.path.exists(children):
         run.kill()
         pytest.skip("how to list the children of a process is known for Linux only")
-    within(60, lambda: len(open(children).read().split()) >= 3)  # one keeps multiprocessing's books
+
+    def started():  # one of the three keeps multiprocessing's books
+        return run.poll() is not None or len(open(children).read().split()) >= 3
+
+    within(60, started)
+    assert run.poll() is None, f"it ended by itself: {run.communicate()}"
     os.killpg(run.pid, signal.SIGINT)
     out, err = run.communicate(timeout=10)
-    assert err == f"{name}: interrupted\n"
+    assert err == f"{name}: interrupted\n", err
     assert run.returncode == 130 and out.strip() == ""
     within(10, lambda: not group_exists(run.pid))
 
