@@ -64,9 +64,9 @@ def with_linear_head(
         reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with weights over
             the sum of those (0 where it is 0).
         logit_transform: applied to the logits first, such as a soft cap.
-        num_classes: how many of the kernel's classes there are. Those after them pad it: their
-            logits are -inf, whatever their columns hold, and so is the log-probability that a loss
-            would smooth its labels with.
+        num_classes: how many of the kernel's classes there are. Those after them pad it: the loss
+            gets logits of -inf for them, whatever their columns hold. A loss with label smoothing
+            must leave them out by a mask of its own.
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
             lies; ``embedding.T`` would be copied.
         dtype: in which inputs and kernel are multiplied, and the products of the gradients;
