@@ -39,15 +39,17 @@ def drawn(case, dtype=jnp.float64):
 
 
 def per_token(case):
-    """The row without its reduction, which is the head's."""
+    """The row without its reduction and weights, which are the head's."""
     options = {k: v for k, v in case.options.items() if k != "reduction"}
-    return dataclasses.replace(case, options=options), case.options.get("reduction", "none")
+    keywords = {k: v for k, v in case.keywords.items() if k != "weights"}
+    row = dataclasses.replace(case, options=options, keywords=keywords)
+    return row, case.options.get("reduction", "none")
 
 
 def through_the_head(case, module, given):
     """Targets go through the head, what has no token is closed over."""
     row, reduction = per_token(case)
-    kinds = {**case.arguments, **case.keywords}
+    kinds = {**row.arguments, **row.keywords}
     targets = {k: v for k, v in given.items() if kinds.get(k) in PER_TOKEN}
     others = {k: v for k, v in given.items() if k in kinds and k not in targets}
 
@@ -55,14 +57,19 @@ def through_the_head(case, module, given):
         return row.call(module, {"logits": z, **targets, **others})
 
     head = module.with_linear_head(loss, reduction=reduction)
-    return head(given["inputs"], given["kernel"], targets, bias=given["bias"])
+    more = {k: given[k] for k in ("bias", "weights") if k in given}
+    return head(given["inputs"], given["kernel"], targets, **more)
 
 
 def held(case, given):
     row, reduction = per_token(case)
     z = given["inputs"] @ given["kernel"] + given["bias"]
     losses = row.expected({"logits": z, **given})
-    return {"none": lambda x: x, "sum": jnp.sum, "mean": jnp.mean}[reduction](losses)
+    weights = given.get("weights", jnp.ones(BATCH))
+    weighed = weights * losses
+    if reduction == "none":
+        return weighed
+    return jnp.sum(weighed) / (jnp.sum(weights) if reduction == "mean" else 1)
 
 
 def both(loss, case, given):
