@@ -71,7 +71,7 @@ def grpo(logits, given):
 
 
 def siglip(shift, logits, pair):
-    """Of each row, the sum of the binary losses of all columns; its own is the positive one."""
+    """Returns for each row the sum of its binary losses; the column of its own pair is positive."""
     labels = jax.nn.one_hot(pair, logits.shape[-1])
     return xent_jax.sigmoid_binary_cross_entropy(logits + shift, labels).sum(-1)
 
@@ -194,7 +194,7 @@ def of_siglip(a, b, shift, budget):
 
 
 def losses_of(size):
-    """Every loss with arguments of its own."""
+    """Returns every loss with the arguments that it is compared on."""
     rng = np.random.default_rng(SEED)
 
     def normal(*shape, scale=1.0):
@@ -228,7 +228,7 @@ def losses_of(size):
 
 
 class Measured(NamedTuple):
-    """Of value and gradient of one function."""
+    """What was measured while a function's value and gradients were computed."""
 
     result: Any
     products: int
@@ -237,12 +237,12 @@ class Measured(NamedTuple):
 
 
 def products(jaxpr):
-    """How many matrix products a program makes, those of a loop counted once."""
+    """Counts the matrix products of a program; those inside a loop count once."""
     return sum(map(products_of, jaxpr.eqns))
 
 
 def products_of(equation):
-    """Those of one equation and of the programs in it, of which a cond runs one."""
+    """Counts the products of one equation and of the programs in it; a cond runs only one."""
     if equation.primitive.name == "dot_general":
         return 1
     parameters = jax.tree.leaves(
@@ -319,7 +319,7 @@ def initial(size, classes):
 
 
 def hidden(params, words):
-    """The hidden states, from the word before alone."""
+    """Returns the hidden states, which depend on the word before alone."""
     return jnp.tanh(params["words"][words])
 
 

@@ -46,7 +46,8 @@ ONE, DIVIDED, FULLY, PROCESSES = "one device", "2 x 4", "2 x 4, fully sharded", 
 # Words of the vocabulary, which 4 devices do not divide evenly; files, batch and steps.
 FULL, SMOKE = Size(10_001, None, 32, 24, None), Size(2_001, 60, 16, 6, None)
 EMBEDDING, WIDTH, SEED, TIMEOUT = 32, 128, 0, 240  # the last in seconds, of the two processes
-# Of the losses, and of each parameter's norm. Sums in another order differ by some 1e-7.
+# The losses, and each parameter relative to its norm, may differ by this much from one device's.
+# Sums in another order differ by some 1e-7.
 TOLERANCE = 3e-6
 # Adam divides a gradient by its size. Where that is nearly 0, the default eps of 1e-8 lets the
 # rounding of a sum decide the step: the parameters then differ thirty times as much.

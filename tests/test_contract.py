@@ -107,12 +107,12 @@ def slope(f, x, direction):
 
 
 def hessian_times(f, x, direction):
-    """Forward over reverse mode."""
+    """Returns the Hessian times the direction, by forward over reverse mode."""
     return slope(jax.grad(f), x, direction)
 
 
 def gradient_of_slope(f, x, direction):
-    """The same, reverse over reverse mode."""
+    """Returns the Hessian times the direction, by reverse over reverse mode."""
 
     def along(x):
         return sum(map(jnp.vdot, jax.tree.leaves(jax.grad(f)(x)), jax.tree.leaves(direction)))
@@ -126,7 +126,7 @@ def third(f, x, direction):
 
 
 def curvature(f, x, direction):
-    """Forward over forward mode."""
+    """Returns the second derivative along the direction, by forward over forward mode."""
     return slope(lambda x: slope(f, x, direction), x, direction)
 
 

@@ -24,7 +24,7 @@ def test_post_training(tmp_path):
     found = SUMMARY.fullmatch(result.stdout.splitlines()[-1])
     assert found, result.stdout
     assert float(found["after"]) > float(found["before"]) + 0.05
-    assert float(found["difference"]) < 1e-5
+    assert float(found["difference"]) < 1e-5  # float32: sums in another order differ by 1e-6
     assert int(found["head"]) < int(found["logits"]) / 8
     for name, (head, logits) in PRODUCTS.items():
         assert re.search(rf"^\W*{name}\W+{head} \| {logits}\W", result.stdout, re.M), result.stdout

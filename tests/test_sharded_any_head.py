@@ -71,7 +71,7 @@ def head_of(module, reduction, axis_name=None):
 @kernels
 @reductions
 def test_a_loss_of_ones_own(spec, reduction, rng):
-    """With aux, weights, a mask, a tree of targets, and a number that the loss closes over."""
+    """The head has aux, weights, a mask, a tree of targets, and a number in its loss."""
     floats, labels, where = drawn(rng)
     g = jnp.asarray(rng.standard_normal(TOKENS))
     make = head_of(xent_jax, reduction, "model" if "model" in spec else None)
@@ -118,7 +118,7 @@ def test_padding_that_its_owner_made(rng):
 
 
 def test_no_more_crosses_than_with_the_head_of_integer_labels():
-    """In float32: the gradients, and a few numbers for each token."""
+    """Both send the gradients and a few numbers for each token between the devices."""
     n, d, v = 256, 32, 512
     loss = functools.partial(xent_jax.softmax_cross_entropy_with_integer_labels, axis_name="model")
     specs = {"inputs": P("data"), "kernel": P(None, "model")}

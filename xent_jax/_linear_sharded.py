@@ -274,7 +274,7 @@ def _any_sharded(
     weights: Any = None,
     **others: Any,
 ) -> Any:
-    """What a head of any loss gives, of whole arrays."""
+    """Returns what a head of any loss gives for whole arrays, computed in shards."""
     # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
     axes, *rest, axis_name = head.layer
     of_whole = dataclasses.replace(head, layer=(axes, *rest, None))
@@ -320,12 +320,12 @@ def _any_sharded(
 
 
 def _one(axes: tuple[str, ...]) -> AxisName | None:
-    """Mesh axes, as an ``axis_name``."""
+    """Returns mesh axes as an ``axis_name``: None, one name, or the tuple."""
     return None if not axes else axes[0] if len(axes) == 1 else axes
 
 
 def _gathered(divided: _Divided, kernel: Array) -> Array:
-    """A shard's kernel with its whole width."""
+    """Returns a shard's kernel, gathered where the mesh divides its width."""
     if not divided.width:
         return kernel
     axis = divided.kernel_axes.index("D")
