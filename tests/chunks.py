@@ -8,7 +8,8 @@ from xent_jax._chunks import Chunks
 
 
 @contextlib.contextmanager
-def chunks_of(size, pieces=1):
+def chunks_of(size, pieces=1, in_place=False):
     """Lets every head divide its tokens into chunks of that many, whatever the sizes."""
-    with mock.patch.object(_linear_problem, "chunks_for", lambda *_: Chunks(size, pieces)):
+    chunks = Chunks(size, pieces, in_place)
+    with mock.patch.object(_linear_problem, "chunks_for", lambda *_: chunks):
         yield

@@ -3,6 +3,7 @@
 import inspect
 import textwrap
 
+import jax.numpy as jnp
 import pytest
 from jax import lax
 
@@ -14,14 +15,15 @@ from xent_jax.proofs._theorems import textbook as book  # noqa: E402
 from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
 from tests.chunks import chunks_of
-from xent_jax import _head, linear_softmax_cross_entropy  # noqa: E402
+from xent_jax import _engine, linear_softmax_cross_entropy  # noqa: E402
+from xent_jax._linear_layer import LinearLayer  # noqa: E402
 
 ARGS = {"x": array("m s d"), "w": array("d k"), "y": labels("m s", classes="k")}
 
 
 def head(reduction):
     def of(x, w, y):
-        with chunks_of(x.shape[1]):
+        with chunks_of(x.shape[1], in_place=True):
             return linear_softmax_cross_entropy(x, w, y, reduction=reduction)
 
     return of
@@ -43,21 +45,21 @@ def test_one_gradient_alone_without_a_bias(reduction, wrt):
 
 def spoiled(name):
     """The head with one thing wrong, by the name of what is replaced."""
-    product, cleared, scaled = _head.Head.product, _head._cleared, _head._scaled
+    product, cleared, scaled = LinearLayer.product, _engine.cleared, _engine._scaled
 
     def transposed(head, a, b, over):
         return product(head, a, b, over) * (2 if over == (1, 1) else 1)
 
-    def doubled(gradients, scale, like):
-        return scaled(gradients, None if scale is None else 2 * scale, like)
+    def doubled(gradients, scale, *rest):
+        return scaled(gradients, None if scale is None else 2 * scale, *rest)
 
     def dropped(values, left):
         return cleared(values, left) if getattr(values, "ndim", 0) == 2 else values
 
-    return {"product": transposed, "_scaled": doubled, "_cleared": dropped}[name]
+    return {"product": transposed, "_scaled": doubled, "cleared": dropped}[name]
 
 
-@pytest.mark.parametrize("place, name", [(_head.Head, "product"), (_head, "_scaled")])
+@pytest.mark.parametrize("place, name", [(LinearLayer, "product"), (_engine, "_scaled")])
 def test_a_spoiled_head_is_not_proved(spoil, place, name):
     spoil(place, name, spoiled(name))
     assert not proved("mean", ("x",))
@@ -66,26 +68,26 @@ def test_a_spoiled_head_is_not_proved(spoil, place, name):
 @pytest.mark.parametrize(
     "right, wrong",
     [
-        ("return (scale * total, aux), (or_un", "return (scale + total, aux), (or_un"),
+        ("return (scale * total, aux), (_or", "return (scale + total, aux), (_or"),
         ("return scale * jnp.sum(losses), aux\n\n        def", "return 0.0, aux\n\n        def"),
     ],
     ids=["of the forward rule", "of the function"],
 )
 def test_a_wrong_value_of_the_sum_is_not_proved(spoil, right, wrong):
     """What ``jax.value_and_grad`` returns is the forward rule's value, not the function's."""
-    source = textwrap.dedent(inspect.getsource(_head.Head.total))
+    source = textwrap.dedent(inspect.getsource(_engine.Engine.total))
     assert (text := textwrap.indent(source, "    ")).count(right) == 1
-    scope = vars(_head).copy()
+    scope = vars(_engine).copy()
     exec("if True:\n" + text.replace(right, wrong), scope)
-    spoil(_head.Head, "total", scope["total"])
+    spoil(_engine.Engine, "total", scope["total"])
     assert not proved("mean", ("x",))
 
 
 def test_a_mean_of_one_chunk_alone_is_not_proved(spoil):
     def of_a_chunk(batch, dtype, *rest):
-        return _head.jnp.asarray(batch[1], dtype)
+        return jnp.asarray(batch[1], dtype)
 
-    spoil("xent_jax._linear_problem.divisor", of_a_chunk)
+    spoil("xent_jax._engine.divisor", of_a_chunk)
     verdict = prove_vjp(head("mean"), ARGS, ("w",), reference("mean"))
     assert verdict.status == "refuted"
 
@@ -96,7 +98,7 @@ def test_tokens_that_are_out_must_not_count(spoil):
         for t in THEOREMS
         if "ignore_index, masked tokens, mean" in t.name and t.kind == "gradient"
     ]
-    spoil(_head, "_cleared", spoiled("_cleared"))
+    spoil(_engine, "cleared", spoiled("cleared"))
     assert not theorem.prove().proved
 
 
@@ -124,11 +126,11 @@ def test_a_wrong_overlap_or_piece_is_not_proved(spoil, wrong):
     if wrong == "a piece goes astray":
         update = lax.dynamic_update_slice_in_dim
         spoil(
-            _head.lax, "dynamic_update_slice_in_dim",
+            lax, "dynamic_update_slice_in_dim",
             lambda whole, part, start, axis: update(whole, part, 0 * start, axis),
         )  # fmt: skip
         verdict = at_one_shape(2, 1, 2)
     else:
-        spoil(_head, "_cleared", lambda values, left: values)
+        spoil(_engine, "cleared", lambda values, live: values)
         verdict = at_one_shape(3, 2, 1)
     assert not verdict.proved

@@ -1,9 +1,9 @@
 """Tokens in chunks: how many in each, and the one loop over them.
 
-The loop is a ``lax.scan``, never unrolled. Where the chunks divide the tokens it scans over
-the arrays as they lie. Where they do not, the second chunk goes back over some of the
-first one's tokens, which then count once, and nothing is padded or copied. Only where their
-number is a symbol (``jax.export``) are the tokens padded to whole chunks.
+The loop is a ``lax.scan``, never unrolled. Without a mask it reads the arrays as they are: where
+the chunks do not divide the tokens, the second chunk repeats some tokens of the first, which then
+count once, and nothing is padded or copied. With a mask each chunk gathers the next tokens that
+take part, and the chunks that remain when there are no more do nothing.
 """
 
 import math
@@ -16,7 +16,8 @@ from jax import Array, lax
 
 from xent_jax import _checks, _shards
 
-_DEFAULT_BYTES, _FLOOR = 128 * 2**20, 512  # of a chunk's logits and their gradient; tokens
+_DEFAULT_BYTES = 128 * 2**20  # of a chunk's logits and their gradient, in float32
+_FEWEST, _ENOUGH = 512, 2048  # tokens of a chunk: see ``_most``
 _PIECE_BYTES, _PIECE_CLASSES = 4 * 2**20, 2048  # of the kernel's gradient, float32: in cache
 LIVE = 2  # arrays of a chunk's logits that may be held at once: they and their gradient
 
@@ -32,41 +33,50 @@ class Chunks(NamedTuple):
 
     size: int  # tokens in a chunk
     pieces: int = 1  # of the classes, in which a CPU sums the kernel's gradient
+    in_place: bool = False  # whether tokens that are out stay in their chunks, as proofs read it
 
 
 def chunks_for(
     function: str, tokens: int, width: int, classes: int, max_logits_bytes: int | Chunks | None
 ) -> Chunks:
-    """The chunks for a head of these sizes, of which each may be a symbol of ``jax.export``."""
+    """Returns the chunks for a head of these sizes; each may be a symbol of ``jax.export``."""
     if isinstance(max_logits_bytes, Chunks):
         return max_logits_bytes
-    known = isinstance(classes, int)
-    most = _most(function, classes, max_logits_bytes) if known else _FLOOR
-    pieces = _pieces(width, classes) if known and isinstance(width, int) else 1
-    return Chunks(_even(tokens, most) if isinstance(tokens, int) else most, pieces)
+    known = isinstance(classes, int) and isinstance(width, int)
+    row = 4 * classes if isinstance(classes, int) else None
+    sums = 4 * classes * width if known else 0
+    most = _FEWEST if row is None else tokens_within(function, row, sums, max_logits_bytes)
+    return Chunks(even(tokens, most), _pieces(width, classes) if known else 1)
 
 
-def _most(function: str, classes: int, max_logits_bytes: int | None) -> int:
-    """How many tokens of a chunk the budget allows.
+def tokens_within(function: str, row: int, sums: int, max_logits_bytes: int | None) -> int:
+    """Returns the most tokens that a chunk may have.
 
-    By default it is 128 MiB, but at least 512 tokens: with fewer the kernel is read too often
-    for the arithmetic done with it.
+    By default a chunk's logits and their gradient take 128 MiB, or as much as the sums of the
+    gradients that all chunks share if that is more. For each chunk the kernel is read twice and
+    its gradient is read and written once, some 12 bytes for 6 floating-point operations of each
+    token: with 512 tokens the arithmetic takes about as long as that on accelerators of today,
+    and with 2048 the traffic is a small part, so a chunk has no fewer than 512 tokens and needs
+    no more than 2048.
+
+    Args:
+        function: the public function that was called.
+        row: bytes of a token's logits in float32.
+        sums: bytes of the gradients in float32 that all chunks share.
+        max_logits_bytes: the limit that the user gave.
     """
-    row = LIVE * 4 * classes
+    row *= LIVE
     if max_logits_bytes is None:
-        return max(_FLOOR, _DEFAULT_BYTES // row)
-    wanted = (
-        f"hold the logits of one token and their gradient, {row} bytes for {classes} "
-        f"classes, and be an integer"
-    )
-    return (
-        _checks.integer(function, "max_logits_bytes", max_logits_bytes, row, math.inf, wanted)
-        // row
-    )
+        return max(_FEWEST, _DEFAULT_BYTES // row, min(_ENOUGH, sums // row))
+    wanted = f"hold the logits of one token and their gradient, {row} bytes, and be an integer"
+    limit = _checks.integer(function, "max_logits_bytes", max_logits_bytes, row, math.inf, wanted)
+    return limit // row
 
 
-def _even(tokens: int, most: int) -> int:
-    """Tokens in a chunk: at most that many, and as even as can be."""
+def even(tokens: int, most: int) -> int:
+    """Returns the tokens in a chunk: at most ``most``, in chunks as even as can be."""
+    if not isinstance(tokens, int):
+        return most
     if tokens <= most:
         return max(tokens, 1)
     fewest = -(-tokens // most)
@@ -77,7 +87,7 @@ def _even(tokens: int, most: int) -> int:
 
 
 def _pieces(width: int, classes: int) -> int:
-    """In how many pieces, each of as many classes, a CPU sums the kernel's gradient.
+    """Returns the number of pieces of the classes in which a CPU sums the kernel's gradient.
 
     A piece stays in the cache between the product and the sum.
     """
@@ -86,38 +96,57 @@ def _pieces(width: int, classes: int) -> int:
 
 
 def over_chunks(
-    step: Step, carry: Any, rows: Any, batch: tuple[int, ...], size: int
+    step: Step,
+    carry: Any,
+    rows: Any,
+    batch: tuple[int, ...],
+    chunks: Chunks,
+    mask: Array | None,
+    keep: Callable[[Any], Any] = lambda body: body,
 ) -> tuple[Any, Any]:
     """Runs a step over chunks of tokens, as ``lax.scan`` does.
 
     Args:
-        step: ``(carry, rows of a chunk, fresh) -> (carry, outputs of the chunk)``, every
-            array with the chunk's tokens first; ``fresh`` says which tokens are met for the
-            first time, None for all. The others must leave no trace in the carry.
+        step: ``(carry, rows of a chunk, live) -> (carry, outputs of the chunk)``, where every
+            array has the chunk's tokens first. ``live`` says which tokens count, None for all.
+            The others are copies of tokens, and must leave no trace in the carry.
         carry: its first value.
         rows: a tree of arrays ``[*batch, ...]``.
         batch: the shape of the tokens.
-        size: tokens in a chunk, at most their number where that is known.
+        chunks: how the tokens are divided.
+        mask: booleans ``[*batch]``: the tokens that take part, None for all.
+        keep: wraps the body of the loop, such as ``jax.checkpoint``.
 
     Returns:
-        The last carry, and the outputs, ``[*batch, ...]``.
+        The last carry, and the outputs, ``[*batch, ...]``, which are 0 where the mask is false.
     """
-    tokens = math.prod(batch)
-    if tokens % size == 0:
-        return _dividing(step, carry, rows, batch, (tokens // size, size))
-    if isinstance(tokens, int):
-        return _overlapping(step, carry, rows, batch, tokens, size)
-    return _padded(step, carry, rows, batch, tokens, size)
+    tokens, size = math.prod(batch), chunks.size
+
+    def reshaped(tree: Any, rank: int, *leading: int) -> Any:
+        return jax.tree.map(lambda a: a.reshape((*leading, *a.shape[rank:])), tree)
+
+    if not (chunks.in_place or tokens == 0 or (mask is None and isinstance(tokens, int))):
+        rows, mask = reshaped((rows, mask), len(batch), tokens)
+        carry, outs = _gathered(step, carry, rows, mask, tokens, size, keep)
+        return carry, reshaped(outs, 1, *batch)
+
+    def at_place(carry: Any, rows: Any, fresh: Array | None = None) -> tuple[Any, Any]:
+        rows, live = rows
+        rows = cleared(rows, live)
+        live = fresh if live is None else live if fresh is None else live & fresh
+        return step(carry, rows, live)
+
+    if tokens % size:
+        rows = reshaped((rows, mask), len(batch), tokens)
+        carry, outs = _overlapping(at_place, carry, rows, tokens, size, keep)
+        return carry, reshaped(outs, 1, *batch)
+    rows = reshaped((rows, mask), len(batch), tokens // size, size)
+    carry, outs = lax.scan(keep(at_place), carry, rows)
+    return carry, reshaped(outs, 2, *batch)
 
 
-def _dividing(step: Step, carry: Any, rows: Any, batch, grid) -> tuple[Any, Any]:
-    rows = jax.tree.map(lambda a: a.reshape(grid + a.shape[len(batch) :]), rows)
-    carry, outs = lax.scan(lambda c, r: step(c, r, None), carry, rows)
-    return carry, jax.tree.map(lambda a: a.reshape(batch + a.shape[2:]), outs)
-
-
-def _overlapping(step: Step, carry: Any, rows: Any, batch, tokens: int, size: int):
-    rows = jax.tree.map(lambda a: a.reshape((tokens,) + a.shape[len(batch) :]), rows)
+def _overlapping(step: Step, carry: Any, rows: Any, tokens: int, size: int, keep: Any):
+    """Runs the step over chunks of neighbours, of which the second repeats some of the first."""
     count = -(-tokens // size)
     extra = count * size - tokens
 
@@ -133,32 +162,54 @@ def _overlapping(step: Step, carry: Any, rows: Any, batch, tokens: int, size: in
         outs = jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0), outs, new)
         return (carry, outs), None
 
-    _, shapes = jax.eval_shape(step, carry, slices(jnp.zeros((), jnp.int32)), jnp.ones(size, bool))
+    outs = _empty(step, carry, slices(jnp.zeros((), jnp.int32)), jnp.ones(size, bool), tokens)
+    return lax.scan(keep(body), (carry, outs), jnp.arange(count))[0]
+
+
+def _gathered(step: Step, carry: Any, rows: Any, mask: Any, tokens: int, size: int, keep: Any):
+    """Runs the step over chunks of the tokens that take part; no more chunks than these fill."""
+    count = (tokens + size - 1) // size
+    mask = jnp.ones(tokens, jnp.bool_) if mask is None else mask
+    mask = lax.pad(mask, jnp.zeros((), jnp.bool_), [(0, count * size - tokens, 0)])
+    # The places of the tokens that take part, then numbers beyond the last place; none twice.
+    places = jnp.arange(count * size, dtype=jnp.int32)
+    places = jnp.sort(jnp.where(mask, places, places + count * size))
+
+    def body(state: Any, at: Array) -> tuple[Any, None]:
+        def run(state: Any) -> Any:
+            live = at < tokens
+            # What fills up the last chunk is its first token, not zeros: a loss may be infinite
+            # or NaN at those, and in a gradient 0 times that is NaN.
+            near = jnp.where(live, at, at[0])
+            carry, new = step(state[0], jax.tree.map(lambda a: a[near], rows), live)
+            outs = jax.tree.map(lambda a, b: a.at[at].set(b, **written), state[1], new)
+            return carry, outs
+
+        return lax.cond(at[0] < tokens, run, lambda state: state, state), None
+
+    written: Any = {"mode": "drop", "indices_are_sorted": True, "unique_indices": True}
+    first = jax.tree.map(lambda a: a[places[:size]], rows)
+    outs = _empty(step, carry, first, places[:size] < tokens, tokens)
+    return lax.scan(keep(body), (carry, outs), places.reshape(count, size))[0]
+
+
+def _empty(step: Step, carry: Any, rows: Any, live: Array, tokens: int) -> Any:
+    """Returns zeros for the outputs of all tokens, of which a step gives those of a chunk."""
+    shapes = jax.eval_shape(step, carry, rows, live)[1]
 
     def empty(s: jax.ShapeDtypeStruct) -> Array:
-        return _shards.vary(jnp.zeros((tokens,) + s.shape[1:], s.dtype), _shards.varying(s))
+        return _shards.vary(jnp.zeros((tokens, *s.shape[1:]), s.dtype), _shards.varying(s))
 
-    outs = jax.tree.map(empty, shapes)
-    (carry, outs), _ = lax.scan(body, (carry, outs), jnp.arange(count))
-    return carry, jax.tree.map(lambda a: a.reshape(batch + a.shape[1:]), outs)
+    return jax.tree.map(empty, shapes)
 
 
-def _padded(step: Step, carry: Any, rows: Any, batch, tokens: int, size: int):
-    count = (tokens + size - 1) // size
+def cleared(values: Any, live: Array | None) -> Any:
+    """The arrays of a tree, 0 in the rows where ``live`` is false."""
+    if live is None:
+        return values
 
-    def whole_chunks(a: Array) -> Array:
-        a = a.reshape((tokens, *a.shape[len(batch) :]))
-        a = lax.pad(
-            a, jnp.zeros((), a.dtype), [(0, count * size - tokens, 0), *[(0, 0, 0)] * (a.ndim - 1)]
-        )
-        return a.reshape((count, size, *a.shape[1:]))
+    def clear(x: Array) -> Array:
+        mask = live.reshape(live.shape + (1,) * (x.ndim - 1))
+        return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
-    fresh = (jnp.arange(count * size) < tokens).reshape(count, size)
-    rows = jax.tree.map(whole_chunks, rows)
-    carry, outs = lax.scan(lambda c, r: step(c, *r), carry, (rows, fresh))
-
-    def unpadded(a: Array) -> Array:
-        a = a.reshape((count * size, *a.shape[2:]))
-        return a[:tokens].reshape(batch + a.shape[1:])
-
-    return carry, jax.tree.map(unpadded, outs)
+    return jax.tree.map(clear, values)

@@ -1,4 +1,4 @@
-"""Losses of a linear layer's logits, from its inputs and kernel: see ``_head``."""
+"""Losses of a linear layer's logits, from its inputs and kernel: see ``_engine``."""
 
 import dataclasses
 import functools
@@ -19,9 +19,8 @@ from xent_jax._linear_problem import (
     SOFT,
     Problem,
     checked,
+    class_mask,
     numbered,
-    reduced,
-    there,
     without_padding,
 )
 from xent_jax._modes import Mode, explained, in_both_modes, in_mode
@@ -202,7 +201,7 @@ def _any_loss(
 ) -> tuple[Array, Any]:
     problem = problem.without_padding(num_classes).typed()
     of_chunk = functools.partial(loss, num_classes, problem.axis_name)
-    return reduced(problem, of_chunk, reduction, None, batch_axis_name)
+    return problem.reduced(of_chunk, reduction, None, batch_axis_name)
 
 
 _any_loss_compiled = jax.jit(_any_loss, static_argnums=(0, 1, 2, 3))
@@ -345,16 +344,16 @@ def _integer_loss(
     options: _Options,
 ) -> Array:
     if ignored is not None:
-        problem = problem.without(~equal(problem.labels, ignored))
+        problem = problem.without(~equal(problem.targets[0], ignored))
     if num_classes is not None:
-        problem = problem.of_labels(numbered(problem.labels, num_classes))
+        problem = problem.replace(targets=(numbered(problem.targets[0], num_classes),))
     problem = problem.without_padding(num_classes)
     problem, by_class, by_label = problem.typed(), options.class_weights, None
     if by_class is not None:
         by_class = by_class.astype(problem.dtype)
         size, axis_name = problem.classes, problem.axis_name
         _, by_label = weighed(
-            problem.labels, size, by_class, problem.left, problem.dtype, axis_name
+            problem.targets[0], size, by_class, problem.mask, problem.dtype, axis_name
         )
         by_class = problem.shared(by_class)
     numbers = map(problem.number, options._replace(class_weights=None))
@@ -372,6 +371,8 @@ def _integer_loss(
         if num_classes is None:
             return of_logits(z, y), ()
         # Made here, by each trace anew, since a custom_vjp must not close over tracers.
-        return of_logits(z, y, where=there(problem.classes, num_classes, problem.axis_name)), ()
+        return of_logits(
+            z, y, where=class_mask(problem.classes, num_classes, problem.axis_name)
+        ), ()
 
-    return reduced(problem, loss, reduction, by_label, batch_axis_name)[0]
+    return problem.reduced(loss, reduction, by_label, batch_axis_name)[0]

@@ -11,7 +11,7 @@ from jaxtyping import ArrayLike
 
 from xent_jax import _checks
 from xent_jax._chunks import LIVE
-from xent_jax._head import kept_dtype
+from xent_jax._engine import kept_dtype
 from xent_jax._linear import linear_softmax_cross_entropy
 from xent_jax._linear_problem import checked
 from xent_jax._linear_statistics import linear_token_statistics
@@ -132,14 +132,14 @@ def linear_head_plan(
         ),
         inputs, kernel, bias,
     )  # fmt: skip
-    shapes, tokens, classes = problem.operands, problem.tokens, problem.classes
+    tokens, classes = problem.tokens, problem.classes
     chunk = problem.chunks.size
     itemsize = problem.dtype.itemsize
     row = itemsize * classes
 
     def of_gradient(which: str) -> int:
         """Bytes of a gradient as it is computed, and of its cast or of the part that is added."""
-        a = getattr(shapes, which)
+        a = getattr(problem, which)
         if a is None or which not in wrt:
             return 0
         wide, own = accumulator(a.dtype), a.dtype
@@ -150,11 +150,11 @@ def linear_head_plan(
 
     factor = problem.factors
     copies = 0
-    for a in (shapes.inputs, shapes.kernel):
+    for a in (problem.inputs, problem.kernel):
         widths = factor.itemsize * (a.dtype != factor), itemsize * (factor.itemsize < itemsize)
         copies += math.prod(a.shape) * sum(widths)
     if "num_classes" in options:  # the kernel with zeros for its padding
-        copies += math.prod(shapes.kernel.shape) * shapes.kernel.dtype.itemsize
+        copies += problem.kernel.size * problem.kernel.dtype.itemsize
     return LinearHeadPlan(
         tokens=tokens,
         classes=classes,

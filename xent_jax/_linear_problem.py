@@ -7,19 +7,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax import Array
 
-from xent_jax import _checks, _shards
+from xent_jax import _checks, _engine, _shards
 from xent_jax._chunks import Chunks, chunks_for
-from xent_jax._head import Head
+from xent_jax._engine import Engine, Operands
 from xent_jax._labels import equal, in_int32
+from xent_jax._linear_layer import LinearLayer
 from xent_jax._modes import Mode
-from xent_jax._operands import Operands
-from xent_jax._reduction import divisor, valid
 from xent_jax._rows import accumulator
 from xent_jax._types import AxisName, KernelAxes, Reduction
-from xent_jax._zero import product
 
 SOFT = "For one-hot or soft labels use with_linear_head(softmax_cross_entropy). "
 
@@ -33,8 +30,11 @@ def _static() -> Any:
 class Problem:
     """Checked arguments of a head."""
 
-    operands: Operands  # the targets as leaves, nothing closed over yet
-    left: Array | None  # [*batch] booleans: the tokens that take part
+    inputs: Array  # [*batch, D]
+    kernel: Array  # [D, V] or [V, D]
+    bias: Array | None  # [V]
+    targets: tuple[Array, ...]  # [*batch, ...]: the leaves of the tree
+    mask: Array | None  # [*batch] booleans: the tokens that take part
     weights: Array | None  # [*batch]: the factors of their losses
     name: str = _static()  # of the function that was called
     mode: Mode = _static()
@@ -47,7 +47,7 @@ class Problem:
     @property
     def batch(self) -> tuple[int, ...]:
         """The shape of the tokens."""
-        return self.operands.inputs.shape[:-1]
+        return self.inputs.shape[:-1]
 
     @property
     def tokens(self) -> int:
@@ -57,78 +57,99 @@ class Problem:
     @property
     def classes(self) -> int:
         """The number of classes, of one shard."""
-        return self.operands.kernel.shape[self.axes.index("V")]
+        return self.kernel.shape[self.axes.index("V")]
 
     @property
     def dtype(self) -> Any:
         """The dtype of logits and losses."""
         return accumulator(self.factors)
 
-    def head(self, loss: Callable[..., Any], closed_over: tuple[Any, ...]) -> tuple[Head, Any]:
-        """The head of a loss of logits, and its operands."""
-        head = Head(
-            loss, self.mode, self.batch, *self.chunks, self.axes, self.factors, self.axis_name
-        )
-        return head, self.operands._replace(closed_over=closed_over)
+    def replace(self, **fields: Any) -> "Problem":
+        """Returns the same with other fields."""
+        return dataclasses.replace(self, **fields)
 
     def typed(self) -> "Problem":
-        """Marks each array as varying over the mesh axes of its cotangent."""
-        inputs, kernel, bias, leaves, _ = self.operands
+        """Returns the same, each array marked as varying over the mesh axes of its cotangent."""
+        shared = self.inputs, self.kernel, self.bias
+        by_token = self.targets, self.mask, self.weights
         divided = _shards.names(self.axis_name)
-        by_token = leaves, self.left, self.weights
-        tokens = _shards.varying(inputs, kernel, bias, by_token) - divided
-        inputs, kernel, bias = _shards.vary((inputs, kernel, bias), tokens | divided)
-        leaves, left, weights = _shards.vary(by_token, tokens)
-        operands = Operands(inputs, kernel, bias, leaves, ())
-        return dataclasses.replace(self, operands=operands, left=left, weights=weights)
+        tokens = _shards.varying(shared, by_token) - divided
+        inputs, kernel, bias = _shards.vary(shared, tokens | divided)
+        targets, mask, weights = _shards.vary(by_token, tokens)
+        arrays = {"inputs": inputs, "kernel": kernel, "bias": bias}
+        return self.replace(**arrays, targets=targets, mask=mask, weights=weights)
 
     def number(self, option: Any) -> Array | None:
-        """A number that all tokens share, typed as its cotangent is.
+        """Returns a number that all tokens share, typed as its cotangent is.
 
         It is then summed over the mesh axes of the tokens once, not for each chunk.
         """
         return None if option is None else self.shared(jnp.asarray(option, self.dtype))
 
     def shared(self, option: Array) -> Array:
-        """An array that all tokens share, typed as its cotangent is."""
-        return _shards.vary(option, self.token_axes)
+        """Returns an array that all tokens share, typed as its cotangent is."""
+        tokens = _shards.varying(self.inputs) - _shards.names(self.axis_name)
+        return _shards.vary(option, tokens)
 
     def num_classes(self, value: Any) -> int:
-        """How many of the kernel's classes are no padding, checked; all of them for None."""
+        """Returns how many of the kernel's classes are no padding, all of them for None."""
         every = self.classes * _shards.count(self.axis_name)
         return every if value is None else _checks.num_classes(self.name, value, every)
 
-    @property
-    def labels(self) -> Array:
-        """The targets of a loss that has labels alone."""
-        (labels,) = self.operands.targets
-        return labels
-
-    def of_labels(self, labels: Array) -> "Problem":
-        """The same with other labels."""
-        return dataclasses.replace(self, operands=self.operands._replace(targets=(labels,)))
-
-    @property
-    def token_axes(self) -> frozenset[str]:
-        """The mesh axes over which the tokens are known to differ."""
-        return _shards.varying(self.operands.inputs) - _shards.names(self.axis_name)
-
     def without(self, tokens: Array) -> "Problem":
-        """Only the tokens where ``tokens`` is true."""
-        left = tokens if self.left is None else self.left & tokens
-        return dataclasses.replace(self, left=left)
+        """Returns the same with only the tokens where ``tokens`` is true."""
+        return self.replace(mask=tokens if self.mask is None else self.mask & tokens)
 
     def without_padding(self, num_classes: int | None) -> "Problem":
-        """The same with zeros in the columns of the kernel that pad its classes.
+        """Returns the same with zeros in the columns of the kernel that pad its classes.
 
         Whatever they hold would reach the gradient of the inputs: 0 * NaN is NaN.
         """
         if num_classes is None or num_classes == self.classes * _shards.count(self.axis_name):
             return self
-        mask = there(self.classes, num_classes, self.axis_name)
-        kernel = self.operands.kernel
-        kernel = jnp.where(mask if self.axes == "DV" else mask.T, kernel, jnp.zeros_like(kernel))
-        return dataclasses.replace(self, operands=self.operands._replace(kernel=kernel))
+        mask = class_mask(self.classes, num_classes, self.axis_name)
+        mask = mask if self.axes == "DV" else mask.T
+        return self.replace(kernel=jnp.where(mask, self.kernel, jnp.zeros_like(self.kernel)))
+
+    def engine(
+        self, loss: Callable[..., tuple[Any, Any]], closed_over: tuple[Any, ...]
+    ) -> tuple[Engine, Operands]:
+        """Returns the engine of a loss, as ``LinearLayer`` takes it, and its operands."""
+        layer = LinearLayer(loss, self.axes, self.chunks.pieces, self.factors, self.axis_name)
+        weighted = self.weights is not None
+        rows = self.inputs, *self.targets, *([self.weights] if weighted else [])
+        engine = Engine(layer, self.mode, self.batch, self.chunks, weighted)
+        return engine, Operands((self.kernel, self.bias, *closed_over), rows)
+
+    def reduced(
+        self,
+        loss: Callable[..., tuple[Array, Any]],
+        reduction: Reduction,
+        by_label: Array | None = None,
+        batch_axis_name: AxisName | None = None,
+    ) -> tuple[Array, Any]:
+        """Returns the reduction of the losses, and the auxiliaries ``[*batch, ...]``.
+
+        ``loss`` is a function of a chunk's logits and the tree of its targets.
+        """
+        size, weighted = self.chunks.size, self.weights is not None
+
+        def of_chunk(shape: tuple[int, ...], dtype: Any, like: Array) -> jax.ShapeDtypeStruct:
+            return _shards.shape_of((size, *shape), dtype, _shards.varying(like))
+
+        def flat(z: Array, *rows: Array) -> tuple[Array, Any]:
+            targets = rows[:-1] if weighted else rows
+            losses, aux = loss(z, *jax.tree.unflatten(self.tree, targets))
+            check_losses(self.name, f"logits {_checks.describe(z)}", size, losses, aux)
+            return _engine.weighed((losses, aux), rows[-1] if weighted else None)
+
+        z = of_chunk((self.classes,), self.dtype, self.inputs)
+        rows = (*self.targets, self.weights) if weighted else self.targets
+        like = [of_chunk(a.shape[len(self.batch) :], a.dtype, a) for a in rows]
+        engine, operands = self.engine(*_engine.hoisted(flat, z, *like))
+        return _engine.reduced(
+            engine, operands, self.mask, reduction, self.dtype, by_label, batch_axis_name
+        )
 
 
 def checked(
@@ -160,8 +181,8 @@ def checked(
         weights = token_weights(name, weights, batch)
     leaves, tree = _targets(name, targets, batch)
     chunks = chunks_for(name, math.prod(batch), inputs.shape[-1], classes, max_logits_bytes)
-    operands = Operands(inputs, kernel, bias, tuple(leaves), ())
-    return Problem(operands, where, weights, name, mode, tree, axes, chunks, dtype, axis_name)
+    arrays = inputs, kernel, bias, tuple(leaves), where, weights
+    return Problem(*arrays, name, mode, tree, axes, chunks, dtype, axis_name)
 
 
 def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
@@ -257,105 +278,30 @@ def numbered(labels: Array, classes: int, ignored: int | None = None) -> Array:
     return y if ignored is None else jnp.where(equal(labels, ignored), IGNORED, y)
 
 
-def there(classes: int, num_classes: int, axis_name: AxisName | None) -> Array:
-    """[1, classes] booleans: which of the shard's classes are no padding."""
+def class_mask(classes: int, num_classes: int, axis_name: AxisName | None) -> Array:
+    """Returns [1, classes] booleans: which of the shard's classes are no padding."""
     first = _shards.first_class(classes, axis_name)
     return (first + jnp.arange(classes) < num_classes)[None]
 
 
 def without_padding(z: Array, num_classes: int | None, axis_name: AxisName | None) -> Array:
-    """The logits ``[tokens, classes]`` of a chunk, -inf at the classes that pad the kernel."""
+    """Returns the logits ``[tokens, classes]``, -inf at the classes that pad the kernel."""
     if num_classes is None:
         return z
-    return jnp.where(there(z.shape[-1], num_classes, axis_name), z, -jnp.inf)
+    return jnp.where(class_mask(z.shape[-1], num_classes, axis_name), z, -jnp.inf)
 
 
-def reduced(
-    problem: Problem,
-    loss: Callable[..., tuple[Array, Any]],
-    reduction: Reduction,
-    by_label: Array | None,
-    batch_axis_name: AxisName | None,
-) -> tuple[Array, Any]:
-    """The reduction of the losses, and what ``loss`` gives besides, ``[*batch, ...]``.
-
-    ``loss`` is a function of a chunk's logits and targets. A mean is over the sum of the weights
-    of the tokens, of those ``by_label``, of their products, or over the number of tokens.
-    """
-    left, weights = problem.left, problem.weights
-    head, operands = problem.head(*_converted(problem, loss))
-    if weights is not None:
-        operands = operands._replace(targets=(*operands.targets, weights))
-    if reduction == "none":
-        return head.losses(operands, left)
-    scale = jnp.ones((), problem.dtype)
-    if reduction == "mean":
-        weights = None if weights is None else valid(weights, problem.dtype)
-        scale = scale / divisor(
-            problem.batch, problem.dtype, left, by_label, batch_axis_name, weights
-        )
-    if not _shards.SCAN_KEEPS_RULES or any(
-        problem.token_axes - _shards.varying(c) for c in operands.closed_over
-    ):
-        # Gradients taken in the forward could not be differentiated again; or that to what is
-        # closed over is summed over the mesh by JAX at once, and needs the cotangents at once.
-        losses, aux = head.losses(operands, left)
-        total = scale * jnp.sum(losses)
-    else:
-        total, aux = head.total(operands, left, scale)
-    return _shards.total(total, batch_axis_name), aux
-
-
-def _converted(problem: Problem, loss: Callable[..., tuple[Array, Any]]):
-    """The loss of a chunk's logits, targets and what it closes over, and the latter."""
-    inputs, targets, size = problem.operands.inputs, problem.operands.targets, problem.chunks.size
-
-    def of_chunk(shape: tuple[int, ...], dtype: Any, like: Array) -> jax.ShapeDtypeStruct:
-        return _shards.shape_of((size, *shape), dtype, _shards.varying(like))
-
-    z = of_chunk((problem.classes,), problem.dtype, inputs)
-    if problem.weights is not None:
-        targets = (*targets, problem.weights)
-    rows = [of_chunk(t.shape[len(problem.batch) :], t.dtype, t) for t in targets]
-
-    def flat(z: Array, *rows: Array) -> tuple[Array, Any]:
-        leaves, weights = rows, None
-        if problem.weights is not None:
-            leaves, weights = rows[:-1], rows[-1]
-        losses, aux = loss(z, *jax.tree.unflatten(problem.tree, leaves))
-        _check_losses(problem.name, z, losses, aux)
-        if weights is not None:
-            losses = product(valid(weights, losses.dtype), losses)
-        return losses, jax.tree.map(lax.stop_gradient, aux)
-
-    if problem.mode == "forward":
-        jax.eval_shape(flat, z, *rows)
-        return lambda z, targets, _: flat(z, *targets), ()
-    # All tracers become operands: jax.closure_convert leaves those that are not differentiated,
-    # which vmap or a later trace of the rule may still be tracing.
-    traced, out = jax.make_jaxpr(flat, return_shape=True)(z, *rows)
-    hoisted = [isinstance(c, jax.core.Tracer) for c in traced.consts]
-
-    def of_logits(z: Array, targets: Any, closed: Any) -> tuple[Array, Any]:
-        given = iter(closed)
-        consts = [next(given) if h else c for h, c in zip(hoisted, traced.consts, strict=True)]
-        found = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(z, *targets)
-        return jax.tree.unflatten(jax.tree.structure(out), found)
-
-    return of_logits, tuple(c for h, c in zip(hoisted, traced.consts, strict=True) if h)
-
-
-def _check_losses(name: str, z: Array, losses: Any, aux: Any) -> None:
-    """Raises ValueError unless a loss of logits gives a number, and its aux an entry, per token."""
-    if not hasattr(losses, "shape") or losses.shape != z.shape[:1]:
+def check_losses(name: str, of: str, tokens: int, losses: Any, aux: Any) -> None:
+    """Raises ValueError unless there is a number, and in each array of aux an entry, per token."""
+    if getattr(losses, "shape", None) != (tokens,):
         raise ValueError(
-            f"{name}: loss must give one number for each token, [{z.shape[0]}] for logits "
-            f"{_checks.describe(z)}, got {_described(losses)}."
+            f"{name}: loss must give one number for each token, [{tokens}] for {of}, got "
+            f"{_described(losses)}."
         )
-    if any(getattr(a, "shape", ())[:1] != z.shape[:1] for a in jax.tree.leaves(aux)):
+    if any(getattr(a, "shape", ())[:1] != (tokens,) for a in jax.tree.leaves(aux)):
         raise ValueError(
-            f"{name}: aux must hold arrays with one entry for each token, [{z.shape[0]}, ...] for "
-            f"logits {_checks.describe(z)}, got {_described(aux)}."
+            f"{name}: aux must hold arrays with one entry for each token, [{tokens}, ...] for "
+            f"{of}, got {_described(aux)}."
         )
 
 

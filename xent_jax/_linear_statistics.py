@@ -97,15 +97,15 @@ def _of_tokens(
     problem: Problem,
     numbers: Any,
 ) -> TokenStatistics:
-    problem = problem.of_labels(numbered(problem.labels, classes, ignored))
+    problem = problem.replace(targets=(numbered(problem.targets[0], classes, ignored),))
     problem = problem.without_padding(num_classes).typed()
     mode, axis_name = problem.mode, problem.axis_name
 
-    def of_chunk(z, targets, closed_over):
+    def of_chunk(closed_over, z, *targets):
         z = without_padding(transformed(mode, z, *closed_over), num_classes, axis_name)
         return statistics(mode, z, *targets, ignored is not None, top_k, axis_name)
 
-    head, operands = problem.head(of_chunk, tuple(problem.number(x) for x in numbers))
-    floats, integers = head.losses(operands, problem.left)
-    integers = {name: left(x, problem.left, -1) for name, x in integers.items()}
+    engine, operands = problem.engine(of_chunk, tuple(problem.number(x) for x in numbers))
+    floats, integers = engine.losses(operands, problem.mask)
+    integers = {name: left(x, problem.mask, -1) for name, x in integers.items()}
     return TokenStatistics(**floats, **integers)

@@ -33,7 +33,7 @@ def _integer(options: str, more: Mapping[str, Spec], wrt: str, names: str, **fix
     def call(library: Any, x: Any, w: Any, y: Any, *values: Any) -> Any:
         given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
         given |= {shipped.get(k, k): v for k, v in fixed.items()}
-        given["max_logits_bytes"] = Chunks(x.shape[1])
+        given["max_logits_bytes"] = Chunks(x.shape[1], in_place=True)
         return library.linear_softmax_cross_entropy(x, w, y, **given)
 
     def reference(x: Any, w: Any, y: Any, *values: Any) -> Any:
@@ -88,7 +88,7 @@ def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: 
             loss(library, *values),
             reduction=reduction,
             logit_transform=transform(*values),
-            max_logits_bytes=Chunks(x.shape[1]),
+            max_logits_bytes=Chunks(x.shape[1], in_place=True),
             has_aux=has_aux,
         )
         value = head(x, w, t, bias=b)
@@ -148,7 +148,7 @@ def _statistics() -> list[Case]:
 
     def one(field: str, truth: Loss) -> Case:
         def call(library: Any, x: Any, w: Any, y: Any, b: Any) -> Any:
-            chunks = Chunks(x.shape[1])
+            chunks = Chunks(x.shape[1], in_place=True)
             found = library.linear_token_statistics(x, w, y, b, max_logits_bytes=chunks)
             return getattr(found, field)
 

@@ -192,7 +192,7 @@ def _heads() -> list[Case]:
     def case(reduction: Any, **ignored: Any) -> Case:
         def call(loss: Local, x: Any, w: Any, y: Any, b: Any) -> Any:
             options: dict[str, Any] = {"ignore_index": -100} if ignored else {}
-            options["max_logits_bytes"] = Chunks(x.shape[1])
+            options["max_logits_bytes"] = Chunks(x.shape[1], in_place=True)
             return loss(x, w, y, bias=b, reduction=reduction, axis_name="m", **options)
 
         def truth(x: Any, w: Any, y: Any, b: Any) -> Any:

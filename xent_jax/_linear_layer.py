@@ -1,0 +1,107 @@
+"""The work of the linear head for a chunk of tokens: logits, loss, and three products.
+
+For inputs x, a kernel W, a bias b and losses with the cotangents g:
+
+    z = x W + b      dz = g dL/dz      dx = dz W'      dW = sum x' dz      db = sum dz
+
+Where the classes are divided over shards, dx is this shard's part of it; JAX adds up the parts,
+once, after the loop, as it adds up what the shards of the tokens know of dW and db.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from xent_jax._engine import Wanted, added, vjp_of
+from xent_jax._rows import accumulator
+from xent_jax._types import AxisName, KernelAxes
+
+
+class LinearLayer(NamedTuple):
+    """A ``Work`` of a loss of logits: see ``_engine``.
+
+    Its shared operands are the kernel, the bias or None, and what the loss closes over; its rows
+    are the inputs and the targets.
+    """
+
+    # (closed_over, z [tokens, V], *targets) -> trees of [tokens, ...]: losses, and auxiliaries
+    loss: Callable[..., tuple[Any, Any]]
+    axes: KernelAxes
+    pieces: int  # of the classes, in which a CPU sums the kernel's gradient
+    dtype: Any  # of the factors of all products
+    axis_name: AxisName | None
+
+    def then(self, function: Callable[[Any], Any]) -> "LinearLayer":
+        """Returns the same with a function of the losses."""
+
+        def loss(*args: Any) -> tuple[Any, Any]:
+            losses, aux = self.loss(*args)
+            return function(losses), aux
+
+        return self._replace(loss=loss)
+
+    def value(self, shared: tuple, rows: tuple) -> tuple[Any, Any]:
+        """Returns the losses and auxiliaries of a chunk."""
+        (kernel, bias, *closed_over), (x, *targets) = shared, rows
+        return self.loss(tuple(closed_over), self.logits(x, kernel, bias), *targets)
+
+    # dx = dz W', dW = x' dz added to the sum of the chunks before, db = sum dz.
+    # Proof: with_linear_head, linear_softmax_cross_entropy, linear_token_statistics
+    def gradients(
+        self, wanted: Wanted, shared: tuple, rows: tuple, cotangents: Any, sums: tuple
+    ) -> tuple[tuple[Any, Any], tuple, tuple]:
+        """Returns the value, the sums with the gradients of this chunk, and those of its rows."""
+        (kernel, bias, *closed_over), (x, *targets) = shared, rows
+        (of_kernel, of_bias, *of_closed), (of_x, *of_targets) = wanted
+
+        def of_logits(logits: tuple, targets: tuple, closed_over: tuple) -> tuple[Any, Any]:
+            return self.loss(tuple(closed_over), *logits, *targets)
+
+        flags = (True,), of_targets, of_closed
+        given = (self.logits(x, kernel, bias),), tuple(targets), tuple(closed_over)
+        losses, pull, aux = vjp_of(of_logits, flags, *given)
+        (dz,), d_targets, d_closed = pull(cotangents(losses))
+        dx = self.product(dz, kernel, (1, self.axes.index("V"))) if of_x else None
+        d_kernel = self._kernel_sum(sums[0], x, dz) if of_kernel else None
+        d_bias = jnp.sum(dz, axis=0) if of_bias else None
+        sums = d_kernel, *added(sums[1:], (d_bias, *d_closed))
+        return (losses, aux), sums, (dx, *d_targets)
+
+    def logits(self, x: Array, kernel: Array, bias: Array | None) -> Array:
+        """Returns x W + b, in float32 or more."""
+        z = self.product(x, kernel, (1, self.axes.index("D")))
+        return z if bias is None else z + bias.astype(z.dtype)[None]
+
+    def product(self, a: Array, b: Array, over: tuple[int, int]) -> Array:
+        """Returns the product over these axes, of factors rounded to ``dtype``, summed in float32.
+
+        In half precision dz is rounded to it too: matrix units take it so.
+        """
+        return lax.dot_general(
+            a.astype(self.dtype),
+            b.astype(self.dtype),
+            (((over[0],), (over[1],)), ((), ())),
+            preferred_element_type=accumulator(self.dtype),
+        )
+
+    def _kernel_sum(self, total: Array, x: Array, dz: Array) -> Array:
+        def added(total: Array, x: Array, dz: Array) -> Array:
+            factors = (x, dz) if self.axes == "DV" else (dz, x)
+            return total + self.product(*factors, (0, 0)).astype(total.dtype)
+
+        def in_pieces(total: Array, x: Array, dz: Array) -> Array:
+            axis, width = self.axes.index("V"), dz.shape[1] // self.pieces
+
+            def add(i: Array, total: Array) -> Array:
+                start = i * width
+                part = lax.dynamic_slice_in_dim(total, start, width, axis)
+                part = added(part, x, lax.dynamic_slice_in_dim(dz, start, width, 1))
+                return lax.dynamic_update_slice_in_dim(total, part, start, axis)
+
+            return lax.fori_loop(0, self.pieces, add, total)
+
+        if self.pieces == 1:
+            return added(total, x, dz)
+        return lax.platform_dependent(total, x, dz, cpu=in_pieces, default=added)
