@@ -11,9 +11,10 @@ arguments and results. They give neither times nor numbers. The H100's compiler 
 kernels on the device, here it takes its defaults; temporary memory changes with the
 compiler's version.
 
-Prints two tables, of losses of logits and of the linear head, and whether the targets
-are reached; writes compile_only.png and a section of report.md. About six minutes, with --quick,
-in bfloat16 alone, half of that. A compiler that is not installed is left out.
+Prints three tables, of losses of logits, of the linear head and of a vocabulary of 128k, and
+whether the targets are reached; writes compile_only.png and a section of report.md. About eight
+minutes, with --quick, in bfloat16 alone, half of that. A compiler that is not installed is left
+out.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import matplotlib
 import numpy as np
 import optax
 from _compilers import PLATFORMS, answers, lacking
-from _losses import LEFT_OUT, MIB, head, held, of_optax, of_tokamax, ours, tokamax
+from _losses import LEFT_OUT, MIB, head, held, of_optax, of_tokamax, ours, room, tokamax
 from _report import console, not_here, parser, publish, run, target, with_targets
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -41,6 +42,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  after the choice of backend
 
 N, D, V = 8192, 2048, 32768  # logits well above what a TPU would move to its fast memory
+LARGE = (32768, 2560, 128256), (8192, 4096, 128256)
 DTYPES = ("bfloat16", "float32")
 HEAD, TIED = "head, mean", 'head, mean, tied embeddings, kernel_axes="VD"'
 # MiB in bfloat16: the sum of the kernel's gradient, which NOTES explain, and on the H100 one dz.
@@ -50,25 +52,28 @@ TARGETS = {(p, h): size for h in (HEAD, TIED) for p, size in {"v5e": 256, "h100"
 
 
 class Program(NamedTuple):
-    """What is compiled: a function, and the names of its arguments."""
+    """What is compiled: a function, the names of its arguments, and the sizes N, D and V."""
 
     what: str
     function: Callable
     arguments: tuple[str, ...]
+    size: tuple[int, int, int] = (N, D, V)
 
-
-def shapes(dtype: str) -> dict[str, tuple]:
-    """Shape and dtype of the arguments."""
-    return {
-        "logits": ((N, V), dtype),
-        "labels": ((N,), "int32"),
-        "soft labels": ((N, V), "float32"),
-        "inputs": ((N, D), dtype),
-        "kernel": ((D, V), dtype),
-        "embedding": ((V, D), dtype),
-        "bias": ((V,), dtype),
-        "cotangents": ((N,), "float32"),
-    }
+    def shapes(self, dtype: str) -> list[tuple]:
+        """Returns shape and dtype of each argument."""
+        n, d, v = self.size
+        known = {
+            "logits": ((n, v), dtype),
+            "labels": ((n,), "int32"),
+            "soft labels": ((n, v), "float32"),
+            "inputs": ((n, d), dtype),
+            "kernel": ((d, v), dtype),
+            "embedding": ((v, d), dtype),
+            "bias": ((v,), dtype),
+            "cotangents": ((n,), "float32"),
+            "mask": ((n,), "bool"),
+        }
+        return [known[name] for name in self.arguments]
 
 
 def of_logits() -> list[Program]:
@@ -129,6 +134,39 @@ def of_inputs() -> list[Program]:
     ]
 
 
+def of_large_vocabularies() -> list[Program]:
+    """Returns heads with a vocabulary of 128k, at the default chunk and at others."""
+
+    def chunked(x, w, y):
+        def loss(w, x, y):
+            return ours(jnp.dot(x, w, preferred_element_type=jnp.float32), y)
+
+        return xent_jax.chunked_loss(loss)(w, x, y)
+
+    def program(what, loss, size, *more):
+        function = jax.value_and_grad(loss, (0, 1))
+        n, d, _ = size
+        return Program(
+            f"{what}, N={n} D={d}", function, ("inputs", "kernel", "labels", *more), size
+        )
+
+    def of(size):
+        n, d, v = size
+        default = xent_jax.linear_head_plan(
+            *(jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((n, d), (d, v)))
+        )
+        small = partial(head, **room(512, v))
+        return [
+            program(f"head, the default {default.chunk} tokens a chunk", head, size),
+            program("head, 512 tokens a chunk", small, size),
+            program("head, some left out by where", lambda x, w, y, m: head(x, w, y, where=m), size,
+                    "mask"),
+            program("chunked_loss", chunked, size),
+        ]  # fmt: skip
+
+    return [one for size in LARGE for one in of(size)]
+
+
 NOTES = """In bfloat16 256 MiB of the head's are the sum of the kernel's gradient, in float32.
 In float32 that sum is the result itself. There a TPU, which multiplies in bfloat16 unless told
 otherwise, keeps a copy of the kernel in it, 128 MiB."""
@@ -157,6 +195,12 @@ STUDIES = [
         of_inputs(),
         share=False,
     ),
+    Study(
+        f"Temporary memory of value and gradients of the linear head, V={LARGE[0][2]}, in MiB",
+        ("v5e", "v6e", "h100"),
+        of_large_vocabularies(),
+        share=False,
+    ),
 ]
 
 
@@ -171,7 +215,7 @@ def compile_all(platform: str, dtypes: tuple[str, ...]) -> None:
     sharding = NamedSharding(Mesh(np.array(topology.devices[:1]), ("x",)), PartitionSpec())
     for program in programs(platform):
         for dtype in dtypes:
-            known = [shapes(dtype)[name] for name in program.arguments]
+            known = program.shapes(dtype)
             specs = [jax.ShapeDtypeStruct(*one, sharding=sharding) for one in known]
             compiled = jax.jit(program.function).lower(*specs).compile()
             temp = compiled.memory_analysis().temp_size_in_bytes

@@ -1,5 +1,6 @@
 """Softmax cross-entropy for JAX: closed-form gradients, exact to the last places."""
 
+from xent_jax._chunked_loss import chunked_loss as chunked_loss
 from xent_jax._cross_entropy import softmax_cross_entropy as softmax_cross_entropy
 from xent_jax._cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
@@ -42,6 +43,7 @@ __all__ = [
     "LinearHeadPlan",
     "TokenStatistics",
     "__version__",
+    "chunked_loss",
     "cross_entropy",
     "entropy",
     "forward_mode",

@@ -1,11 +1,12 @@
 """Tokens in chunks: how many in each, and the one loop over them.
 
-The loop is a ``lax.scan``, never unrolled. Without a mask it reads the arrays as they are: where
-the chunks do not divide the tokens, the second chunk repeats some tokens of the first, which then
-count once, and nothing is padded or copied. With a mask each chunk gathers the next tokens that
-take part, and the chunks that remain when there are no more do nothing.
+The loop is never unrolled. Without a mask it reads the arrays as they are: where the chunks do not
+divide the tokens, the second chunk repeats some tokens of the first, which then count once, and
+nothing is padded or copied. With a mask each chunk gathers the next tokens that take part, and
+the loop ends with the last of them.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from jax import Array, lax
 from xent_jax import _checks, _shards
 
 _DEFAULT_BYTES = 128 * 2**20  # of a chunk's logits and their gradient, in float32
-_FEWEST, _ENOUGH = 512, 2048  # tokens of a chunk: see ``_most``
+_FEWEST, _ENOUGH, _SHARES = 512, 2048, 16  # see ``tokens_within`` and ``size_of``
 _PIECE_BYTES, _PIECE_CLASSES = 4 * 2**20, 2048  # of the kernel's gradient, float32: in cache
 LIVE = 2  # arrays of a chunk's logits that may be held at once: they and their gradient
 
@@ -37,46 +38,64 @@ class Chunks(NamedTuple):
 
 
 def chunks_for(
-    function: str, tokens: int, width: int, classes: int, max_logits_bytes: int | Chunks | None
+    function: str,
+    tokens: int,
+    width: int,
+    classes: int,
+    max_logits_bytes: int | Chunks | None,
+    masked: bool = False,
 ) -> Chunks:
     """Returns the chunks for a head of these sizes; each may be a symbol of ``jax.export``."""
     if isinstance(max_logits_bytes, Chunks):
         return max_logits_bytes
-    known = isinstance(classes, int) and isinstance(width, int)
-    row = 4 * classes if isinstance(classes, int) else None
-    sums = 4 * classes * width if known else 0
-    most = _FEWEST if row is None else tokens_within(function, row, sums, max_logits_bytes)
-    return Chunks(even(tokens, most), _pieces(width, classes) if known else 1)
+    if not isinstance(classes, int):
+        return Chunks(size_of(tokens, _FEWEST, masked))
+    sums, pieces = (
+        (4 * classes * width, _pieces(width, classes)) if isinstance(width, int) else (0, 1)
+    )
+    what = "logits of one token and their gradient", f" for {classes} classes"
+    most = tokens_within(function, 4 * classes, sums, max_logits_bytes, what)
+    return Chunks(size_of(tokens, most, masked), pieces)
 
 
-def tokens_within(function: str, row: int, sums: int, max_logits_bytes: int | None) -> int:
+def tokens_within(
+    function: str, row: int, sums: int, max_logits_bytes: int | None, what: tuple[str, str]
+) -> int:
     """Returns the most tokens that a chunk may have.
 
-    By default a chunk's logits and their gradient take 128 MiB, or as much as the sums of the
-    gradients that all chunks share if that is more. For each chunk the kernel is read twice and
-    its gradient is read and written once, some 12 bytes for 6 floating-point operations of each
-    token: with 512 tokens the arithmetic takes about as long as that on accelerators of today,
-    and with 2048 the traffic is a small part, so a chunk has no fewer than 512 tokens and needs
-    no more than 2048.
+    By default a chunk's logits and their gradient take 128 MiB. Where those are the logits of
+    fewer than 512 tokens, a chunk has 512 to 2048: as many as have logits no larger than the sums
+    of the gradients, which are held anyway. For each chunk the kernel is read twice and its
+    gradient is read and written once, some 12 bytes for the 6 floating-point operations of each
+    token, so that on accelerators of today the arithmetic for 512 tokens takes about as long as
+    that traffic, and that for 2048 several times as long.
 
     Args:
         function: the public function that was called.
         row: bytes of a token's logits in float32.
         sums: bytes of the gradients in float32 that all chunks share.
         max_logits_bytes: the limit that the user gave.
+        what: names what a row and its gradient hold, before and after their bytes.
     """
     row *= LIVE
     if max_logits_bytes is None:
-        return max(_FEWEST, _DEFAULT_BYTES // row, min(_ENOUGH, sums // row))
-    wanted = f"hold the logits of one token and their gradient, {row} bytes, and be an integer"
+        within = _DEFAULT_BYTES // row
+        return within if within >= _FEWEST else max(_FEWEST, min(_ENOUGH, sums // row))
+    wanted = f"hold the {what[0]}, {row} bytes{what[1]}, and be an integer"
     limit = _checks.integer(function, "max_logits_bytes", max_logits_bytes, row, math.inf, wanted)
     return limit // row
 
 
-def even(tokens: int, most: int) -> int:
-    """Returns the tokens in a chunk: at most ``most``, in chunks as even as can be."""
+def size_of(tokens: int, most: int, masked: bool) -> int:
+    """Returns the tokens in a chunk: at most ``most``, in chunks as even as can be.
+
+    Where tokens may be left out the last chunk that is computed is filled in part alone. So there
+    are at least 16 chunks then, or chunks of 512 tokens.
+    """
     if not isinstance(tokens, int):
         return most
+    if masked:
+        most = min(most, max(_FEWEST, tokens // _SHARES))
     if tokens <= most:
         return max(tokens, 1)
     fewest = -(-tokens // most)
@@ -103,6 +122,7 @@ def over_chunks(
     chunks: Chunks,
     mask: Array | None,
     keep: Callable[[Any], Any] = lambda body: body,
+    early: bool = False,
 ) -> tuple[Any, Any]:
     """Runs a step over chunks of tokens, as ``lax.scan`` does.
 
@@ -116,6 +136,9 @@ def over_chunks(
         chunks: how the tokens are divided.
         mask: booleans ``[*batch]``: the tokens that take part, None for all.
         keep: wraps the body of the loop, such as ``jax.checkpoint``.
+        early: whether the loop ends with the last token that takes part. JAX cannot differentiate
+            such a loop. Otherwise the chunks that remain do nothing, for which the compiler of a
+            GPU copies the carry.
 
     Returns:
         The last carry, and the outputs, ``[*batch, ...]``, which are 0 where the mask is false.
@@ -127,7 +150,7 @@ def over_chunks(
 
     if not (chunks.in_place or tokens == 0 or (mask is None and isinstance(tokens, int))):
         rows, mask = reshaped((rows, mask), len(batch), tokens)
-        carry, outs = _gathered(step, carry, rows, mask, tokens, size, keep)
+        carry, outs = _gathered(step, carry, rows, mask, tokens, size, keep, early)
         return carry, reshaped(outs, 1, *batch)
 
     def at_place(carry: Any, rows: Any, fresh: Array | None = None) -> tuple[Any, Any]:
@@ -166,8 +189,10 @@ def _overlapping(step: Step, carry: Any, rows: Any, tokens: int, size: int, keep
     return lax.scan(keep(body), (carry, outs), jnp.arange(count))[0]
 
 
-def _gathered(step: Step, carry: Any, rows: Any, mask: Any, tokens: int, size: int, keep: Any):
-    """Runs the step over chunks of the tokens that take part; no more chunks than these fill."""
+def _gathered(
+    step: Step, carry: Any, rows: Any, mask: Any, tokens: int, size: int, keep: Any, early: bool
+) -> tuple[Any, Any]:
+    """Runs the step over chunks of the tokens that take part."""
     count = (tokens + size - 1) // size
     mask = jnp.ones(tokens, jnp.bool_) if mask is None else mask
     mask = lax.pad(mask, jnp.zeros((), jnp.bool_), [(0, count * size - tokens, 0)])
@@ -175,22 +200,26 @@ def _gathered(step: Step, carry: Any, rows: Any, mask: Any, tokens: int, size: i
     places = jnp.arange(count * size, dtype=jnp.int32)
     places = jnp.sort(jnp.where(mask, places, places + count * size))
 
-    def body(state: Any, at: Array) -> tuple[Any, None]:
-        def run(state: Any) -> Any:
-            live = at < tokens
-            # What fills up the last chunk is its first token, not zeros: a loss may be infinite
-            # or NaN at those, and in a gradient 0 times that is NaN.
-            near = jnp.where(live, at, at[0])
-            carry, new = step(state[0], jax.tree.map(lambda a: a[near], rows), live)
-            outs = jax.tree.map(lambda a, b: a.at[at].set(b, **written), state[1], new)
-            return carry, outs
-
-        return lax.cond(at[0] < tokens, run, lambda state: state, state), None
+    def run(state: Any, at: Array) -> Any:
+        live = at < tokens
+        # What fills up the last chunk is its first token, not zeros: a loss may be infinite
+        # or NaN at those, and in a gradient 0 times that is NaN.
+        near = jnp.where(live, at, at[0])
+        carry, new = step(state[0], jax.tree.map(lambda a: a[near], rows), live)
+        return carry, jax.tree.map(lambda a, b: a.at[at].set(b, **written), state[1], new)
 
     written: Any = {"mode": "drop", "indices_are_sorted": True, "unique_indices": True}
     first = jax.tree.map(lambda a: a[places[:size]], rows)
-    outs = _empty(step, carry, first, places[:size] < tokens, tokens)
-    return lax.scan(keep(body), (carry, outs), places.reshape(count, size))[0]
+    state = carry, _empty(step, carry, first, places[:size] < tokens, tokens)
+    if early:
+        used = (jnp.sum(mask) + size - 1) // size
+        at = functools.partial(lax.dynamic_slice_in_dim, places, slice_size=size)
+        return lax.fori_loop(0, used, lambda i, state: run(state, at(i * size)), state)
+
+    def body(state: Any, at: Array) -> tuple[Any, None]:
+        return lax.cond(at[0] < tokens, run, lambda state, at: state, state, at), None
+
+    return lax.scan(keep(body), state, places.reshape(count, size))[0]
 
 
 def _empty(step: Step, carry: Any, rows: Any, live: Array, tokens: int) -> Any:

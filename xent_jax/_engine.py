@@ -17,7 +17,7 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from xent_jax import _shards
+from xent_jax import _checks, _shards
 from xent_jax._chunks import Chunks, cleared, over_chunks
 from xent_jax._modes import Mode
 from xent_jax._reduction import divisor, valid
@@ -110,16 +110,16 @@ class Engine(NamedTuple):
     def losses(self, operands: Operands, mask: Array | None) -> Any:
         """Returns the value for each token, ``[*batch, ...]``, 0 where ``mask`` is false."""
         if self.mode == "forward":
-            return self._skipping(self._values, None, operands, mask)
+            return self._leaving_out(self._values, None, operands, mask)
 
         @jax.custom_vjp
         def losses(operands, mask):
-            return self._values(operands, self._nonzero(operands, mask))
+            return self._leaving_out(self._values, None, operands, mask)
 
         def forward(operands, mask):
             wanted, (operands, mask) = Wanted.of(operands), _values_of((operands, mask))
             by_rule = functools.partial(self._values, by_rule=True)
-            found = self._skipping(by_rule, wanted, operands, mask)
+            found = self._leaving_out(by_rule, wanted, operands, mask)
             return found, (wanted.as_residual(), operands, mask)
 
         def backward(residual, g):
@@ -131,7 +131,7 @@ class Engine(NamedTuple):
             def run(*args):
                 return asked._gradients(wanted, *args)[1]
 
-            return self._skipping(run, wanted, operands, mask, g, scale), None
+            return self._leaving_out(run, wanted, operands, mask, g, scale), None
 
         losses.defvjp(forward, backward, symbolic_zeros=True)
         return losses(operands, mask)
@@ -148,17 +148,17 @@ class Engine(NamedTuple):
 
         @jax.custom_vjp
         def total(operands, mask, scale):
-            losses, aux = self._values(operands, self._nonzero(operands, mask))
+            losses, aux = self._leaving_out(self._values, None, operands, mask)
             return scale * jnp.sum(losses), aux
 
         def forward(operands, mask, scale):
             wanted = Wanted.of(operands)
             operands, mask, scale = _values_of((operands, mask, scale))
 
-            def run(operands, mask, scale):
-                return self._gradients(wanted, operands, mask, None, scale)
+            def run(operands, mask, early, scale):
+                return self._gradients(wanted, operands, mask, early, None, scale)
 
-            (losses, aux), gradients = self._skipping(run, wanted, operands, mask, scale)
+            (losses, aux), gradients = self._leaving_out(run, wanted, operands, mask, scale)
             total = jnp.sum(losses)
             return (scale * total, aux), (_or_unasked(gradients), total)
 
@@ -172,27 +172,26 @@ class Engine(NamedTuple):
         total.defvjp(forward, backward, symbolic_zeros=True)
         return total(operands, mask, scale)
 
-    def _nonzero(self, operands: Operands, mask: Array | None) -> Array | None:
-        """Returns the mask without the tokens of weight 0."""
-        if not self.weighted or self.chunks.in_place:
-            return mask
-        heavy = operands.rows[-1] != 0
-        return heavy if mask is None else mask & heavy
-
-    def _skipping(
+    def _leaving_out(
         self, run: Callable[..., Any], wanted: Wanted | None, operands: Operands, mask: Any, *more
     ) -> Any:
-        """Returns ``run(operands, mask, *more)``, without the tokens of weight 0.
+        """Returns ``run(operands, mask, early, *more)`` without the work for what is left out.
 
-        A derivative by the weights needs the losses of all tokens. So none is left out where that
-        is wanted, nor in any derivative that JAX takes of this function later.
+        The loop ends early, and tokens of weight 0 are left out. JAX cannot differentiate a loop
+        that ends early, and a derivative by the weights needs the losses of all tokens. So the
+        derivatives that JAX takes of this function later, of any order, are those of a loop that
+        does neither; and no weight leaves out a token where its gradient is ``wanted`` now.
         """
-        if not self.weighted or self.chunks.in_place or (wanted and wanted.rows[-1]):
-            return run(operands, mask, *more)
+        if self.chunks.in_place or (mask is None and not self.weighted):
+            return run(operands, mask, False, *more)
+        by_weight = self.weighted and not (wanted and wanted.rows[-1])
 
         @jax.custom_jvp
-        def skipping(mask, operands, *more):
-            return run(operands, self._nonzero(operands, mask), *more)
+        def leaving_out(mask, operands, *more):
+            if by_weight:
+                heavy = operands.rows[-1] != 0
+                mask = heavy if mask is None else mask & heavy
+            return run(operands, mask, True, *more)
 
         def rule(primals, tangents):
             (mask, *given), (_, *dots) = primals, tangents
@@ -203,12 +202,12 @@ class Engine(NamedTuple):
             def of(*moving: Array) -> Any:
                 moved = dict(enumerate(leaves)) | dict(zip(where, moving, strict=True))
                 operands, *more = jax.tree.unflatten(tree, moved.values())
-                return run(operands, mask, *more)
+                return run(operands, mask, False, *more)
 
             return jax.jvp(of, [leaves[i] for i in where], [dots[i] for i in where])
 
-        skipping.defjvp(rule, symbolic_zeros=True)
-        return skipping(mask, operands, *more)
+        leaving_out.defjvp(rule, symbolic_zeros=True)
+        return leaving_out(mask, operands, *more)
 
     def _asked(self, g: Any) -> tuple["Engine", list[Array]]:
         """Returns an engine of the losses that have a cotangent, and their cotangents."""
@@ -220,7 +219,9 @@ class Engine(NamedTuple):
 
         return self._replace(work=self.work.then(some)), some(g)
 
-    def _values(self, operands: Operands, mask: Array | None, by_rule: bool = False) -> Any:
+    def _values(
+        self, operands: Operands, mask: Array | None, early: bool, by_rule: bool = False
+    ) -> Any:
         """Returns the losses, and what has no gradient, of each token.
 
         ``by_rule`` takes them by the losses' own forward rules, which JAX can then differentiate
@@ -236,10 +237,16 @@ class Engine(NamedTuple):
             return carry, cleared(found, live)
 
         keep = jax.checkpoint if self.mode == "forward" else lambda body: body
-        return over_chunks(step, (), operands.rows, self.batch, self.chunks, mask, keep)[1]
+        return over_chunks(step, (), operands.rows, self.batch, self.chunks, mask, keep, early)[1]
 
     def _gradients(
-        self, wanted: Wanted, operands: Operands, mask: Array | None, g: Any, scale: Array | None
+        self,
+        wanted: Wanted,
+        operands: Operands,
+        mask: Array | None,
+        early: bool,
+        g: Any,
+        scale: Array | None,
     ) -> tuple[Any, Operands]:
         """Returns the value for each token, and the gradients that are wanted, None for others.
 
@@ -264,7 +271,9 @@ class Engine(NamedTuple):
         shared = chosen(operands.shared, wanted.shared)
         sums = jax.tree.map(_zeros, shared)
         rows = operands.rows, g
-        sums, (found, of_rows) = over_chunks(step, sums, rows, self.batch, self.chunks, mask)
+        sums, (found, of_rows) = over_chunks(
+            step, sums, rows, self.batch, self.chunks, mask, early=early
+        )
         return found, Operands(_scaled(sums, scale, shared, as_dtype), of_rows)
 
 
@@ -331,6 +340,24 @@ def weighed(found: tuple[Array, Any], weights: Array | None) -> tuple[Array, Any
         losses = product(valid(weights, losses.dtype), losses)
         aux = cleared(aux, weights != 0)
     return losses, jax.tree.map(lax.stop_gradient, aux)
+
+
+def check_losses(name: str, of: str, tokens: int, losses: Any, aux: Any) -> None:
+    """Raises ValueError unless there is a number, and in each array of aux an entry, per token."""
+    if getattr(losses, "shape", None) != (tokens,):
+        raise ValueError(
+            f"{name}: loss must give one number for each token, [{tokens}] for {of}, got "
+            f"{_described(losses)}."
+        )
+    if any(getattr(a, "shape", ())[:1] != (tokens,) for a in jax.tree.leaves(aux)):
+        raise ValueError(
+            f"{name}: aux must hold arrays with one entry for each token, [{tokens}, ...] for "
+            f"{of}, got {_described(aux)}."
+        )
+
+
+def _described(tree: Any) -> Any:
+    return jax.tree.map(lambda x: _checks.describe(x) if hasattr(x, "shape") else repr(x), tree)
 
 
 def vjp_of(function: Callable[..., Any], wanted: tuple, *args: tuple) -> tuple[Any, Any, Any]:

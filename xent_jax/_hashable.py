@@ -25,6 +25,30 @@ class Keyed:
         return self.call(*args)
 
 
+def compiled(
+    function: Callable[..., Any],
+    jitted: Callable[..., Any],
+    loss: Any,
+    key: Callable[[], Hashable],
+) -> Callable[..., Any]:
+    """Returns ``function`` under ``jax.jit`` with ``loss`` as its first argument.
+
+    It is compiled once for all calls where the loss has a key, and otherwise for this call alone.
+
+    Args:
+        function: takes the loss and hashable options, which are its static arguments.
+        jitted: the same under ``jax.jit``.
+        loss: a function, or a tuple of functions.
+        key: gives the key of the loss, or raises TypeError where ``key_of`` does.
+    """
+    try:
+        keyed = Keyed(key(), loss)
+    except TypeError:
+        fresh = functools.partial(function, loss)  # so that JAX traces it anew
+        return jax.jit(fresh, static_argnums=0)
+    return functools.partial(jitted, keyed)
+
+
 def key_of(function: Callable[..., Any] | None) -> Hashable:
     """A key of what a function means.
 

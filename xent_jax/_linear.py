@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike, Bool, Float, Int
 
 from xent_jax import _checks
 from xent_jax._cross_entropy import softmax_cross_entropy_with_integer_labels
-from xent_jax._hashable import Keyed, key_of
+from xent_jax._hashable import compiled, key_of
 from xent_jax._labels import class_weights_of, equal, smoothing_and_z_loss, weighed
 from xent_jax._linear_problem import (
     SOFT,
@@ -72,9 +72,9 @@ def with_linear_head(
             by default that to which JAX promotes both. Give ``jnp.bfloat16`` for activations in
             it and a kernel kept in float32: JAX would multiply them in float32.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
-            default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``. Where the
-            number of tokens is a symbol of ``jax.export``, a chunk has as many tokens as this
-            allows, and the tokens are padded to whole chunks.
+            default 128 MiB, or for a vocabulary above 32k a chunk of 512 to 2048 tokens:
+            ``linear_head_plan``. Where the number of tokens is a symbol of ``jax.export``, a
+            chunk has as many tokens as this allows.
         axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
             divided: kernel and bias are this shard's, and so are the logits that ``loss``
             gets, which must know the axis too.
@@ -158,8 +158,9 @@ class AnyHead:
         classes = None if self.num_classes is None else problem.num_classes(self.num_classes)
         _checks.axis_name("with_linear_head", self.batch_axis_name, name="batch_axis_name")
         with explained():
-            run = _compiled(self.of_logits)
-            value, aux = run(self.reduction, classes, self.batch_axis_name, problem)
+            loss = self.of_logits
+            run = compiled(_any_loss, _any_loss_compiled, loss, lambda: loss.key)
+            value, aux = run((self.reduction, classes, self.batch_axis_name), problem)
             return (value, aux) if self.of_logits.has_aux else value
 
     def problem(
@@ -183,28 +184,18 @@ class AnyHead:
         return checked("with_linear_head", self.mode, *given)
 
 
-def _compiled(loss: "_Composed") -> Callable[..., tuple[Array, Any]]:
-    """The head of a loss under ``jax.jit``: one for all calls, or else one for this call."""
-    try:
-        return functools.partial(_any_loss_compiled, Keyed(loss.key, loss))
-    except TypeError:
-        fresh = functools.partial(_any_loss, loss)  # so that JAX traces it anew
-        return jax.jit(fresh, static_argnums=(0, 1, 2))
-
-
 def _any_loss(
     loss: Any,
-    reduction: Reduction,
-    num_classes: int | None,
-    batch_axis_name: AxisName | None,
+    options: tuple[Reduction, int | None, AxisName | None],
     problem: Problem,
 ) -> tuple[Array, Any]:
+    reduction, num_classes, batch_axis_name = options
     problem = problem.without_padding(num_classes).typed()
     of_chunk = functools.partial(loss, num_classes, problem.axis_name)
     return problem.reduced(of_chunk, reduction, None, batch_axis_name)
 
 
-_any_loss_compiled = jax.jit(_any_loss, static_argnums=(0, 1, 2, 3))
+_any_loss_compiled = jax.jit(_any_loss, static_argnums=(0, 1))
 
 
 class _Composed(NamedTuple):
@@ -281,7 +272,8 @@ def linear_softmax_cross_entropy(
             lies; ``embedding.T`` would be copied.
         dtype: in which inputs and kernel are multiplied; as for ``with_linear_head``.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
-            default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
+            default 128 MiB, or for a vocabulary above 32k a chunk of 512 to 2048 tokens:
+            ``linear_head_plan``.
         axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
             divided: kernel, bias and class_weights are this shard's, labels count over all.
             ``shard_linear_head`` writes the ``shard_map``.
@@ -310,7 +302,8 @@ def linear_softmax_cross_entropy(
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     layer = inputs, kernel, (labels,), bias, where
-    problem = checked(name, mode, *layer, kernel_axes, max_logits_bytes, dtype, axis_name, weights)
+    layer = *layer, kernel_axes, max_logits_bytes, dtype, axis_name, weights
+    problem = checked(name, mode, *layer, ignoring=ignored is not None)
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if num_classes is not None:
         num_classes = problem.num_classes(num_classes)

@@ -64,6 +64,11 @@ class Problem:
         """The dtype of logits and losses."""
         return accumulator(self.factors)
 
+    @property
+    def rows(self) -> tuple[Array, ...]:
+        """The arrays with an entry for each token, the weights last."""
+        return self.inputs, *self.targets, *(() if self.weights is None else (self.weights,))
+
     def replace(self, **fields: Any) -> "Problem":
         """Returns the same with other fields."""
         return dataclasses.replace(self, **fields)
@@ -116,10 +121,8 @@ class Problem:
     ) -> tuple[Engine, Operands]:
         """Returns the engine of a loss, as ``LinearLayer`` takes it, and its operands."""
         layer = LinearLayer(loss, self.axes, self.chunks.pieces, self.factors, self.axis_name)
-        weighted = self.weights is not None
-        rows = self.inputs, *self.targets, *([self.weights] if weighted else [])
-        engine = Engine(layer, self.mode, self.batch, self.chunks, weighted)
-        return engine, Operands((self.kernel, self.bias, *closed_over), rows)
+        engine = Engine(layer, self.mode, self.batch, self.chunks, self.weights is not None)
+        return engine, Operands((self.kernel, self.bias, *closed_over), self.rows)
 
     def reduced(
         self,
@@ -140,11 +143,11 @@ class Problem:
         def flat(z: Array, *rows: Array) -> tuple[Array, Any]:
             targets = rows[:-1] if weighted else rows
             losses, aux = loss(z, *jax.tree.unflatten(self.tree, targets))
-            check_losses(self.name, f"logits {_checks.describe(z)}", size, losses, aux)
+            _engine.check_losses(self.name, f"logits {_checks.describe(z)}", size, losses, aux)
             return _engine.weighed((losses, aux), rows[-1] if weighted else None)
 
         z = of_chunk((self.classes,), self.dtype, self.inputs)
-        rows = (*self.targets, self.weights) if weighted else self.targets
+        rows = self.rows[1:]
         like = [of_chunk(a.shape[len(self.batch) :], a.dtype, a) for a in rows]
         engine, operands = self.engine(*_engine.hoisted(flat, z, *like))
         return _engine.reduced(
@@ -165,8 +168,12 @@ def checked(
     dtype,
     axis_name: AxisName | None = None,
     weights=None,
+    ignoring: bool = False,
 ) -> Problem:
-    """Validates the arguments that all heads share."""
+    """Returns the checked arguments that all heads share.
+
+    ``ignoring`` says whether a label may leave its token out.
+    """
     axes = _checks.kernel_axes(name, axes)
     _checks.axis_name(name, axis_name)
     inputs, kernel = _layer(name, inputs, kernel, axes)
@@ -180,7 +187,9 @@ def checked(
     if weights is not None:
         weights = token_weights(name, weights, batch)
     leaves, tree = _targets(name, targets, batch)
-    chunks = chunks_for(name, math.prod(batch), inputs.shape[-1], classes, max_logits_bytes)
+    masked = where is not None or weights is not None or ignoring
+    sizes = math.prod(batch), inputs.shape[-1], classes
+    chunks = chunks_for(name, *sizes, max_logits_bytes, masked)
     arrays = inputs, kernel, bias, tuple(leaves), where, weights
     return Problem(*arrays, name, mode, tree, axes, chunks, dtype, axis_name)
 
@@ -289,21 +298,3 @@ def without_padding(z: Array, num_classes: int | None, axis_name: AxisName | Non
     if num_classes is None:
         return z
     return jnp.where(class_mask(z.shape[-1], num_classes, axis_name), z, -jnp.inf)
-
-
-def check_losses(name: str, of: str, tokens: int, losses: Any, aux: Any) -> None:
-    """Raises ValueError unless there is a number, and in each array of aux an entry, per token."""
-    if getattr(losses, "shape", None) != (tokens,):
-        raise ValueError(
-            f"{name}: loss must give one number for each token, [{tokens}] for {of}, got "
-            f"{_described(losses)}."
-        )
-    if any(getattr(a, "shape", ())[:1] != (tokens,) for a in jax.tree.leaves(aux)):
-        raise ValueError(
-            f"{name}: aux must hold arrays with one entry for each token, [{tokens}, ...] for "
-            f"{of}, got {_described(aux)}."
-        )
-
-
-def _described(tree: Any) -> Any:
-    return jax.tree.map(lambda x: _checks.describe(x) if hasattr(x, "shape") else repr(x), tree)

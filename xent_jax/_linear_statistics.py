@@ -51,7 +51,8 @@ def linear_token_statistics(
         kernel_axes: ``"VD"`` for a kernel ``[classes, D]``.
         dtype: in which inputs and kernel are multiplied; as for ``with_linear_head``.
         max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
-            default 128 MiB, with at least 512 tokens in a chunk: ``linear_head_plan``.
+            default 128 MiB, or for a vocabulary above 32k a chunk of 512 to 2048 tokens:
+            ``linear_head_plan``.
         axis_name: as for ``linear_softmax_cross_entropy``; classes count over all shards.
 
     Returns:

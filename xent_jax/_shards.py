@@ -233,6 +233,8 @@ def take(x: Array, i: Array) -> Array:
 
 def shape_of(shape: tuple[int, ...], dtype: Any, axes: frozenset[str]) -> ShapeDtypeStruct:
     """An array that differs over these axes, to trace with."""
+    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # random keys, of which there is no zero
+        return ShapeDtypeStruct(shape, dtype)
     return jax.eval_shape(lambda: vary(jnp.zeros(shape, dtype), axes))
 
 

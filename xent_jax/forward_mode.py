@@ -37,8 +37,10 @@ token_statistics = in_mode("forward", xent_jax.token_statistics)
 linear_softmax_cross_entropy = in_mode("forward", xent_jax.linear_softmax_cross_entropy)
 linear_token_statistics = in_mode("forward", xent_jax.linear_token_statistics)
 with_linear_head = in_mode("forward", xent_jax.with_linear_head)
+chunked_loss = in_mode("forward", xent_jax.chunked_loss)
 
 __all__ = [
+    "chunked_loss",
     "cross_entropy",
     "entropy",
     "generalized_kl_divergence",
