@@ -1,12 +1,13 @@
-"""All benchmarks, one after another: one report with tables and pictures, and the README's figures.
+"""Runs all benchmarks and writes one report, with tables and pictures, and the figures elsewhere.
 
     pip install "xent-jax[bench]"
     python -m benchmarks [--quick] [--only NAME,NAME] [--output DIR]
-    python -m benchmarks --readme     # report.md and the README again from the stored data
+    python -m benchmarks --readme     # writes all again from the stored data
 
-Each runs in a process of its own, so that no flag or number of devices leaks. One that fails is
-reported with its last lines and the others go on; the exit status is then 1. About twenty-two
-minutes on two cores, with --quick six, which leaves the README be.
+The figures elsewhere are those of the README and of docs/measured. Each benchmark runs in its own
+process, so that no flag or number of devices leaks. If one fails, its last lines are reported, the
+others go on, and the exit status is 1. All take about twenty-two minutes on two cores. With --quick
+they take six, and the README and docs/measured stay as they are.
 """
 
 import argparse
@@ -90,7 +91,7 @@ def main() -> int:
     options.add_argument("--quick", action="store_true", help="small sizes, few repeats")
     options.add_argument("--only", type=names, default=list(ORDER), metavar="NAMES")
     options.add_argument("--output", type=Path, metavar="DIR", help="of the report")
-    options.add_argument("--readme", action="store_true", help="from the stored data, run nothing")
+    options.add_argument("--readme", action="store_true", help="write, run nothing")
     options = options.parse_args()
     folder, out = options.output or (QUICK if options.quick else FOLDER), Console()
     if options.readme:

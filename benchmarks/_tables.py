@@ -1,5 +1,7 @@
 """Tables of texts: read by row and column, written as Markdown."""
 
+from collections.abc import Iterable
+
 TARGETS = "Targets"
 
 
@@ -35,6 +37,7 @@ def sent(cells: dict[str, str]) -> str:
     return short(int(cells["bytes per device"].replace(",", "")))
 
 
-def span(texts: list[str]) -> str:
-    """The least and the greatest of some numbers."""
+def span(texts: Iterable[str]) -> str:
+    """Returns the least and the greatest of some numbers."""
+    texts = list(texts)
     return f"{min(texts, key=float)} to {max(texts, key=float)}"

@@ -31,6 +31,12 @@ def test_the_code_of_the_sharded_guide_is_a_program(tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+def test_the_code_of_the_page_of_proofs_runs():
+    scope = {}
+    exec(compile(code_of("proofs.md"), "proofs.md", "exec"), scope)
+    assert scope["verdict"].identity is not None
+
+
 def test_the_code_of_the_home_page_runs():
     scope = {}
     exec(compile(code_of("index.md"), "index.md", "exec"), scope)
