@@ -506,7 +506,7 @@ MESSAGES = {
             mesh=mesh, in_specs=P("model"), out_specs=P(),
         )(X),
         ValueError,
-        "axis must be one class axis where axis_name='model' divides it, got 2",
+        "axis must be one class axis, which axis_name='model' shards, got 2",
     ),
 }  # fmt: skip
 

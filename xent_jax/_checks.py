@@ -51,9 +51,9 @@ def array(function: str, name: str, x: Any) -> Array:
 def _unwrapped(name: str, x: Any) -> str:
     """Returns a hint how to take the array out of another library's box or named array."""
     if hasattr(x, "unbox"):  # flax.linen.Partitioned and LogicallyPartitioned
-        return f" It is a box around an array: give {name}.unbox()."
+        return f" It is a box around an array: pass {name}.unbox()."
     if hasattr(x, "array"):  # haliax.NamedArray
-        return f" It holds an array: give {name}.array."
+        return f" It holds an array: pass {name}.array."
     return ""
 
 
@@ -64,7 +64,7 @@ def reals(function: str, name: str, x: Any) -> Array:
     """Returns an array of floats, integers or booleans."""
     x = array(function, name, x)
     if not any(_is(x.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
-        raise TypeError(f"{function}: {name} must be real, got {describe(x)}. Give the real part.")
+        raise TypeError(f"{function}: {name} must be real, got {describe(x)}. Pass the real part.")
     return x
 
 
@@ -85,8 +85,8 @@ def mask(function: str, name: str, x: Any) -> Array:
     x = reals(function, name, x)
     if jnp.issubdtype(x.dtype, jnp.floating):
         hint = (
-            f"A mask says what takes part; losses that have a reduction take weights=. If {name} "
-            f"holds only 0 and 1, give {name} == 1."
+            f"A mask says what takes part; for weights, the losses that have a reduction take "
+            f"weights=. If {name} holds only 0 and 1, pass {name} == 1."
         )
     else:
         hint = f"Compare it with zero: {name} != 0."
@@ -139,12 +139,12 @@ def axis_name(
     except (NameError, TypeError, ValueError):
         raise ValueError(
             f"{function}: {name} must be a mesh axis of the jax.shard_map around the call, "
-            f"got {shown(value)}. Outside shard_map leave it out: arrays that are sharded there "
-            f"need no name."
+            f"got {shown(value)}. Outside shard_map, omit it: sharded arrays need no axis name "
+            f"there."
         ) from None
     if len(axes) > 1:
         raise ValueError(
-            f"{function}: axis must be one class axis where axis_name={value!r} divides it, "
+            f"{function}: axis must be one class axis, which axis_name={value!r} shards, "
             f"got {len(axes)}."
         )
 
@@ -252,7 +252,7 @@ def _index(x: Any) -> int:
 
 def _got(name: str, value: Any) -> str:
     traced = any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(value))
-    hint = f" It is static: give jax.jit static_argnames={name!r}." if traced else ""
+    hint = f" It is static: pass static_argnames={name!r} to jax.jit." if traced else ""
     return f"got {shown(value)}.{hint}"
 
 

@@ -133,7 +133,7 @@ def layout(
     else:
         _checks.broadcastable(
             function, "where", where, place.batch, "the examples",
-            f"To mask classes give it all {logits.ndim} dimensions of {name}.",
+            f"A mask of classes needs all {logits.ndim} dimensions of {name}.",
         )  # fmt: skip
     return dataclasses.replace(place, where=where)
 
