@@ -1,4 +1,4 @@
-"""What the command does, once its options are read."""
+"""Runs the command, after its options are parsed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Results = list[tuple[Claim, Answer]]
 
 
 class Misused(Exception):
-    """The command was called with something that it cannot use; the message says what."""
+    """Raised if the command cannot use an option; the message says why."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status, after printing."""
+    """Runs what the options ask for, and returns the exit status."""
     console = the_console()
     if options.module:
         from ._users import prove_users
@@ -129,7 +129,7 @@ def _print(results: Results, console: Console, seconds: float) -> None:
 
 
 def _table(rows: list[tuple[str, ...]], width: int) -> Table:
-    """Six columns, or where there is no room for them two."""
+    """Returns a table of six columns, or of two if the terminal is narrow."""
     narrow = width < 100
     table = Table(header_style="bold", pad_edge=False, show_lines=narrow)
     table.add_column("")
@@ -149,7 +149,7 @@ def _table(rows: list[tuple[str, ...]], width: int) -> Table:
 
 
 def _shared(results: Results) -> dict[str, list[str]]:
-    """What all claims of an engine assume, to be printed once."""
+    """Returns, for each engine, the assumptions of all its claims, which are printed once."""
     shared = {}
     for engine in _counts(results):
         given = [a.assumptions for c, a in results if c.engine == engine]
