@@ -28,7 +28,7 @@ from ._theorems.theorem import Theorem
 Engine = Literal["derivation", "all sizes", "small sizes"]
 
 CHAPTERS: tuple[tuple[str, tuple[Derivation, ...]], ...] = (
-    ("The seed", _seed.DERIVATIONS),
+    ("The tutorial's derivation", _seed.DERIVATIONS),
     ("Softmax and log-sum-exp", _softmax.DERIVATIONS),
     ("Softmax cross-entropy", _cross_entropy.DERIVATIONS),
     ("Focal loss over classes", _focal.DERIVATIONS),

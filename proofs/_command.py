@@ -115,17 +115,18 @@ def _print(results: Results, console: Console, seconds: float) -> None:
         rows.append(("–", escape(u.function), what, "", "", ""))
     console.print(_table(rows, console.width), highlight=False)
     for engine, texts in shared.items():
-        console.print(f"every proof by {engine}: {'; '.join(texts)}", highlight=False)
+        console.print(f"assumptions of all proofs by {engine}: {'; '.join(texts)}", highlight=False)
     if any(c.engine != "derivation" for c, _ in results):
         console.print(
-            f"theorems: of what jax {jax.__version__} traced; tested with {READ[0]} to {READ[-1]}",
+            f"theorems are about what jax {jax.__version__} traced; the prover was tested with "
+            f"{READ[0]} to {READ[-1]}",
             highlight=False,
         )
     failed = sum(not a.holds for _, a in results)
     counts = ", ".join(f"{n} by {e}" for e, n in _counts(results).items())
     verdict = f"[red]{failed} do not hold[/red]" if failed else "[green]all hold[/green]"
     console.print(f"{len(results)} claims ({counts}): {verdict}; {seconds:.1f} s", highlight=False)
-    console.print("identities of real numbers: nothing here is about rounding, overflow or NaN")
+    console.print("claims are about real numbers: they say nothing of rounding, overflow or NaN")
 
 
 def _table(rows: list[tuple[str, ...]], width: int) -> Table:

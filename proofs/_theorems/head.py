@@ -1,4 +1,4 @@
-"""What is proved of the linear head, whose tokens stand in m chunks of s: see ``shipped``."""
+"""The theorems about the linear head, with m chunks of s tokens: see ``shipped``."""
 
 from __future__ import annotations
 
@@ -166,17 +166,17 @@ def _statistics() -> list[Case]:
 
 CASES = (*_integers(), *_others(), *_statistics())
 UNPROVED = (
-    *(Unproved(name, "second order", "JAX's transpose of the loop, around a loss with a rule of "
-               "its own, is not read; proved are the second order of the loss of logits, and to "
-               "the inputs that of the head around a loss in plain JAX")
+    *(Unproved(name, "second order", "the prover cannot read JAX's transpose of the loop around a "
+               "loss that has its own derivative rule; the second order is proved for the loss of "
+               "logits, and to the inputs for the head around a loss in plain JAX")
       for name in (_INTEGER, _STATISTICS)),
-    Unproved(_INTEGER, "logit_softcap", "of capped logits the sums that CPU and "
-             "the other platforms take are not seen to be the same; proved are the cap around a "
-             "linear loss, and each alone"),
-    Unproved(_INTEGER, "temperature", "the second engine, which must agree with the first, does "
-             "not decide exponentials of quotients; tests compare"),
+    Unproved(_INTEGER, "logit_softcap", "the prover does not see that the sums of capped logits "
+             "are the same on CPU and on other platforms; the cap around a linear loss, the cap "
+             "alone and the loss alone are proved"),
+    Unproved(_INTEGER, "temperature", "the second engine, which must agree with the first, "
+             "cannot decide exponentials of quotients; tests check it"),
     Unproved("with_linear_head", "the kernel's gradient in pieces", "on CPU it is summed for some "
-             "of the classes at a time; the slices are not read for all sizes"),
-    Unproved("with_linear_head", "sizes that no chunk divides", "the slices of chunks that overlap "
-             "are not read for all sizes"),
+             "of the classes at a time; the prover cannot read these slices for all sizes"),
+    Unproved("with_linear_head", "sizes that no chunk divides", "the chunks then overlap, and the "
+             "prover cannot read their slices for all sizes"),
 )  # fmt: skip
