@@ -1,10 +1,10 @@
-"""What a compiled program sends between devices, read from its text.
+"""Reads from the text of a compiled program what it sends between devices.
 
     collectives(compiled.as_text(), {"data": 2, "model": 4})
 
 A collective in the body of a loop runs once per trip, so the calls are followed from the entry
-down (``_hlo``). What cannot be read is an error: a collective left out would look like traffic
-saved.
+down (``_hlo``). Text that cannot be read raises an error, because a collective that is overlooked
+would look like less traffic.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Compilers of accelerators that are not there, each asked in a process of its own."""
+"""Compiles for accelerators that are not installed, each in a process of its own."""
 
 import importlib.metadata
 import json

@@ -1,4 +1,4 @@
-"""Errors of the linear head in bfloat16, for head.py, against the same numbers in float64."""
+"""For head.py: the errors of the linear head in bfloat16, against the same numbers in float64."""
 
 import jax
 import jax.numpy as jnp

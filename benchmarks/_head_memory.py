@@ -1,4 +1,4 @@
-"""How the linear head's temporary memory grows, for head.py: compiled, not run."""
+"""For head.py: how the linear head's temporary memory grows, from compiled programs."""
 
 import jax
 import numpy as np

@@ -1,7 +1,7 @@
 """The text of a compiled program (HLO): its computations, and how often each of them runs.
 
-A loop's length stands in its backend_config, where the compiler wrote it; a TPU's does not, there
-it is read from the loop itself: where its counter starts, what is added, what it is held against.
+The number of trips of a loop is in its backend_config if the compiler wrote it. The compiler for
+TPU does not, so there it is read from the loop: the start of its counter, the step and the bound.
 """
 
 import dataclasses

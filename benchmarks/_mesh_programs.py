@@ -1,7 +1,8 @@
-"""The programs that traffic.py compiles: losses and heads, and the ways to divide them.
+"""The programs that traffic.py compiles: losses and heads, and the ways to shard them.
 
-The logits are divided over both axes of a mesh of data x model; the inputs of a head over data, its
-kernel over model, or over both where it is fully sharded. Gradients lie as what they are of.
+The mesh has the axes data and model. The logits are sharded over both, the inputs of a head over
+data, its kernel over model, or over both if it is fully sharded. Gradients are sharded as the
+arguments that they belong to.
 """
 
 from collections.abc import Callable

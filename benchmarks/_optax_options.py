@@ -1,4 +1,4 @@
-"""The options of xent_jax's losses as a user of optax writes them."""
+"""The options of xent_jax's losses, written with optax as its users do."""
 
 import jax
 import jax.numpy as jnp

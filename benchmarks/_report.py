@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, a timed run, verdicts, the machine, what becomes of it."""
+"""What the benchmarks share: options, timed runs, verdicts, the machine, and storing results."""
 
 import argparse
 import datetime

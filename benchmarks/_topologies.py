@@ -1,4 +1,4 @@
-"""For whom traffic.py compiles, and what a large machine would need by the data sheets.
+"""The devices that traffic.py compiles for, and what large meshes need by the data sheets.
 
 The figures are the vendors' own:
 

@@ -116,18 +116,17 @@ def reached(program: Program, one: Found) -> str:
     return verdict(size, program.target) if program.target else ""
 
 
-NOTES = f"""Automatic: the compiler divides the program. Explicit: JAX does, by the types that
-`jax.make_mesh` gives. Bytes are payload: of a sum what it gives; a ring sends about twice that.
-Without shard_map chunks, here of {CHUNK} tokens, cut through the shares of the devices, and what is
-cut is gathered, again for every chunk. Temporary memory: the head's own chunk, by default, is all
-that a device has here; with chunks of {CHUNK} it needs less."""
-PLANNED = """A head of about the size of Llama 3 70B's, D=8192 and V=131072, in bfloat16, with
-8192 tokens for each of the data shards. By formula: 4 numbers for each token, in float32, and dx
-over model, dW over data, both in bfloat16; fully sharded, the kernel besides. Times are
-bounds from data sheets (their links at full speed, a ring's 2(k - 1)/k of the
-payload; products at peak), not measurements; in brackets, over the products. The
-sum of dW can hide behind the backward of the rest of the network. Sources:
-`benchmarks/_topologies.py`."""
+NOTES = f"""In automatic programs, the compiler shards the program. In explicit ones, JAX does, by
+the types that `jax.make_mesh` gives. Bytes are payload; for a sum, they are those of the result,
+and a ring sends about twice as many. Without shard_map, the chunks, here of {CHUNK} tokens, are not
+aligned with the shards, and arrays are gathered again for every chunk. By default, the head's chunk
+holds all tokens that a device has here; with chunks of {CHUNK} it needs less memory."""
+PLANNED = """The large meshes have a head of about the size of Llama 3 70B's, D=8192 and V=131072,
+in bfloat16, with 8192 tokens in each data shard. The formula counts 4 float32 numbers per token and
+dx over model, dW over data, both in bfloat16, and the kernel if it is fully sharded. Times are
+bounds from data sheets, not measurements: links at full speed, 2(k - 1)/k of the payload for a
+ring, and products at peak. In brackets are the times over that of the products. The sum of dW can
+overlap with the backward pass of the rest of the network. Sources: `benchmarks/_topologies.py`."""
 
 
 def tables(found: dict[str, dict[str, Found]]) -> dict[str, tuple]:

@@ -3,14 +3,14 @@
     pip install "xent-jax[bench]"
     python benchmarks/accuracy.py [--quick] [--output DIR]
 
-Every number is compared with one of 60 digits, by mpmath. A cell of the tables has the worst
-over its rows of three errors: of the loss, of the gradient at the label, of the gradient's
-other components. The plot shows the same against the gap: the label's logit less the largest
-other. Results below the smallest normal number, which XLA:CPU takes for 0, are left out; the
-grey band is where a class's exponential is one, though their sum need not be.
+Every number is compared with a 60-digit reference of mpmath. A cell of the tables has three errors,
+each the worst of its rows: of the loss, of the gradient at the label, and of the other components
+of the gradient. The plot shows them against the gap, which is the label's logit minus the largest
+other one. Results below the smallest normal number, which XLA:CPU flushes to 0, are left out. In
+the grey band, single exponentials are below it, though their sum need not be.
 
-Prints the tables; writes accuracy.png and a section of report.md. About a minute; with --quick
-fewer gaps and no vocabulary.
+Prints the tables; writes accuracy.png and a section of report.md. Takes about a minute; --quick
+has fewer gaps and no vocabulary.
 """
 
 import functools
@@ -193,12 +193,12 @@ def plot(gaps, underflow, found, path: Path) -> None:
 
 
 RELATIVE = "Relative error of loss / gradient at the label, float32"
-NOTES = """Loss / gradient at the label / worst other gradient component: the worst error of the
-case's rows, in ulp of the logits' dtype; in per cent where it exceeds 10 ulp and 1 %. The first
-table has the relative errors of the first two. `gap` is the label's logit less the largest other's;
-the others are N(0, 1), 100 classes unless stated. The dashed line is the contract that the tests
-hold; in the grey band the exponential of a class is below the smallest normal number, which
-XLA:CPU takes for 0."""
+NOTES = """A cell has the errors of the loss, of the gradient at the label, and of the worst other
+component of the gradient: the largest error over the rows of the case, in ulp of the logits' dtype,
+or in per cent if it exceeds 10 ulp and 1 %. The first table has the relative errors of the first
+two. `gap` is how far the label's logit leads the others, which are N(0, 1), with 100 classes unless
+stated. The dashed line is the bound that the tests check. In the grey band, the exponential of a
+class is below the smallest normal number, which XLA:CPU flushes to 0."""
 
 
 def main() -> None:
@@ -214,7 +214,8 @@ def main() -> None:
         {RELATIVE: relative}
         | {f"{dtype}, in units of the last place": (head, rows) for dtype, rows in found.items()},
         title="Accuracy",
-        question="How far are loss and gradient from 60 digits, in units of the last place?",
+        question="How far are loss and gradient from 60-digit references, in units in the last "
+        "place?",
         notes=NOTES,
     )
     plot(*swept, folder / "accuracy.png")

@@ -1,4 +1,4 @@
-"""Temporary memory of the losses on TPU v5e and v6e and an H100, with none at hand.
+"""Temporary memory of the losses on TPU v5e, TPU v6e and H100, without the hardware.
 
     pip install "jax[tpu]==V"                           # V: the version of jax in use
     pip install jax-cuda12-plugin==V jax-cuda12-pjrt==V
@@ -6,14 +6,14 @@
     pip install tokamax  # if wanted: a peer, for Python 3.12 or later
     python benchmarks/compile_only.py [--quick] [--output DIR]
 
-Their compilers run without the hardware and state the memory that a program needs beside its
-arguments and results. They give neither times nor numbers. The H100's compiler would tune its
-kernels on the device, here it takes its defaults; temporary memory changes with the
-compiler's version.
+The compilers run without the hardware and state the memory that a program needs beside its
+arguments and results. They give neither times nor results. The compiler for H100 would tune its
+kernels on the device; here it uses its defaults. Temporary memory changes with the version of the
+compiler.
 
-Prints two tables, of losses of logits and of the linear head, and whether the targets
-are reached; writes compile_only.png and a section of report.md. About six minutes, with --quick,
-in bfloat16 alone, half of that. A compiler that is not installed is left out.
+Prints two tables, of losses of logits and of the linear head, and whether the targets are reached;
+writes compile_only.png and a section of report.md. Takes about six minutes; with --quick, in
+bfloat16 only, half of that. A compiler that is not installed is left out.
 """
 
 import argparse
@@ -129,9 +129,9 @@ def of_inputs() -> list[Program]:
     ]
 
 
-NOTES = """In bfloat16 256 MiB of the head's are the sum of the kernel's gradient, in float32.
-In float32 that sum is the result itself. There a TPU, which multiplies in bfloat16 unless told
-otherwise, keeps a copy of the kernel in it, 128 MiB."""
+NOTES = """In bfloat16, 256 MiB of the head's memory are the float32 sum of the kernel's gradient.
+In float32, that sum is the result itself, but a TPU, which multiplies in bfloat16 by default, keeps
+a copy of the kernel in bfloat16, which takes 128 MiB."""
 
 
 class Study(NamedTuple):
@@ -261,7 +261,7 @@ def main() -> None:
         options,
         with_targets(summary(temps), tables),
         title="Memory on accelerators",
-        question="What temporary memory do the compilers of TPUs and of the H100 ask for?",
+        question="How much temporary memory do the compilers for TPUs and for the H100 ask for?",
         notes=NOTES,
         left_out=left_out + LEFT_OUT,
     )

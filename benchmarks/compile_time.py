@@ -1,16 +1,16 @@
-"""What tracing and compiling the losses of logits takes, beside optax in the same process.
+"""Times tracing and compiling of the losses of logits, beside optax in the same process.
 
     pip install "xent-jax[bench]"
     python benchmarks/compile_time.py [--quick] [--output DIR]
 
 Each case is value and gradient of a mean loss. Each repeat clears JAX's caches before each of
-the two libraries, which take turns in going first, and traces, lowers and compiles anew. Then the
-jitted functions are called in turn. A ratio is that of two times of the same repeat, the median
-of all: below 1 xent_jax is the faster. Equations are those of the jaxpr, the nested ones
-too; instructions are those of XLA's optimized program.
+the two libraries, which take turns in going first, and traces, lowers and compiles again. Then the
+jitted functions are called in turn. A ratio is that of two times of the same repeat, and the median
+over all repeats: below 1, xent_jax is faster. Equations are those of the jaxpr, nested ones
+included; instructions are those of XLA's optimized program.
 
-Prints the tables and whether the targets are reached; writes a section of report.md.
-About two minutes; with --quick half a minute, and noisier.
+Prints the tables and whether the targets are reached; writes a section of report.md. Takes about
+two minutes; --quick takes half a minute and is noisier.
 """
 
 import time
@@ -126,11 +126,11 @@ def summary(found: dict[str, np.ndarray]) -> list[list[str]]:
     ]
 
 
-NOTES = """A ratio is the one of xent_jax over that of optax in the same repeat, the median of all:
-below 1 xent_jax takes less. Every repeat starts with JAX's caches empty. Equations are those of
-the jaxpr with the nested ones, instructions those of the program that XLA:CPU runs; a call is one
-of the jitted function. The options are label_smoothing and z_loss, with soft labels class_weights
-and with integer labels ignore_index."""
+NOTES = """A ratio is that of xent_jax over optax in the same repeat, and the median over repeats:
+below 1, xent_jax takes less. Every repeat starts with JAX's caches empty. Equations are those of
+the jaxpr, nested ones included. Instructions are those of the program that XLA:CPU runs. A call is
+one of the jitted function. The options are label_smoothing and z_loss, and class_weights with soft
+labels or ignore_index with integer labels."""
 
 
 def main() -> None:
@@ -151,7 +151,7 @@ def main() -> None:
         options,
         with_targets(summary(found), tables(found)),
         title="Tracing and compiling",
-        question="What do tracing and compiling value and gradient take beside optax?",
+        question="How long do tracing and compiling value and gradient take beside optax?",
         notes=NOTES,
         others=others(),
         picture=False,

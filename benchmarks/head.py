@@ -1,17 +1,18 @@
-"""Time, memory and half precision of the linear head, beside materialised logits.
+"""Time, memory and half-precision errors of the linear head, beside logits that are held.
 
     pip install "xent-jax[bench]"
     pip install tokamax  # if wanted: a peer, for Python 3.12 or later
     python benchmarks/head.py [--quick] [--output DIR]
 
-The yardstick are the three products that no way around is known for: x W, dz W' and x' dz.
-Every program runs once in each round, in an order drawn anew; a ratio is that of two runs of
-the same round. Temporary memory is the compiler's own count, beside arguments and results;
-how it grows is asked of the compiler alone, with nothing run. The gradients in bfloat16 are
-compared with those of the same numbers in float64.
+Times are compared with the three products that any implementation needs: x W, dz W' and x' dz.
+Every program runs once in each round, in a random order; a ratio is that of two runs of the same
+round. Temporary memory is what the compiler states, beside arguments and results; for its growth,
+programs are only compiled. The gradients in bfloat16 are compared with those of the same numbers in
+float64.
 
-Prints the tables and whether the targets are reached; writes head.png and a section of
-report.md. About five minutes; with --quick less than one, at a size where the products weigh less.
+Prints the tables and whether the targets are reached; writes head.png and a section of report.md.
+Takes about five minutes; --quick takes less than one, at a size where the products take a smaller
+share.
 """
 
 import dataclasses
@@ -155,12 +156,12 @@ def beside(peer: str, ours: np.ndarray, theirs: np.ndarray) -> list[str]:
     return [what, numbers, "1", verdict(max(shares), 1)]
 
 
-NOTES = """Time: the median over the rounds, and over that of the three products in the same round:
-x W, dz W' and x' dz, which no way around is known for. The time targets are meant for
-N=2048 D=512 V=32768. Memory: MiB beside arguments and results, by the compiler's count. Errors: the
-largest over the largest component, against float64, the worst of the draws; the spread is the
-logits' standard deviation. At 1 only the label's entry of dz counts, and it is rounded alike in
-every model."""
+NOTES = """Time is the median over the rounds, and so is its ratio to the three products in the same
+round: x W, dz W' and x' dz, which any implementation needs. The targets for time are meant for
+N=2048 D=512 V=32768. Memory is in MiB beside arguments and results, as the compiler states it. An
+error is the largest error against float64 over the largest component, and the worst of the draws.
+The spread is the standard deviation of the logits. At a spread of 1 only the label's entry of dz
+matters, and every program rounds it in the same way."""
 
 
 def tables(rows: list[Row], effort: Effort, grown: dict, halves: dict) -> dict:

@@ -3,15 +3,15 @@
     pip install "xent-jax[bench]"
     python benchmarks/logits.py [--quick] [--output DIR]
 
-Each cell compiles the mean loss in both libraries: value and gradient, in xent_jax.forward_mode
-too, the value alone, or value and gradient with options, which optax's users write themselves. It
-runs the programs in turn, in every order. A ratio is that of two runs of
-the same round: below 1 xent_jax is the faster. Five passes over all the cells give
-five blocks of rounds, so that a slow spell of the machine shows as a spread between blocks,
-not as a result. Temporary memory is the compiler's own count, as a share of the logits.
+Each cell compiles the mean loss in both libraries: value and gradient (also in
+xent_jax.forward_mode), the value alone, or value and gradient with options, which users of optax
+write themselves. It runs the programs in turn, in every order. A ratio is that of two runs of the
+same round: below 1, xent_jax is faster. Five passes over all cells give five blocks of rounds, so
+that a slow phase of the machine shows as a spread between blocks and not as a result. Temporary
+memory is what the compiler states, as a share of the logits.
 
 Prints the tables and whether the targets are reached; writes logits.png and a section of report.md.
-About seven minutes; with --quick about one, and noisier.
+Takes about seven minutes; --quick takes about one and is noisier.
 """
 
 import dataclasses
@@ -219,10 +219,10 @@ def summary(cells: list[Cell], values: list[Cell], options: list[Cell]) -> list[
     return lines
 
 
-NOTES = """A ratio is the time of xent_jax over that of optax in the same round, the median of all
-rounds: below 1 xent_jax is the faster. Where the blocks differ much, the machine was busy.
-Temporary memory is the compiler's count, as a share of the logits' bytes. The options are
-label_smoothing=0.1, z_loss=1e-4 and ignore_index=-100, which a tenth of the labels is."""
+NOTES = """A ratio is the time of xent_jax over that of optax in the same round, and the median over
+all rounds: below 1, xent_jax is faster. If the blocks differ much, the machine was busy. Temporary
+memory is what the compiler states, as a share of the logits' bytes. The options are
+label_smoothing=0.1, z_loss=1e-4 and ignore_index=-100, which a tenth of the labels have."""
 
 
 def main() -> None:
@@ -244,7 +244,7 @@ def main() -> None:
         options,
         with_targets(summary(cells, values, chosen), tables),
         title="Losses of logits",
-        question="What time and memory does the mean loss take beside optax, with and without "
+        question="How much time and memory does the mean loss take beside optax, with and without "
         "its gradient?",
         notes=NOTES,
         others=others(),

@@ -115,7 +115,7 @@ def test_a_benchmark_that_fails_keeps_what_was_measured_before(tmp_path):
     save(load(), tmp_path)
     note("head", ["out of memory"], tmp_path)
     assert load(tmp_path)["head"]["tables"] == load()["head"]["tables"]
-    assert "the above is of before:\n\n```\nout of memory\n```" in (
+    assert "the figures above are older:\n\n```\nout of memory\n```" in (
         tmp_path / "report.md"
     ).read_text("utf-8")
 
