@@ -8,9 +8,9 @@ from _tables import table
 
 INTRO = """# Benchmarks
 
-Accuracy, speed, memory and traffic, side by side with the peers that install. The command `python
--m benchmarks` writes this report and the figures of the README and of docs/measured; with `--quick`
-it takes minutes and does not change them. The data are in `report.json`. Ratios can be compared
+Accuracy, speed, memory and traffic, side by side with the peers that install. This report, and the
+figures of the README and of docs/measured, are written by `python -m benchmarks`; with `--quick` it
+takes minutes and does not change them. The data are in `report.json`. Ratios can be compared
 between machines, times cannot."""
 
 

@@ -1,4 +1,4 @@
-"""Mistakes that users make, one after another, as they typed them, and what they are told.
+"""Mistakes that users make, as they would type them, and the messages that they get.
 
 python -m tests.mistakes            prints the transcript
 python -m tests.mistakes --write    writes it to mistakes.txt, with which a test compares it

@@ -1,4 +1,4 @@
-"""python -m benchmarks: the report and the figures of README and docs are what the data say."""
+"""The report and the figures of the README and the docs are rendered from the stored data."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the pages of documentation say runs, runs."""
+"""The code of the pages of documentation runs."""
 
 import re
 import subprocess

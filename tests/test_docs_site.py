@@ -1,4 +1,4 @@
-"""The site of documentation: its links lead somewhere, nothing comes from afar, all is there."""
+"""The site: it is complete, its links lead somewhere, and it fetches nothing from elsewhere."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""Bad input: the error names the function, the argument, what came and what was wanted."""
+"""Errors for bad input name the function, the argument, what came and what was wanted."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the README and CONTRIBUTING say runs, runs."""
+"""The code and the names in the README and in CONTRIBUTING are right."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""The linear head on a mesh of eight devices, beside the same on one."""
+"""The linear head on a mesh of eight devices, against the same on one."""
 
 import functools
 
