@@ -1,4 +1,4 @@
-"""For sharded classes, the prover proves neither wrong merges nor what holds at small indices only."""
+"""For sharded classes, no wrong merge is proved, nor what holds at small indices only."""
 
 import functools
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Arrays that flax wraps: a variable acts as its array; for a box, the message says how to unbox."""
+"""Arrays that flax wraps: a variable acts as its array; for a box, the error says how to unbox."""
 
 import functools
 
