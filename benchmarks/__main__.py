@@ -29,7 +29,7 @@ LAST = 12  # lines of what failed
 
 
 def names(text: str) -> list[str]:
-    """Of --only, in the order of the report."""
+    """Returns the names of --only, in the order of the report."""
     chosen = text.split(",")
     if unknown := set(chosen) - set(ORDER):
         raise argparse.ArgumentTypeError(f"no {', '.join(unknown)}; there are {', '.join(ORDER)}")
@@ -37,7 +37,7 @@ def names(text: str) -> list[str]:
 
 
 def end(process: subprocess.Popen) -> None:
-    """With all that it has started."""
+    """Ends a process and all that it has started."""
     if hasattr(os, "killpg"):
         os.killpg(process.pid, signal.SIGKILL)
     else:
@@ -45,7 +45,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def run(script: Path, arguments: list[str], tick) -> list[str]:
-    """Runs a script; the last lines of what it printed if it fails, nothing if it does not."""
+    """Runs a script; if it fails, returns the last lines that it printed, else an empty list."""
     command = [sys.executable, str(script), *arguments]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
@@ -64,7 +64,7 @@ def run(script: Path, arguments: list[str], tick) -> list[str]:
 
 
 def run_all(chosen: list[str], folder: Path, arguments: list[str], out: Console) -> list[str]:
-    """Runs the benchmarks of those names; gives the names of those that failed."""
+    """Runs the benchmarks with those names; returns the names of those that failed."""
     failed = []
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     # No refresh from a thread: it would take a core during the runs.

@@ -119,7 +119,7 @@ def peer(head: dict) -> str:
 
 
 def accuracy(tables: dict) -> str:
-    """The relative errors of loss and label's gradient, by library and gap."""
+    """Returns the relative errors of the loss and of the label's gradient, by library and gap."""
     rows = read(tables, "Relative error")
     if not rows:  # measured before there was the table
         return ""
@@ -163,7 +163,7 @@ def logits(tables: dict) -> str:
 
 
 def share(rows: list[tuple[str, dict[str, str]]]) -> str:
-    """Says what share of the logits value and gradient take as temporary memory."""
+    """Returns the temporary memory of value and gradient as a share of the logits."""
     texts = []
     for dtype in ("float32", "bfloat16"):
         shape = f"512 x 8192 {dtype}"
@@ -213,7 +213,7 @@ PEERS = {"logits, optax": "logits held, optax", "tokamax head, chunked_xla": "to
 
 
 def errors(tables: dict) -> str:
-    """Of the two gradients in bfloat16, beside each peer that was there."""
+    """Returns the errors of the two gradients in bfloat16, relative to each peer that installs."""
     found = dict(read(tables, TARGETS))
     start = "errors in bfloat16 of dx and dW over those of "
     shares = [

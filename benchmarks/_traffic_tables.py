@@ -11,22 +11,22 @@ from _topologies import LARGE, PLANS, SITES, SMALL
 
 
 class Found(NamedTuple):
-    """What a program takes of each device."""
+    """What a program needs on each device."""
 
     temp: int
     rows: list  # kind, axes, devices in a group, runs, bytes
     error: str
 
     def refused(self) -> str:
-        """The error's name, if there was one."""
+        """The name of the error, if there was one."""
         return self.error.partition(":")[0]
 
     def bytes(self) -> int:
-        """Payload per device."""
+        """The payload per device."""
         return sum(row[-1] for row in self.rows)
 
     def described(self) -> str:
-        """Kinds and axes, the most bytes first; or the error."""
+        """Returns kinds and axes, the most bytes first; or the error."""
         texts = [self.error.partition(". ")[0].splitlines()[0]] if self.error else []
         for kind, axes, _, runs, size in self.rows:
             times = f"{runs} x " if runs > 1 else ""
@@ -81,7 +81,7 @@ def plan_table(found: dict[str, dict[str, Found]]) -> tuple[list[str], list[list
 
 
 def planned_bytes(found: dict[str, dict[str, Found]]) -> list[tuple[str, int, int]]:
-    """(site, by the formula, compiled) of each plan, then the same fully sharded."""
+    """Returns (site, bytes by formula, compiled bytes) of each plan, then fully sharded."""
     return [
         (name, PLANS[name].bytes(fully), programs[what].bytes())
         for name, programs in found.items()
@@ -106,12 +106,12 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In milliseconds or microseconds."""
+    """Returns a time in milliseconds or microseconds."""
     return f"{1e3 * seconds:.2f} ms" if seconds >= 1e-4 else f"{1e6 * seconds:.1f} us"
 
 
 def reached(program: Program, one: Found) -> str:
-    """Whether the target is, if there is one."""
+    """Returns whether the target is reached, if there is one."""
     size = math.inf if one.error else one.bytes()
     return verdict(size, program.target) if program.target else ""
 
@@ -130,7 +130,7 @@ overlap with the backward pass of the rest of the network. Sources: `benchmarks/
 
 
 def tables(found: dict[str, dict[str, Found]]) -> dict[str, tuple]:
-    """Title to head, lines and how many columns are texts."""
+    """Returns the tables: title to head and lines."""
     out = {f"Eight CPU devices, 2 x 4, {SMALL}": cpu_table(found["cpu"])}
     if any(SITES[name].programs == "main" for name in found):
         out[f"Eight accelerators, 2 x 4, {LARGE}"] = topology_table(found)

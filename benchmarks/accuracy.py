@@ -56,7 +56,7 @@ def compiled(library):
 
 
 def draw(rng, k=100, gap=None, n=ROWS, scale=1.0, offset=0.0, masked=0.0):
-    """n rows of k logits with their labels."""
+    """Draws n rows of k logits with their labels."""
     z, y = scale * rng.normal(size=(n, k)), rng.integers(0, k, n)
     rows = np.arange(n)
     if gap is not None:
@@ -68,7 +68,7 @@ def draw(rng, k=100, gap=None, n=ROWS, scale=1.0, offset=0.0, masked=0.0):
 
 
 def vocabulary(rng):
-    """A language model's row. With few distinct logits its reference is soon computed."""
+    """Draws a language model's row; with few distinct logits the reference is computed fast."""
     z, y = draw(rng, k=131_072, n=1)
     z = np.round(z, 2)
     z[0, y] = np.delete(z[0], y).max() + 24
@@ -91,7 +91,7 @@ def references(z, y):
 
 
 def errors(library, z, y, wanted):
-    """[rows, 3] in ulp of the logits' dtype, and the same relative to each number."""
+    """Returns errors [rows, 3] in ulp of the logits' dtype, and relative to each number."""
     losses, gradients = compiled(library)(z, y)
     in_ulp, relative = [], []
     for loss, gradient, want, label in zip(losses, gradients, wanted, y, strict=True):
@@ -106,7 +106,7 @@ def errors(library, z, y, wanted):
 
 
 def text(in_ulp, relative) -> str:
-    """The worst of some rows, in per cent where it is of the size of the number itself."""
+    """Returns the worst error of some rows, in per cent if it is as large as the number itself."""
     worst = in_ulp.max()
     if np.isinf(worst):
         return "NaN"
@@ -116,7 +116,7 @@ def text(in_ulp, relative) -> str:
 
 
 def cases(dtype, quick, progress) -> list[list[str]]:
-    """A row of text for each case."""
+    """Returns a row of text for each case."""
     rng, lines = np.random.default_rng(0), []
     for name, make in progress.track(CASES.items(), description=f"cases in {dtype}"):
         if quick and make is vocabulary:
@@ -135,7 +135,7 @@ GAPS = (5, 10, 15, 20, 40, 60, 80)
 
 
 def by_gap(progress) -> tuple[list[str], list[list[str]]]:
-    """The relative errors of the loss and of the label's gradient, the worst of a gap's rows."""
+    """Returns the relative errors of the loss and of the label's gradient, the worst per gap."""
     rng, columns = np.random.default_rng(2), []
     for gap in progress.track(GAPS, description="relative errors"):
         z, y = draw(rng, gap=gap)
@@ -153,9 +153,9 @@ def share(relative: float) -> str:
 
 
 def sweep(step, progress) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
-    """Gaps, the first at which a class underflows, and each library's errors, [gaps, 3].
+    """Returns gaps, the first at which a class underflows, and errors [gaps, 3] by library.
 
-    In float32; the worst of a gap's rows.
+    The errors are in float32, and the worst of the rows of a gap.
     """
     rng, gaps, underflow = np.random.default_rng(1), np.arange(0, 91, float(step)), np.inf
     tiny = float(jnp.finfo("float32").smallest_normal)

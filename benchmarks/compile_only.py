@@ -50,7 +50,7 @@ TARGETS = {(p, h): size for h in (HEAD, TIED) for p, size in {"v5e": 256, "h100"
 
 
 class Program(NamedTuple):
-    """What is compiled: a function, and the names of its arguments."""
+    """A function to compile, and the names of its arguments."""
 
     what: str
     function: Callable
@@ -58,7 +58,7 @@ class Program(NamedTuple):
 
 
 def shapes(dtype: str) -> dict[str, tuple]:
-    """Shape and dtype of the arguments."""
+    """Returns the shapes and dtypes of the arguments."""
     return {
         "logits": ((N, V), dtype),
         "labels": ((N,), "int32"),
@@ -101,7 +101,7 @@ def of_logits() -> list[Program]:
 
 
 def of_inputs() -> list[Program]:
-    """The linear head and its peers, with gradients to the inputs, the kernel and the bias."""
+    """Returns the linear head and its peers, with gradients to inputs, kernel and bias."""
     names = ("inputs", "kernel", "labels")
     options = {"label_smoothing": 0.1, "z_loss": 1e-4, "logit_softcap": 30.0}
 
@@ -135,7 +135,7 @@ a copy of the kernel in bfloat16, which takes 128 MiB."""
 
 
 class Study(NamedTuple):
-    """A table."""
+    """One of the tables."""
 
     title: str
     platforms: tuple[str, ...]
@@ -161,12 +161,12 @@ STUDIES = [
 
 
 def programs(platform: str) -> list[Program]:
-    """All that are compiled for it."""
+    """All programs that are compiled for it."""
     return [p for study in STUDIES if platform in study.platforms for p in study.programs]
 
 
 def compile_all(platform: str, dtypes: tuple[str, ...]) -> None:
-    """In the process of one platform: compiles its programs, prints a line of JSON for each."""
+    """Compiles the programs of one platform in its process; prints a JSON line for each."""
     topology = topologies.get_topology_desc(**PLATFORMS[platform].topology)
     sharding = NamedSharding(Mesh(np.array(topology.devices[:1]), ("x",)), PartitionSpec())
     for program in programs(platform):
@@ -179,7 +179,7 @@ def compile_all(platform: str, dtypes: tuple[str, ...]) -> None:
 
 
 def table(study: Study, temps: dict) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: MiB, and % of the logits' bytes where they are an argument."""
+    """Returns head and rows: MiB, and % of the logits' bytes if the logits are an argument."""
 
     def cell(platform, what, dtype):
         size = temps[platform, what, dtype]
@@ -193,7 +193,7 @@ def table(study: Study, temps: dict) -> tuple[list[str], list[list[str]]]:
 
 
 def summary(temps: dict) -> list[list[str]]:
-    """Each target, and whether it is reached."""
+    """Returns each target, and whether it is reached."""
     of_logits = [
         target(
             f"{PLATFORMS[platform].name}: largest of the losses of logits with integer labels, %",
@@ -214,12 +214,12 @@ def summary(temps: dict) -> list[list[str]]:
 
 
 def share(size: int, dtype: str) -> float:
-    """Bytes in % of the logits'."""
+    """Returns bytes in % of the logits' bytes."""
     return 100 * size / (N * V * jnp.dtype(dtype).itemsize)
 
 
 def plot(head: list[str], rows: list[list[str]], path: Path) -> None:
-    """The linear head's table in bfloat16, a bar for each platform."""
+    """Draws the linear head's table in bfloat16, with a bar for each platform."""
     columns = [i for i, title in enumerate(head) if title.endswith("bfloat16")]
     figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
     height, places = 0.8 / len(columns), np.arange(len(rows))

@@ -34,7 +34,7 @@ LIMITS = {"trace": 1.5, "compile": 1.2}
 
 
 def cases(n: int, k: int) -> dict[str, tuple]:
-    """The losses of both libraries and their arguments."""
+    """Returns the losses of both libraries and their arguments."""
     z = 3 * jax.random.normal(jax.random.key(0), (n, k))
     y = jnp.arange(n) % k
     t = jax.nn.softmax(-z)
@@ -54,14 +54,14 @@ def differentiated(loss, options: dict):
 
 
 def equations(jaxpr: Jaxpr | ClosedJaxpr) -> int:
-    """The number of a jaxpr's equations and of those inside them."""
+    """Returns the number of a jaxpr's equations, nested ones included."""
     inner = (part for one in jaxpr.eqns for part in jax.tree.leaves(list(one.params.values())))
     nested = sum(equations(part) for part in inner if isinstance(part, Jaxpr | ClosedJaxpr))
     return len(jaxpr.eqns) + nested
 
 
 def build(function, arguments: tuple) -> list[float]:
-    """What the steps take from nothing, up to the program: in seconds or numbers."""
+    """Returns the seconds or counts of each step from tracing to the program."""
     jax.clear_caches()
     times = [time.perf_counter()]
     traced = jax.jit(function).trace(*arguments)
@@ -75,7 +75,7 @@ def build(function, arguments: tuple) -> list[float]:
 
 
 def in_turn(measure, repeats: int) -> np.ndarray:
-    """What ``measure`` gives for 0 and 1, [repeats, 2, ...]; one repeat before warms up."""
+    """Calls ``measure`` for 0 and 1 in turn; returns [repeats, 2, ...], after one warm-up."""
     rows = []
     for i in range(repeats + 1):
         order = (0, 1) if i % 2 else (1, 0)
@@ -85,7 +85,7 @@ def in_turn(measure, repeats: int) -> np.ndarray:
 
 
 def measure(losses: list, options: dict, arguments: tuple, repeats: int) -> np.ndarray:
-    """Gives the medians, [library, step]; the last row has the medians of the ratios."""
+    """Returns the medians, [library, step]; the last row has the medians of the ratios."""
     functions = [differentiated(loss, options) for loss in losses]
     built = in_turn(lambda j: build(functions[j], arguments), repeats)
     jitted = [jax.jit(function) for function in functions]
@@ -98,7 +98,7 @@ def measure(losses: list, options: dict, arguments: tuple, repeats: int) -> np.n
 
 
 def tables(found: dict[str, np.ndarray]) -> dict[str, tuple]:
-    """Title to head and rows."""
+    """Returns the tables: title to head and rows."""
     head = [f"{step}\n{UNITS[step]}" if step in UNITS else step for step in STEPS]
     rows = [
         [what, library]
@@ -117,7 +117,7 @@ def tables(found: dict[str, np.ndarray]) -> dict[str, tuple]:
 
 
 def summary(found: dict[str, np.ndarray]) -> list[list[str]]:
-    """The largest ratios beside their targets."""
+    """Returns the largest ratios beside their targets."""
     return [
         target(
             f"{step}: largest ratio", max(n[-1, STEPS.index(step)] for n in found.values()), limit

@@ -40,7 +40,7 @@ from rich.progress import Progress
 
 
 def compile_all(name: str) -> None:
-    """Prints a line of JSON for each program: what it is, its memory, its traffic or refusal."""
+    """Prints a JSON line for each program, with its memory and its traffic or error."""
     site = SITES[name]
     topology = site.platform.topology
     found = topologies.get_topology_desc(**topology).devices if topology else jax.devices()
@@ -56,7 +56,7 @@ def compile_all(name: str) -> None:
 
 
 def measure(names: list[str]) -> dict[str, dict[str, Found]]:
-    """For each site, what each program takes there."""
+    """Returns, for each site, what each program needs there."""
     found = {}
     with Progress(console=console()) as progress:
         for name in names:
@@ -69,7 +69,7 @@ def measure(names: list[str]) -> dict[str, dict[str, Found]]:
 
 
 def summary(found: dict[str, dict[str, Found]]) -> list[list[str]]:
-    """Each target on the CPU, and whether it is reached; whether the formulas were right."""
+    """Returns each target on CPU and whether it is reached, and whether the formulas are right."""
     lines = []
     for program in PROGRAMS:
         if program.target:

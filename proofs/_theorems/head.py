@@ -24,7 +24,7 @@ Loss = Callable[..., Any]
 
 
 def _integer(options: str, more: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
-    """``names`` pairs the shipped options and the reference's."""
+    """Returns a case; ``names`` pairs options of the library with those of the reference."""
     pairs = [n.split("=") for n in ("bias=b " + names).split()]
     y = labels("m s", classes="k", ignore=fixed.get("ignore"))
     args = {"x": _X, "w": _KERNEL, "y": y, "b": _B, **more}
@@ -78,7 +78,7 @@ def _integers() -> list[Case]:
 
 
 def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: Any) -> Case:
-    """A head around ``loss(library, *more)``; ``truth`` is of logits, target and more."""
+    """Returns a case for the head of ``loss(library, *more)``; ``truth`` takes the logits."""
     reduction, kinds = more.pop("reduction"), more.pop("kinds", _FIRST)
     transform, has_aux = more.pop("transform", lambda *_: None), more.pop("has_aux", False)
     args = {"x": _X, "w": _KERNEL, "t": target, "b": _B, **more}
@@ -102,7 +102,7 @@ def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: 
 
 
 def _own(library: Any, *_: Any) -> Loss:
-    """A loss of somebody's own, in plain JAX."""
+    """A user's own loss, in plain JAX."""
     return lambda z, t: jnp.log(jnp.sum(jnp.exp(z), -1)) - jnp.sum(t * z, -1)
 
 
@@ -111,7 +111,7 @@ def _own_truth(z: Any, t: Any) -> Any:
 
 
 def _with_aux(library: Any, *_: Any) -> Loss:
-    """A loss with something besides that depends on the logits and has no gradient."""
+    """A loss with an auxiliary output that depends on the logits and has no gradient."""
     return lambda z, t: (library.softmax_cross_entropy(z, t), jnp.sum(t * z, -1))
 
 

@@ -1,4 +1,4 @@
-"""A function that every shard runs, as one function of the arrays of all shards."""
+"""Turns a function that every shard runs into one function of the arrays of all shards."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _case(
     least: Mapping[str, int] | None = None,
     kinds: tuple[Kind, ...] = _ALL,
 ) -> Case:
-    """``call(loss, *args)`` in each shard; ``truth`` is of all of them.
+    """Returns a case for ``call(loss, *args)`` in each shard; ``truth`` is of the whole arrays.
 
     The loss names the mesh axes by their letters, as users do.
     """
@@ -58,7 +58,7 @@ def _case(
         return in_shards(local, *over, forward=library is forward_mode)(*values)
 
     def reference(*values: Any) -> Any:
-        """A copy in each shard, but of an array of classes its part."""
+        """Copies the reference for each shard; of an array of classes, it takes the shard."""
         out = truth(*values)
         if function in ("softmax", "log_softmax"):
             return out
@@ -70,7 +70,7 @@ def _case(
 
 
 def _named(book_loss: Local, names: str, **fixed: Any) -> tuple[Local, Local]:
-    """A loss and its textbook's, options in pairs of names: the shipped one and the book's."""
+    """Returns a loss and its textbook version; options come as pairs of their two names."""
     pairs = [n.split("=") for n in names.split()]
     shipped = {"ignore": "ignore_index"}
 
@@ -164,7 +164,7 @@ def _losses() -> list[Case]:
 
 
 def _batches() -> list[Case]:
-    """Examples divided over b shards, of n each."""
+    """Cases with the examples sharded over b shards of n each."""
     args = {"z": array("b m n k"), "y": labels("b n", classes="m*k", ignore=-100)}
 
     def case(reduction: Any) -> Case:
@@ -183,7 +183,7 @@ def _batches() -> list[Case]:
 
 
 def _heads() -> list[Case]:
-    """Of n chunks of s tokens."""
+    """Cases of the linear head with n chunks of s tokens."""
     args = {
         "x": array("n s d"), "w": array("m d k"), "y": labels("n s", classes="m*k"),
         "b": array("m k"),

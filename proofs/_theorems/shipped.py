@@ -75,7 +75,7 @@ _INTEGER = "softmax_cross_entropy_with_integer_labels"
 
 
 def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
-    """``names`` pairs an option of the shipped function with one of the reference's."""
+    """Returns a case; ``names`` pairs options of the library with those of the reference."""
     pairs = [n.split("=") for n in names.split()]
     shipped = {"ignore": "ignore_index"}
 

@@ -51,7 +51,7 @@ class Unproved:
 
 @dataclass(frozen=True)
 class Case:
-    """A function with its options: the source of its theorems."""
+    """A function with its options, of which theorems are made."""
 
     function: str
     options: str
