@@ -51,7 +51,7 @@ def softmax_cross_entropy(
     """Softmax cross-entropy with soft labels: ``-sum_j t_j log p_j``, p = softmax(z).
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         labels: t, one-hot or any numbers at least 0, broadcast to the logits. They need
             not sum to 1.
         axis: the class axis or axes; None for all axes.
@@ -148,7 +148,7 @@ def softmax_cross_entropy_with_integer_labels(
     """Softmax cross-entropy with integer labels: ``-log p_y``, p = softmax(z).
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         labels: y, ``[*batch]``, integers in [0, classes). With several class axes, a label
             is an index into the classes flattened in the order of ``axis``.
         axis: the class axis or axes; None for all axes.

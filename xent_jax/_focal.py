@@ -38,7 +38,7 @@ def softmax_focal_loss(
     """Focal loss with integer labels: ``w_y (1 - p_y)^gamma (-log p_y)``, p = softmax(z).
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         labels, axis, where, ignore_index, weights, axis_name, batch_axis_name: as for
             ``softmax_cross_entropy_with_integer_labels``.
         gamma: the exponent, at least 0; 0 gives the cross-entropy.

@@ -225,7 +225,7 @@ def kl_divergence_with_log_targets(
     """KL divergence from log-probabilities: ``sum_j exp(u_j) (u_j - l_j)``, u the log-targets.
 
     Args:
-        log_predictions: l, ``[*batch, classes]``, floating, in nats.
+        log_predictions: l, ``[*batch, classes]``, floating-point, in nats.
         log_targets: u, floating-point, in nats; the two broadcast to each other.
         axis: the class axis or axes; None for all axes.
         where: booleans with the shape of the batch, or booleans that broadcast to the
@@ -286,7 +286,7 @@ def generalized_kl_divergence(
     No term of the sum is negative, and the divergence is 0 if and only if ``t = exp(l)``.
 
     Args:
-        log_predictions: l, ``[*batch, classes]``, floating, in nats.
+        log_predictions: l, ``[*batch, classes]``, floating-point, in nats.
         targets: t, numbers at least 0; the two broadcast to each other.
         axis: the class axis or axes; None for all axes.
         where: booleans with the shape of the batch, or booleans that broadcast to the

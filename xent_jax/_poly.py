@@ -41,7 +41,7 @@ def poly_loss_cross_entropy(
     """Poly-1 loss: ``-sum_j t_j log p_j + epsilon sum_j t_j (1 - p_j)``, p = softmax(z).
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         labels: t, broadcast to the logits; they need not sum to 1.
         epsilon: the coefficient of the first polynomial term; 0 gives cross-entropy.
         axis, where, axis_name: as for ``softmax_cross_entropy``.

@@ -37,7 +37,7 @@ def softmax(
     """Softmax, from logits to probabilities: ``p_j = exp(z_j) / sum_l exp(z_l)``.
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         axis: the class axis or axes; None for all axes.
         where: booleans with the shape of the batch, for the examples that take part; or
             booleans that broadcast to the logits, for the classes that take part.
@@ -102,7 +102,7 @@ def log_softmax(
     """Log-softmax: ``log p_j = z_j - log sum_l exp(z_l)``.
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         axis: the class axis or axes; None for all axes.
         where, axis_name: as for ``softmax``.
 
@@ -158,7 +158,7 @@ def logsumexp(
     """Log-sum-exp: ``lse = log sum_l exp(z_l)``, the logarithm of the divisor in softmax.
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         axis: the class axis or axes; None for all axes.
         where, axis_name: as for ``softmax``.
 

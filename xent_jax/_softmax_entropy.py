@@ -42,7 +42,7 @@ def softmax_entropy(
     For the entropy of probabilities, see ``entropy``.
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         axis: the class axis or axes; None for all axes.
         where, axis_name: as for ``softmax``.
 

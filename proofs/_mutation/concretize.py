@@ -1,4 +1,4 @@
-"""Jaxprs of symbolic sizes, run at concrete ones, in float32 or float64."""
+"""Runs jaxprs of symbolic sizes at concrete sizes, in float32 or float64."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,12 +1,12 @@
-"""Wrong backwards, made by machine, that the prover must not prove.
+"""Wrong backward passes, made by machine, that the prover must not prove.
 
-Every backward of what ships is traced at symbolic sizes and changed in one place
-(``mutate``). Each mutant runs in float64 beside the original, and is put to the prover.
-Not one whose numbers differ may be proved.
+Every backward pass of the library is traced at symbolic sizes and changed in one place
+(``mutate``). Each mutant runs in float64 beside the original, and is given to the prover. No mutant
+whose numbers differ may be proved.
 
-A proof is about real numbers. A mutant that is proved though its float64 numbers differ is no
-mistake of the prover if rounding and overflow alone are to blame: if it gives the original's
-numbers at the same points when both run with 300 digits and exponents without bound.
+A proof is about real numbers. If a mutant is proved although its float64 numbers differ, that is no
+mistake of the prover if only rounding and overflow make the difference: both must give the same
+numbers when they run with 300 digits and unbounded exponents.
 """
 
 from __future__ import annotations

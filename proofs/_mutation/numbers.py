@@ -1,4 +1,4 @@
-"""Backwards of what ships, traced, and the numbers of their mutants in float64."""
+"""Traces the backward passes of the library, and computes those of their mutants in float64."""
 
 from __future__ import annotations
 

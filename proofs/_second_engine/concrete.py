@@ -1,9 +1,9 @@
 """The second engine: exact proofs at small concrete shapes, through ``sympy.diff``.
 
-It runs the traced function on exact numbers, differentiates its value with SymPy, and
-decides whether what JAX's backward computes is the same function: for every labelling and
-mask, and for every order of the logits, ties included. It shares nothing with the engine
-for all sizes but the form of its questions and answers, and JAX's own removal of dead code.
+It runs the traced function on exact numbers, differentiates its value with SymPy, and decides
+whether JAX's backward pass computes the same function, for every labelling and mask and every order
+of the logits, ties included. It shares with the engine for all sizes only the form of questions and
+answers, and JAX's own removal of dead code.
 """
 
 import functools

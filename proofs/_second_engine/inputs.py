@@ -1,4 +1,4 @@
-"""The shapes, labellings and masks at which the second engine proves."""
+"""The shapes, labellings and masks for which the second engine proves."""
 
 import itertools
 import math

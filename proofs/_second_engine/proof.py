@@ -1,4 +1,4 @@
-"""One proof of the second engine: a traced claim, at one shape."""
+"""Proves one traced claim at one shape, for the second engine."""
 
 import contextlib
 from collections.abc import Mapping, Sequence

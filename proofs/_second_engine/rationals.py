@@ -1,4 +1,4 @@
-"""Rational functions of the second engine, with exact arithmetic.
+"""The rational functions of the second engine, with exact arithmetic.
 
 A number is a SymPy polynomial over products of irreducible factors, in canonical form, so
 that equal rational functions have equal parts.

@@ -1,7 +1,7 @@
-"""Jaxprs of concrete shapes, run on exact numbers: the second engine's reading of JAX.
+"""Runs jaxprs of concrete shapes on exact numbers.
 
-Every primitive has its rule here, in ``entries`` or in ``moves``; one without a rule is
-refused by name.
+Every primitive has a rule here, in ``entries`` or in ``moves``. A primitive without a rule is
+rejected by its name.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The second engine's search for counterexamples: numbers, which never prove anything."""
+"""The second engine's search for counterexamples in numbers, which never prove anything."""
 
 import math
 from typing import Any
