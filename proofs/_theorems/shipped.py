@@ -302,9 +302,9 @@ _LOGITS = (*_softmaxes(), *_integers(), *_softs(), *_binaries(), *_others(), *_t
 CASES = (*_LOGITS, *_shard_theorems.CASES, *_head_theorems.CASES)
 THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))
 _DIVERGENCES = (
-    Unproved("softmax_kl_divergence", "masked classes", "the prover does not show that the sums of "
-             "exponentials over the remaining classes are positive; tests check it"),
+    Unproved("softmax_kl_divergence", "masked classes", "that the sums of exponentials over the "
+             "classes left in are together positive is not shown; tests compare"),
     Unproved("softmax_kl_divergence", "a temperature", "the second engine, which must agree with "
-             "the first, cannot decide exponentials of quotients; tests check it"),
+             "the first, does not decide exponentials of quotients; tests compare"),
 )  # fmt: skip
 UNPROVED = (*_DIVERGENCES, *_shard_theorems.UNPROVED, *_head_theorems.UNPROVED)
