@@ -100,9 +100,9 @@ def _summary(results: Results) -> str:
     else:
         names = ", ".join(f'<a href="#{_anchor(c)}">{escape(c.name)}</a>' for c in failed)
         verdict = f'<p class="verdict fails"><b>✗</b> {len(failed)} do not hold: {names}</p>'
-    return f"""<p class="lead">Softmax cross-entropy and related losses, from the textbook definition
-to the gradient that the library computes: {counted}. A machine decides each step, for every number
-of classes; “could not decide” counts as a failure.</p>{verdict}
+    return f"""<p class="lead">Softmax cross-entropy and related losses, from the textbook
+definition to the gradient that the library computes: {counted}. A machine decides each step, for
+every number of classes; “could not decide” counts as a failure.</p>{verdict}
 <p class="key">Sums run over all k classes. z are logits, p probabilities, t targets; δ<sub>ij</sub>
 is 1 where i = j and 0 elsewhere; lse is the logarithm of the sum of exponentials.</p>"""
 
