@@ -1,7 +1,7 @@
 """The version matrix: ``nox`` runs all of it, ``nox -l`` lists it, ``nox -t light`` the quick half.
 
-A session is a Python with a JAX. One is left out only where that JAX has no release for that
-Python: the newest needs Python 3.12. ``nox -s release`` builds what is uploaded, and tries it.
+A session is one Python with one JAX. A pair is left out only if that JAX has no release for that
+Python: the newest needs Python 3.12. ``nox -s release`` builds the files to upload, and tests them.
 """
 
 import shutil

@@ -1,12 +1,13 @@
-"""All benchmarks, one after another: one report with tables and pictures, and the README's figures.
+"""Runs all benchmarks and writes one report, with tables and pictures, and the figures elsewhere.
 
     pip install "xent-jax[bench]"
     python -m benchmarks [--quick] [--only NAME,NAME] [--output DIR]
-    python -m benchmarks --readme     # report.md and the README again from the stored data
+    python -m benchmarks --readme     # writes all again from the stored data
 
-Each runs in a process of its own, so that no flag or number of devices leaks. One that fails is
-reported with its last lines and the others go on; the exit status is then 1. About twenty-two
-minutes on two cores, with --quick six, which leaves the README be.
+The figures elsewhere are those of the README and of docs/measured. Each benchmark runs in its own
+process, so that no flag or number of devices leaks. If one fails, its last lines are reported, the
+others go on, and the exit status is 1. All take about twenty-two minutes on two cores. With --quick
+they take six, and the README and docs/measured stay as they are.
 """
 
 import argparse
@@ -28,7 +29,7 @@ LAST = 12  # lines of what failed
 
 
 def names(text: str) -> list[str]:
-    """Of --only, in the order of the report."""
+    """Returns the names of --only, in the order of the report."""
     chosen = text.split(",")
     if unknown := set(chosen) - set(ORDER):
         raise argparse.ArgumentTypeError(f"no {', '.join(unknown)}; there are {', '.join(ORDER)}")
@@ -36,7 +37,7 @@ def names(text: str) -> list[str]:
 
 
 def end(process: subprocess.Popen) -> None:
-    """With all that it has started."""
+    """Ends a process and all that it has started."""
     if hasattr(os, "killpg"):
         os.killpg(process.pid, signal.SIGKILL)
     else:
@@ -44,7 +45,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def run(script: Path, arguments: list[str], tick) -> list[str]:
-    """Runs a script; the last lines of what it printed if it fails, nothing if it does not."""
+    """Runs a script; if it fails, returns the last lines that it printed, else an empty list."""
     command = [sys.executable, str(script), *arguments]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
@@ -63,7 +64,7 @@ def run(script: Path, arguments: list[str], tick) -> list[str]:
 
 
 def run_all(chosen: list[str], folder: Path, arguments: list[str], out: Console) -> list[str]:
-    """Runs the benchmarks of those names; gives the names of those that failed."""
+    """Runs the benchmarks with those names; returns the names of those that failed."""
     failed = []
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     # No refresh from a thread: it would take a core during the runs.
@@ -90,7 +91,7 @@ def main() -> int:
     options.add_argument("--quick", action="store_true", help="small sizes, few repeats")
     options.add_argument("--only", type=names, default=list(ORDER), metavar="NAMES")
     options.add_argument("--output", type=Path, metavar="DIR", help="of the report")
-    options.add_argument("--readme", action="store_true", help="from the stored data, run nothing")
+    options.add_argument("--readme", action="store_true", help="write, run nothing")
     options = options.parse_args()
     folder, out = options.output or (QUICK if options.quick else FOLDER), Console()
     if options.readme:

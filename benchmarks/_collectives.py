@@ -1,10 +1,10 @@
-"""What a compiled program sends between devices, read from its text.
+"""Reads from the text of a compiled program what it sends between devices.
 
     collectives(compiled.as_text(), {"data": 2, "model": 4})
 
 A collective in the body of a loop runs once per trip, so the calls are followed from the entry
-down (``_hlo``). What cannot be read is an error: a collective left out would look like traffic
-saved.
+down (``_hlo``). Text that cannot be read raises an error, because a collective that is overlooked
+would look like less traffic.
 """
 
 import dataclasses
@@ -76,12 +76,12 @@ def collectives(text: str, mesh: Mapping[str, int] | None = None) -> list[Collec
 
 
 def bytes_per_device(text: str) -> int:
-    """Payload of all collectives of a program, each as often as it runs."""
+    """Returns the payload of all collectives of a program, each as often as it runs."""
     return sum(found.moved for found in collectives(text))
 
 
 def grouped(found: list[Collective]) -> list[tuple[str, str, int, int, int]]:
-    """(kind, axes, size, runs, bytes) of all that move something, the most bytes first."""
+    """Returns (kind, axes, size, runs, bytes) of all that move something, most bytes first."""
     rows: dict[tuple[str, str, int], list[int]] = {}
     for one in found:
         if one.moved:
@@ -95,7 +95,7 @@ def grouped(found: list[Collective]) -> list[tuple[str, str, int, int, int]]:
 
 
 def payload_of(one: Instruction) -> int:
-    """Bytes of the result. Most asynchronous ones begin with (operands, results, ...)."""
+    """Returns the bytes of the result. Asynchronous results are often (operands, results, ...)."""
     if one.opcode.endswith("-start") and one.opcode != "all-reduce-start":
         parts = split(one.type[1:-1]) if one.type.startswith("(") else []
         if len(parts) < 2:
@@ -105,7 +105,7 @@ def payload_of(one: Instruction) -> int:
 
 
 def size_of(text: str) -> int:
-    """Bytes of an array or a tuple of arrays."""
+    """Returns the bytes of an array or of a tuple of arrays."""
     shapes = re.findall(r"([a-z]\w*)\[([\d,]*)\]", text)
     if not shapes:
         raise ValueError(f"no array in the type {text!r}")
@@ -113,7 +113,7 @@ def size_of(text: str) -> int:
 
 
 def bits(dtype: str) -> int:
-    """Of one element: f32, bf16, s4, f8e4m3fn, pred."""
+    """Returns the bits of one element, for names such as f32, bf16, s4, f8e4m3fn and pred."""
     number = re.match(r"[a-z]+(\d+)", dtype)
     if not number and dtype != "pred":
         raise ValueError(f"no size known for the dtype {dtype!r}")
@@ -128,7 +128,7 @@ def ints(text: str) -> list[int]:
 
 
 def group_of(one: Instruction, devices: int) -> list[int]:
-    """The devices that act together with device 0. HLO has three ways to write groups."""
+    """Returns the devices in the group of device 0. HLO has three notations for groups."""
     text = one.attributes()
     if one.opcode.startswith("collective-permute"):
         if found := re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", text):
@@ -143,7 +143,7 @@ def group_of(one: Instruction, devices: int) -> list[int]:
 
 
 def listed(text: str) -> list[int]:
-    """``{0,1},{2,3}``: the group of device 0."""
+    """Reads ``{0,1},{2,3}``: returns the group of device 0."""
     groups = [ints(group) for group in text.split("}")[:-1]]
     if len({len(group) for group in groups}) > 1:
         raise ValueError(f"groups of several sizes: {text}")
@@ -160,7 +160,7 @@ def connected(text: str) -> list[int]:
 
 
 def iota(text: str) -> list[int]:
-    """``[2,4]T(1,0)``: all devices, laid out in that shape and read in that order of the axes."""
+    """Reads ``[2,4]T(1,0)``: all devices in that shape, transposed to that order of the axes."""
     shape, _, order = text.partition("T")
     sizes = ints(shape)
     strides = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
@@ -172,9 +172,9 @@ def iota(text: str) -> list[int]:
 
 
 def of_mesh(sizes: str, devices: str, names: str) -> list[int]:
-    """``mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'a','b':(2)2}``, whose ids may be left out.
+    """Reads ``mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'a','b':(2)2}``; ids may be missing.
 
-    ``'b':(2)2`` is the middle of axis b, cut in 2 before, 2 itself and what is left after.
+    ``'b':(2)2`` is the middle part of axis b: 2 before it, 2 itself, and the rest after it.
     """
     mesh = {name: int(size) for name, size in re.findall(r"'(.*?)'=(\d+)", sizes)}
     spans = []  # of (axis, factor of its coordinate, number of steps)
@@ -192,7 +192,7 @@ def of_mesh(sizes: str, devices: str, names: str) -> list[int]:
 
 
 def axes(group: list[int], mesh: Mapping[str, int]) -> str:
-    """The axes of the mesh that a group spans; "part of" where it does not span them whole."""
+    """Returns the axes of the mesh that a group spans; "part of" if it does not span them whole."""
     names, rest = [], [device for device in group]
     for name, size in reversed(mesh.items()):
         if len({device % size for device in rest}) > 1:

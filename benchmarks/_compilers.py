@@ -1,4 +1,4 @@
-"""Compilers of accelerators that are not there, each asked in a process of its own."""
+"""Compiles for accelerators that are not installed, each in a process of its own."""
 
 import importlib.metadata
 import json
@@ -13,7 +13,7 @@ CUDA = "jax-cuda12-plugin", "jax-cuda12-pjrt"
 
 
 class Platform(NamedTuple):
-    """An accelerator to compile for, in a process of its own: JAX reads the settings once."""
+    """An accelerator to compile for, in its own process, because JAX reads its settings once."""
 
     name: str
     packages: tuple[str, ...]
@@ -78,7 +78,7 @@ PLATFORMS = {
 
 
 def missing(platform: Platform) -> str | None:
-    """What to install, where a compiler is not there."""
+    """Returns what to install if a compiler is missing."""
     try:
         for package in platform.packages:
             importlib.metadata.version(package)
@@ -89,14 +89,14 @@ def missing(platform: Platform) -> str | None:
 
 
 def lacking(platforms: dict[str, Platform]) -> tuple[list[str], list[str]]:
-    """The names whose compilers are there, and what to install for the others, each once."""
+    """Returns the names whose compilers are installed, and what to install for the others."""
     texts = {name: missing(platform) for name, platform in platforms.items()}
     by_packages = {platforms[name].packages: text for name, text in reversed(texts.items()) if text}
     return [name for name, text in texts.items() if not text], list(by_packages.values())
 
 
 def answers(script: str, options: list[str], platform: Platform) -> Iterator[list]:
-    """What ``script options`` prints as lines of JSON, with the platform's settings."""
+    """Runs ``script options`` with the platform's settings; returns the JSON that it prints."""
     with (
         tempfile.TemporaryFile("w+") as log,  # compilers complain of the missing hardware
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Errors of the linear head in bfloat16, for head.py, against the same numbers in float64."""
+"""For head.py: the errors of the linear head in bfloat16, against the same numbers in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ SPREADS = (1, 3)  # standard deviations of the logits
 
 
 def reference(x, w, y) -> list[np.ndarray]:
-    """The loss, dx and dW in float64."""
+    """Returns the loss, dx and dW in float64."""
     x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
     z, rows = x @ w, np.arange(len(y))
     lse = np.log(np.sum(np.exp(z), axis=1, keepdims=True))
@@ -29,9 +29,9 @@ def reference(x, w, y) -> list[np.ndarray]:
 
 
 def half_errors(draws: int, progress: Progress) -> dict[str, np.ndarray]:
-    """For each model, [spreads, 3]: the errors of loss, dx and dW, the worst over the draws.
+    """Returns, for each model, [spreads, 3]: the worst errors of loss, dx and dW over the draws.
 
-    An error is the largest over the largest component.
+    An error is the largest error over the largest component.
     """
     programs = {
         what: jax.jit(jax.value_and_grad(loss, (0, 1))) for what, loss in MODELS.items() if loss

@@ -1,4 +1,4 @@
-"""How the linear head's temporary memory grows, for head.py: compiled, not run."""
+"""For head.py: how the linear head's temporary memory grows, from compiled programs."""
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ FIXED = {"N": f"D={FULL.d} V={FULL.v}", "V": f"N={FULL.n} D={FULL.d}"}
 
 
 def temp(loss, shape: Shape) -> float:
-    """MiB of temporary memory for value and gradients in float32: compiled, not run."""
+    """Returns MiB of temporary memory of value and gradients in float32, without a run."""
     n, d, v = shape
     shapes = ((n, d), "float32"), ((d, v), "float32"), ((n,), "int32")
     program = jax.jit(jax.value_and_grad(loss, (0, 1)))
@@ -23,7 +23,7 @@ def temp(loss, shape: Shape) -> float:
 
 
 def growth(progress: Progress) -> dict[str, np.ndarray]:
-    """For N and V: the size, MiB of the head, MiB with materialised logits."""
+    """Returns, for N and for V, the size and the MiB of the head and of logits that are held."""
     return {
         axis: np.array(
             [

@@ -7,7 +7,7 @@ from _losses import head, room
 
 
 class Shape(NamedTuple):
-    """Tokens, width, classes."""
+    """The numbers of tokens, features and classes."""
 
     n: int
     d: int
@@ -21,7 +21,7 @@ FULL, HALF = Shape(2048, 512, 32768), Shape(512, 256, 4096)
 
 
 def draw(shape: Shape, seed: int = 0) -> tuple:
-    """Inputs, kernel, labels, cotangents and a gradient of the logits, which are N(0, 1)."""
+    """Draws inputs, kernel, labels, cotangents and a gradient of the logits; these are N(0, 1)."""
     n, d, v = shape
     keys = jax.random.split(jax.random.key(seed), 5)
     x, w = jax.random.normal(keys[0], (n, d)), jax.random.normal(keys[1], (d, v)) / d**0.5
@@ -30,5 +30,5 @@ def draw(shape: Shape, seed: int = 0) -> tuple:
 
 
 def in_chunks(tokens: int):
-    """The head with room for the logits of that many tokens."""
+    """Returns the head with room for the logits of that many tokens."""
     return lambda x, w, y: head(x, w, y, **room(tokens, w.shape[1]))

@@ -1,7 +1,7 @@
 """The text of a compiled program (HLO): its computations, and how often each of them runs.
 
-A loop's length stands in its backend_config, where the compiler wrote it; a TPU's does not, there
-it is read from the loop itself: where its counter starts, what is added, what it is held against.
+The number of trips of a loop is in its backend_config if the compiler wrote it. The compiler for
+TPU does not, so there it is read from the loop: the start of its counter, the step and the bound.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ CALLS = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """``name = type opcode(operands), rest``."""
+    """An instruction ``name = type opcode(operands), rest``."""
 
     name: str
     type: str
@@ -26,28 +26,28 @@ class Instruction:
     root: bool  # what its computation returns
 
     def attributes(self) -> str:
-        """The rest without what stands in quotes: names that users chose, the compiler's notes."""
+        """The rest of the line without quoted text, which holds user names and compiler notes."""
         return re.sub(r'"(?:[^"\\]|\\.)*"', '""', self.rest)
 
     def calls(self) -> list[str]:
-        """Names of the computations that it runs; the end of an asynchronous one runs nothing."""
+        """The names of the computations that it runs; the end of an asynchronous call runs none."""
         if self.opcode.endswith(("-done", "-update")):
             return []
         found = CALLS.findall(self.attributes())
         return [name for names in found for name in re.findall(r"[\w.\-]+", names)]
 
     def called(self, role: str) -> str:
-        """The computation in one role: body or condition."""
+        """Returns the computation in one role: body or condition."""
         return re.search(rf"\b{role}=%?([\w.\-]+)", self.attributes())[1]
 
     def index(self) -> int:
-        """Of a get-tuple-element."""
+        """The index of a get-tuple-element."""
         return int(re.search(r"\bindex=(\d+)", self.rest)[1])
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """An instruction, where it stands and how often it runs."""
+    """An instruction, the computation that it is in, and how often it runs."""
 
     instruction: Instruction
     computation: str
@@ -56,7 +56,7 @@ class Run:
 
 
 def split(text: str) -> list[str]:
-    """At the commas that no bracket holds."""
+    """Splits a text at the commas that are outside brackets."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in "([{") - (character in ")]}")
@@ -68,7 +68,7 @@ def split(text: str) -> list[str]:
 
 
 def closing(text: str) -> int:
-    """Where the bracket that opens a text closes."""
+    """Returns where the bracket closes that a text begins with."""
     depth = 0
     for i, character in enumerate(text):
         depth += (character == "(") - (character == ")")
@@ -78,7 +78,7 @@ def closing(text: str) -> int:
 
 
 def instruction(line: str) -> Instruction | None:
-    """Read from a line, if it holds one."""
+    """Reads the instruction of a line, if it has one."""
     head = re.match(r"\s+(ROOT )?%?([\w.\-]+) = (.*)", line)
     if not head:
         return None
@@ -112,7 +112,7 @@ class Program:
         self.devices = int(partitions[1]) if partitions else 1
 
     def runs(self) -> Iterator[Run]:
-        """Every instruction that the entry comes to, once for each way it comes there."""
+        """Yields every instruction that the entry reaches, once for each way to reach it."""
         return self._runs(self.entry, 1, False)
 
     def _runs(self, computation: str, times: int | None, conditional: bool) -> Iterator[Run]:
@@ -126,7 +126,7 @@ class Program:
                 yield from self._runs(name, inner, conditional or one.opcode == "conditional")
 
     def trips(self, computation: str, loop: Instruction) -> int | None:
-        """How often the body of a while runs; None where that is not known."""
+        """Returns how often the body of a while loop runs, or None if that is not known."""
         if stated := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.rest):
             return int(stated[1])
         outside = self.computations[computation]
@@ -157,7 +157,7 @@ def root(computation: dict[str, Instruction]) -> Instruction:
 
 
 def followed(computation: dict[str, Instruction], name: str) -> Instruction:
-    """Back through copies to what made a value."""
+    """Follows a value back through copies to the instruction that made it."""
     one = computation[name]
     while one.opcode in ("copy", "bitcast", "convert", "reshape"):
         one = computation[one.operands[0]]
@@ -165,13 +165,13 @@ def followed(computation: dict[str, Instruction], name: str) -> Instruction:
 
 
 def is_element(computation: dict[str, Instruction], name: str, index: int) -> bool:
-    """Whether a value is that element of the loop's state."""
+    """Returns whether a value is that element of the loop's state."""
     one = followed(computation, name)
     return one.opcode == "get-tuple-element" and one.index() == index
 
 
 def number(inside, name: str, outside=None, start: Instruction | None = None) -> int | None:
-    """A constant, made here or brought into the loop in its state, where nothing changes it."""
+    """Returns a constant, from the loop itself or from its state if the loop does not change it."""
     one = followed(inside, name)
     if (
         one.opcode == "get-tuple-element"

@@ -24,7 +24,7 @@ of_optax = optax.softmax_cross_entropy_with_integer_labels
 
 
 def held(loss: Callable, dtype=None) -> Callable:
-    """The mean loss of all the logits, cast to a dtype if one is given."""
+    """Returns the mean loss of all logits, which are cast to a dtype if one is given."""
     return lambda x, w, y: loss(jnp.asarray(x @ w, dtype), y).mean()
 
 
@@ -35,5 +35,5 @@ def of_tokamax(x, w, y):
 
 
 def room(tokens: int, classes: int) -> dict[str, int]:
-    """The head's option for a chunk of so many tokens: logits and their gradient in float32."""
+    """Returns the head's option for chunks of so many tokens, from the float32 bytes they take."""
     return {"max_logits_bytes": 2 * 4 * tokens * classes}

@@ -1,6 +1,6 @@
-"""report.md, rendered from the data: one table of all, then a chapter for each benchmark.
+"""Renders report.md from the data: one table of everything, then a chapter for each benchmark.
 
-What stands between marks is what a page of the site shows.
+The pages of the site include what stands between marks.
 """
 
 from _overview import overview
@@ -8,9 +8,10 @@ from _tables import table
 
 INTRO = """# Benchmarks
 
-Accuracy, speed, memory and traffic, side by side with the peers that install. Made by
-`python -m benchmarks`, which also writes the README's figures; `--quick` takes minutes and leaves
-these be. The data are in `report.json`. Ratios bear comparison between machines, times do not."""
+Accuracy, speed, memory and traffic, side by side with the peers that install. This report, and the
+figures of the README and of docs/measured, are written by `python -m benchmarks`; with `--quick` it
+takes minutes and does not change them. The data are in `report.json`. Ratios can be compared
+between machines, times cannot."""
 
 
 def report(sections: dict[str, dict]) -> str:
@@ -19,25 +20,24 @@ def report(sections: dict[str, dict]) -> str:
 
 
 def marked(name: str, parts: list[str]) -> str:
-    """Between the marks by which the site finds them."""
+    """Puts the parts between the marks by which the site finds them."""
     return "\n\n".join([f"<!-- --8<-- [start:{name}] -->", *parts, f"<!-- --8<-- [end:{name}] -->"])
 
 
 def measured(section: dict) -> str:
-    """When, where and with what."""
+    """Says when, where and with which versions a section was measured."""
     text = f"Measured {section['date']}; {section['machine']}."
     if busy := section.get("others"):
         text += (
-            f" Other programs kept {busy} cores busy meanwhile: the more, the less sure are times"
+            f" Other programs kept {busy} cores busy meanwhile, which makes times less reliable."
         )
-        text += " and verdicts on them."
     if section["quick"]:
-        text += " Quick: small sizes, few repeats, not to be quoted."
+        text += " Quick: small sizes and few repeats; do not quote these figures."
     return text
 
 
 def chapter(name: str, section: dict) -> str:
-    """Picture, question, how to read it, tables, and what is not in them."""
+    """Returns the chapter of a benchmark: title, picture, question, notes and tables."""
     parts = [f"# {section['title']}"]
     if "date" in section and section.get("picture", True):
         parts.append(f"![{section['title']}]({name}.png)")
@@ -53,7 +53,7 @@ def body(section: dict) -> list[str]:
     if section.get("left_out"):
         parts.append("Left out:\n\n" + "\n".join(f"- {line}" for line in section["left_out"]))
     if missed := section.get("not_measured"):
-        kept = "; the above is of before" if "date" in section else ""
+        kept = "; the figures above are older" if "date" in section else ""
         why = "\n".join(missed["why"])
         parts.append(f"Not measured on {missed['date']}{kept}:\n\n```\n{why}\n```")
     return parts

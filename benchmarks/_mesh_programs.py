@@ -1,7 +1,8 @@
-"""The programs that traffic.py compiles: losses and heads, and the ways to divide them.
+"""The programs that traffic.py compiles: losses and heads, and the ways to shard them.
 
-The logits are divided over both axes of a mesh of data x model; the inputs of a head over data, its
-kernel over model, or over both where it is fully sharded. Gradients lie as what they are of.
+The mesh has the axes data and model. The logits are sharded over both, the inputs of a head over
+data, its kernel over model, or over both if it is fully sharded. Gradients are sharded as the
+arguments that they belong to.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ class Program(NamedTuple):
 
 
 def plain(loss: Callable) -> Callable:
-    """A function of global arrays, to be divided by the compiler or by JAX."""
+    """A function of global arrays, which the compiler or JAX shards."""
     return lambda mesh, size: loss
 
 
@@ -46,7 +47,7 @@ def mapped(loss: Callable, *layout: P) -> Callable:
 
 
 def over_parts(mesh, size: Size) -> Callable:
-    """The loss of some tokens at a time, cut without regard to the devices."""
+    """Computes the loss of some tokens at a time, in parts that ignore the shards."""
 
     def loss(z, y):
         parts = z.reshape(-1, CHUNK, size.v), y.reshape(-1, CHUNK)
@@ -78,7 +79,7 @@ def optax_mean(z, y):
 
 
 def limits() -> tuple[int, int, int]:
-    """Targets in bytes: 24 for a token; and dx and dW; and, fully sharded, the kernel."""
+    """Returns targets in bytes: 24 per token; and dx and dW; and the fully sharded kernel."""
     n, d, v = SMALL.n // 2, SMALL.d, SMALL.v // 4
     return 24 * n, 24 * n + 4 * d * (n + v), 24 * n + 4 * d * (n + 2 * v)
 
@@ -118,7 +119,7 @@ def programs(site: Site) -> list[Program]:
 
 
 def compiled(program: Program, site: Site, devices: np.ndarray):
-    """Value and gradients for those devices, with each gradient laid out as its argument."""
+    """Compiles value and gradients for those devices; each gradient is sharded as its argument."""
     kinds = (AxisType.Explicit if program.explicit else AxisType.Auto,) * 2
     mesh, size = Mesh(devices.reshape(site.mesh), AXES, axis_types=kinds), site.size
     shapes = {"logits": (size.n, size.v), "inputs": (size.n, size.d), "kernel": (size.d, size.v)}

@@ -1,4 +1,4 @@
-"""The options of xent_jax's losses as a user of optax writes them."""
+"""The options of xent_jax's losses, written with optax as its users do."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import optax
 
 
 def integer(z, y, label_smoothing=0.0, z_loss=0.0, ignore_index=None):
-    """Losses with integer labels; those of optax itself where no option is given."""
+    """Losses with integer labels; without options they are those of optax itself."""
     if ignore_index is not None:
         kept = y != ignore_index
         y = jnp.where(kept, y, 0)
@@ -21,7 +21,7 @@ def integer(z, y, label_smoothing=0.0, z_loss=0.0, ignore_index=None):
 
 
 def soft(z, t, label_smoothing=0.0, z_loss=0.0, class_weights=None):
-    """Losses with soft labels; those of optax itself where no option is given."""
+    """Losses with soft labels; without options they are those of optax itself."""
     if label_smoothing:
         t = optax.smooth_labels(t, label_smoothing)
     if class_weights is not None:

@@ -1,4 +1,4 @@
-"""The one table of all: what was measured of xent_jax beside the same of its peers."""
+"""The table of everything: the measurements of xent_jax beside those of its peers."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,11 @@ PEERS = "xent_jax", "optax", "tokamax", "jax.nn"
 
 
 def overview(sections: dict[str, dict]) -> list[str]:
-    """The table and its days, of the sections that were measured; nothing if none was."""
+    """Returns the table of the sections that were measured, and its days; [] if none was."""
     known = {name: section for name, section in sections.items() if "date" in section}
     rows = [row for name, section in known.items() for row in PARTS[name](section["tables"])]
     days = ", ".join(sorted({section["date"] for section in known.values()}))
-    quick = ", with --quick: not to be quoted" * any(s["quick"] for s in known.values())
+    quick = ", with --quick: do not quote these figures" * any(s["quick"] for s in known.values())
     return [table(["", *PEERS], rows), f"Measured {days}{quick}."] if rows else []
 
 
@@ -49,12 +49,12 @@ def compile_time(tables: dict) -> list[list[str]]:
 
 
 def beside(found: dict, programs: tuple[str, ...], of: Callable[[dict], str]) -> list[str]:
-    """A cell for each peer; an empty one where the peer was not there."""
+    """Returns a cell for each peer; it is empty for a peer that did not install."""
     return [of(found[program]) if program in found else "" for program in programs] + [""]
 
 
 def both(cells: dict[str, str]) -> str:
-    """The errors of the two gradients; nothing if the peer was not there."""
+    """Returns the errors of the two gradients; nothing for a peer that did not install."""
     return ", ".join(filter(None, (cells["dx spread 3"], cells["dW spread 3"])))
 
 

@@ -1,44 +1,125 @@
-"""The README's figures, between ``<!-- benchmarks: NAME -->`` and ``<!-- end -->``, from the data.
+"""The figures in the README and in docs/measured, written from the data.
 
-A row whose cells are not in the data, as those of a peer that does not install, is left out.
+A block stands between ``<!-- benchmarks: NAME -->`` and ``<!-- end -->``. Rows whose cells are not
+in the data, such as those of a peer that does not install, are left out.
 """
 
 import re
+import textwrap
 
 from _store import FOLDER, load
 from _tables import TARGETS, read, sent, span, table
 
-PAGE = FOLDER.parent / "README.md"
+ROOT = FOLDER.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "measured").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- benchmarks: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def write() -> None:
-    PAGE.write_text(rendered(PAGE.read_text("utf-8"), load()), "utf-8")
+    sections = load()
+    for page in PAGES:
+        page.write_text(rendered(page.read_text("utf-8"), sections), "utf-8")
 
 
 def rendered(page: str, sections: dict[str, dict]) -> str:
-    """The page with its blocks made anew; one that was never measured stays as it is."""
+    """Returns the page with new blocks. A block whose benchmarks were never run stays as it is."""
 
     def block(found: re.Match) -> str:
         begin, name, end = found.groups()
-        section = sections.get(name, {})
-        text = BLOCKS[name](section["tables"]) if "date" in section else ""
-        return f"{begin}{text}\n\n{origin(section)}\n{end}" if text else found.group()
+        used = [sections.get(source, {}) for source in SOURCES.get(name, (name,))]
+        measured = all("date" in section for section in used)
+        text = BLOCKS[name](*(section["tables"] for section in used)) if measured else ""
+        return f"{begin}{text}\n\n{origin(used)}\n{end}" if text else found.group()
 
     return BLOCK.sub(block, page)
 
 
-def origin(section: dict) -> str:
-    """The day, and JAX; the report has the rest."""
-    version = re.search(r"jax [\d.]+", section["machine"]).group()
-    text = f"Measured {section['date']} with {version}"
-    if busy := section.get("others"):
-        text += f" while other programs kept {busy} cores busy"
+def origin(sections: list[dict]) -> str:
+    """Returns the days of measurement and the versions of JAX; the report has the rest."""
+    days = sorted({section["date"] for section in sections})
+    versions = sorted({re.search(r"jax [\d.]+", s["machine"]).group() for s in sections})
+    text = f"Measured {' and '.join(days)} with {' and '.join(versions)}"
+    if busy := sorted({s["others"] for s in sections if s.get("others")}):
+        text += f" while other programs kept {' and '.join(busy)} cores busy"
     return f"{text}."
 
 
+def why(accuracy: dict, logits: dict, compile_time: dict, head: dict) -> str:
+    """Returns three of the README's reasons, with a figure each, and then what they cost."""
+    errors = dict(read(accuracy, "Relative error"))
+    (ours, _), (theirs, _) = (
+        errors[name]["gap 20"].split(" / ") for name in ("xent_jax", "optax integer")
+    )
+    targets = dict(read(logits, TARGETS))
+    both, alone = (
+        targets[f"{what}: geometric mean"]["found"]
+        for what in ("value and gradient", "value alone")
+    )
+    integer = span(
+        cells["ratio"]
+        for what, cells in read(logits, "Value and gradient")
+        if cells["labels"] == "integer" and "float32" in what
+    )
+    slowest = max((cells["ratio"] for _, cells in read(logits, "Value alone")), key=float)
+    traced = max((cells["trace"] for _, cells in read(compile_time, "Over optax's")), key=float)
+    return "\n".join(
+        [
+            item(
+                f"**Exact.** When the label's logit leads by 20, the relative error of the loss is "
+                f"{ours}, and optax's is {theirs} ([accuracy](docs/measured/accuracy.md))."
+            ),
+            item(
+                f"**Fast.** On CPU, value and gradient take {both} times as long as optax's, in "
+                "the geometric mean over labels, sizes and dtypes "
+                "([time](docs/measured/logits.md))."
+            ),
+            item(f"**Small.** {small(head)} ([memory](docs/measured/head.md))."),
+            "",
+            filled(
+                f"The costs: on CPU, integer labels in float32 take {integer} times as long as "
+                f"optax's, the value alone takes {alone} times as long in the geometric mean and "
+                f"{slowest} times at most, and [tracing](docs/measured/compile_time.md) takes up "
+                f"to {traced} times as long. {peer(head)}"
+            ),
+        ]
+    )
+
+
+def item(text: str) -> str:
+    return filled("- " + text, "  ")
+
+
+def filled(text: str, indent: str = "") -> str:
+    """Returns the text in lines as long as the README's."""
+    return textwrap.fill(
+        text, 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def small(head: dict) -> str:
+    """Returns the temporary memory for the most tokens that were measured."""
+    (title,) = (title for title in head if title.startswith("Memory against N"))
+    classes = int(title.partition("V=")[2])
+    tokens, cells = read(head, "Memory against N")[-1]
+    ours, held = (int(cells[f"{what} MiB"]) for what in ("xent_jax head", "logits, optax"))
+    return (
+        f"For {int(tokens):,} tokens and a vocabulary of {classes:,}, the head takes {ours:,} MiB "
+        f"of temporary memory, and optax on held logits takes {held:,} MiB"
+    )
+
+
+def peer(head: dict) -> str:
+    """Returns the temporary memory of tokamax's head beside ours, or nothing without tokamax."""
+    times = dict(read(head, "Time in float32"))
+    theirs = times.get("tokamax head, chunked_xla", {}).get("temp MiB")
+    ours = times["head, value and gradients"]["temp MiB"]
+    if not theirs:
+        return ""
+    return f"tokamax's head takes {theirs} MiB of temporary memory where ours takes {ours} MiB."
+
+
 def accuracy(tables: dict) -> str:
-    """The relative errors of loss and label's gradient, by library and gap."""
+    """Returns the relative errors of the loss and of the label's gradient, by library and gap."""
     rows = read(tables, "Relative error")
     if not rows:  # measured before there was the table
         return ""
@@ -82,7 +163,7 @@ def logits(tables: dict) -> str:
 
 
 def share(rows: list[tuple[str, dict[str, str]]]) -> str:
-    """Says what share of the logits value and gradient take as temporary memory."""
+    """Returns the temporary memory of value and gradient as a share of the logits."""
     texts = []
     for dtype in ("float32", "bfloat16"):
         shape = f"512 x 8192 {dtype}"
@@ -132,7 +213,7 @@ PEERS = {"logits, optax": "logits held, optax", "tokamax head, chunked_xla": "to
 
 
 def errors(tables: dict) -> str:
-    """Of the two gradients in bfloat16, beside each peer that was there."""
+    """Returns the errors of the two gradients in bfloat16, relative to each peer that installs."""
     found = dict(read(tables, TARGETS))
     start = "errors in bfloat16 of dx and dW over those of "
     shares = [
@@ -188,7 +269,10 @@ def traffic(tables: dict) -> str:
     return table(["value and gradients", "bytes between devices, per device"], lines)
 
 
+SOURCES = {"why": ("accuracy", "logits", "compile_time", "head")}
+"""The benchmarks that a block takes its figures from, where it is not the one of its name."""
 BLOCKS = {
+    "why": why,
     "accuracy": accuracy,
     "logits": logits,
     "compile_time": compile_time,

@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, a timed run, verdicts, the machine, what becomes of it."""
+"""What the benchmarks share: options, timed runs, verdicts, the machine, and storing results."""
 
 import argparse
 import datetime
@@ -21,7 +21,7 @@ TARGET_HEAD = ["", "found", "target", ""]
 
 
 def parser(description: str, quick: str) -> argparse.ArgumentParser:
-    """Options with --quick and --output."""
+    """Returns a parser with the options --quick and --output."""
     out = argparse.ArgumentParser(description=description)
     out.add_argument("--quick", action="store_true", help=quick)
     out.add_argument(
@@ -31,7 +31,7 @@ def parser(description: str, quick: str) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[], None]) -> None:
-    """The program, which Ctrl-C ends in one line."""
+    """Runs the program; Ctrl-C ends it with one line."""
     try:
         main()
     except KeyboardInterrupt:
@@ -39,7 +39,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def timed(program, arguments) -> float:
-    """Seconds of one run; what it gave is freed afterwards."""
+    """Returns the seconds of one run, and frees its results afterwards."""
     began = time.perf_counter()
     out = jax.block_until_ready(program(*arguments))
     seconds = time.perf_counter() - began
@@ -52,12 +52,12 @@ def verdict(value: float, target: float) -> str:
 
 
 def target(what: str, found: float, limit: float, digits: str = ".3f") -> list[str]:
-    """A row of the targets' table."""
+    """Returns a row of the table of targets."""
     return [what, format(found, digits), f"{limit:,}", verdict(found, limit)]
 
 
 def machine() -> str:
-    """The processor, the system and the versions of all that is compared."""
+    """Returns the processor, the system and the versions of everything that is compared."""
     versions = [f"Python {platform.python_version()}"]
     for name in PACKAGES:
         try:
@@ -83,7 +83,7 @@ def memory() -> str:
 
 
 def busy() -> tuple[float, float, float] | None:
-    """Seconds of work so far, of all cores and of this program, and the time; Linux alone tells."""
+    """Returns the seconds that all cores and this program were busy, and the time; Linux only."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return None
@@ -97,7 +97,7 @@ BEGAN = busy()
 
 
 def others() -> str:
-    """How many cores other programs kept busy since this one began, if it is known and not 0."""
+    """Returns how many cores other programs kept busy since this one began, if known and not 0."""
     if (now := busy()) is None or BEGAN is None:
         return ""
     cores, own, seconds = (b - a for a, b in zip(BEGAN, now, strict=True))
@@ -106,7 +106,7 @@ def others() -> str:
 
 
 def console() -> Console:
-    """Wide, or a file would get tables of 80 columns."""
+    """Returns a wide console; otherwise tables in a file would have 80 columns."""
     return Console(width=max(Console().width, 170))
 
 
@@ -137,7 +137,7 @@ def publish(name: str, options, tables: dict[str, tuple], **section) -> Path:
 
 
 def not_here(name: str, options, why: list[str]) -> None:
-    """Says in the report why the benchmark could not run on this machine."""
+    """Notes in the report why the benchmark could not run on this machine."""
     folder = options.output or (QUICK if options.quick else FOLDER)
     note(name, why, folder)
     console().print("not run here:", *why, sep="\n")

@@ -1,8 +1,8 @@
-"""The benchmarks' data, report.json, and how its tables are read and written.
+"""Reads and writes report.json, the data of the benchmarks.
 
-The data have a section for each benchmark: when and where it was measured, its tables as they are
-read, what was left out. A section that fails, or that cannot be measured here, keeps what was
-measured before, with a note.
+The data have a section for each benchmark: when and where it was measured, its tables, and what was
+left out. If a benchmark fails or cannot be run here, its section keeps the older figures and gets a
+note.
 """
 
 import datetime
@@ -17,13 +17,13 @@ ORDER = "accuracy", "logits", "compile_time", "head", "compile_only", "traffic"
 
 
 def load(folder: Path = FOLDER) -> dict[str, dict]:
-    """Name to section; nothing yet in a new folder."""
+    """Returns the sections by name; none in a new folder."""
     path = folder / "report.json"
     return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def save(sections: dict[str, dict], folder: Path) -> None:
-    """The data, and the report with them."""
+    """Writes the data, and the report made from them."""
     folder.mkdir(parents=True, exist_ok=True)
     ordered = {name: sections[name] for name in ORDER if name in sections}
     text = json.dumps(ordered, indent=1, ensure_ascii=False)
@@ -32,7 +32,7 @@ def save(sections: dict[str, dict], folder: Path) -> None:
 
 
 def note(name: str, lines: list[str], folder: Path) -> None:
-    """Says of a section that today it was not measured, and why."""
+    """Notes in a section that it was not measured today, and why."""
     sections = load(folder)
     today = str(datetime.date.today())
     sections.setdefault(name, {"title": name})["not_measured"] = {"date": today, "why": lines}

@@ -1,10 +1,12 @@
-"""Tables of texts: read by row and column, written as Markdown."""
+"""Tables of texts, which are read by row and column and written as Markdown."""
+
+from collections.abc import Iterable
 
 TARGETS = "Targets"
 
 
 def read(tables: dict, title: str) -> list[tuple[str, dict[str, str]]]:
-    """Of the table whose title begins so: each row's first cell, and the others by column."""
+    """Returns each row of the table with that title: its first cell, and the others by name."""
     for known, (head, rows) in tables.items():
         if known.startswith(title):
             names = [name.replace("\n", " ") for name in head[1:]]
@@ -13,7 +15,7 @@ def read(tables: dict, title: str) -> list[tuple[str, dict[str, str]]]:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """As Markdown, its columns of numbers on the right."""
+    """Returns a table in Markdown, with columns of numbers aligned to the right."""
     columns = zip(*rows, strict=True)
     rule = ["---:" if all(c == "" or c[0].isdigit() for c in cells) else "---" for cells in columns]
     lines = [[h.replace("\n", " ") for h in head], rule, *rows]
@@ -21,7 +23,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def short(size: float) -> str:
-    """As B to TB, of powers of ten."""
+    """Returns a size in B to TB, which are powers of ten."""
     for step, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
         if size >= step:
             return f"{size / step:.3g} {unit}"
@@ -29,12 +31,13 @@ def short(size: float) -> str:
 
 
 def sent(cells: dict[str, str]) -> str:
-    """Bytes of a row of traffic in units of powers of ten, or the refusal's name."""
+    """Returns the bytes of a row of traffic with a unit, or the name of its error."""
     if cells["bytes per device"] == "refused":
         return f"`{cells['what crosses'].partition(':')[0]}`"
     return short(int(cells["bytes per device"].replace(",", "")))
 
 
-def span(texts: list[str]) -> str:
-    """The least and the greatest of some numbers."""
+def span(texts: Iterable[str]) -> str:
+    """Returns the least and the greatest of some numbers."""
+    texts = list(texts)
     return f"{min(texts, key=float)} to {max(texts, key=float)}"

@@ -1,4 +1,4 @@
-"""For whom traffic.py compiles, and what a large machine would need by the data sheets.
+"""The devices that traffic.py compiles for, and what large meshes need by the data sheets.
 
 The figures are the vendors' own:
 
@@ -21,7 +21,7 @@ AXES = "data", "model"
 
 
 class Size(NamedTuple):
-    """Tokens on all devices, width, classes, dtype of what is learned."""
+    """Tokens on all devices, width, classes, and the dtype of inputs and kernel."""
 
     n: int
     d: int
@@ -33,7 +33,7 @@ class Size(NamedTuple):
 
 
 class Site(NamedTuple):
-    """Devices to compile for: data x model of them, a size, and which programs."""
+    """Devices to compile for: a mesh of data x model, a size, and which programs to compile."""
 
     platform: Platform
     mesh: tuple[int, int]
@@ -87,7 +87,7 @@ SITES = {
 
 
 class Figures(NamedTuple):
-    """Of one device: peak FLOP/s in bfloat16, bytes/s that it sends along each axis of the mesh."""
+    """Peak FLOP/s in bfloat16 of one device, and bytes/s that it sends along each mesh axis."""
 
     peak: float
     data: float
@@ -111,7 +111,7 @@ class Plan(NamedTuple):
     figures: Figures
 
     def loss(self) -> int:
-        """Over model, the numbers of each token; over data, the loss and the count of tokens."""
+        """The numbers of each token over model; the loss and the count of tokens over data."""
         return 4 * NUMBERS * self.tokens() + 8
 
     def tokens(self) -> int:
@@ -126,11 +126,11 @@ class Plan(NamedTuple):
         return 2 * self.site.size.d * self.site.size.v // self.site.mesh[1]
 
     def bytes(self, fully_sharded: bool) -> int:
-        """Of all. A kernel that is divided over data too is gathered as well."""
+        """The sum of all. A fully sharded kernel is also gathered."""
         return self.loss() + self.dx() + self.dw() * (2 if fully_sharded else 1)
 
     def seconds(self) -> dict[str, float]:
-        """Of the three products at peak; of each sum as a ring's, 2 (k - 1)/k of its payload."""
+        """Seconds of the three products at peak, and of each sum as a ring, 2 (k - 1)/k of it."""
         data, model = self.site.mesh
         flops = 3 * 2 * self.tokens() * self.site.size.d * self.site.size.v / model
         over_model = 2 * (model - 1) / model / self.figures.model

@@ -17,7 +17,7 @@ COLORS = {"loss": "tab:blue", "head": "tab:blue", "optax": "tab:orange", "tokama
 
 
 def plot(found: dict[str, Found], path: Path) -> None:
-    """Bytes and memory; nothing else so far apart would fit on one axis that is not logarithmic."""
+    """Draws bytes and memory on logarithmic axes, because they differ by orders of magnitude."""
     figure, (sent, temp) = plt.subplots(
         1, 2, figsize=(13, 6.5), layout="constrained", sharey=True, width_ratios=(3, 2)
     )

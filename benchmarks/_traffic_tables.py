@@ -11,22 +11,22 @@ from _topologies import LARGE, PLANS, SITES, SMALL
 
 
 class Found(NamedTuple):
-    """What a program takes of each device."""
+    """What a program needs on each device."""
 
     temp: int
     rows: list  # kind, axes, devices in a group, runs, bytes
     error: str
 
     def refused(self) -> str:
-        """The error's name, if there was one."""
+        """The name of the error, if there was one."""
         return self.error.partition(":")[0]
 
     def bytes(self) -> int:
-        """Payload per device."""
+        """The payload per device."""
         return sum(row[-1] for row in self.rows)
 
     def described(self) -> str:
-        """Kinds and axes, the most bytes first; or the error."""
+        """Returns kinds and axes, the most bytes first; or the error."""
         texts = [self.error.partition(". ")[0].splitlines()[0]] if self.error else []
         for kind, axes, _, runs, size in self.rows:
             times = f"{runs} x " if runs > 1 else ""
@@ -81,7 +81,7 @@ def plan_table(found: dict[str, dict[str, Found]]) -> tuple[list[str], list[list
 
 
 def planned_bytes(found: dict[str, dict[str, Found]]) -> list[tuple[str, int, int]]:
-    """(site, by the formula, compiled) of each plan, then the same fully sharded."""
+    """Returns (site, bytes by formula, compiled bytes) of each plan, then fully sharded."""
     return [
         (name, PLANS[name].bytes(fully), programs[what].bytes())
         for name, programs in found.items()
@@ -106,32 +106,31 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In milliseconds or microseconds."""
+    """Returns a time in milliseconds or microseconds."""
     return f"{1e3 * seconds:.2f} ms" if seconds >= 1e-4 else f"{1e6 * seconds:.1f} us"
 
 
 def reached(program: Program, one: Found) -> str:
-    """Whether the target is, if there is one."""
+    """Returns whether the target is reached, if there is one."""
     size = math.inf if one.error else one.bytes()
     return verdict(size, program.target) if program.target else ""
 
 
-NOTES = f"""Automatic: the compiler divides the program. Explicit: JAX does, by the types that
-`jax.make_mesh` gives. Bytes are payload: of a sum what it gives; a ring sends about twice that.
-Without shard_map chunks, here of {CHUNK} tokens, cut through the shares of the devices, and what is
-cut is gathered, again for every chunk. Temporary memory: the head's own chunk, by default, is all
-that a device has here; with chunks of {CHUNK} it needs less."""
-PLANNED = """A head of about the size of Llama 3 70B's, D=8192 and V=131072, in bfloat16, with
-8192 tokens for each of the data shards. By formula: 4 numbers for each token, in float32, and dx
-over model, dW over data, both in bfloat16; fully sharded, the kernel besides. Times are
-bounds from data sheets (their links at full speed, a ring's 2(k - 1)/k of the
-payload; products at peak), not measurements; in brackets, over the products. The
-sum of dW can hide behind the backward of the rest of the network. Sources:
-`benchmarks/_topologies.py`."""
+NOTES = f"""In automatic programs, the compiler shards the program. In explicit ones, JAX does, by
+the types that `jax.make_mesh` gives. Bytes are payload; for a sum, they are those of the result,
+and a ring sends about twice as many. Without shard_map, the chunks, here of {CHUNK} tokens, are not
+aligned with the shards, and arrays are gathered again for every chunk. By default, the head's chunk
+holds all tokens that a device has here; with chunks of {CHUNK} it needs less memory."""
+PLANNED = """The large meshes have a head of about the size of Llama 3 70B's, D=8192 and V=131072,
+in bfloat16, with 8192 tokens in each data shard. The formula counts 4 float32 numbers per token and
+dx over model, dW over data, both in bfloat16, and the kernel if it is fully sharded. Times are
+bounds from data sheets, not measurements: links at full speed, 2(k - 1)/k of the payload for a
+ring, and products at peak. In brackets are the times over that of the products. The sum of dW can
+overlap with the backward pass of the rest of the network. Sources: `benchmarks/_topologies.py`."""
 
 
 def tables(found: dict[str, dict[str, Found]]) -> dict[str, tuple]:
-    """Title to head, lines and how many columns are texts."""
+    """Returns the tables: title to head and lines."""
     out = {f"Eight CPU devices, 2 x 4, {SMALL}": cpu_table(found["cpu"])}
     if any(SITES[name].programs == "main" for name in found):
         out[f"Eight accelerators, 2 x 4, {LARGE}"] = topology_table(found)

@@ -3,14 +3,14 @@
     pip install "xent-jax[bench]"
     python benchmarks/accuracy.py [--quick] [--output DIR]
 
-Every number is compared with one of 60 digits, by mpmath. A cell of the tables has the worst
-over its rows of three errors: of the loss, of the gradient at the label, of the gradient's
-other components. The plot shows the same against the gap: the label's logit less the largest
-other. Results below the smallest normal number, which XLA:CPU takes for 0, are left out; the
-grey band is where a class's exponential is one, though their sum need not be.
+Every number is compared with a 60-digit reference of mpmath. A cell of the tables has three errors,
+each the worst of its rows: of the loss, of the gradient at the label, and of the other components
+of the gradient. The plot shows them against the gap, which is the label's logit minus the largest
+other one. Results below the smallest normal number, which XLA:CPU flushes to 0, are left out. In
+the grey band, single exponentials are below it, though their sum need not be.
 
-Prints the tables; writes accuracy.png and a section of report.md. About a minute; with --quick
-fewer gaps and no vocabulary.
+Prints the tables; writes accuracy.png and a section of report.md. Takes about a minute; --quick
+has fewer gaps and no vocabulary.
 """
 
 import functools
@@ -56,7 +56,7 @@ def compiled(library):
 
 
 def draw(rng, k=100, gap=None, n=ROWS, scale=1.0, offset=0.0, masked=0.0):
-    """n rows of k logits with their labels."""
+    """Draws n rows of k logits with their labels."""
     z, y = scale * rng.normal(size=(n, k)), rng.integers(0, k, n)
     rows = np.arange(n)
     if gap is not None:
@@ -68,7 +68,7 @@ def draw(rng, k=100, gap=None, n=ROWS, scale=1.0, offset=0.0, masked=0.0):
 
 
 def vocabulary(rng):
-    """A language model's row. With few distinct logits its reference is soon computed."""
+    """Draws a language model's row; with few distinct logits the reference is computed fast."""
     z, y = draw(rng, k=131_072, n=1)
     z = np.round(z, 2)
     z[0, y] = np.delete(z[0], y).max() + 24
@@ -91,7 +91,7 @@ def references(z, y):
 
 
 def errors(library, z, y, wanted):
-    """[rows, 3] in ulp of the logits' dtype, and the same relative to each number."""
+    """Returns errors [rows, 3] in ulp of the logits' dtype, and relative to each number."""
     losses, gradients = compiled(library)(z, y)
     in_ulp, relative = [], []
     for loss, gradient, want, label in zip(losses, gradients, wanted, y, strict=True):
@@ -106,7 +106,7 @@ def errors(library, z, y, wanted):
 
 
 def text(in_ulp, relative) -> str:
-    """The worst of some rows, in per cent where it is of the size of the number itself."""
+    """Returns the worst error of some rows, in per cent if it is as large as the number itself."""
     worst = in_ulp.max()
     if np.isinf(worst):
         return "NaN"
@@ -116,7 +116,7 @@ def text(in_ulp, relative) -> str:
 
 
 def cases(dtype, quick, progress) -> list[list[str]]:
-    """A row of text for each case."""
+    """Returns a row of text for each case."""
     rng, lines = np.random.default_rng(0), []
     for name, make in progress.track(CASES.items(), description=f"cases in {dtype}"):
         if quick and make is vocabulary:
@@ -135,7 +135,7 @@ GAPS = (5, 10, 15, 20, 40, 60, 80)
 
 
 def by_gap(progress) -> tuple[list[str], list[list[str]]]:
-    """The relative errors of the loss and of the label's gradient, the worst of a gap's rows."""
+    """Returns the relative errors of the loss and of the label's gradient, the worst per gap."""
     rng, columns = np.random.default_rng(2), []
     for gap in progress.track(GAPS, description="relative errors"):
         z, y = draw(rng, gap=gap)
@@ -153,9 +153,9 @@ def share(relative: float) -> str:
 
 
 def sweep(step, progress) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
-    """Gaps, the first at which a class underflows, and each library's errors, [gaps, 3].
+    """Returns gaps, the first at which a class underflows, and errors [gaps, 3] by library.
 
-    In float32; the worst of a gap's rows.
+    The errors are in float32, and the worst of the rows of a gap.
     """
     rng, gaps, underflow = np.random.default_rng(1), np.arange(0, 91, float(step)), np.inf
     tiny = float(jnp.finfo("float32").smallest_normal)
@@ -193,12 +193,12 @@ def plot(gaps, underflow, found, path: Path) -> None:
 
 
 RELATIVE = "Relative error of loss / gradient at the label, float32"
-NOTES = """Loss / gradient at the label / worst other gradient component: the worst error of the
-case's rows, in ulp of the logits' dtype; in per cent where it exceeds 10 ulp and 1 %. The first
-table has the relative errors of the first two. `gap` is the label's logit less the largest other's;
-the others are N(0, 1), 100 classes unless stated. The dashed line is the contract that the tests
-hold; in the grey band the exponential of a class is below the smallest normal number, which
-XLA:CPU takes for 0."""
+NOTES = """A cell has the errors of the loss, of the gradient at the label, and of the worst other
+component of the gradient: the largest error over the rows of the case, in ulp of the logits' dtype,
+or in per cent if it exceeds 10 ulp and 1 %. The first table has the relative errors of the first
+two. `gap` is how far the label's logit leads the others, which are N(0, 1), with 100 classes unless
+stated. The dashed line is the bound that the tests check. In the grey band, the exponential of a
+class is below the smallest normal number, which XLA:CPU flushes to 0."""
 
 
 def main() -> None:
@@ -214,7 +214,8 @@ def main() -> None:
         {RELATIVE: relative}
         | {f"{dtype}, in units of the last place": (head, rows) for dtype, rows in found.items()},
         title="Accuracy",
-        question="How far are loss and gradient from 60 digits, in units of the last place?",
+        question="How far are loss and gradient from 60-digit references, in units in the last "
+        "place?",
         notes=NOTES,
     )
     plot(*swept, folder / "accuracy.png")

@@ -1,4 +1,4 @@
-"""Temporary memory of the losses on TPU v5e and v6e and an H100, with none at hand.
+"""Temporary memory of the losses on TPU v5e, TPU v6e and H100, without the hardware.
 
     pip install "jax[tpu]==V"                           # V: the version of jax in use
     pip install jax-cuda12-plugin==V jax-cuda12-pjrt==V
@@ -6,14 +6,14 @@
     pip install tokamax  # if wanted: a peer, for Python 3.12 or later
     python benchmarks/compile_only.py [--quick] [--output DIR]
 
-Their compilers run without the hardware and state the memory that a program needs beside its
-arguments and results. They give neither times nor numbers. The H100's compiler would tune its
-kernels on the device, here it takes its defaults; temporary memory changes with the
-compiler's version.
+The compilers run without the hardware and state the memory that a program needs beside its
+arguments and results. They give neither times nor results. The compiler for H100 would tune its
+kernels on the device; here it uses its defaults. Temporary memory changes with the version of the
+compiler.
 
-Prints three tables, of losses of logits, of the linear head and of a vocabulary of 128k, and
+Prints three tables, of losses of logits, of the linear head and of large vocabularies, and
 whether the targets are reached; writes compile_only.png and a section of report.md. About eight
-minutes, with --quick, in bfloat16 alone, half of that. A compiler that is not installed is left
+minutes; with --quick, in bfloat16 only, half of that. A compiler that is not installed is left
 out.
 """
 
@@ -106,7 +106,7 @@ def of_logits() -> list[Program]:
 
 
 def of_inputs() -> list[Program]:
-    """The linear head and its peers, with gradients to the inputs, the kernel and the bias."""
+    """Returns the linear head and its peers, with gradients to inputs, kernel and bias."""
     names = ("inputs", "kernel", "labels")
     options = {"label_smoothing": 0.1, "z_loss": 1e-4, "logit_softcap": 30.0}
 
@@ -173,7 +173,7 @@ otherwise, keeps a copy of the kernel in it, 128 MiB."""
 
 
 class Study(NamedTuple):
-    """A table."""
+    """One of the tables."""
 
     title: str
     platforms: tuple[str, ...]
@@ -205,12 +205,12 @@ STUDIES = [
 
 
 def programs(platform: str) -> list[Program]:
-    """All that are compiled for it."""
+    """All programs that are compiled for it."""
     return [p for study in STUDIES if platform in study.platforms for p in study.programs]
 
 
 def compile_all(platform: str, dtypes: tuple[str, ...]) -> None:
-    """In the process of one platform: compiles its programs, prints a line of JSON for each."""
+    """Compiles the programs of one platform in its process; prints a JSON line for each."""
     topology = topologies.get_topology_desc(**PLATFORMS[platform].topology)
     sharding = NamedSharding(Mesh(np.array(topology.devices[:1]), ("x",)), PartitionSpec())
     for program in programs(platform):
@@ -223,7 +223,7 @@ def compile_all(platform: str, dtypes: tuple[str, ...]) -> None:
 
 
 def table(study: Study, temps: dict) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: MiB, and % of the logits' bytes where they are an argument."""
+    """Returns head and rows: MiB, and % of the logits' bytes if the logits are an argument."""
 
     def cell(platform, what, dtype):
         size = temps[platform, what, dtype]
@@ -237,7 +237,7 @@ def table(study: Study, temps: dict) -> tuple[list[str], list[list[str]]]:
 
 
 def summary(temps: dict) -> list[list[str]]:
-    """Each target, and whether it is reached."""
+    """Returns each target, and whether it is reached."""
     of_logits = [
         target(
             f"{PLATFORMS[platform].name}: largest of the losses of logits with integer labels, %",
@@ -258,12 +258,12 @@ def summary(temps: dict) -> list[list[str]]:
 
 
 def share(size: int, dtype: str) -> float:
-    """Bytes in % of the logits'."""
+    """Returns bytes in % of the logits' bytes."""
     return 100 * size / (N * V * jnp.dtype(dtype).itemsize)
 
 
 def plot(head: list[str], rows: list[list[str]], path: Path) -> None:
-    """The linear head's table in bfloat16, a bar for each platform."""
+    """Draws the linear head's table in bfloat16, with a bar for each platform."""
     columns = [i for i, title in enumerate(head) if title.endswith("bfloat16")]
     figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
     height, places = 0.8 / len(columns), np.arange(len(rows))
@@ -305,7 +305,7 @@ def main() -> None:
         options,
         with_targets(summary(temps), tables),
         title="Memory on accelerators",
-        question="What temporary memory do the compilers of TPUs and of the H100 ask for?",
+        question="How much temporary memory do the compilers for TPUs and for the H100 ask for?",
         notes=NOTES,
         left_out=left_out + LEFT_OUT,
     )

@@ -1,16 +1,16 @@
-"""What tracing and compiling the losses of logits takes, beside optax in the same process.
+"""Times tracing and compiling of the losses of logits, beside optax in the same process.
 
     pip install "xent-jax[bench]"
     python benchmarks/compile_time.py [--quick] [--output DIR]
 
 Each case is value and gradient of a mean loss. Each repeat clears JAX's caches before each of
-the two libraries, which take turns in going first, and traces, lowers and compiles anew. Then the
-jitted functions are called in turn. A ratio is that of two times of the same repeat, the median
-of all: below 1 xent_jax is the faster. Equations are those of the jaxpr, the nested ones
-too; instructions are those of XLA's optimized program.
+the two libraries, which take turns in going first, and traces, lowers and compiles again. Then the
+jitted functions are called in turn. A ratio is that of two times of the same repeat, and the median
+over all repeats: below 1, xent_jax is faster. Equations are those of the jaxpr, nested ones
+included; instructions are those of XLA's optimized program.
 
-Prints the tables and whether the targets are reached; writes a section of report.md.
-About two minutes; with --quick half a minute, and noisier.
+Prints the tables and whether the targets are reached; writes a section of report.md. Takes about
+two minutes; --quick takes half a minute and is noisier.
 """
 
 import time
@@ -34,7 +34,7 @@ LIMITS = {"trace": 1.5, "compile": 1.2}
 
 
 def cases(n: int, k: int) -> dict[str, tuple]:
-    """The losses of both libraries and their arguments."""
+    """Returns the losses of both libraries and their arguments."""
     z = 3 * jax.random.normal(jax.random.key(0), (n, k))
     y = jnp.arange(n) % k
     t = jax.nn.softmax(-z)
@@ -54,14 +54,14 @@ def differentiated(loss, options: dict):
 
 
 def equations(jaxpr: Jaxpr | ClosedJaxpr) -> int:
-    """The number of a jaxpr's equations and of those inside them."""
+    """Returns the number of a jaxpr's equations, nested ones included."""
     inner = (part for one in jaxpr.eqns for part in jax.tree.leaves(list(one.params.values())))
     nested = sum(equations(part) for part in inner if isinstance(part, Jaxpr | ClosedJaxpr))
     return len(jaxpr.eqns) + nested
 
 
 def build(function, arguments: tuple) -> list[float]:
-    """What the steps take from nothing, up to the program: in seconds or numbers."""
+    """Returns the seconds or counts of each step from tracing to the program."""
     jax.clear_caches()
     times = [time.perf_counter()]
     traced = jax.jit(function).trace(*arguments)
@@ -75,7 +75,7 @@ def build(function, arguments: tuple) -> list[float]:
 
 
 def in_turn(measure, repeats: int) -> np.ndarray:
-    """What ``measure`` gives for 0 and 1, [repeats, 2, ...]; one repeat before warms up."""
+    """Calls ``measure`` for 0 and 1 in turn; returns [repeats, 2, ...], after one warm-up."""
     rows = []
     for i in range(repeats + 1):
         order = (0, 1) if i % 2 else (1, 0)
@@ -85,7 +85,7 @@ def in_turn(measure, repeats: int) -> np.ndarray:
 
 
 def measure(losses: list, options: dict, arguments: tuple, repeats: int) -> np.ndarray:
-    """Gives the medians, [library, step]; the last row has the medians of the ratios."""
+    """Returns the medians, [library, step]; the last row has the medians of the ratios."""
     functions = [differentiated(loss, options) for loss in losses]
     built = in_turn(lambda j: build(functions[j], arguments), repeats)
     jitted = [jax.jit(function) for function in functions]
@@ -98,7 +98,7 @@ def measure(losses: list, options: dict, arguments: tuple, repeats: int) -> np.n
 
 
 def tables(found: dict[str, np.ndarray]) -> dict[str, tuple]:
-    """Title to head and rows."""
+    """Returns the tables: title to head and rows."""
     head = [f"{step}\n{UNITS[step]}" if step in UNITS else step for step in STEPS]
     rows = [
         [what, library]
@@ -117,7 +117,7 @@ def tables(found: dict[str, np.ndarray]) -> dict[str, tuple]:
 
 
 def summary(found: dict[str, np.ndarray]) -> list[list[str]]:
-    """The largest ratios beside their targets."""
+    """Returns the largest ratios beside their targets."""
     return [
         target(
             f"{step}: largest ratio", max(n[-1, STEPS.index(step)] for n in found.values()), limit
@@ -126,11 +126,11 @@ def summary(found: dict[str, np.ndarray]) -> list[list[str]]:
     ]
 
 
-NOTES = """A ratio is the one of xent_jax over that of optax in the same repeat, the median of all:
-below 1 xent_jax takes less. Every repeat starts with JAX's caches empty. Equations are those of
-the jaxpr with the nested ones, instructions those of the program that XLA:CPU runs; a call is one
-of the jitted function. The options are label_smoothing and z_loss, with soft labels class_weights
-and with integer labels ignore_index."""
+NOTES = """A ratio is that of xent_jax over optax in the same repeat, and the median over repeats:
+below 1, xent_jax takes less. Every repeat starts with JAX's caches empty. Equations are those of
+the jaxpr, nested ones included. Instructions are those of the program that XLA:CPU runs. A call is
+one of the jitted function. The options are label_smoothing and z_loss, and class_weights with soft
+labels or ignore_index with integer labels."""
 
 
 def main() -> None:
@@ -151,7 +151,7 @@ def main() -> None:
         options,
         with_targets(summary(found), tables(found)),
         title="Tracing and compiling",
-        question="What do tracing and compiling value and gradient take beside optax?",
+        question="How long do tracing and compiling value and gradient take beside optax?",
         notes=NOTES,
         others=others(),
         picture=False,

@@ -3,9 +3,9 @@
     pip install "xent-jax[bench]"
     python benchmarks/eager.py [--rounds N]
 
-A notebook or a test calls a loss eagerly, on small arrays, where all the time is Python's and
-the dispatch of programs. Each round runs every call once, xent_jax and optax in turn. A time is
-the median of the rounds, a ratio the median of the rounds' ratios: below 1 xent_jax is the faster.
+A notebook or a test calls a loss eagerly on small arrays, where Python and the dispatch of programs
+take all the time. Each round runs every call once, xent_jax and optax in turn. A time is the median
+over the rounds, and a ratio is the median of the rounds' ratios: below 1, xent_jax is faster.
 """
 
 import argparse

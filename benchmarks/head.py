@@ -1,17 +1,18 @@
-"""Time, memory and half precision of the linear head, beside materialised logits.
+"""Time, memory and half-precision errors of the linear head, beside logits that are held.
 
     pip install "xent-jax[bench]"
     pip install tokamax  # if wanted: a peer, for Python 3.12 or later
     python benchmarks/head.py [--quick] [--output DIR]
 
-The yardstick are the three products that no way around is known for: x W, dz W' and x' dz.
-Every program runs once in each round, in an order drawn anew; a ratio is that of two runs of
-the same round. Temporary memory is the compiler's own count, beside arguments and results;
-how it grows is asked of the compiler alone, with nothing run. The gradients in bfloat16 are
-compared with those of the same numbers in float64.
+Times are compared with the three products that any implementation needs: x W, dz W' and x' dz.
+Every program runs once in each round, in a random order; a ratio is that of two runs of the same
+round. Temporary memory is what the compiler states, beside arguments and results; for its growth,
+programs are only compiled. The gradients in bfloat16 are compared with those of the same numbers in
+float64.
 
-Prints the tables and whether the targets are reached; writes head.png and a section of
-report.md. About five minutes; with --quick less than one, at a size where the products weigh less.
+Prints the tables and whether the targets are reached; writes head.png and a section of report.md.
+Takes about five minutes; --quick takes less than one, at a size where the products take a smaller
+share.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ TEMP_TARGET = 0.25  # of the temporary memory with materialised logits
 
 
 class Effort(NamedTuple):
-    """The size that is timed, for how long and at least how many rounds; draws in bfloat16."""
+    """The timed size, the duration, the least number of rounds, and the draws in bfloat16."""
 
     shape: Shape
     seconds: float
@@ -49,7 +50,7 @@ THOROUGH = Effort(FULL, seconds=200, rounds=3, draws=5)
 
 @dataclasses.dataclass
 class Row:
-    """A program of (x, w, y, g, dz), with its measurements."""
+    """A program of (x, w, y, g, dz) with its measurements."""
 
     what: str
     program: Callable | None  # None: not installed
@@ -59,11 +60,11 @@ class Row:
     ratios: np.ndarray | None = None
 
     def ratio(self, percentile: float = 50) -> float:
-        """The time over that of the products in the same round: median or another percentile."""
+        """Returns the time over that of the products in the same round, as a percentile."""
         return float(np.percentile(self.ratios, percentile))
 
     def judged(self) -> str:
-        """Whether the target is reached, if there is one."""
+        """Returns whether the target is reached, if there is one."""
         return "" if self.target is None else verdict(self.ratio(), self.target)
 
 
@@ -72,12 +73,12 @@ def products(x, w, y, g, dz):
 
 
 def differentiated(loss, wrt=(0, 1)):
-    """Value and gradient of a mean, to the inputs and kernel or one of them."""
+    """Returns value and gradient of a mean, to the inputs, the kernel or both."""
     return lambda x, w, y, g, dz: jax.value_and_grad(loss, wrt)(x, w, y)
 
 
 def pulled_back(x, w, y, g, dz):
-    """Losses without a reduction, and the gradients for their cotangents g."""
+    """Returns losses without a reduction, and the gradients for their cotangents g."""
     losses, pull = jax.vjp(lambda x, w: head(x, w, y, reduction="none"), x, w)
     return losses, pull(g)
 
@@ -136,7 +137,7 @@ def time_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def summary(rows: list[Row], grown: dict, halves: dict) -> list[list[str]]:
-    """Each target, and whether it is reached."""
+    """Returns each target, and whether it is reached."""
     lines = [target(f"{row.what}: time", row.ratio(), row.target) for row in rows if row.target]
     share = next(ours / theirs for n, ours, theirs in grown["N"] if n == FULL.n)
     what = f"temporary memory over that of held logits, {FULL}"
@@ -148,23 +149,23 @@ def summary(rows: list[Row], grown: dict, halves: dict) -> list[list[str]]:
 
 
 def beside(peer: str, ours: np.ndarray, theirs: np.ndarray) -> list[str]:
-    """Of the last spread: in the first, the rounding of the results decides for every model."""
+    """Compares at the last spread; at the first, rounding of the results decides everywhere."""
     shares = ours[-1, 1:] / theirs[-1, 1:]
     numbers = " and ".join(f"{share:.2f}" for share in shares)
     what = f"errors in bfloat16 of dx and dW over those of {peer}, spread {SPREADS[-1]}"
     return [what, numbers, "1", verdict(max(shares), 1)]
 
 
-NOTES = """Time: the median over the rounds, and over that of the three products in the same round:
-x W, dz W' and x' dz, which no way around is known for. The time targets are meant for
-N=2048 D=512 V=32768. Memory: MiB beside arguments and results, by the compiler's count. Errors: the
-largest over the largest component, against float64, the worst of the draws; the spread is the
-logits' standard deviation. At 1 only the label's entry of dz counts, and it is rounded alike in
-every model."""
+NOTES = """Time is the median over the rounds, and so is its ratio to the three products in the same
+round: x W, dz W' and x' dz, which any implementation needs. The targets for time are meant for
+N=2048 D=512 V=32768. Memory is in MiB beside arguments and results, as the compiler states it. An
+error is the largest error against float64 over the largest component, and the worst of the draws.
+The spread is the standard deviation of the logits. At a spread of 1 only the label's entry of dz
+matters, and every program rounds it in the same way."""
 
 
 def tables(rows: list[Row], effort: Effort, grown: dict, halves: dict) -> dict:
-    """Title to head and lines."""
+    """Returns the tables: title to head and lines."""
     out = {f"Time in float32, {effort.shape}, {len(rows[0].times)} rounds": time_table(rows)}
     for axis, found in grown.items():
         out[f"Memory against {axis}, {FIXED[axis]}"] = growth_table(axis, found)

@@ -3,15 +3,15 @@
     pip install "xent-jax[bench]"
     python benchmarks/logits.py [--quick] [--output DIR]
 
-Each cell compiles the mean loss in both libraries: value and gradient, in xent_jax.forward_mode
-too, the value alone, or value and gradient with options, which optax's users write themselves. It
-runs the programs in turn, in every order. A ratio is that of two runs of
-the same round: below 1 xent_jax is the faster. Five passes over all the cells give
-five blocks of rounds, so that a slow spell of the machine shows as a spread between blocks,
-not as a result. Temporary memory is the compiler's own count, as a share of the logits.
+Each cell compiles the mean loss in both libraries: value and gradient (also in
+xent_jax.forward_mode), the value alone, or value and gradient with options, which users of optax
+write themselves. It runs the programs in turn, in every order. A ratio is that of two runs of the
+same round: below 1, xent_jax is faster. Five passes over all cells give five blocks of rounds, so
+that a slow phase of the machine shows as a spread between blocks and not as a result. Temporary
+memory is what the compiler states, as a share of the logits.
 
 Prints the tables and whether the targets are reached; writes logits.png and a section of report.md.
-About seven minutes; with --quick about one, and noisier.
+Takes about seven minutes; --quick takes about one and is noisier.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ FORWARD_LIMIT, FLOAT32_MEMORY, BFLOAT16_MEMORY = 1.1, 5, 100
 
 @dataclasses.dataclass
 class Cell:
-    """One loss at one shape and dtype: its programs and their times."""
+    """One loss at one shape and dtype, with its programs and their times."""
 
     labels: str
     n: int
@@ -68,27 +68,27 @@ class Cell:
         return f"{what}, {self.n}x{self.k} {self.dtype} {self.labels} {self.options}"
 
     def milliseconds(self, name: str) -> float:
-        """The median time of one run."""
+        """Returns the median time of one run."""
         return 1e3 * float(np.median(self._times(name)))
 
     def _times(self, name: str) -> np.ndarray:
         return np.concatenate(self.blocks)[:, list(self.programs).index(name)]
 
     def ratio(self, name="xent_jax", over="optax", percentile: float = 50) -> float:
-        """The time over that of another in the same round: median or another percentile."""
+        """Returns the time over that of another program in the same round, as a percentile."""
         return float(np.percentile(self._times(name) / self._times(over), percentile))
 
     def block_ratios(self) -> list[float]:
-        """The median ratio of each block."""
+        """Returns the median ratio of each block."""
         return [dataclasses.replace(self, blocks=[b]).ratio() for b in self.blocks]
 
     def temp(self, name: str = "xent_jax") -> float:
-        """Temporary memory, % of the logits' bytes."""
+        """Returns the temporary memory in % of the logits' bytes."""
         size = self.programs[name].memory_analysis().temp_size_in_bytes
         return 100 * size / self.arguments[0].nbytes
 
     def memory_limit(self) -> float | None:
-        """What temporary memory may be, % of the logits' bytes; None where there is no target."""
+        """Returns the target of temporary memory in % of the logits' bytes, or None."""
         if self.dtype == "bfloat16":
             return BFLOAT16_MEMORY
         return FLOAT32_MEMORY if self.k >= 1000 and not self.options else None
@@ -101,7 +101,7 @@ def draw_logits(n: int, k: int, dtype: str):
 
 @functools.cache
 def draw_labels(kind: str, n: int, k: int, ignored: bool):
-    """Soft labels or integers, of which a tenth is -100 if some are to be ignored."""
+    """Draws soft labels, or integers of which a tenth are -100 if some are to be ignored."""
     key, other = jax.random.split(jax.random.key(1))
     if kind == "soft":
         return jax.nn.softmax(jax.random.normal(key, (n, k)))
@@ -131,7 +131,7 @@ def compiled(loss, cell: Cell):
 
 
 def run_block(cell: Cell, seconds: float) -> None:
-    """Rounds of one run of each program, the order another in each round."""
+    """Runs each program once per round, in a different order in each round."""
     names = list(cell.programs)
     for program in 2 * list(cell.programs.values()):  # warm up
         timed(program, cell.arguments)
@@ -147,7 +147,7 @@ def run_block(cell: Cell, seconds: float) -> None:
 
 
 def measure(cells: list[Cell], passes: int, seconds: float) -> None:
-    """Compiles all the cells, then visits each of them once in every pass."""
+    """Compiles all cells, then visits each of them once in every pass."""
     # No refresh from a thread: it would take a core during the runs.
     with Progress(console=console(), auto_refresh=False) as progress:
         task = progress.add_task("", total=len(cells) * (passes + 1))
@@ -163,7 +163,7 @@ def measure(cells: list[Cell], passes: int, seconds: float) -> None:
 
 
 def table(cells: list[Cell], limit: float) -> tuple[list[str], list[list[str]]]:
-    """Head and rows, with forward_mode where it was measured."""
+    """Returns head and rows, with forward_mode if it was measured."""
     head = ["logits", "labels", "optax\nms", "xent_jax\nms", "ratio", "ratio,\n10 to 90 %"]
     head += ["ratio,\nblocks", "optax\ntemp %", "xent_jax\ntemp %", "rounds"]
     head += [f"ratio\n<= {limit}", "temp,\ntarget"]
@@ -187,7 +187,7 @@ def table(cells: list[Cell], limit: float) -> tuple[list[str], list[list[str]]]:
 
 
 def mean(cells: list[Cell]) -> float:
-    """The geometric mean of the median ratios."""
+    """Returns the geometric mean of the median ratios."""
     return float(np.exp(np.mean([np.log(cell.ratio()) for cell in cells])))
 
 
@@ -196,7 +196,7 @@ def worst(cells: list[Cell]) -> float:
 
 
 def summary(cells: list[Cell], values: list[Cell], options: list[Cell]) -> list[list[str]]:
-    """The targets of time and of temporary memory, and whether they are reached."""
+    """Returns the targets of time and temporary memory, and whether they are reached."""
     float32 = [c for c in cells if c.labels == "integer" and c.dtype == "float32"]
     forward = max(cell.ratio("forward_mode", "xent_jax") for cell in cells)
     what = "value and gradient: "
@@ -219,10 +219,10 @@ def summary(cells: list[Cell], values: list[Cell], options: list[Cell]) -> list[
     return lines
 
 
-NOTES = """A ratio is the time of xent_jax over that of optax in the same round, the median of all
-rounds: below 1 xent_jax is the faster. Where the blocks differ much, the machine was busy.
-Temporary memory is the compiler's count, as a share of the logits' bytes. The options are
-label_smoothing=0.1, z_loss=1e-4 and ignore_index=-100, which a tenth of the labels is."""
+NOTES = """A ratio is the time of xent_jax over that of optax in the same round, and the median over
+all rounds: below 1, xent_jax is faster. If the blocks differ much, the machine was busy. Temporary
+memory is what the compiler states, as a share of the logits' bytes. The options are
+label_smoothing=0.1, z_loss=1e-4 and ignore_index=-100, which a tenth of the labels have."""
 
 
 def main() -> None:
@@ -244,7 +244,7 @@ def main() -> None:
         options,
         with_targets(summary(cells, values, chosen), tables),
         title="Losses of logits",
-        question="What time and memory does the mean loss take beside optax, with and without "
+        question="How much time and memory does the mean loss take beside optax, with and without "
         "its gradient?",
         notes=NOTES,
         others=others(),

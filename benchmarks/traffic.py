@@ -1,23 +1,24 @@
-"""What crosses devices, and the memory it takes: the losses on a mesh of data x model.
+"""Traffic between devices, and memory: the losses on a mesh with the axes data and model.
 
     pip install "xent-jax[bench]"
     pip install tokamax  # if wanted: a peer, for Python 3.12 or later
     python benchmarks/traffic.py [--quick] [--output DIR]
 
-Each program gives the value and the gradients, laid out as the arguments are. It is compiled and
-not run: its text says what is sent, and how often; the compiler counts the temporary memory. First
-for eight devices made of one CPU, then, unless --quick, for eight TPU v5e, v5p and H100 by their
-own compilers, and the head for 256 and 4096, beside what formulas and data sheets say. For these:
+Each program computes the value and the gradients, which are sharded as the arguments. It is
+compiled and not run: its text says what is sent and how often, and the compiler states the
+temporary memory. The devices are eight simulated ones of a CPU and, unless --quick, eight TPU v5e,
+v5p and H100. The head is also compiled for 256 and 4096 devices, and compared with formulas and
+data sheets. The accelerators need:
 
     pip install "jax[tpu]==V"                           # V: the version of jax in use
     pip install jax-cuda12-plugin==V jax-cuda12-pjrt==V
 
-Bytes are payload per device: the result of a sum, a gather or an exchange, the operand of a
-reduce-scatter, and each as often as it runs. What a ring sends is about twice a sum's payload.
+Bytes are payload per device: the result of a sum, a gather or an exchange, and the operand of a
+reduce-scatter, each as often as it runs. A ring sends about twice the payload of a sum.
 
 Prints the tables and whether the targets are reached; writes traffic.png and a section of
-report.md. About two minutes, with --quick half of one. A compiler that is
-not installed is left out.
+report.md. Takes about two minutes; with --quick, half a minute. A compiler that is not installed is
+left out.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from rich.progress import Progress
 
 
 def compile_all(name: str) -> None:
-    """Prints a line of JSON for each program: what it is, its memory, its traffic or refusal."""
+    """Prints a JSON line for each program, with its memory and its traffic or error."""
     site = SITES[name]
     topology = site.platform.topology
     found = topologies.get_topology_desc(**topology).devices if topology else jax.devices()
@@ -55,7 +56,7 @@ def compile_all(name: str) -> None:
 
 
 def measure(names: list[str]) -> dict[str, dict[str, Found]]:
-    """For each site, what each program takes there."""
+    """Returns, for each site, what each program needs there."""
     found = {}
     with Progress(console=console()) as progress:
         for name in names:
@@ -68,7 +69,7 @@ def measure(names: list[str]) -> dict[str, dict[str, Found]]:
 
 
 def summary(found: dict[str, dict[str, Found]]) -> list[list[str]]:
-    """Each target on the CPU, and whether it is reached; whether the formulas were right."""
+    """Returns each target on CPU and whether it is reached, and whether the formulas are right."""
     lines = []
     for program in PROGRAMS:
         if program.target:
@@ -96,7 +97,7 @@ def main() -> None:
         options,
         with_targets(summary(found), tables(found)),
         title="Traffic between devices",
-        question="What crosses the devices of a mesh, and what memory does it take?",
+        question="What do the devices of a mesh send each other, and how much memory does it take?",
         notes=NOTES + (f"\n\n{PLANNED}" if planned else ""),
         left_out=left_out + LEFT_OUT,
     )

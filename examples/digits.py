@@ -3,9 +3,9 @@
     pip install "xent-jax[examples]"
     python examples/digits.py
 
-It trains a two-layer network on scikit-learn's 8 x 8 digits, measures how exact the float32
-gradient of the loss is on the test images, and draws digits.png: the training curves and, for
-four images, the logits z, the probabilities p = softmax(z) and the gradient p - y.
+The program trains a two-layer network on scikit-learn's 8 x 8 digits, and measures how accurate the
+float32 gradient of the loss is on the test images. It draws digits.png: the training curves and,
+for four images, the logits z, the probabilities p = softmax(z) and the gradient p - y.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def initial_params(key):
 @jax.jit
 @partial(jax.vmap, in_axes=(None, 0))
 def network(params, image):
-    """The 10 logits of one image of 64 pixels, mapped over a batch of them."""
+    """Returns the 10 logits of one image of 64 pixels; vmap maps it over a batch."""
     (kernel_1, bias_1), (kernel_2, bias_2) = params
     return jax.nn.relu(image @ kernel_1 + bias_1) @ kernel_2 + bias_2
 
@@ -61,7 +61,7 @@ def train_step(params, state, images, labels):
 
 
 def train(epochs, images, labels, test_images, test_labels):
-    """The trained parameters, and the loss and test accuracy of each epoch."""
+    """Returns the trained parameters, and the loss and test accuracy of each epoch."""
     params = initial_params(jax.random.key(SEED))
     state, random, history = optimizer.init(params), np.random.default_rng(SEED), []
     text = TextColumn("epoch {task.completed:.0f}/{task.total:.0f}  {task.description}")
@@ -85,12 +85,12 @@ def textbook_loss(z, y):
 
 
 def logit_gradients(loss, logits, labels):
-    """The gradient of each image's loss with respect to its logits."""
+    """Returns the gradient of each image's loss with respect to its logits."""
     return np.asarray(jax.jit(jax.vmap(jax.grad(loss)))(logits, labels))
 
 
 def report_exactness(logits, labels):
-    """Prints how far the float32 gradients of the logits are from the float64 one."""
+    """Prints how far the float32 gradients of the logits are from float64 ones."""
     ours = logit_gradients(cross_entropy, logits, labels)
     textbook = logit_gradients(textbook_loss, logits, labels)
     with enable_x64(True):
@@ -120,7 +120,7 @@ def report_exactness(logits, labels):
 
 
 def draw(path, history, images, labels, logits):
-    """Draws the training curves, and what the loss sees in four test images."""
+    """Draws the training curves, and logits, probabilities and gradients of four test images."""
     p, n = np.asarray(xent_jax.softmax(logits)), len(labels)
     gradient = logit_gradients(cross_entropy, logits, labels)
     order = np.argsort(p[np.arange(n), labels])

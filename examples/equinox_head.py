@@ -1,10 +1,11 @@
-"""Train an Equinox model with tied embeddings, without ever holding all its logits.
+"""Train an Equinox model with tied embeddings, without holding all its logits.
 
     pip install "xent-jax[examples]"
     python examples/equinox_head.py
 
-The words follow Zipf's law, and each has one fixed successor, which the model learns. The kernel of
-its last layer is its embedding as it lies, [words, width], whose gradient is the sum of both uses.
+The words follow Zipf's law, and each has one fixed successor, which the model learns. The
+embedding, [words, width], is also the kernel of the last layer, and its gradient is the sum of both
+uses.
 """
 
 import argparse
@@ -24,7 +25,7 @@ optimizer = optax.adam(1e-2)
 
 
 class Model(eqx.Module):
-    """From a word to the hidden state that predicts the next."""
+    """Maps a word to the hidden state that predicts the next word."""
 
     embedding: eqx.nn.Embedding
     network: eqx.nn.MLP
@@ -36,7 +37,7 @@ class Model(eqx.Module):
         self.network = eqx.nn.MLP(WIDTH, WIDTH, 2 * WIDTH, depth=1, key=keys[1])
 
     def __call__(self, word):
-        """The hidden state [WIDTH]."""
+        """Returns the hidden state [WIDTH]."""
         return self.network(self.embedding(word))
 
 

@@ -1,14 +1,14 @@
-"""Train a language model whose logits are never all held, beside one that holds them.
+"""Train a language model without holding all its logits, beside one that holds them.
 
     pip install "xent-jax[examples]"
     python examples/language_model.py
 
-It trains a small causal transformer on the source of Python's own standard library, with a
-vocabulary of 32,768 words. The loss goes through ``xent_jax.with_linear_head``: it takes the
-hidden states and the kernel of the last layer, never holds all logits, and gives the accuracy from
-the same pass. In turn with it, on the same batches, it trains the same model by a loss of all
-logits. It compares the loss curves, the speed and the memory of the two, and draws
-language_model.png. ``--smoke`` does it in seconds.
+The program trains a small causal transformer on the source of Python's standard library, with a
+vocabulary of 32,768 words. The loss is made with ``xent_jax.with_linear_head``: it takes the hidden
+states and the kernel of the last layer, never holds all logits, and returns the accuracy from the
+same pass. On the same batches, the program also trains the same model with a loss of all logits. It
+compares the loss curves, the speed and the memory of the two, and draws language_model.png. With
+``--smoke`` it takes seconds.
 """
 
 import argparse
@@ -43,7 +43,7 @@ BLUE, ORANGE = "#0072B2", "#E69F00"  # told apart by colour-blind eyes too
 
 
 class Size(NamedTuple):
-    """What a run takes."""
+    """The size of a run."""
 
     vocabulary: int  # words, the unknown one included
     files: int | None  # of the standard library, all by default
@@ -57,7 +57,7 @@ SMOKE = Size(8_192, 60, 32, 8, 2**24)  # small logits would all fit into the def
 
 
 class Block(nnx.Module):
-    """Causal attention and a network of two layers."""
+    """Causal attention, then a network of two layers."""
 
     def __init__(self, rngs):
         self.norm = nnx.RMSNorm(WIDTH, rngs=rngs)
@@ -71,7 +71,7 @@ class Block(nnx.Module):
         )
 
     def __call__(self, x):
-        """The hidden states [batch, words, WIDTH] after the block."""
+        """Returns the hidden states [batch, words, WIDTH] after the block."""
         by_head = self.queries_keys_values(self.norm(x)).reshape(*x.shape[:2], HEADS, -1)
         query, key, value = jnp.split(by_head, 3, axis=-1)
         attended = jax.nn.dot_product_attention(query, key, value, is_causal=True)
@@ -80,7 +80,7 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """From words to hidden states, and the kernel that would make logits of them."""
+    """Maps words to hidden states, and holds the kernel of the logits."""
 
     def __init__(self, vocabulary, rngs):
         self.words = nnx.Embed(vocabulary, WIDTH, rngs=rngs)
@@ -91,12 +91,12 @@ class Transformer(nnx.Module):
         self.head = nnx.Linear(WIDTH, vocabulary, use_bias=False, kernel_init=small, rngs=rngs)
 
     def __call__(self, words):
-        """The hidden states [batch, words, WIDTH]."""
+        """Returns the hidden states [batch, words, WIDTH]."""
         return self.layers(self.words(words) + self.positions(jnp.arange(words.shape[1])))
 
 
 def of_tokens(logits, labels):
-    """The loss of each token, and whether the likeliest word is the right one."""
+    """Returns the loss of each token, and whether its most likely word is the right one."""
     losses = xent_jax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return losses, jnp.argmax(logits, axis=-1) == labels
 
@@ -112,7 +112,7 @@ def logits_loss(hidden, kernel, labels):
 
 
 class Run:
-    """A model in training with one of the two losses."""
+    """A model that is trained with one of the two losses."""
 
     def __init__(self, loss, batch, classes, steps):
         graph, self.params = nnx.split(Transformer(classes, nnx.Rngs(SEED)))
@@ -142,7 +142,7 @@ class Run:
         self.temporary_mib = self.step.memory_analysis().temp_size_in_bytes / 2**20
 
     def train(self, windows):
-        """One step."""
+        """Takes one step on a batch."""
         start = time.perf_counter()
         result = self.step(self.params, self.state, windows)
         self.params, self.state, loss, accuracy = jax.block_until_ready(result)
@@ -151,18 +151,18 @@ class Run:
         self.accuracies.append(float(accuracy))
 
     def perplexity(self, batches):
-        """The exponential of the mean loss."""
+        """Returns the exponential of the mean loss."""
         losses = [self.mean_loss(self.params, windows)[0] for windows in batches]
         return float(np.exp(np.mean(losses)))
 
     @property
     def tokens_per_second(self):
-        """In the median step."""
+        """Returns the speed of the median step."""
         return 1 / np.median(self.seconds_per_token)
 
 
 def read_words(files):
-    """The words and marks of each file of the standard library, tests left out."""
+    """Returns the words and marks of each file of the standard library, without its tests."""
     root = Path(os.__file__).parent
     others = {"site-packages", "dist-packages", "test", "tests"}
     paths = [p for p in sorted(root.rglob("*.py")) if others.isdisjoint(p.relative_to(root).parts)]
@@ -170,7 +170,7 @@ def read_words(files):
 
 
 def corpus(size):
-    """The word numbers to train on, those held out (each tenth file), and how many there are."""
+    """Returns the word numbers to train on, those held out (each tenth file), and their number."""
     texts = read_words(size.files)
     held_out = [word for text in texts[9::10] for word in text]
     training = [word for i, text in enumerate(texts) if i % 10 != 9 for word in text]
@@ -186,7 +186,7 @@ def corpus(size):
 
 
 def draw_windows(random, words, batch):
-    """Stretches of CONTEXT words and the one after, ``[batch, CONTEXT + 1]``."""
+    """Returns windows of CONTEXT words and the next word, ``[batch, CONTEXT + 1]``."""
     starts = random.integers(len(words) - CONTEXT, size=(batch, 1))
     return words[starts + np.arange(CONTEXT + 1)]
 
@@ -250,7 +250,7 @@ def draw(path, runs, history, difference):
 
 
 def summarize(history, difference, memory, memory_without):
-    """Prints what came out in one line, and fails if it is not what it should be."""
+    """Prints the results in one line, and fails if they are not as expected."""
     before, after = history[0], history[max(history)]
     print(
         f"held-out perplexity {before:.0f} -> {after:.0f}; "

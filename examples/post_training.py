@@ -1,13 +1,13 @@
-"""Post-training losses of a language model whose logits are never all held.
+"""Post-training losses of a language model, without holding all its logits.
 
     pip install "xent-jax[examples]"
     python examples/post_training.py
 
-A policy of one layer learns the source of Python's own standard library, and is then trained by
-GRPO to write words that the text goes on to use. Six losses of post-training and of two-tower
-models (GRPO, DPO, distillation, multi-token prediction, CLIP, SigLIP) are compared with plain JAX
-that holds all logits: value, gradients, matrix products, time and memory. It draws the memory into
-post_training.png. ``--smoke`` does it in seconds.
+A policy of one layer learns the source of Python's standard library, and is then trained by GRPO to
+write words that occur later in the text. Six losses of post-training and of two-tower models (GRPO,
+DPO, distillation, multi-token prediction, CLIP, SigLIP) are compared with plain JAX that holds all
+logits: value, gradients, matrix products, time and memory. The program draws the memory in
+post_training.png. With ``--smoke`` it takes seconds.
 """
 
 import argparse
@@ -38,7 +38,7 @@ integer_loss = xent_jax.softmax_cross_entropy_with_integer_labels
 
 
 class Size(NamedTuple):
-    """What a run takes."""
+    """The size of a run."""
 
     vocabulary: int
     files: int | None  # of the standard library, all by default
@@ -57,10 +57,10 @@ SMOKE = Size(4_096, 60, 64, 1024, 64, 60, 2**21)  # small logits would all fit i
 
 
 def grpo(logits, given):
-    """The clipped objective of each token with a penalty for leaving the reference policy.
+    """Returns the clipped objective of each token, with a penalty for leaving the reference policy.
 
-    The penalty is the estimate of the divergence that is never negative, exp(d) - d - 1 with
-    d the reference's log-probability less the policy's.
+    The penalty is the estimate of the divergence that is never negative, exp(d) - d - 1, where d is
+    the reference's log-probability minus the policy's.
     """
     log_p = -integer_loss(logits, given["words"])
     ratio = jnp.exp(log_p - given["old"])
@@ -80,7 +80,7 @@ def siglip(shift, logits, pair):
 
 
 class Compared(NamedTuple):
-    """A loss through the head and with all logits, of the same arguments."""
+    """A loss with the head and a loss with all logits, of the same arguments."""
 
     head: Callable[..., Any]
     plain: Callable[..., Any]
@@ -88,7 +88,7 @@ class Compared(NamedTuple):
 
 
 def plain_log_p(inputs, kernel, words):
-    """Each token's log-probability, from logits that are held."""
+    """Returns each token's log-probability, from logits that are held."""
     log_p = jax.nn.log_softmax(inputs @ kernel)
     return jnp.take_along_axis(log_p, words[:, None], -1)[:, 0]
 
@@ -108,7 +108,7 @@ def of_grpo(x, kernel, given, budget):
 
 
 def of_dpo(x, kernel, given, budget):
-    """The first half of the tokens are of chosen responses, the other of those rejected."""
+    """DPO: the first half of the tokens are of chosen responses, the rest of rejected ones."""
 
     def loss(log_p, reference):
         chosen, rejected = (log_p - reference).reshape(2, -1, RESPONSE).sum(-1)
@@ -127,7 +127,7 @@ def of_dpo(x, kernel, given, budget):
 
 
 def of_distillation(x, kernel, teacher, teacher_kernel, budget):
-    """The teacher is a linear layer of its own hidden states: neither's logits are held."""
+    """Distillation: the teacher's logits are a linear layer's, and are not held either."""
 
     def head(x, kernel, teacher, teacher_kernel):
         def loss(logits, states):
@@ -145,7 +145,7 @@ def of_distillation(x, kernel, teacher, teacher_kernel, budget):
 
 
 def of_several_words(x, kernel, words, budget):
-    """Multi-token prediction: hidden states for the next word and for the one after."""
+    """Multi-token prediction: hidden states for the next word and for the one after it."""
 
     def states(x):
         return jnp.concatenate([x, jnp.tanh(x)])
@@ -163,7 +163,7 @@ def of_several_words(x, kernel, words, budget):
 
 
 def of_clip(a, b, budget):
-    """Each tower is the kernel of the other's head; both lie as [pairs, width]."""
+    """CLIP: each tower's output is the kernel of the other's head; both are [pairs, width]."""
     pair = jnp.arange(len(a))
 
     def head(a, b):
@@ -228,7 +228,7 @@ def losses_of(size):
 
 
 class Measured(NamedTuple):
-    """What was measured while a function's value and gradients were computed."""
+    """The measurements of a value with its gradients."""
 
     result: Any
     products: int
@@ -267,7 +267,7 @@ def measured(loss, arguments):
 
 
 def apart(found, wanted):
-    """The largest difference of value and gradients, relative to the norm of each."""
+    """Returns the largest difference of value and gradients, relative to the norm of each."""
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
     return max(float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b)) for a, b in pairs)
 
@@ -319,7 +319,7 @@ def initial(size, classes):
 
 
 def hidden(params, words):
-    """Returns the hidden states, which depend on the word before alone."""
+    """Returns the hidden states, which depend on the preceding word only."""
     return jnp.tanh(params["words"][words])
 
 
@@ -347,7 +347,7 @@ def learn(params, size, text):
 
 @jax.jit
 def respond(params, key, prompts):
-    """Samples RESPONSE words after each prompt: the words read, those written, their log p."""
+    """Samples RESPONSE words after each prompt; returns what was read, written, and its log p."""
 
     def write(word, key):
         logits = hidden(params, word) @ params["kernel"]
@@ -395,7 +395,7 @@ def reinforce(params, size, text):
 
 
 def summarize(rewards, differences, memory):
-    """Prints what came out in one line, and fails if it is not what it should be."""
+    """Prints the results in one line, and fails if they are not as expected."""
     tenth = max(1, len(rewards) // 10)
     before, after = np.mean(rewards[:tenth]), np.mean(rewards[-tenth:])
     worst = max(differences.values())

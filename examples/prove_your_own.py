@@ -1,11 +1,11 @@
-"""Prove a gradient of your own, and see a test pass what the prover refutes.
+"""Prove a gradient of your own, and see the prover refute one that passes a test.
 
     pip install "xent-jax[examples]"
     python examples/prove_your_own.py
 
-The loss is cross-entropy with a z-loss: lse - z_y + c lse^2, of log-sum-exp lse. Its gradient
-with respect to the logits is (1 + 2 c lse) p - onehot(y). Whoever forgets the 2 ships a wrong
-gradient that a test with the usual c = 1e-4 cannot tell from rounding.
+The loss is cross-entropy with a z-loss: lse - z_y + c lse^2, of log-sum-exp lse. Its gradient with
+respect to the logits is (1 + 2 c lse) p - onehot(y). If the factor 2 is forgotten, the gradient is
+wrong, but a test with the usual c = 1e-4 cannot distinguish that from rounding.
 """
 
 import sys
@@ -24,13 +24,13 @@ console = Console(highlight=False)
 
 
 def textbook(z, y, c):
-    """The loss of each example, for JAX to differentiate."""
+    """Returns the loss of each example, for JAX to differentiate."""
     lse = logsumexp(z, axis=-1)
     return lse - jnp.take_along_axis(z, y[:, None], axis=-1)[:, 0] + c * lse**2
 
 
 def with_backward(factor):
-    """The same loss with a backward of our own; the right factor is 2."""
+    """Returns the same loss with our own backward pass; the right factor is 2."""
 
     def backward(kept, g):
         z, y, c = kept
@@ -44,20 +44,20 @@ def with_backward(factor):
 
 
 def test(loss):
-    """What a careful author does: compare with differences, at the defaults of JAX."""
+    """Compares with finite differences, as a careful author does, at the defaults of JAX."""
     z = jnp.asarray(np.random.default_rng(0).normal(size=(8, 10)), jnp.float32)
     y = jnp.arange(8)
     check_grads(lambda z: loss(z, y, 1e-4), (z,), order=1, modes=["rev"])  # custom_vjp: no "fwd"
 
 
 def prove(loss):
-    """For every number of examples n and classes k, all logits, labels in range, and every c."""
+    """Proves it for all numbers of examples n and classes k, all logits, valid labels and any c."""
     arguments = {"z": array("n k"), "y": labels("n", classes="k"), "c": scalar()}
     return prove_vjp(loss, arguments, wrt=("z",))
 
 
 def show_counterexample(loss, at):
-    """The gradient that the loss claims and the true one, where they differ."""
+    """Prints the claimed and the true gradient at a point where they differ."""
     for name, value in at.items():
         console.print(f"  {name} = {np.array2string(np.asarray(value), precision=4)}")
     with jax.enable_x64(True):
@@ -74,7 +74,7 @@ def show_counterexample(loss, at):
 
 
 def show_identity(gradient):
-    """The proved gradient, shorter by a name for the logarithm of its sum."""
+    """Prints the proved gradient, shortened by a name for the logarithm of its sum."""
     (total,) = gradient.atoms(sympy.Sum)
     short = sympy.powsimp(gradient.subs(total, sympy.exp(sympy.Symbol("lse", real=True))))
     print("The gradient to z[a0, a1], of example a0 and class a1, for the cotangent g:")

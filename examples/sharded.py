@@ -3,10 +3,11 @@
     pip install "xent-jax[examples]"
     python examples/sharded.py
 
-Where there are no eight devices it makes them of the CPU. Tokens are divided over the 2 of the mesh
-axis "data", the vocabulary over the 4 of "model". No logits cross devices, and none has those of
-the whole vocabulary. It prints where each array lives and what crosses, compares the loss curves
-and the parameters with those of one device, and draws sharded.png. ``--smoke`` does it in seconds.
+Without eight devices, the program simulates them on the CPU. Tokens are sharded over the mesh axis
+"data" of size 2, and the vocabulary over the axis "model" of size 4. Devices send each other no
+logits, and none holds those of the whole vocabulary. The program prints where each array lives and
+what is sent, compares the loss curves and the parameters with those of one device, and draws
+sharded.png. With ``--smoke`` it takes seconds.
 """
 
 import argparse
@@ -55,7 +56,7 @@ optimizer = optax.adamw(1e-2, eps=1e-6)
 
 
 class Run(NamedTuple):
-    """What a training gave."""
+    """The results of a training."""
 
     losses: list[float]
     params: dict[str, jax.Array] | None = None  # None where other processes hold parts
@@ -69,14 +70,14 @@ def mesh_of(devices, data=DATA, model=MODEL):
 
 
 def batches_of(size):
-    """The batches of windows, and how many words there are; in each process the same."""
+    """Returns the batches of windows and the number of words, the same in each process."""
     words, _, classes = corpus(size)
     random = np.random.default_rng(SEED)
     return [draw_windows(random, words, size.batch) for _ in range(size.steps)], classes
 
 
 def initial(classes):
-    """The parameters to start from, in each process the same."""
+    """Returns the initial parameters, the same in each process."""
     random = np.random.default_rng(SEED)
     padded = classes + -classes % MODEL  # for JAX divides arrays into equal parts alone
     shapes = {"words": (classes, EMBEDDING), "mixed": (2 * EMBEDDING, WIDTH)}
@@ -86,7 +87,7 @@ def initial(classes):
 
 
 def head_inputs(params, windows):
-    """Hidden states [tokens, WIDTH], of each word and the mean so far; kernel, labels and bias."""
+    """Returns the head's inputs, of each word and the mean so far; kernel, labels and bias."""
     x = params["words"][windows[:, :-1]]
     mean = jnp.cumsum(x, axis=1) / jnp.arange(1, CONTEXT + 1)[:, None]
     hidden = jnp.tanh(jnp.concatenate([x, mean], -1) @ params["mixed"]).reshape(-1, WIDTH)
@@ -94,7 +95,7 @@ def head_inputs(params, windows):
 
 
 def head_on(mesh, layout, classes):
-    """The loss of what ``head_inputs`` gives."""
+    """Returns the loss of the results of ``head_inputs``."""
     head = linear_softmax_cross_entropy
     if mesh.size > 1:
         head = shard_linear_head(head, mesh, inputs=TOKENS, kernel=layout["kernel"])
@@ -102,7 +103,7 @@ def head_on(mesh, layout, classes):
 
 
 def train(name, mesh, layout, batches, classes):
-    """A step on each batch."""
+    """Takes a step on each batch."""
     head, start = head_on(mesh, layout, classes), time.perf_counter()
     places = {k: NamedSharding(mesh, spec) for k, spec in layout.items()}
     params = jax.device_put(initial(classes), places)
@@ -127,7 +128,7 @@ def train(name, mesh, layout, batches, classes):
 
 
 def in_two_processes():
-    """Starts this program twice: each process has a row of the mesh."""
+    """Starts this program twice; each process holds one row of the mesh."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -156,7 +157,7 @@ def in_two_processes():
 
 
 def one_of_two(index, port, size):
-    """What each of the processes does."""
+    """Runs one of the two processes."""
     address = f"127.0.0.1:{port}"
     try:
         jax.config.update("jax_num_cpu_devices", MODEL)
@@ -171,7 +172,7 @@ def one_of_two(index, port, size):
 
 
 def examine(mesh, layout, classes, run):
-    """The head's arrays, each with its gradient, and what its value and gradients send."""
+    """Returns the head's arrays with their gradients, and what value and gradients send."""
     hidden, kernel, labels, bias = inputs = jax.jit(head_inputs)(run.params, run.windows)
     head = jax.value_and_grad(head_on(mesh, layout, classes), (0, 1, 3))
     program = jax.jit(head).lower(*inputs).compile()
@@ -192,7 +193,7 @@ def show_places(arrays):
 
 
 def show_traffic(name, arrays, sent):
-    """What crosses devices in the head's value and gradients: the payload of each device."""
+    """Prints what the head's value and gradients send between devices: payload per device."""
     tokens, classes = arrays["labels"][0].size // DATA, arrays["bias"][0].size
     bias = 4 * classes // MODEL  # bytes
     parts = {"hidden states' gradient": 4 * WIDTH * tokens, "4 bytes a token": 4 * tokens}
@@ -211,7 +212,7 @@ def show_traffic(name, arrays, sent):
 
 
 def differences(run, reference):
-    """The largest: of the losses, relative, and of the parameters, relative to their norms."""
+    """Returns the largest relative differences of the losses and of the parameters."""
     apart = {"losses": np.max(np.abs(np.array(run.losses) / reference.losses - 1))}
     if run.params is not None:
         pairs = [(np.asarray(x), np.asarray(reference.params[k])) for k, x in run.params.items()]
@@ -221,7 +222,7 @@ def differences(run, reference):
 
 
 def report(runs):
-    """Prints how far the runs are from that on one device, and fails if it is too far."""
+    """Prints how far the runs are from the run on one device, and fails if it is too far."""
     apart = {name: differences(run, runs[ONE]) for name, run in runs.items() if name != ONE}
     for name, found in apart.items():
         text = ", ".join(f"{what} {size:.0e}" for what, size in found.items())
@@ -257,7 +258,7 @@ def draw(path, runs, arrays, sent):
 
 
 def draw_mesh(axes, arrays, sent):
-    """Hidden states times kernel: a device makes the logits in which its slices of them meet."""
+    """Draws hidden states times kernel: each device computes the logits of its two slices."""
     (hidden, _), (kernel, _) = arrays["hidden states"], arrays["kernel"]
     rows, columns = (x.sharding.devices_indices_map(x.shape) for x in (hidden, kernel))
 

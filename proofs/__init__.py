@@ -1,12 +1,12 @@
-"""Proofs of what ships: derivations by SymPy, and the prover of code, for all sizes.
+"""Proofs about the library: derivations in SymPy, and a prover of code, for all sizes.
 
-``prove_vjp`` decides, for all sizes, whether the backward that JAX will run is the
-derivative of a function, anybody's; so do ``prove_jvp`` for forward mode and
-``prove_equal`` for values; ``assert_vjp_proved`` makes a test of it.
+``prove_vjp`` decides, for all sizes, whether the backward pass that JAX will run is the derivative
+of a function, which may be your own. ``prove_jvp`` does so for forward mode, and ``prove_equal``
+for two values. ``assert_vjp_proved`` is ``prove_vjp`` for use in a test.
 
-``DERIVATIONS`` holds the derivations by name, each a chain of expressions that ``check``
+``DERIVATIONS`` maps names to derivations. Each is a chain of expressions that its method ``check``
 decides step by step; ``_derivations.derivation`` says what a check means.
-``python -m xent_jax.proofs`` checks all. Names are loaded at first use, so that the command
+``python -m xent_jax.proofs`` checks everything. Names are loaded at first use, so that the command
 can say that SymPy is missing.
 """
 

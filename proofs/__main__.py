@@ -11,7 +11,7 @@ from ._jax_internals import ANYWAY, READ
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0 if all hold, 1 if something does not, 2 for a wrong call."""
+    """Returns 0 if everything holds, 1 if something does not, 2 for a wrong call."""
     options = _parser().parse_args(argv)
     missing = [m for m in ("sympy", "rich") if importlib.util.find_spec(m) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""All that is proved, in one list: derivations, and theorems about the shipped code."""
+"""The list of everything that is proved: derivations, and theorems about the shipped code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ._theorems.theorem import Theorem
 Engine = Literal["derivation", "all sizes", "small sizes"]
 
 CHAPTERS: tuple[tuple[str, tuple[Derivation, ...]], ...] = (
-    ("The seed", _seed.DERIVATIONS),
+    ("The tutorial's derivation", _seed.DERIVATIONS),
     ("Softmax and log-sum-exp", _softmax.DERIVATIONS),
     ("Softmax cross-entropy", _cross_entropy.DERIVATIONS),
     ("Focal loss over classes", _focal.DERIVATIONS),
@@ -47,7 +47,7 @@ DERIVATIONS = {d.name: d for _, chapter in CHAPTERS for d in chapter}
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a claim."""
+    """The result of a claim."""
 
     holds: bool
     reason: str
@@ -59,7 +59,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Claim:
-    """One line of the table."""
+    """A derivation or a theorem, that is one line of the table."""
 
     name: str
     group: str
@@ -71,7 +71,7 @@ class Claim:
 
 
 def claims(independent: bool = False) -> list[Claim]:
-    """Every derivation and theorem; ``independent``: each theorem by the second engine too."""
+    """Returns all claims; with ``independent``, each theorem also by the second engine."""
     out = [_derived(group, d) for group, chapter in CHAPTERS for d in chapter]
     out += [_proved(t) for t in THEOREMS]
     return out + [_proved_again(t) for t in THEOREMS] if independent else out

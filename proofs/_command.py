@@ -1,4 +1,4 @@
-"""What the command does, once its options are read."""
+"""Runs the command, after its options are parsed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Results = list[tuple[Claim, Answer]]
 
 
 class Misused(Exception):
-    """The command was called with something that it cannot use; the message says what."""
+    """Raised if the command cannot use an option; the message says why."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status, after printing."""
+    """Runs what the options ask for, and returns the exit status."""
     console = the_console()
     if options.module:
         from ._users import prove_users
@@ -115,21 +115,22 @@ def _print(results: Results, console: Console, seconds: float) -> None:
         rows.append(("–", escape(u.function), what, "", "", ""))
     console.print(_table(rows, console.width), highlight=False)
     for engine, texts in shared.items():
-        console.print(f"every proof by {engine}: {'; '.join(texts)}", highlight=False)
+        console.print(f"assumptions of all proofs by {engine}: {'; '.join(texts)}", highlight=False)
     if any(c.engine != "derivation" for c, _ in results):
         console.print(
-            f"theorems: of what jax {jax.__version__} traced; tested with {READ[0]} to {READ[-1]}",
+            f"theorems are about what jax {jax.__version__} traced; the prover was tested with "
+            f"{READ[0]} to {READ[-1]}",
             highlight=False,
         )
     failed = sum(not a.holds for _, a in results)
     counts = ", ".join(f"{n} by {e}" for e, n in _counts(results).items())
     verdict = f"[red]{failed} do not hold[/red]" if failed else "[green]all hold[/green]"
     console.print(f"{len(results)} claims ({counts}): {verdict}; {seconds:.1f} s", highlight=False)
-    console.print("identities of real numbers: nothing here is about rounding, overflow or NaN")
+    console.print("claims are about real numbers: they say nothing of rounding, overflow or NaN")
 
 
 def _table(rows: list[tuple[str, ...]], width: int) -> Table:
-    """Six columns, or where there is no room for them two."""
+    """Returns a table of six columns, or of two if the terminal is narrow."""
     narrow = width < 100
     table = Table(header_style="bold", pad_edge=False, show_lines=narrow)
     table.add_column("")
@@ -149,7 +150,7 @@ def _table(rows: list[tuple[str, ...]], width: int) -> Table:
 
 
 def _shared(results: Results) -> dict[str, list[str]]:
-    """What all claims of an engine assume, to be printed once."""
+    """Returns, for each engine, the assumptions of all its claims, which are printed once."""
     shared = {}
     for engine in _counts(results):
         given = [a.assumptions for c, a in results if c.engine == engine]

@@ -1,7 +1,7 @@
-"""The only file that reaches inside JAX: what ``jax.extend`` does not offer.
+"""The only file that uses JAX's internals, where ``jax.extend`` does not suffice.
 
-It says which versions of JAX the prover was tested with; whatever changes there is mended here.
-Imports of internals stand in the functions, so that another version is refused by its name.
+It lists the versions of JAX that the prover was tested with. Internals are imported inside the
+functions, so that an untested version is rejected with a message and not by an ImportError.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ANYWAY = "XENT_PROVE_UNTESTED_JAX"
 
 
 def tested() -> bool:
-    """Whether this JAX is one whose primitives mean what the rules say."""
+    """Returns whether the rules were tested on the primitives of this JAX."""
     return ".".join(jax.__version__.split(".")[:2]) in READ
 
 
 def untested() -> str:
-    """Why nothing is proved on this JAX, if it is another; empty otherwise, or if told to try."""
+    """Returns why nothing is proved on an untested JAX; empty if tested, or if told to try."""
     if tested() or os.environ.get(ANYWAY) == "1":
         return ""
     return (
@@ -37,7 +37,7 @@ def untested() -> str:
 
 
 def doubt() -> str:
-    """What a proof on an untested JAX rests on; empty on a tested one."""
+    """Returns what a proof on an untested JAX assumes; empty on a tested one."""
     if tested():
         return ""
     return (
@@ -47,7 +47,7 @@ def doubt() -> str:
 
 
 def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
-    """A symbolic dimension as a sum of products of named ones; None if it is not that."""
+    """Returns a symbolic dimension as a sum of products of named dimensions, or None."""
     found = []
     for term, coefficient in dim._sorted_terms:
         factors = []
@@ -60,7 +60,7 @@ def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
-    """How many of a scan's operands are constants, and how many carries."""
+    """Returns how many of a scan's operands are constants, and how many are carries."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     constants, carries, _ = map(len, params["ft_in"].unpack())  # since jax 0.11
@@ -68,14 +68,14 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def where_written(eqn: core.JaxprEqn) -> str:
-    """The line of the user's source that an equation comes from."""
+    """Returns the line of the user's source that an equation comes from."""
     from jax._src import source_info_util
 
     return source_info_util.summarize(eqn.source_info)
 
 
 def without_dead_code(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
-    """The same function without equations that no output depends on, as XLA compiles it."""
+    """Removes the equations that no output depends on, as XLA does."""
     from jax._src.interpreters import partial_eval
 
     outputs = [True] * len(jaxpr.jaxpr.outvars)
@@ -84,7 +84,7 @@ def without_dead_code(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
 
 
 def in_float64() -> Any:
-    """A context in which JAX computes in float64."""
+    """Returns a context in which JAX computes in float64."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
     from jax.experimental import enable_x64  # type: ignore[attr-defined]
@@ -93,9 +93,9 @@ def in_float64() -> Any:
 
 
 def is_origin(eqn: Any) -> bool:
-    """Whether an equation calls ``row_origin`` of xent_jax, and no other function of that name.
+    """Returns whether an equation calls xent_jax's ``row_origin``, and not a namesake.
 
-    The losses do not depend on the number that it returns, so that the proofs take it for any.
+    No loss depends on the number that it returns, so the proofs take it to be any number.
     """
     if eqn.params.get("name") != "row_origin" or len(eqn.invars) != 1:
         return False

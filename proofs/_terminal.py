@@ -1,4 +1,4 @@
-"""What a person sees while a command runs, on a terminal or in a file."""
+"""The output of the commands, on a terminal or in a file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def console() -> Console:
-    """As wide as the terminal, or COLUMNS; in a file 140 columns."""
+    """Returns a console as wide as the terminal or COLUMNS; in a file, 140 columns."""
     found = Console()
     unknown = not found.is_terminal and "COLUMNS" not in os.environ
     return Console(width=140) if unknown else found
 
 
 def progress(console: Console) -> Progress:
-    """Gone when done, and never in a file."""
+    """Returns a progress bar, which disappears when done and is never written to a file."""
     columns = (
         TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
     )  # fmt: skip
@@ -24,6 +24,6 @@ def progress(console: Console) -> Progress:
 
 
 def label(name: str, console: Console) -> str:
-    """A name as wide as any other, so that the bars beside it stand still."""
+    """Pads or cuts a name to a fixed width, so that the bar beside it does not move."""
     width = max(8, min(50, console.width - 42))
     return name[:width].ljust(width)

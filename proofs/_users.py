@@ -1,4 +1,4 @@
-"""``--module``: a user's own function, proved from the command line."""
+"""The option ``--module``: proves a user's own function from the command line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 
 
 def prove_users(options: argparse.Namespace, console: Console) -> int:
-    """Prints the verdict on the function that ``--module`` names; 0 if it is proved."""
+    """Prints the verdict on the function that ``--module`` names; returns 0 if it is proved."""
     function = _function(options.module)
     specs = _specs(options.args) if options.args else getattr(function, "xent_spec", None)
     if not specs:
@@ -64,7 +64,7 @@ def _function(path: str) -> Callable[..., Any]:
 
 
 def _specs(text: str) -> dict[str, Any]:
-    """``z=array("n k"), c=scalar(positive=True)``: the text of a call, of which nothing is run."""
+    """Reads a text such as ``z=array("n k"), c=scalar(positive=True)`` without running it."""
     try:
         call: Any = ast.parse(f"f({text})", mode="eval").body
         return {k.arg: _spec_of(k.value) for k in call.keywords if k.arg and not call.args}

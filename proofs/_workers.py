@@ -1,4 +1,4 @@
-"""Tasks shared out among processes, each with a JAX of its own."""
+"""Distributes tasks over processes, each of which imports JAX itself."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _CLAIMS_PER_PROCESS = 20  # fewer take less time than a process takes to start
 
 
 class Died(Exception):
-    """A process ended without its answer, so that nothing is known of its task."""
+    """Raised if a process ended without an answer, so that the result of its task is unknown."""
 
 
 @dataclasses.dataclass
 class Task:
-    """What one process is asked for at a time; ``value`` is sent to it, pickled."""
+    """One task for a process; ``value`` is pickled and sent to it."""
 
     name: str
     value: Any
@@ -38,12 +38,12 @@ class Task:
 
 
 def usual_jobs(count: int) -> int:
-    """How many processes are worth their start for so many claims."""
+    """Returns how many processes to start for so many claims; each takes time to start."""
     return max(1, min(os.cpu_count() or 1, count // _CLAIMS_PER_PROCESS))
 
 
 def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
-    """Each claim's place and answer, as they come; ``report`` is told which claims run."""
+    """Yields each claim's index and answer as they arrive; calls ``report`` with those that run."""
     if jobs > 1:
         tasks = [Task(c.name, (c.engine, c.name)) for c in chosen]
 
@@ -60,14 +60,14 @@ def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
 
 
 def _claims_by_name() -> Callable[[tuple[Engine, str]], Answer]:
-    """The function that runs a claim, given its engine and name, in a process of its own."""
+    """Returns the function that runs a claim in a process, given its engine and name."""
     gc.disable()
     known = {(c.engine, c.name): c for c in claims(independent=True)}
     return lambda key: _packed(known[key].run())
 
 
 def _packed(answer: Answer) -> Answer:
-    """Without the steps of a derivation, whose indices must stay the objects they are."""
+    """Drops the steps of a derivation, because pickling would copy their index symbols."""
     if isinstance(answer.detail, tuple):
         return dataclasses.replace(answer, detail=[(o.reason, o.seconds) for o in answer.detail])
     return answer
@@ -84,8 +84,9 @@ def _unpacked(claim: Claim, answer: Answer) -> Answer:
 def _uncollected() -> Iterator[None]:
     """Turns the garbage collector off.
 
-    Proofs keep nearly all terms they make, and searches for garbage among them take a third of
-    the time. And JAX listens to such searches: a Ctrl-C that comes meanwhile would be lost.
+    Proofs keep nearly all terms that they make, and collecting garbage among them would take a
+    third of the time. Also, JAX has a callback on garbage collections, and a Ctrl-C during that
+    callback would be lost.
     """
     before = gc.isenabled()
     gc.disable()
@@ -101,7 +102,7 @@ def _uncollected() -> Iterator[None]:
 
 @dataclasses.dataclass
 class _Worker:
-    """A process, and the place of the task that it runs."""
+    """A process, and the index of the task that it runs."""
 
     process: Any
     line: Connection
@@ -114,14 +115,14 @@ def shared_out(
     prepare: Prepare,
     report: Callable[[list[int]], None] = lambda places: None,
 ) -> Coming:
-    """Yields each task's place and answer, as they come.
+    """Yields each task's index and answer as they arrive.
 
     Args:
-        tasks: what is to be done.
+        tasks: the tasks.
         jobs: how many processes to start, at most one for each task.
-        prepare: a function of a module. Each process calls it once, for the function that takes
-            the ``value`` of a task and returns the answer.
-        report: is told the places of the tasks that run.
+        prepare: a function at module level. Each process calls it once. It returns the function
+            that maps the ``value`` of a task to its answer.
+        report: called with the indices of the tasks that run.
     """
     todo = iter(range(len(tasks)))
     with _uncollected():
@@ -150,7 +151,7 @@ def shared_out(
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A process that is started inside never hears Ctrl-C; this one does, at the latest then."""
+    """Blocks Ctrl-C for processes started inside, and delays it for this process until the end."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -196,7 +197,7 @@ def _death(worker: _Worker, tasks: Sequence[Task]) -> Died:
 
 
 def _serve(line: Connection, prepare: Prepare) -> None:
-    """Answers until nobody asks."""
+    """Answers tasks until the other end of the pipe is closed."""
     answer = prepare()
     while True:
         try:

@@ -1,7 +1,7 @@
-"""``python -m xent_jax.proofs.mutation``: the prover put to the test by wrong backwards.
+"""``python -m xent_jax.proofs.mutation``: tests the prover with wrong backward passes.
 
-Changes every shipped backward in many ways, one at a time, and fails if the prover proves
-one whose numbers are wrong. A minute or two.
+Changes every shipped backward pass in many ways, one at a time, and fails if the prover proves
+one whose numbers are wrong. Takes a minute or two.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _KEY = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0 if no wrong mutant was proved and as many were tried as asked."""
+    """Returns 0 if no wrong mutant was proved and as many as asked for were tried."""
     parser = _parser()
     options = parser.parse_args(argv)
     if options.json and not Path(options.json).parent.is_dir():

@@ -1,4 +1,4 @@
-"""The browser in which tests look at pages."""
+"""Starts the browser in which tests look at pages."""
 
 import os
 import shutil

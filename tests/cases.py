@@ -1,7 +1,7 @@
 """The table of cases: every exported loss, its textbook reference and its inputs.
 
-References are the formulas of a textbook, in float64 and without care for rounding; the
-contract differentiates them with JAX. Adding a loss means adding a row.
+The references are formulas of a textbook, in float64 and without care for rounding. The contract
+tests differentiate them with JAX. To add a loss, add a row.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Chunks of a size that a test chooses, dividing the tokens or not."""
+"""Makes the linear head use chunks of a size that a test chooses."""
 
 import contextlib
 from unittest import mock

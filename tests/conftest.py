@@ -1,4 +1,4 @@
-"""Eight CPU devices, for the tests of sharding; all others use the first. Numbers by test."""
+"""Sets up eight CPU devices for the tests of sharding (others use the first), and the fixtures."""
 
 import os
 import zlib

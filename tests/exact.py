@@ -1,4 +1,4 @@
-"""60-digit references for the losses and their derivatives, and errors counted in ulp."""
+"""60-digit references for the losses and their derivatives, and errors in ulp."""
 
 from typing import NamedTuple
 

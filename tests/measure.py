@@ -1,4 +1,4 @@
-"""The numerical contract's bounds, and what runs the library and compares it with them."""
+"""The bounds of the accuracy contract, and functions that measure the library against them."""
 
 import jax
 import jax.numpy as jnp

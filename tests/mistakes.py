@@ -1,4 +1,4 @@
-"""Mistakes that users make, one after another, as they typed them, and what they are told.
+"""Mistakes that users make, as they would type them, and the messages that they get.
 
 python -m tests.mistakes            prints the transcript
 python -m tests.mistakes --write    writes it to mistakes.txt, with which a test compares it
@@ -112,13 +112,13 @@ MISTAKES = [
       f"{INTEGER}: where must broadcast to the shape of the examples, [8]", "bool[7]"),
     M("A mask of floats", f"{INTEGER}(logits, labels, where=jnp.ones(8))",
       f"{INTEGER}: where must be a boolean array",
-      "float32[8]. A mask says what takes part; losses that have a reduction take weights="),
+      "float32[8]. A mask says what takes part; for weights, the losses that have a reduction take weights="),
     M("A mask of integers", f"{INTEGER}(logits, labels, where=jnp.ones(8, int))",
       f"{INTEGER}: where must be a boolean array", "int32[8]. Compare it with zero: where != 0."),
     M("A box of flax for logits", f"{INTEGER}(Partitioned(logits), labels)",
-      f"{INTEGER}: logits must be an array of numbers", "give logits.unbox()"),
+      f"{INTEGER}: logits must be an array of numbers", "pass logits.unbox()"),
     M("A named array of haliax for logits", f"{INTEGER}(NamedArray(logits), labels)",
-      f"{INTEGER}: logits must be an array of numbers", "got NamedArray(...). It holds an array: give logits.array."),
+      f"{INTEGER}: logits must be an array of numbers", "got NamedArray(...). It holds an array: pass logits.array."),
     M("A binary label for each row of a column", "sigmoid_binary_cross_entropy(logits[:, :1], labels)",
       "sigmoid_binary_cross_entropy: labels must broadcast", "int32[8]"),
     M("Divergence from class indices", "kl_divergence(jnp.log(onehot), labels)",
@@ -176,14 +176,14 @@ MISTAKES = [
     M("A mask of classes for the head", f"{HEAD}(inputs, kernel, labels, where=onehot > 0)",
       f"{HEAD}: where must broadcast to the shape of the tokens, [8]", "bool[8,10]. It cannot mask classes"),
     M("Weights of tokens for the head's mask", f"{HEAD}(inputs, kernel, labels, where=jnp.full(8, 0.3))",
-      f"{HEAD}: where must be a boolean array", "losses that have a reduction take weights="),
+      f"{HEAD}: where must be a boolean array", "the losses that have a reduction take weights="),
     M("A mask for the weights of tokens", f"{HEAD}(inputs, kernel, labels, weights=labels > 2)",
       f"{HEAD}: weights must be a floating-point array", "bool[8]. A boolean mask is the argument where"),
     M("Weights of classes for those of tokens", f"{HEAD}(inputs, kernel, labels, weights=jnp.ones(10))",
       f"{HEAD}: weights must broadcast to the shape of the losses, [8]", "float32[10]"),
     M("A temperature of 0", f"{HEAD}(inputs, kernel, labels, temperature=0.0)", f"{HEAD}: temperature must be above 0", "got 0"),
     M("A box of flax for the head's kernel", f"{HEAD}(inputs, Partitioned(kernel), labels)",
-      f"{HEAD}: kernel must be an array of numbers", "give kernel.unbox()"),
+      f"{HEAD}: kernel must be an array of numbers", "pass kernel.unbox()"),
     M("A budget below one token", f"{HEAD}(inputs, kernel, labels, max_logits_bytes=64)",
       f"{HEAD}: max_logits_bytes must hold the logits of one token", "got 64"),
     M("A budget of floats", f"{HEAD}(inputs, kernel, labels, max_logits_bytes=256e6)",
@@ -206,7 +206,7 @@ MISTAKES = [
       "linear_token_statistics: top_k must be an integer in [0, 10]", "got 11"),
     M("A number of the likeliest that jit traces",
       "jax.jit(token_statistics)(logits, labels, top_k=2)",
-      "token_statistics: top_k must be an integer in [0, 10]", "give jax.jit static_argnames='top_k'"),
+      "token_statistics: top_k must be an integer in [0, 10]", "pass static_argnames='top_k' to jax.jit"),
     M("A value for a loss", f"with_linear_head({INTEGER}(logits, labels))", "with_linear_head: loss must be a function",
       "Array("),
     M("A loss that has taken the mean", "with_linear_head(lambda z, y: jnp.mean(z))(inputs, kernel, labels)",

@@ -1,10 +1,11 @@
-"""What each process of tests/test_processes.py runs, and what they compute.
+"""The program that each process of tests/test_processes.py runs.
 
     python -m tests.process PORT COUNT INDEX compute FOLDER
     python -m tests.process PORT COUNT INDEX kill|fail VICTIM
 
-With ``compute`` every case runs twice over every mesh, and FOLDER/INDEX gets this process's shards.
-With ``kill`` or ``fail`` all take steps together, in the midst of which VICTIM ends.
+With ``compute``, every case runs twice over every mesh, and this process's shards are written to
+FOLDER/INDEX. With ``kill`` or ``fail``, all processes take steps together, and VICTIM ends during
+one of them.
 """
 
 import inspect

@@ -1,6 +1,6 @@
-"""Terms of the prover, evaluated at concrete sizes from what their atoms mean.
+"""Evaluates terms of the prover at concrete sizes, from the meaning of their atoms.
 
-Written without the rules by which the prover rewrites them, so that it can judge those.
+This code does not use the rules by which the prover rewrites terms, so that it can check them.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""The numerical contract of the softmax losses, against 60 digits on hard rows."""
+"""The accuracy contract of the softmax losses, against 60 digits on hard rows."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The numerical contract, on rows that hypothesis draws: sizes, scales, offsets, gaps, dtypes."""
+"""The accuracy contract on rows that hypothesis draws: sizes, scales, offsets, gaps, dtypes."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The numerical contract of the divergence of logits, against 60 digits on pairs of hard rows."""
+"""The accuracy contract of the divergence of logits, against 60 digits on pairs of hard rows."""
 
 import functools
 

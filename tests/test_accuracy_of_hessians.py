@@ -1,4 +1,4 @@
-"""The numerical contract of second derivatives, in every combination of the two modes."""
+"""The accuracy contract of second derivatives, in every combination of the two modes."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The numerical contract of softmax, log-softmax, log-sum-exp and the sigmoid loss."""
+"""The accuracy contract of softmax, log-softmax, log-sum-exp and the sigmoid loss."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""python -m benchmarks: the report and the README's figures are what the stored data say."""
+"""The report and the figures of the README and the docs are rendered from the stored data."""
 
 import json
 import re
@@ -22,11 +22,11 @@ sys.path.append(str(BENCHMARKS))
 import _optax_options  # noqa: E402  it lies there
 from _markdown import report  # noqa: E402
 from _overview import PARTS, overview  # noqa: E402
-from _readme import BLOCK, BLOCKS, rendered  # noqa: E402
+from _readme import BLOCK, BLOCKS, PAGES, SOURCES, rendered  # noqa: E402
 from _store import ORDER, load, note, save  # noqa: E402
 from compile_time import equations  # noqa: E402
 
-PAGE = (ROOT / "README.md").read_text("utf-8")
+PAGE = "\n".join(page.read_text("utf-8") for page in PAGES)
 REPORT = (BENCHMARKS / "report.md").read_text("utf-8")
 PEER = "tokamax"
 PICTURES = [f"{name}.png" for name, section in load().items() if section.get("picture", True)]
@@ -52,7 +52,7 @@ def without_peer(sections):
     return cut
 
 
-def test_the_readme_is_rendered_from_the_data():
+def test_the_readme_and_the_pages_are_rendered_from_the_data():
     assert rendered(PAGE, load()) == PAGE
 
 
@@ -60,11 +60,16 @@ def test_the_report_is_rendered_from_the_data():
     assert report(load()) == REPORT
 
 
-def test_every_block_stands_in_the_readme_once_with_its_day():
+def test_every_block_stands_in_one_page_once_with_its_days():
     found = {name: text for text, name in ((m.group(), m[2]) for m in BLOCK.finditer(PAGE))}
     assert list(found) == [m[2] for m in BLOCK.finditer(PAGE)] and set(found) == set(BLOCKS)
     for name, text in found.items():
-        assert f"\nMeasured {load()[name]['date']} with jax " in text
+        days = sorted({load()[source]["date"] for source in SOURCES.get(name, (name,))})
+        assert f"\nMeasured {' and '.join(days)} with jax " in text
+
+
+def test_the_readme_has_a_block():
+    assert PAGES[0] == ROOT / "README.md" and BLOCK.search(PAGES[0].read_text("utf-8"))
 
 
 def test_every_benchmark_was_measured_in_full():
@@ -90,9 +95,11 @@ def test_the_one_table_has_rows_of_every_benchmark():
     assert all(line in REPORT for rows in lines.values() for line in rows) and all(lines.values())
 
 
-def test_a_peer_that_is_not_there_has_no_row_in_the_readme():
-    row = re.compile(rf"^\|.*{PEER}", re.M)
-    assert row.search(PAGE) and not row.search(rendered(PAGE, without_peer(load())))
+def test_a_peer_that_is_not_there_has_no_row_and_no_sentence():
+    def lines(page):
+        return re.findall(rf"^\|.*{PEER}|{PEER}'s head takes", page, re.M)
+
+    assert len(lines(PAGE)) > 3 and not lines(rendered(PAGE, without_peer(load())))
 
 
 def test_a_peer_that_is_not_there_has_an_empty_column_in_the_one_table():
@@ -108,12 +115,12 @@ def test_a_benchmark_that_fails_keeps_what_was_measured_before(tmp_path):
     save(load(), tmp_path)
     note("head", ["out of memory"], tmp_path)
     assert load(tmp_path)["head"]["tables"] == load()["head"]["tables"]
-    assert "the above is of before:\n\n```\nout of memory\n```" in (
+    assert "the figures above are older:\n\n```\nout of memory\n```" in (
         tmp_path / "report.md"
     ).read_text("utf-8")
 
 
-def test_a_benchmark_that_was_never_measured_leaves_the_readme_be(tmp_path):
+def test_a_benchmark_that_was_never_measured_leaves_the_pages_be(tmp_path):
     note("head", ["out of memory"], tmp_path)
     assert rendered(PAGE, load(tmp_path)) == PAGE
 

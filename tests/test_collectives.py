@@ -1,4 +1,4 @@
-"""benchmarks/_collectives.py, which says what a compiled program sends, on HLO and on programs."""
+"""benchmarks/_collectives.py finds what a program sends, in HLO texts and in compiled programs."""
 
 import json
 import os

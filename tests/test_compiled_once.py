@@ -1,4 +1,4 @@
-"""Eager calls: each shape and choice of options is compiled once, whatever the numbers are."""
+"""Eager calls are compiled once for each shape and choice of options, whatever the numbers."""
 
 import contextlib
 import functools

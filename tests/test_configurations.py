@@ -1,4 +1,4 @@
-"""Every public function under the switches that users set, on ordinary and on hard inputs."""
+"""Every public function works with the JAX options that users set, on ordinary and hard inputs."""
 
 import functools
 import inspect

@@ -1,7 +1,8 @@
-"""Every argument of every public function in every form that users write.
+"""Every argument of every public function may have every form that users write.
 
-Closed over by a jitted function a NumPy array or a number is a constant, which JAX does not stage
-by itself: each form must give the value and gradient of plain arrays, through every transformation.
+If a jitted function closes over a NumPy array or a number, it is a constant, which JAX does not
+trace by itself. Each form must give the value and gradient of plain arrays, through every
+transformation.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""One contract, run over every row of the table, in both differentiation modes."""
+"""The contract: the same tests for every row of the table of cases, in both modes."""
 
 import functools
 

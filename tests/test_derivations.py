@@ -1,4 +1,4 @@
-"""The derivations: each holds, each spoiled one fails, and what they end in is what ships."""
+"""Each derivation holds, each spoiled one fails, and they end in what the library computes."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""What the pages of documentation say runs, runs."""
+"""The code of the pages of documentation runs."""
 
 import re
 import subprocess
@@ -29,6 +29,12 @@ def test_the_code_of_the_sharded_guide_is_a_program(tmp_path):
     (tmp_path / "sharded.py").write_text(code_of("guides/sharded.md"), "utf-8")
     run = subprocess.run([sys.executable, tmp_path / "sharded.py"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_the_code_of_the_page_of_proofs_runs():
+    scope = {}
+    exec(compile(code_of("proofs.md"), "proofs.md", "exec"), scope)
+    assert scope["verdict"].identity is not None
 
 
 def test_the_code_of_the_home_page_runs():

@@ -1,4 +1,4 @@
-"""What each edge means: every row of the table, eager and jitted, in both modes."""
+"""The promised results of edge cases, eager and jitted, in both modes."""
 
 import functools
 

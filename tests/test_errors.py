@@ -1,4 +1,4 @@
-"""Bad input: the error names the function, the argument, what came and what was wanted."""
+"""Errors for bad input name the function, the argument, what came and what was wanted."""
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ ERRORS = [
     ("softmax_kl_divergence", (Z, T), {"temperature": T}, TypeError, "temperature must be a number, got float32[2,3]"),
     ("softcap", (Z, None), {}, TypeError, "cap must be a number, got None"),
     # what is not real, and what is no integer
-    (SOFT, (Z, 1j * T), {}, TypeError, "labels must be real, got complex64[2,3]. Give the real part."),
+    (SOFT, (Z, 1j * T), {}, TypeError, "labels must be real, got complex64[2,3]. Pass the real part."),
     (BINARY, (Z, 1j * T), {}, TypeError, "labels must be real, got complex64[2,3]"),
     (BINARY, (Z, T), {"pos_weight": 1j}, TypeError, "pos_weight must be real, got complex64[]"),
     ("sigmoid_focal_loss", (Z, T), {"alpha": 1j}, TypeError, "alpha must be real, got complex64[]"),

@@ -1,7 +1,7 @@
-"""Arguments divided over a mesh, each or not, under explicit sharding and automatic.
+"""Arguments that are sharded over a mesh, or not, under explicit and automatic sharding.
 
-``jax.make_mesh`` makes explicit axes by default. There the type of an array says how it is
-divided, and JAX does not combine arrays that are divided differently.
+``jax.make_mesh`` makes explicit axes by default. Then the type of an array says how it is sharded,
+and JAX does not combine arrays that are sharded differently.
 """
 
 import dataclasses

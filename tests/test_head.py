@@ -1,4 +1,4 @@
-"""The linear head beside the same loss of logits that are held: in float64, so to 12 digits."""
+"""The linear head against the same loss of logits that are held, in float64 to 12 digits."""
 
 import contextlib
 import functools

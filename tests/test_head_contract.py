@@ -1,4 +1,4 @@
-"""Every row of the contract's table that is a loss of logits, with the linear head around it."""
+"""The contract for the linear head around every loss of logits in the table of cases."""
 
 import dataclasses
 import functools

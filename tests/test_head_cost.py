@@ -1,4 +1,4 @@
-"""What the linear head costs: chunks, temporary memory, products; and what it refuses."""
+"""The cost of the linear head: chunks, temporary memory, matrix products; and what it rejects."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The dtype in which a head multiplies, where it is not that of its arrays."""
+"""The option dtype of the heads: products in another dtype than that of the arrays."""
 
 import re
 

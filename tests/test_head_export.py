@@ -1,4 +1,4 @@
-"""Heads and losses of which some sizes are symbols, exported once and called at several sizes."""
+"""Heads and losses with symbolic sizes, exported once and called at several sizes."""
 
 import jax
 import jax.export

@@ -1,4 +1,4 @@
-"""Classes that pad a kernel take no part, whatever its columns hold."""
+"""Classes that pad a kernel take no part, whatever their columns hold."""
 
 import jax
 import jax.numpy as jnp

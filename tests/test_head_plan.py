@@ -1,4 +1,4 @@
-"""The plan of a linear head, beside what the compiler takes."""
+"""The plan of a linear head, against the memory that the compiler states."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""The head's theorems fail where the head is wrong; that they hold is with the others' tests."""
+"""The theorems about the head fail if the head is wrong."""
 
 import inspect
 import textwrap

@@ -1,4 +1,4 @@
-"""Statistics of each token, beside logits that are held."""
+"""Token statistics of the linear head, against those of logits that are held."""
 
 import re
 

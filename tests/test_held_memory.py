@@ -1,4 +1,4 @@
-"""Memory of a train step that holds its logits, with hidden states of three axes and of two."""
+"""Memory of a training step that holds its logits, for hidden states of three and two axes."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""NaN and infinities in drawn rows: they reach no other row, and nothing at all if left out."""
+"""NaN and infinities in drawn rows reach no other row, and no result if the row is masked."""
 
 import functools
 import inspect

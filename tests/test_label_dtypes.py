@@ -1,4 +1,4 @@
-"""Labels of every integer dtype: their smallest and largest numbers, ignored, in range and not."""
+"""Labels of every integer dtype: the smallest and largest numbers, ignored, in range and not."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Which mode is traced is an argument: no state that JAX's caches do not know decides it."""
+"""The mode is an argument of what is traced, and no state that JAX's caches do not see."""
 
 import inspect
 import pickle

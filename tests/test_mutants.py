@@ -1,4 +1,4 @@
-"""The prover under mutation: no backward whose numbers are wrong is proved."""
+"""The prover proves no backward pass that was changed so that its numbers are wrong."""
 
 import collections
 import itertools

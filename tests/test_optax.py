@@ -1,9 +1,9 @@
-"""optax's own tests of the losses that we share with it, run on ours.
+"""optax's own tests of the losses that both libraries have, run on this library's functions.
 
-optax ships its tests in its wheel. Each of their methods is one test here, run twice with our
-functions in the place of optax's: with those of ``xent_jax.forward_mode`` as it stands, and
-with the default ones, which JAX does not differentiate in forward mode, with ``check_grads``
-held to reverse mode.
+optax ships its tests in its wheel. Each of their methods is one test here, and runs twice with our
+functions in place of optax's: once with those of ``xent_jax.forward_mode``, unchanged, and once
+with the default functions and ``check_grads`` limited to reverse mode, because JAX does not
+differentiate these in forward mode.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""All options at once, as hypothesis draws them: every path to a loss gives the same numbers.
+"""All options at once, as hypothesis draws them: every way to compute a loss agrees.
 
 The losses of logits in both modes and in a ``shard_map``, the head, and the head on a mesh are
 compared in value and gradient with textbook formulas in float64, which JAX differentiates.

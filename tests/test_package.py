@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, its metadata, what it needs at run time, and the docstrings."""
+"""The package: the wheel, its metadata, its dependencies at run time, and the docstrings."""
 
 import doctest
 import email.parser

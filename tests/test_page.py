@@ -1,4 +1,4 @@
-"""The page of proofs: complete, and in a real browser, in both colour schemes and widths."""
+"""The page of proofs is complete, and a browser shows it well in both colour schemes and widths."""
 
 import re
 from html import escape, unescape

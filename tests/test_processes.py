@@ -1,6 +1,6 @@
-"""The classes divided over processes that talk to each other over loopback.
+"""The classes sharded over processes that communicate over loopback.
 
-``tests/process.py`` is what each of them runs.
+Each of them runs ``tests/process.py``.
 """
 
 import contextlib

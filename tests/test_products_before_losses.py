@@ -1,8 +1,8 @@
 """Logits that are a product or a sum in the same program as the loss.
 
-XLA:CPU contracts a multiply and the subtraction that follows into one operation, with one
-rounding, where it computes both in one loop. A loss then reads logits that differ from those of
-which it took the maximum: by half a unit in the last place, which is 32 for logits of 1e9.
+If XLA:CPU computes a product and the subtraction after it in one loop, it contracts them into one
+operation with one rounding. The loss then subtracts from other logits than those of which it took
+the maximum. They differ by half a unit in the last place, which is 32 for logits of 1e9.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The row statistics, and the numbers that they are made of."""
+"""The row statistics, and the functions that compute them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The second engine: exact at concrete shapes, and never more sure than it may be."""
+"""The second engine is exact at concrete shapes, and never claims more than it has proved."""
 
 import itertools
 import re

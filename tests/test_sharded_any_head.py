@@ -1,4 +1,4 @@
-"""``shard_linear_head`` around what ``with_linear_head`` returns, beside the same on one device."""
+"""``shard_linear_head`` of what ``with_linear_head`` returns, against the same on one device."""
 
 import functools
 

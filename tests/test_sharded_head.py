@@ -1,4 +1,4 @@
-"""The linear head on a mesh of eight devices, beside the same on one."""
+"""The linear head on a mesh of eight devices, against the same on one."""
 
 import functools
 
@@ -506,7 +506,7 @@ MESSAGES = {
             mesh=mesh, in_specs=P("model"), out_specs=P(),
         )(X),
         ValueError,
-        "axis must be one class axis where axis_name='model' divides it, got 2",
+        "axis must be one class axis, which axis_name='model' shards, got 2",
     ),
 }  # fmt: skip
 

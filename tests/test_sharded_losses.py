@@ -1,4 +1,4 @@
-"""Losses of logits on a mesh of eight devices: every row of the contract, in shards."""
+"""Losses of logits on a mesh of eight devices, for every row of the table of cases."""
 
 import functools
 import inspect

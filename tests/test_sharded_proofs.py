@@ -1,4 +1,4 @@
-"""Classes in shards: wrong merges are not proved, nor is what holds for smaller indices alone."""
+"""For sharded classes, no wrong merge is proved, nor what holds at small indices only."""
 
 import functools
 from fractions import Fraction

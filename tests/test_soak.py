@@ -1,4 +1,4 @@
-"""Ten thousand training steps: memory does not grow, and nothing is traced anew."""
+"""In ten thousand training steps, memory does not grow and nothing is traced again."""
 
 import gc
 import resource

@@ -1,4 +1,4 @@
-"""Defects reported elsewhere, each named by its thread, that must not occur here."""
+"""Defects that were reported for other libraries, named by their threads, do not occur here."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Statistics of each token from logits that are held, beside NumPy's definitions."""
+"""Token statistics of logits that are held, against definitions in NumPy."""
 
 import functools
 

@@ -1,8 +1,8 @@
 """Class weights, ignore_index, label smoothing and reductions, as PyTorch documents them.
 
-The definitions of torch.nn.CrossEntropyLoss and BCEWithLogitsLoss stand here in NumPy, float64,
-and are differentiated by the complex step, f'(x) = Im f(x + ih) / h, which does not cancel: no
-automatic differentiation has a part in what is expected.
+The definitions of torch.nn.CrossEntropyLoss and BCEWithLogitsLoss are written here in NumPy and
+float64. They are differentiated by the complex step, f'(x) = Im f(x + ih) / h, which does not
+cancel, so that the expected gradients do not depend on automatic differentiation.
 """
 
 import jax

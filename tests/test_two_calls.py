@@ -1,7 +1,7 @@
-"""Several calls in one gradient, of which different arguments are differentiated.
+"""Several calls in one gradient, in which different arguments are differentiated.
 
-JAX traces such calls once where their shapes and options are equal. Each must still get its own
-gradients: those of plain JAX.
+JAX traces such calls once if their shapes and options are equal. Each must still get its own
+gradients, which are those of plain JAX.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The versions of JAX that the prover reads: each rule on what this one traces; others refused."""
+"""The versions of JAX that the prover reads: each rule is tested on this one."""
 
 import jax
 import jax.numpy as jnp

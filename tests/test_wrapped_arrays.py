@@ -1,4 +1,4 @@
-"""Arrays that flax wraps: a variable is its array; of a box the message says how to open it."""
+"""Arrays that flax wraps: a variable acts as its array; for a box, the error says how to unbox."""
 
 import functools
 
@@ -38,7 +38,7 @@ def test_a_box_is_refused_and_the_message_opens_it(box, name, call, array):
     boxed = box(array, names=(None,) * array.ndim)
     with pytest.raises(TypeError, match=rf"\w+: {name} must be an array of.*got ") as raised:
         call(boxed)
-    assert str(raised.value).endswith(f"give {name}.unbox().")
+    assert str(raised.value).endswith(f"pass {name}.unbox().")
     np.testing.assert_array_equal(call(boxed.unbox()), call(array))
 
 

@@ -1,8 +1,9 @@
-"""The sum of a row's exponentials but the label's, for its value alone, as XLA:CPU fuses it.
+"""The sum of a row's exponentials without the label's, in a form that XLA:CPU fuses.
 
-``_rows`` has the same sum for the value with its gradient. The two differ for speed: in
-``benchmarks/logits.py`` the value alone takes 1.1 to 1.3 of optax's time here, and would take up
-to 3, with an array of the size of the logits, there; with the gradient it is the other way.
+This form is for the value alone. ``_rows`` has the same sum for the value with its gradient. The
+two differ for speed: in ``benchmarks/logits.py``, the value alone takes 1.1 to 1.3 times as long as
+optax's with the form of this file. With that of ``_rows`` it would take up to 3 times as long and
+need an array of the size of the logits. With the gradient it is the other way around.
 """
 
 import math
@@ -15,23 +16,23 @@ from xent_jax import _shards
 
 
 def marked(i: Array, size: int) -> Array:
-    """[..., size] booleans, true at the index i."""
-    # One row of indices, broadcast: a [..., size] iota would be hoisted out of a caller's
-    # loop into memory.
+    """Returns booleans ``[..., size]`` that are true at the index i."""
+    # The iota is one row that broadcasts: XLA would hoist a [..., size] iota out of a caller's loop
+    # and hold it in memory.
     return lax.broadcasted_iota(i.dtype, (1,) * i.ndim + (size,), i.ndim) == i[..., None]
 
 
 def others_in_blocks(z: Array, block: Array, place: Array, m: Array, c: Array) -> Array:
-    """The sum of the exponentials relative to c of all classes but the label's.
+    """Returns ``sum exp(z_j - c)`` over all classes j but the label's, ``[...]``.
 
-    XLA:CPU fuses a sum over the classes with the arithmetic before it, but with no comparison or
-    select. So the label's logit is lowered to -inf by a minimum with limits that are m
-    elsewhere. Each limit is the larger of two, one of its block and one of its place in a block,
-    which are -inf for the label's block and for its place.
+    XLA:CPU fuses a sum over the classes with the arithmetic before it, but not with a comparison or
+    a select. So the label's logit is lowered to -inf by a minimum with a limit, which is m at the
+    other classes. Each limit is the larger of a limit of its block and a limit of its place in the
+    block, and these two are -inf for the label's block and for its place.
 
     Args:
         z: the logits in blocks, ``[..., blocks, width]``.
-        block, place: ``[...]``, which of each the label's is.
+        block, place: ``[...]``, the block of the label and its place in the block.
         m, c: ``[...]``, the row's largest logit and its origin.
     """
     lowest = jnp.asarray(-jnp.inf, m.dtype)
@@ -42,11 +43,11 @@ def others_in_blocks(z: Array, block: Array, place: Array, m: Array, c: Array) -
 
 
 def block_width(z: Array) -> int | None:
-    """How many classes are in a block of ``others_in_blocks``; None where it is not the faster.
+    """Returns the number of classes in a block for ``others_in_blocks``, or None.
 
-    That is for few classes, and for half precision, of which XLA:CPU is slow to sum exponentials.
-    A mesh that divides the classes divides them into a power of two, most likely, by which the
-    number of blocks should be divisible too.
+    None means that the blocks are not faster: for few classes, and for half precision, whose
+    exponentials XLA:CPU is slow to sum. A mesh most likely shards the classes into a power of two,
+    so a number of blocks that a power of two divides is preferred.
     """
     k = z.shape[-1]
     divided = _shards.explicit(z)[-1] is not None
@@ -57,10 +58,10 @@ def block_width(z: Array) -> int | None:
 
 
 def row_by_row(function: Callable[..., Array], *arrays: Array) -> Array:
-    """``function(*arrays)``, whose row i depends on row i of each array alone.
+    """Returns ``function(*arrays)``; its row i must depend only on row i of each array.
 
-    XLA:CPU writes to memory what is compared before a sum, or read by several sums: an array of
-    the size of the logits ``[n, k]``. Taken row by row it is one of the size of a row.
+    XLA:CPU holds in memory what is compared before a sum, or what several sums read: an array of
+    the size of the logits ``[n, k]``. Computed row by row, it has the size of one row.
     """
     if arrays[0].ndim != 2 or any(set(_shards.explicit(a)) != {None} for a in arrays):
         return function(*arrays)

@@ -1,7 +1,7 @@
-"""What can be known before tracing: shapes, dtypes and static options.
+"""Checks of what is known before tracing: shapes, dtypes and static options.
 
-Every message names the function and the argument, what came, what was wanted, and what
-to do about it. Traced values are never looked at.
+Every message names the function and the argument, what was wanted, what came, and what to do about
+it. Traced values are never inspected.
 """
 
 import functools
@@ -20,20 +20,20 @@ from xent_jax._types import Axis, AxisName, KernelAxes, Reduction
 
 
 def describe(x: Array | jax.ShapeDtypeStruct) -> str:
-    """``float32[8,10]``."""
+    """Returns a text such as ``float32[8,10]``."""
     return f"{x.dtype}[{','.join(map(str, x.shape))}]"
 
 
 def shown(x: Any) -> str:
-    """Any value in a message: short, and without addresses."""
+    """Returns a short text for any value in a message, without memory addresses."""
     if isinstance(x, jax.core.Tracer):
         return f"a traced {describe(x)}"
     return f"the function {x.__name__}" if hasattr(x, "__name__") else reprlib.repr(x)
 
 
 def array(function: str, name: str, x: Any) -> Array:
-    """Anything array-like, as an array."""
-    if isinstance(x, Array):  # jnp.asarray takes a good part of the time of an eager call
+    """Converts anything array-like to an array."""
+    if isinstance(x, Array):  # jnp.asarray takes much of the time of an eager call
         return x
     try:
         return jnp.asarray(x)
@@ -49,11 +49,11 @@ def array(function: str, name: str, x: Any) -> Array:
 
 
 def _unwrapped(name: str, x: Any) -> str:
-    """How to take the array out of what holds one, of whatever library: a box or a named array."""
+    """Returns a hint how to take the array out of another library's box or named array."""
     if hasattr(x, "unbox"):  # flax.linen.Partitioned and LogicallyPartitioned
-        return f" It is a box around an array: give {name}.unbox()."
+        return f" It is a box around an array: pass {name}.unbox()."
     if hasattr(x, "array"):  # haliax.NamedArray
-        return f" It holds an array: give {name}.array."
+        return f" It holds an array: pass {name}.array."
     return ""
 
 
@@ -61,32 +61,32 @@ _is = functools.cache(jnp.issubdtype)
 
 
 def reals(function: str, name: str, x: Any) -> Array:
-    """Floats, integers or booleans."""
+    """Returns an array of floats, integers or booleans."""
     x = array(function, name, x)
     if not any(_is(x.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
-        raise TypeError(f"{function}: {name} must be real, got {describe(x)}. Give the real part.")
+        raise TypeError(f"{function}: {name} must be real, got {describe(x)}. Pass the real part.")
     return x
 
 
 def floats(function: str, name: str, x: Any, hint: str = "") -> Array:
-    """A floating-point array of any precision."""
+    """Returns a floating-point array of any precision."""
     hint += f"Convert it, for example with jnp.asarray({name}, jnp.float32)."
     return _typed(function, name, x, jnp.floating, "a floating-point", hint)
 
 
 def integers(function: str, name: str, x: Any, hint: str = "") -> Array:
-    """An array of integers; booleans are not."""
+    """Returns an array of integers; booleans are rejected."""
     hint += f"Convert class indices, for example with jnp.asarray({name}, jnp.int32)."
     return _typed(function, name, x, jnp.integer, "an integer", hint)
 
 
 def mask(function: str, name: str, x: Any) -> Array:
-    """An array of booleans."""
+    """Returns an array of booleans."""
     x = reals(function, name, x)
     if jnp.issubdtype(x.dtype, jnp.floating):
         hint = (
-            f"A mask says what takes part; losses that have a reduction take weights=. If {name} "
-            f"holds only 0 and 1, give {name} == 1."
+            f"A mask says what takes part; for weights, the losses that have a reduction take "
+            f"weights=. If {name} holds only 0 and 1, pass {name} == 1."
         )
     else:
         hint = f"Compare it with zero: {name} != 0."
@@ -103,7 +103,7 @@ def _typed(function: str, name: str, x: Any, kind: Any, wanted: str, hint: str) 
 def class_axes(
     function: str, axis: Axis, x: Array | jax.ShapeDtypeStruct, name: str = "logits"
 ) -> tuple[int, ...]:
-    """The class axes as non-negative numbers, in the order given."""
+    """Returns the class axes as non-negative numbers, in the order given."""
     if x.ndim == 0:
         wanted = "have a class axis, got a scalar. Give it shape [..., classes]."
         raise ValueError(f"{function}: {name} must {wanted}")
@@ -131,7 +131,7 @@ def class_axes(
 def axis_name(
     function: str, value: AxisName | None, axes: tuple[int, ...] = (-1,), name: str = "axis_name"
 ) -> None:
-    """A mesh axis that is there, or several, and one class axis to divide over it."""
+    """Checks that the mesh axes exist, and that one class axis is sharded over them."""
     if value is None:
         return
     try:
@@ -139,12 +139,12 @@ def axis_name(
     except (NameError, TypeError, ValueError):
         raise ValueError(
             f"{function}: {name} must be a mesh axis of the jax.shard_map around the call, "
-            f"got {shown(value)}. Outside shard_map leave it out: arrays that are sharded there "
-            f"need no name."
+            f"got {shown(value)}. Outside shard_map, omit it: sharded arrays need no axis name "
+            f"there."
         ) from None
     if len(axes) > 1:
         raise ValueError(
-            f"{function}: axis must be one class axis where axis_name={value!r} divides it, "
+            f"{function}: axis must be one class axis, which axis_name={value!r} shards, "
             f"got {len(axes)}."
         )
 
@@ -152,7 +152,7 @@ def axis_name(
 def broadcastable(
     function: str, name: str, x: Array, shape: tuple[int, ...], to: str = "logits", hint: str = ""
 ) -> Array:
-    """``x``, which must broadcast to ``shape`` without making it larger, at its full rank."""
+    """Returns ``x`` with the rank of ``shape``; it must broadcast to it without enlarging it."""
     if x.shape == tuple(shape):
         return x
     try:
@@ -168,7 +168,7 @@ def broadcastable(
 
 
 def weights(function: str, x: Any, batch: tuple[int, ...]) -> Any:
-    """The weights of the examples, ``[*batch]`` or what broadcasts to it; None stays None."""
+    """Checks the weights of the examples, which must broadcast to ``[*batch]`` or be None."""
     if x is None:
         return None
     hint = "A boolean mask is the argument where. "
@@ -180,7 +180,7 @@ def weights(function: str, x: Any, batch: tuple[int, ...]) -> Any:
 def shape(
     function: str, name: str, x: Array, wanted: tuple[int, ...], why: str, hint: str = ""
 ) -> None:
-    """That ``x`` has just this shape."""
+    """Checks that ``x`` has exactly this shape."""
     if x.shape != tuple(wanted):
         raise ValueError(
             f"{function}: {name} must have shape {list(wanted)} ({why}), got {describe(x)}.{hint}"
@@ -195,9 +195,9 @@ def scalar(
     high: float = math.inf,
     above: bool = False,
 ) -> Any:
-    """A real number or a traced scalar; the range is checked where the value is known.
+    """Returns a real number or a traced scalar; the range is checked if the value is known.
 
-    ``above`` leaves ``low`` itself out.
+    With ``above``, ``low`` itself is out of range.
     """
     if isinstance(x, bool) or isinstance(x, str) or x is None:
         raise TypeError(f"{function}: {name} must be a number, got {x!r}.")
@@ -217,18 +217,18 @@ def scalar(
 
 
 def temperature(function: str, x: Any) -> Any:
-    """A temperature above 0; None for the number 1, which changes nothing."""
+    """Returns a temperature above 0, or None for the number 1, which changes nothing."""
     x = scalar(function, "temperature", x, 0, above=True)
     return None if isinstance(x, int | float) and x == 1 else x
 
 
 def unused(x: Any) -> bool:
-    """Whether an option is known to be off: the number 0, not a traced one."""
+    """Returns whether an option is off, that is the number 0 and not traced."""
     return isinstance(x, int | float) and x == 0
 
 
 def integer(function: str, name: str, value: Any, low: int, high: float, wanted: str) -> int:
-    """An integer in a range, known while tracing; ``wanted`` says so to the user."""
+    """Returns a static integer in a range; ``wanted`` describes the range in the message."""
     try:
         number = _index(value)
     except TypeError:
@@ -239,7 +239,7 @@ def integer(function: str, name: str, value: Any, low: int, high: float, wanted:
 
 
 def num_classes(function: str, value: Any, classes: int) -> int:
-    """A number of classes that the kernel has."""
+    """Returns a static number of classes, at most that of the kernel."""
     wanted = f"be an integer from 1 to {classes}, the number of the kernel's classes"
     return integer(function, "num_classes", value, 1, classes, wanted)
 
@@ -252,22 +252,20 @@ def _index(x: Any) -> int:
 
 def _got(name: str, value: Any) -> str:
     traced = any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(value))
-    hint = f" It is static: give jax.jit static_argnames={name!r}." if traced else ""
+    hint = f" It is static: pass static_argnames={name!r} to jax.jit." if traced else ""
     return f"got {shown(value)}.{hint}"
 
 
 def reduction(function: str, value: Any) -> Reduction:
-    """One of the reductions."""
     return _choice(function, "reduction", value, Reduction)
 
 
 def kernel_axes(function: str, value: Any) -> KernelAxes:
-    """One of the ways a kernel lies."""
     return _choice(function, "kernel_axes", value, KernelAxes)
 
 
 def product_dtype(function: str, value: Any) -> Any:
-    """A floating-point dtype, or None."""
+    """Returns a floating-point dtype, or None."""
     if value is None:
         return None
     try:
@@ -290,7 +288,7 @@ def _choice(function: str, name: str, value: Any, kind: Any) -> Any:
 
 
 def ignore_index(function: str, value: Any, dtype: Any) -> int | None:
-    """An integer that the labels' dtype can hold, or None."""
+    """Returns an integer that the labels' dtype can hold, or None."""
     if value is None:
         return None
     try:

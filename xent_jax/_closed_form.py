@@ -1,14 +1,14 @@
-"""One mechanism that gives a function its closed-form derivative, in both modes.
+"""Gives a function its hand-derived derivative, in reverse and in forward mode.
 
-A kernel is three functions: the row statistics that forward and backward share, the
-value, and the backward. From these come
+A kernel is three functions: the row statistics that the forward and the backward pass share, the
+value, and the backward function. This module makes of them
 
-- the reverse rule, a ``jax.custom_vjp`` that keeps its arguments and the statistics;
-- the forward rule, a ``jax.custom_jvp`` whose tangent map is the transpose of that same
-  backward, under ``jax.checkpoint`` so that it keeps no more.
+- the reverse rule, a ``jax.custom_vjp`` whose residuals are its arguments and the statistics;
+- the forward rule, a ``jax.custom_jvp`` whose tangent map is the transpose of the same backward
+  function, under ``jax.checkpoint`` so that it keeps no more residuals.
 
-The value that the reverse rule returns is the forward rule's, so that differentiating a
-gradient once more, in either mode, meets closed forms alone.
+The reverse rule returns the value with the forward rule. A gradient that is differentiated once
+more, in either mode, therefore uses hand-derived derivatives only.
 """
 
 import functools
@@ -32,22 +32,23 @@ def closed_form(
     unread: tuple[int, ...] = (),
     gradient_once: bool = True,
 ) -> Callable[..., Any]:
-    """Joins a value and its backward into one differentiable function of ``*args``.
+    """Joins a value and its backward function into one differentiable function of ``*args``.
 
     Args:
-        statistics: ``(axis_name, alone, *args) -> rows``; its own derivative must be right, or
-            zero. ``alone`` says that only the value is wanted of them.
+        statistics: ``(axis_name, alone, *args) -> rows``; its own derivative must be correct or
+            zero. ``alone`` says that only the value will be computed from them.
         value: ``(rows, *args) -> out``.
         backward: ``(rows, args, g) -> cotangents``, one for each of ``args``, linear in
             ``g``; ``None`` for an argument that is absent or holds integers.
-        unread: which of ``args`` the backward does not read, so that none is kept.
-        gradient_once: whether XLA:CPU is kept from computing the cotangent of the first
-            argument twice, see ``_made_once``.
+        unread: the indices of ``args`` that the backward function does not read, and that are
+            therefore not kept.
+        gradient_once: whether to prevent XLA:CPU from computing the cotangent of the first
+            argument twice; see ``_made_once``.
 
     Returns:
         ``kernel(mode, *args, axis_name=None)``: a ``custom_vjp`` in reverse mode, a ``custom_jvp``
-        in forward mode. ``axis_name`` is the mesh axis over which the classes, the last axis of
-        the first argument, are divided.
+        in forward mode. ``axis_name`` is the mesh axis over which the classes are sharded, which
+        are the last axis of the first argument.
     """
     forward = _with_tangent(value, backward)
 
@@ -69,7 +70,7 @@ def closed_form(
 
     def kernel(mode: Mode, *args, axis_name=None):
         args = _alike(args, axis_name)
-        with _shards.mesh_by_name():  # or all of the kernel would be traced twice
+        with _shards.mesh_by_name():  # without it, the whole kernel would be traced twice
             return (primal if mode == "forward" else reverse)(axis_name, *args)
 
     return kernel
@@ -77,15 +78,15 @@ def closed_form(
 
 @jax.custom_jvp
 def _made_once(x: Array) -> Array:
-    """``x``, which XLA:CPU computes once however many operations read it.
+    """Returns ``x``, which XLA:CPU then computes only once, however many operations read it.
 
-    Where hidden states ``[B, T, D]`` are multiplied by a kernel, one of the two products that
-    read the gradient of the logits needs it transposed. XLA:CPU then computes the gradient in
-    two loops, into two arrays, beside the exponentials that both read. It does so for cheap
-    operations, and a division is none: divided by a 1 that it cannot foresee, the gradient
-    overwrites the exponentials. It removes ``lax.optimization_barrier`` before it decides.
-    With fewer axes than 3 no array need be transposed so, and in bfloat16 the products convert
-    what they read, which is computed once as it is.
+    If hidden states ``[B, T, D]`` are multiplied by a kernel, one of the two products that read the
+    gradient of the logits needs it transposed. XLA:CPU then computes the gradient in two loops and
+    into two arrays, beside the exponentials that both loops read. It does so only for cheap
+    operations, and a division is not cheap: divided by a 1 that XLA does not know to be 1, the
+    gradient overwrites the exponentials. ``lax.optimization_barrier`` does not help, because XLA
+    removes it before it decides. With fewer than 3 axes no array needs to be transposed. In
+    bfloat16 the products convert what they read, and it is computed once anyway.
     """
     if x.ndim < 3 or x.dtype == jnp.bfloat16:
         return x
@@ -102,7 +103,7 @@ def _made_once_jvp(primals, tangents):
 
 
 def _with_tangent(value: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
-    """The value with its forward rule, the transpose of the backward."""
+    """Returns the value with its forward rule, the transpose of the backward function."""
     forward = jax.custom_jvp(value)
 
     @functools.partial(forward.defjvp, symbolic_zeros=True)
@@ -125,9 +126,9 @@ def _with_tangent(value: Callable[..., Any], backward: Callable[..., Any]) -> Ca
 
 
 def _alike(args: tuple[Any, ...], axis_name: AxisName | None) -> tuple[Any, ...]:
-    """All arguments divided over the same mesh axes, as their cotangents will be.
+    """Returns the arguments, typed as varying over the mesh axes of their cotangents.
 
-    In ``shard_map`` what has no axis of classes is the same over ``axis_name``.
+    In ``shard_map``, an argument without a class axis is the same over ``axis_name``.
     """
     args = _shards.together(*args)
     axes = _shards.varying(args) | _shards.names(axis_name)
@@ -141,7 +142,7 @@ def _alike(args: tuple[Any, ...], axis_name: AxisName | None) -> tuple[Any, ...]
 
 
 def moves(tangent: Any) -> bool:
-    """Whether an argument is there, holds floats and is being differentiated."""
+    """Returns whether an argument is present, floating-point and being differentiated."""
     return (
         tangent is not None
         and not isinstance(tangent, SymbolicZero)
@@ -150,7 +151,7 @@ def moves(tangent: Any) -> bool:
 
 
 def to_argument(cotangent: Array, like: Array) -> Array:
-    """A broadcast argument's cotangent, summed to its own shape and cast to its dtype."""
+    """Sums the cotangent of a broadcast argument to its shape, and casts it to its dtype."""
     lead = cotangent.ndim - like.ndim
     stretched = [
         i + lead for i, n in enumerate(like.shape) if n == 1 and cotangent.shape[i + lead] != 1

@@ -1,7 +1,7 @@
-"""Softmax cross-entropy of logits, with integer labels or with soft ones.
+"""Softmax cross-entropy of logits, with integer labels and with soft labels.
 
-Both are ``weighted_cross_entropy`` of a target ``t = a onehot(y) + b``: class weights and label
-smoothing are choices of a and b, soft labels are b, z-loss is c.
+Both are ``weighted_cross_entropy`` of a target ``t = a onehot(y) + b``. Class weights and label
+smoothing are choices of a and b, soft labels are b, and c is the coefficient of the z-loss.
 """
 
 import functools
@@ -51,36 +51,38 @@ def softmax_cross_entropy(
     """Softmax cross-entropy with soft labels: ``-sum_j t_j log p_j``, p = softmax(z).
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
-        labels: t, one-hot or any weights at least 0, broadcast to the logits. They need
+        logits: ``[*batch, classes]``, floating-point, in nats.
+        labels: t, one-hot or any numbers at least 0, broadcast to the logits. They need
             not sum to 1.
-        axis: the class axis, or axes, or None for all.
-        where: booleans with the shape of the batch: the examples that take part; or that
-            broadcast to the logits: the classes, whose labels are left out with them.
+        axis: the class axis or axes; None for all axes.
+        where: booleans with the shape of the batch, for the examples that take part; or
+            booleans that broadcast to the logits, for the classes that take part. The label of
+            a class that does not is ignored.
         label_smoothing: e in [0, 1]; ``t`` becomes ``(1 - e) t + e / classes``, over the
-            classes left in.
-        z_loss: c, at least 0; adds ``c lse^2``.
-        class_weights: ``[classes]``; each term's factor, ``-sum_j w_j t_j log p_j``.
-        weights: floats that broadcast to ``[*batch]``, at least 0: the factor of each loss.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with weights
-            over the sum of those (0 where it is 0).
-        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
-            divided: logits, labels, class_weights and a mask of classes are this shard's.
-        batch_axis_name: the mesh axes over which the examples are divided: a sum or mean is
-            then over all of them.
+            classes that take part.
+        z_loss: c, at least 0; adds ``c lse^2`` to the loss.
+        class_weights: w, ``[classes]``; the loss becomes ``-sum_j w_j t_j log p_j``.
+        weights: floats that broadcast to ``[*batch]``, at least 0; each multiplies its loss.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples that take part. With
+            weights, a mean divides by their sum, and is 0 if that is 0.
+        axis_name: inside ``jax.shard_map``, the mesh axis or axes over which the classes are
+            sharded. Logits, labels, class_weights and a mask of classes are then this shard's.
+        batch_axis_name: the mesh axes over which the examples are sharded; a sum or mean is
+            then over all shards.
 
     Returns:
         Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
-        logits' dtype. 0 for an example that is out, NaN for a weight that is not at least 0.
-        A label on a logit of -inf costs +inf, no label costs 0 there.
+        logits' dtype. 0 for an example that does not take part, NaN for a weight that is
+        negative or NaN. At a logit of -inf, a label above 0 gives +inf, and a label of 0 adds 0.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
     Gradient: ``(T + 2 c lse) p - t`` with ``T = sum(t)``, rounded once to the logits'
-    dtype; ``lse - z`` to the labels, 0 to one of 0 over -inf; to the weights, e and c too. Proof:
-    ``softmax_cross_entropy``. Source: the seed; Bridle (1990); z-loss: Chowdhery et al.
-    (2022), "PaLM"; smoothing: Szegedy et al. (2016), "Rethinking the Inception
+    dtype; ``lse - z`` to the labels, but 0 to a label of 0 at a logit of -inf. The weights, e
+    and c have gradients too. Proof: ``softmax_cross_entropy``. Source: the tutorial that the
+    project started from; Bridle (1990); z-loss: Chowdhery et al.
+    (2022), "PaLM"; label smoothing: Szegedy et al. (2016), "Rethinking the Inception
     Architecture".
 
     >>> logits = jnp.array([[1.2, -0.8, -0.5]])
@@ -146,39 +148,40 @@ def softmax_cross_entropy_with_integer_labels(
     """Softmax cross-entropy with integer labels: ``-log p_y``, p = softmax(z).
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
-        labels: y, ``[*batch]``, integers in [0, classes); over several axes an index
-            into the classes flattened in the order of ``axis``.
-        axis: the class axis, or axes, or None for all.
-        where: booleans with the shape of the batch: the examples that take part; or that
-            broadcast to the logits: the classes. A label whose class is out costs +inf.
-        ignore_index: a label that leaves its example out, such as -100.
+        logits: ``[*batch, classes]``, floating-point, in nats.
+        labels: y, ``[*batch]``, integers in [0, classes). With several class axes, a label
+            is an index into the classes flattened in the order of ``axis``.
+        axis: the class axis or axes; None for all axes.
+        where: booleans with the shape of the batch, for the examples that take part; or
+            booleans that broadcast to the logits, for the classes that take part. If the
+            label's class does not, the loss is +inf.
+        ignore_index: a label whose examples do not take part, such as -100.
         label_smoothing: e in [0, 1]; the target becomes
-            ``(1 - e) onehot(y) + e / classes``, over the classes left in.
-        z_loss: c, at least 0; adds ``c lse^2``.
+            ``(1 - e) onehot(y) + e / classes``, over the classes that take part.
+        z_loss: c, at least 0; adds ``c lse^2`` to the loss.
         class_weights: w, ``[classes]``. The loss is
             ``(1 - e) w_y (-log p_y) + e / classes sum_j w_j (-log p_j)``, as in PyTorch.
-        weights: floats that broadcast to ``[*batch]``, at least 0: the factor of each loss.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with
-            weights or class weights over the sum of each example's own times its label's
-            (0 where it is 0).
-        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
-            divided: logits, class_weights and a mask of classes are this shard's.
-        batch_axis_name: the mesh axes over which the examples are divided: a sum or mean is
-            then over all of them.
+        weights: floats that broadcast to ``[*batch]``, at least 0; each multiplies its loss.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples that take part. With
+            weights or class weights, a mean divides by the sum over the examples of weight
+            times class weight of the label, and is 0 if the weights are all 0.
+        axis_name: inside ``jax.shard_map``, the mesh axis or axes over which the classes are
+            sharded. Logits, class_weights and a mask of classes are then this shard's.
+        batch_axis_name: the mesh axes over which the examples are sharded; a sum or mean is
+            then over all shards.
 
     Returns:
         Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
-        logits' dtype. 0 for an example that is out, NaN, in value and gradient, for a
-        label out of range or a weight that is not at least 0.
+        logits' dtype. 0 for an example that does not take part. Value and gradient are NaN for
+        a label out of range, and for a weight that is negative or NaN.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
-    Gradient: ``(T + 2 c lse) p - t``, at the label ``-A / S`` with
-    ``A = sum_{j != y} exp(z_j - m)``; rounded once to the logits' dtype; to the weights,
-    e and c too. Proof: ``softmax_cross_entropy_with_integer_labels``. Source: as
-    ``softmax_cross_entropy``.
+    Gradient: ``(T + 2 c lse) p - t``, rounded once to the logits' dtype. At the label, without
+    options, it is computed as ``-A / S`` with ``A = sum_{j != y} exp(z_j - m)`` and
+    ``S = sum_j exp(z_j - m)``. The weights, e and c have gradients too. Proof:
+    ``softmax_cross_entropy_with_integer_labels``. Source: as ``softmax_cross_entropy``.
 
     >>> logits = jnp.array([[1.2, -0.8, -0.5], [0.9, -1.2, 1.1]])
     >>> loss = softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 1]))
@@ -224,7 +227,7 @@ def _integer(
 
 
 def _uniform(place: Layout, dtype) -> Array:
-    """1 over the number of classes left in, one for all or [..., k] with 0 at those out."""
+    """Returns 1 / (number of classes that take part), ``[..., 1]``, or ``[..., k]`` with a mask."""
     if place.classes is None:
         count = place.size * _shards.count(place.axis_name)
         return place.per_class(jnp.full((1,), 1 / count, dtype))

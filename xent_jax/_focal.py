@@ -38,21 +38,22 @@ def softmax_focal_loss(
     """Focal loss with integer labels: ``w_y (1 - p_y)^gamma (-log p_y)``, p = softmax(z).
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         labels, axis, where, ignore_index, weights, axis_name, batch_axis_name: as for
             ``softmax_cross_entropy_with_integer_labels``.
         gamma: the exponent, at least 0; 0 gives the cross-entropy.
-        class_weights: w, ``[classes]``, the paper's alpha.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with
-            weights or class weights over the sum of each example's own times its label's.
+        class_weights: w, ``[classes]``, called alpha in the paper.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples that take part. With
+            weights or class weights, a mean divides by the sum over the examples of weight times
+            class weight of the label.
 
     Returns:
         Losses in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
-        logits' dtype. NaN, in value and gradient, for a label out of range or a weight that is
-        not at least 0.
+        logits' dtype. Value and gradient are NaN for a label out of range, and for a weight that
+        is negative or NaN.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
     Gradient: ``w_y u^gamma (1 + gamma p_y L / u) (p - onehot(y))`` with ``u = 1 - p_y``,
     ``L = -log p_y``; to gamma and the weights too. Proof: ``softmax_focal_loss``. Source:
@@ -101,10 +102,10 @@ def _focus_backward(_, args, g: Array):
     loss, gamma, weight = args
     wrong = -jnp.expm1(-loss)
     zero, one = jnp.zeros((), loss.dtype), jnp.ones((), loss.dtype)
-    # A constant at u = 0, where the derivative of u^gamma may be infinite and that of u is 0.
+    # At u = 0 the derivative of u^gamma may be infinite while that of u is 0, so use a constant.
     modulator = jnp.power(jnp.where(wrong == 0, one, wrong), gamma)
     modulator = jnp.where((wrong == 0) & (gamma > 0), zero, modulator)
-    # L p_y / u is 1 in the limit L = 0, and 0 at L = inf.
+    # L p_y / u tends to 1 as L goes to 0, and is 0 at L = inf.
     share = jnp.where(loss == 0, one, loss * jnp.exp(-loss) / jnp.where(loss == 0, one, wrong))
     share = jnp.where(loss == jnp.inf, zero, share)
     slope = modulator * (1 + gamma * share)

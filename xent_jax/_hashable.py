@@ -1,4 +1,4 @@
-"""Functions as keys of JAX's caches: which of them always mean the same."""
+"""Keys for functions in JAX's caches: functions with equal keys compute the same."""
 
 import dataclasses
 import functools
@@ -15,13 +15,13 @@ _JITTED = type(jax.jit(lambda: None))
 
 @dataclasses.dataclass(frozen=True)
 class Keyed:
-    """A function that is equal to every other one with the same key."""
+    """A function that compares equal to every other one with the same key."""
 
     key: Hashable
     call: Any = dataclasses.field(compare=False)
 
     def __call__(self, *args: Any) -> Any:
-        """Calls the function."""
+        """Calls the function with these arguments."""
         return self.call(*args)
 
 
@@ -50,10 +50,10 @@ def compiled(
 
 
 def key_of(function: Callable[..., Any] | None) -> Hashable:
-    """A key of what a function means.
+    """Returns a key that is equal for functions that compute the same.
 
-    Raises TypeError for a function that has none: one with a closure, whose contents may change, or
-    one that holds arrays.
+    Raises TypeError for a function that has no key: one with a closure, whose contents may change,
+    or one that holds arrays.
     """
     if function is None or isinstance(function, _JITTED) or is_public(function):
         return function
@@ -61,14 +61,14 @@ def key_of(function: Callable[..., Any] | None) -> Hashable:
         given = [*enumerate(function.args), *sorted(function.keywords.items())]
         return (key_of(function.func), *((name, _value(v)) for name, v in given))
     if isinstance(function, types.FunctionType) and function.__closure__ is None:
-        # Lambdas made by the same line share their code.
+        # Lambdas that the same line makes share their code object.
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         return (function.__code__, id(function.__globals__), *map(_value, defaults))
     raise TypeError
 
 
 def _value(x: Any) -> Hashable:
-    """A value with its type, since 1, 1.0 and True are equal."""
+    """Returns a value with its type, because 1, 1.0 and True are equal."""
     if isinstance(x, jax.Array):
         raise TypeError
     hash(x)

@@ -1,4 +1,4 @@
-"""Entropy, cross-entropy and divergence of distributions, with 0 log 0 = 0."""
+"""Entropy, cross-entropy and divergences of distributions, with 0 log 0 = 0."""
 
 import functools
 
@@ -22,19 +22,19 @@ def entropy(mode: Mode, p: Float[ArrayLike, "*shape"], axis: Axis = -1) -> Float
     """Entropy: ``H(p) = -sum_j p_j log p_j``, the mean length of the best code for p.
 
     Args:
-        p: ``[*batch, classes]``, floating: probabilities. That they sum to 1 is not
-            asked for; a negative one gives NaN.
-        axis: the class axis, or axes, or None for all.
+        p: ``[*batch, classes]``, floating-point: probabilities. They need not sum to 1; a
+            negative one gives NaN.
+        axis: the class axis or axes; None for all axes.
 
     Returns:
         ``[*batch]``, in nats; float32 for half precision, else the dtype of ``p``.
 
     Raises:
-        TypeError: ``p`` is not floating. ValueError: ``axis`` does not fit.
+        TypeError: ``p`` is not floating-point. ValueError: ``axis`` does not fit.
 
-    Gradient: ``-(log p + 1)``, which is +inf at ``p_j = 0``; there a cotangent of 0 gives 0,
-    and so does ``softmax``, whose own derivative is 0. Proof: ``entropy``. Source:
-    Shannon (1948), "A mathematical theory of communication"; H(p) of the seed.
+    Gradient: ``-(log p + 1)``, which is +inf at ``p_j = 0``. There a cotangent of 0 gives 0, and
+    the gradient through ``softmax`` is 0. Proof: ``entropy``. Source: Shannon (1948), "A
+    mathematical theory of communication".
 
     >>> round(float(entropy(jnp.array([0.5, 0.5, 0.0]))), 4)
     0.6931
@@ -66,23 +66,23 @@ _entropy = closed_form(lambda *_: None, _entropy_value, _entropy_backward)
 def cross_entropy(
     mode: Mode, p: Float[ArrayLike, "*shape"], q: Float[ArrayLike, "*shape"], axis: Axis = -1
 ) -> Float[Shaped, "*batch"]:
-    """Cross-entropy: ``H(p, q) = -sum_j p_j log q_j``, the length of q's code under p.
+    """Cross-entropy: ``H(p, q) = -sum_j p_j log q_j``, the mean length of q's code under p.
 
-    This is the one of two distributions; of logits, see ``softmax_cross_entropy``.
+    This is a function of two distributions. For logits, see ``softmax_cross_entropy``.
 
     Args:
         p: ``[*batch, classes]``, floating: the true distribution.
-        q: the estimated one; ``p`` and ``q`` broadcast to each other.
-        axis: the class axis, or axes, or None for all.
+        q: the estimated distribution; ``p`` and ``q`` broadcast to each other.
+        axis: the class axis or axes; None for all axes.
 
     Returns:
-        ``[*batch]``, in nats; float32 for half precision. +inf where q_j = 0 < p_j.
+        ``[*batch]``, in nats; float32 for half precision. +inf if q_j = 0 < p_j for some j.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
     Gradient: ``-log q`` to p, ``-p / q`` to q (0 where p_j = 0). Proof: ``cross_entropy``.
-    Source: H(p, q) of the seed; Cover and Thomas (2006), "Elements of Information Theory",
+    Source: Cover and Thomas (2006), "Elements of Information Theory",
     section 5.4.
 
     >>> round(float(cross_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
@@ -118,17 +118,17 @@ def relative_entropy(
 
     Args:
         p: ``[*batch, classes]``, floating: the true distribution.
-        q: the estimated one; ``p`` and ``q`` broadcast to each other.
-        axis: the class axis, or axes, or None for all.
+        q: the estimated distribution; ``p`` and ``q`` broadcast to each other.
+        axis: the class axis or axes; None for all axes.
 
     Returns:
-        ``[*batch]``, in nats; float32 for half precision. +inf where q_j = 0 < p_j.
+        ``[*batch]``, in nats; float32 for half precision. +inf if q_j = 0 < p_j for some j.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
-    Gradient: ``log(p / q) + 1`` to p (-inf at p_j = 0, also where q_j = 0), ``-p / q`` to q
-    (0 where p_j = 0). Proof: ``relative_entropy``. Source: Kullback and Leibler (1951), "On
+    Gradient: ``log(p / q) + 1`` to p (-inf at p_j = 0, even if q_j = 0), ``-p / q`` to q (0 where
+    p_j = 0). Proof: ``relative_entropy``. Source: Kullback and Leibler (1951), "On
     Information and Sufficiency".
 
     >>> round(float(relative_entropy(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5]))), 4)
@@ -165,24 +165,24 @@ def kl_divergence(
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
 ) -> Float[Shaped, "*batch"]:
-    """KL(targets || predictions): ``sum_j t_j (log t_j - l_j)``, l the log-predictions.
+    """KL divergence of predictions from targets: ``sum_j t_j (log t_j - l_j)``.
 
     Args:
-        log_predictions: ``[*batch, classes]``, floating, in nats.
-        targets: probabilities; the two broadcast to each other.
-        axis: the class axis, or axes, or None for all.
-        where: booleans with the shape of the batch, or that broadcast to the
-            predictions: the elements that take part.
+        log_predictions: l, ``[*batch, classes]``, floating-point, in nats.
+        targets: t, probabilities; the two broadcast to each other.
+        axis: the class axis or axes; None for all axes.
+        where: booleans with the shape of the batch, or booleans that broadcast to the
+            predictions: what takes part.
 
     Returns:
-        ``[*batch]``, in nats; float32 for half precision. +inf where a class that the
-        targets have is predicted with log-probability -inf.
+        ``[*batch]``, in nats; float32 for half precision. +inf if a class
+        with a positive target has the log-prediction -inf.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
     Gradient: ``-t`` to the log-predictions, ``log t - l + 1`` to the targets (-inf at
-    t_j = 0, also where l_j = -inf). Proof: ``kl_divergence``. Source: Kullback and Leibler (1951).
+    t_j = 0, even if l_j = -inf). Proof: ``kl_divergence``. Source: Kullback and Leibler (1951).
 
     >>> round(float(kl_divergence(jnp.log(jnp.array([0.5, 0.5])), jnp.array([1.0, 0.0]))), 4)
     0.6931
@@ -194,7 +194,7 @@ def kl_divergence(
 @functools.partial(jax.jit, static_argnums=0)
 def _kl_at(mode: Mode, log_predictions: Array, targets: Array, place: Layout) -> Array:
     log_q, t = _laid_out(log_predictions, targets, place)
-    # 1 log 1 is 0, and its derivative is finite where that of 0 log 0 is not.
+    # Masked targets become 1, because 1 log 1 is 0 and has a finite derivative, unlike 0 log 0.
     return _kl(mode, place.clear(log_q, 0.0), place.clear(t, 1.0))
 
 
@@ -206,7 +206,7 @@ def _kl_value(_, log_q: Array, t: Array) -> Array:
 def _kl_backward(_, args, g: Array):
     log_q, t = args
     g = g[..., None]
-    # At t = 0 the slope is -inf, also over a log-prediction of -inf.
+    # At t = 0 the derivative is -inf, even if the log-prediction is -inf.
     by_t = log(t) - bounded(t, log_q) + 1
     return to_argument(-t * g, log_q), to_argument(times(g, by_t), t)
 
@@ -222,24 +222,24 @@ def kl_divergence_with_log_targets(
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
 ) -> Float[Shaped, "*batch"]:
-    """KL(targets || predictions) of two log-probabilities: ``sum_j exp(u_j) (u_j - l_j)``.
+    """KL divergence from log-probabilities: ``sum_j exp(u_j) (u_j - l_j)``, u the log-targets.
 
     Args:
-        log_predictions: l, ``[*batch, classes]``, floating, in nats.
-        log_targets: u, floating, in nats; the two broadcast to each other.
-        axis: the class axis, or axes, or None for all.
-        where: booleans with the shape of the batch, or that broadcast to the
-            predictions: the elements that take part.
+        log_predictions: l, ``[*batch, classes]``, floating-point, in nats.
+        log_targets: u, floating-point, in nats; the two broadcast to each other.
+        axis: the class axis or axes; None for all axes.
+        where: booleans with the shape of the batch, or booleans that broadcast to the
+            predictions: what takes part.
 
     Returns:
-        ``[*batch]``, in nats; float32 for half precision. +inf where a class that the
-        targets have is predicted with log-probability -inf.
+        ``[*batch]``, in nats; float32 for half precision. +inf if a class
+        with a positive target has the log-prediction -inf.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
     Gradient: ``-exp(u)`` to the log-predictions, ``exp(u) (u - l + 1)`` to the log-targets, which
-    is 0 at u_j = -inf. For logits take ``softmax_kl_divergence``. Proof:
+    is 0 at u_j = -inf. For logits, use ``softmax_kl_divergence``. Proof:
     ``kl_divergence_with_log_targets``. Source: Kullback and Leibler (1951).
 
     >>> log_p = jnp.log(jnp.array([0.5, 0.5]))
@@ -281,26 +281,26 @@ def generalized_kl_divergence(
     axis: Axis = -1,
     where: Bool[ArrayLike, "*mask"] | None = None,
 ) -> Float[Shaped, "*batch"]:
-    """KL divergence of weights that need not sum to 1: ``kl_divergence + sum_j (exp(l_j) - t_j)``.
+    """KL divergence of numbers that need not sum to 1: ``kl_divergence + sum_j (exp(l_j) - t_j)``.
 
-    No term of the sum is negative; it is 0 just where ``t = exp(l)``.
+    No term of the sum is negative, and the divergence is 0 if and only if ``t = exp(l)``.
 
     Args:
-        log_predictions: l, ``[*batch, classes]``, floating, in nats.
-        targets: t, at least 0; the two broadcast to each other.
-        axis: the class axis, or axes, or None for all.
-        where: booleans with the shape of the batch, or that broadcast to the
-            predictions: the elements that take part.
+        log_predictions: l, ``[*batch, classes]``, floating-point, in nats.
+        targets: t, numbers at least 0; the two broadcast to each other.
+        axis: the class axis or axes; None for all axes.
+        where: booleans with the shape of the batch, or booleans that broadcast to the
+            predictions: what takes part.
 
     Returns:
-        ``[*batch]``, in nats; float32 for half precision. +inf where a class that the
-        targets have is predicted with a logarithm of -inf.
+        ``[*batch]``, in nats; float32 for half precision. +inf if a class
+        with a positive target has the log-prediction -inf.
 
     Raises:
         TypeError: a dtype is wrong. ValueError: a shape or ``axis`` does not fit.
 
     Gradient: ``exp(l) - t`` to the log-predictions, ``log t - l`` to the targets (-inf at
-    t_j = 0, also where l_j = -inf). Proof: ``generalized_kl_divergence``. Source: Bregman (1967);
+    t_j = 0, even if l_j = -inf). Proof: ``generalized_kl_divergence``. Source: Bregman (1967);
     Boyd and Vandenberghe (2004), "Convex Optimization", page 90.
 
     >>> targets = jnp.array([1.0, 0.0])
@@ -336,7 +336,7 @@ _general = closed_form(lambda *_: None, _general_value, _general_backward)
 def _two_distributions(
     function: str, first: str, p: ArrayLike, second: str, q: ArrayLike, axis: Axis, where=None
 ) -> tuple[Array, Array, Layout]:
-    """Checks two distributions, which keep their dtypes and get the same rank."""
+    """Checks two distributions, and returns them with the same rank, and their layout."""
     hint = "It has a number for each class. "
     p, q = (_checks.floats(function, w, x, hint) for w, x in ((first, p), (second, q)))
     try:
@@ -353,14 +353,14 @@ def _two_distributions(
 
 
 def _laid_out(p: Array, q: Array, place: Layout) -> tuple[Array, Array]:
-    """Both with the classes last and in the dtype of the result."""
+    """Returns both with the classes last, in the dtype of the result."""
     dtype = max(accumulator(p.dtype), accumulator(q.dtype), key=lambda d: d.itemsize)
     return place.classes_last(p).astype(dtype), place.classes_last(q).astype(dtype)
 
 
 @jax.custom_jvp
 def _log_ratio(p: Array, q: Array) -> Array:
-    """log(p / q), to the last places also where p is next to q; -inf where p is 0."""
+    """Returns log(p / q), accurate also if p is close to q; -inf where p is 0."""
     near = jnp.abs(p - q) < q / 2
     one = jnp.ones((), q.dtype)
     close = jnp.log1p(jnp.where(near, p - q, 0 * one) / jnp.where(near, q, one))

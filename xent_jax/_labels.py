@@ -1,4 +1,4 @@
-"""Labels, their weights and options, checked and laid out, as losses over classes share them."""
+"""Checks and lays out the labels, weights and options that the losses over classes share."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from xent_jax._types import AxisName
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class IntegerArguments:
-    """Checked arguments of a loss with integer labels."""
+    """The checked arguments of a loss with integer labels."""
 
     logits: Array
     labels: Array
@@ -31,21 +31,21 @@ class IntegerProblem(NamedTuple):
 
     place: Layout
     z: Array  # [..., k]
-    examples: Array | None  # [...]: which of them take part, where z may be NaN at the others
+    examples: Array | None  # [...]: those that take part; z may be NaN at the others
     y: Array  # [...], int32, in range, counted from the shard's first class
     weight: Array  # [...]: the label's weight, NaN where the label was out of range
     class_weights: Array | None
 
     @property
     def divisor(self) -> Array | None:
-        """What a mean divides by, one for each example; None for 1."""
+        """A mean divides by the sum of these, one per example; None stands for ones."""
         return None if self.class_weights is None else self.weight
 
 
 def integer_arguments(
     name: str, logits, labels, axis, where, ignore_index, class_weights, axis_name
 ) -> IntegerArguments:
-    """Checks the arguments that losses with integer labels share."""
+    """Checks the arguments that the losses with integer labels share."""
     logits = _checks.floats(name, "logits", logits, "The logits come first, then the labels. ")
     labels = _checks.integers(
         name, "labels", labels, "For one-hot or soft labels use softmax_cross_entropy. "
@@ -61,24 +61,24 @@ def integer_arguments(
 
 
 def integer_problem(mode: Mode, given: IntegerArguments) -> IntegerProblem:
-    """Lays out the arguments that losses with integer labels share."""
+    """Lays out the arguments that the losses with integer labels share."""
     place, labels, weights = given.place, given.labels, given.class_weights
     if given.ignored is not None:
         place = place.without(~equal(labels, given.ignored))
     dtype = accumulator(given.logits.dtype)
     weights = None if weights is None else weights.astype(dtype)
     y, weight = weighed(labels, place.size, weights, place.examples, dtype, place.axis_name)
-    # Masks of classes, and JAX's own derivatives in forward mode, need logits that are clean.
+    # A mask of classes needs masked logits, and so do JAX's own derivatives in forward mode.
     apart = mode == "reverse" and place.classes is None
     z = place.classes_last(given.logits) if apart else place.logits(mode, given.logits)
     return IntegerProblem(place, z, place.examples if apart else None, y, weight, weights)
 
 
 def in_int32(labels: Array) -> Array:
-    """Labels of any integer dtype in int32, where one that is out of range stays out of range.
+    """Converts labels of any integer dtype to int32; a label out of range stays out of range.
 
-    They can then be compared with a number of classes that int8 does not hold, and a label of
-    uint32 or int64 does not become another by losing its upper bits.
+    They can then be compared with a number of classes that int8 cannot hold, and a label of uint32
+    or int64 does not turn into another one by losing its upper bits.
     """
     info, wanted = jnp.iinfo(labels.dtype), jnp.iinfo(jnp.int32)
     if info.min < wanted.min or info.max > wanted.max:
@@ -87,7 +87,7 @@ def in_int32(labels: Array) -> Array:
 
 
 def equal(labels: Array, label: int) -> Array:
-    """``labels == label``, for a label that their dtype holds and JAX's default int may not."""
+    """Returns ``labels == label``, for a label that JAX's default integer may not hold."""
     return labels == jnp.asarray(label, labels.dtype)
 
 
@@ -99,7 +99,10 @@ def weighed(
     dtype,
     axis_name: AxisName | None,
 ) -> tuple[Array, Array]:
-    """Labels in range, and the weight of each: NaN where one was not, 1 where an example is out."""
+    """Returns labels in range and their weights ``[...]``.
+
+    The weight is NaN for a label out of range, and 1 for an example that does not take part.
+    """
     labels, examples = _shards.together(labels, examples)
     labels = in_int32(labels)
     in_range = (labels >= 0) & (labels < classes * _shards.count(axis_name))
@@ -114,7 +117,7 @@ def weighed(
 
 
 def soft_labels(name: str, labels, logits: Array) -> Array:
-    """Checks soft labels; they keep their shape and dtype."""
+    """Checks soft labels, and returns them with their dtype and with the rank of the logits."""
     labels = _checks.reals(name, "labels", labels)
     hint = "For class indices use softmax_cross_entropy_with_integer_labels."
     if jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim < logits.ndim:
@@ -126,13 +129,13 @@ def soft_labels(name: str, labels, logits: Array) -> Array:
 
 
 def soft_targets(labels: Array, logits: Array, place: Layout) -> Array:
-    """Soft labels laid out in the dtype of the losses, 0 at what is out."""
+    """Returns soft labels ``[..., k]`` in the dtype of the losses, 0 where masked."""
     t = place.classes_last(labels).astype(accumulator(logits.dtype))
     return place.clear(t, 0.0)
 
 
 def smoothing_and_z_loss(name: str, label_smoothing, z_loss) -> tuple[Any, Any]:
-    """Checks e and c, which are None where they are off."""
+    """Checks the options e and c, and returns None for one that is off."""
     smoothing = _checks.scalar(name, "label_smoothing", label_smoothing, 0, 1)
     c = _checks.scalar(name, "z_loss", z_loss, 0)
     return (
@@ -142,12 +145,12 @@ def smoothing_and_z_loss(name: str, label_smoothing, z_loss) -> tuple[Any, Any]:
 
 
 def number(x: Any, dtype) -> Array | None:
-    """A number as an array of that dtype; None stays None."""
+    """Converts a number to an array of that dtype; None stays None."""
     return None if x is None else jnp.asarray(x, dtype)
 
 
 def class_weights_of(name: str, weights, classes: int) -> Array | None:
-    """Checks class weights."""
+    """Checks class weights, ``[classes]`` or None."""
     if weights is None:
         return None
     weights = _checks.reals(name, "class_weights", weights)

@@ -1,4 +1,4 @@
-"""From the caller's axes and masks to ``[..., classes]``, and back."""
+"""Converts the caller's axes and masks to the layout ``[..., classes]``, and back."""
 
 import dataclasses
 import functools
@@ -17,31 +17,31 @@ from xent_jax._types import AxisName
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the classes are, and which of them and of the examples take part."""
+    """Says which axes are class axes, and which classes and examples take part."""
 
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # of the logits
     axes: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # the class axes
-    # over whose shards the classes are divided
+    # the mesh axis over which the classes are sharded
     axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
     where: Array | None = None  # the caller's mask, of examples or of classes
     left: Array | None = None  # booleans [...]: a further mask of the examples
 
     @property
     def size(self) -> int:
-        """The number of classes, of one shard."""
+        """The number of classes in one shard."""
         return math.prod(self.shape[a] for a in self.axes)
 
     @property
     def batch(self) -> tuple[int, ...]:
-        """The shape of one number per example."""
+        """The shape of an array with one number per example."""
         return tuple(n for a, n in enumerate(self.shape) if a not in self.axes)
 
     def per_class(self, x: Array) -> Array:
-        """``[k]`` at the rank of ``[..., k]``."""
+        """Reshapes ``[k]`` to the rank of ``[..., k]``."""
         return x.reshape((1,) * len(self.batch) + x.shape)
 
     def classes_last(self, x: Array) -> Array:
-        """``[..., k]``; dimensions of size 1 that are not classes stay so."""
+        """Moves the classes last, ``[..., k]``; other dimensions of size 1 keep that size."""
         if self.axes == (len(self.shape) - 1,):
             k = self.shape[-1]
             return x if x.shape[-1] == k else jnp.broadcast_to(x, x.shape[:-1] + (k,))
@@ -53,7 +53,7 @@ class Layout:
         return _shards.reshape(x, x.shape[: len(rest)] + (self.size,), spec)
 
     def restore(self, x: Array, logits: Array) -> Array:
-        """``classes_last`` undone, for an array with a number for each of the logits."""
+        """Reverses ``classes_last`` for an array with the shape of the logits."""
         rest = tuple(a for a in range(len(self.shape)) if a not in self.axes)
         order = rest + self.axes
         spec = _shards.explicit(x)
@@ -64,12 +64,12 @@ class Layout:
 
     @property
     def classes(self) -> Array | None:
-        """Booleans ``[..., k]``: the classes left in. None for all."""
+        """Booleans ``[..., k]``: the classes that take part; None for all."""
         return self._masks[0]
 
     @property
     def examples(self) -> Array | None:
-        """Booleans ``[...]``: the examples left in. None for all."""
+        """Booleans ``[...]``: the examples that take part; None for all."""
         return self._masks[1]
 
     @functools.cached_property
@@ -81,12 +81,12 @@ class Layout:
         return classes, examples
 
     def _read(self, where: Array | None) -> tuple[Array | None, Array | None]:
-        """The caller's mask as one of classes and one of examples."""
+        """Splits the caller's mask into a mask of classes and a mask of examples."""
         if where is None:
             return None, None
         if where.ndim != len(self.shape):
             return None, jnp.broadcast_to(where, self.batch)
-        one_class = self.axis_name is not None and self.size == 1  # others may be left
+        one_class = self.axis_name is not None and self.size == 1  # the example has more classes
         if all(where.shape[a] == 1 for a in self.axes) and not one_class:
             return None, jnp.broadcast_to(jnp.squeeze(where, self.axes), self.batch)
         classes = self.classes_last(where)
@@ -94,18 +94,18 @@ class Layout:
         return classes, jnp.broadcast_to(left, self.batch)
 
     def logits(self, mode: Mode, z: Array) -> Array:
-        """Classes last, -inf where a class is out, 0 all over where an example is."""
+        """Returns ``[..., k]``: -inf at masked classes, and 0 in the rows of masked examples."""
         z = self.classes_last(z)
         if self.classes is None and self.examples is None:
             return z
         return _masked(mode, z, self.classes, self.examples, axis_name=self.axis_name)
 
     def clear(self, x: Array, fill: float) -> Array:
-        """``[..., k]`` with ``fill`` at the examples and classes that are out."""
+        """Returns ``x``, ``[..., k]``, with ``fill`` at masked examples and classes."""
         return _clear(x, self.classes, self.examples, fill)
 
     def without(self, examples: Array) -> "Layout":
-        """The same with more examples left out: those where ``examples`` is false."""
+        """Returns the layout that also masks the examples where ``examples`` is false."""
         return dataclasses.replace(self, left=examples)
 
 
@@ -117,10 +117,10 @@ def layout(
     name: str = "logits",
     axis_name: AxisName | None = None,
 ) -> Layout:
-    """Checks ``axis`` and ``where`` against the logits and reads them.
+    """Checks ``axis`` and ``where`` against the logits, and returns their layout.
 
-    ``where`` has the shape of the examples, or broadcasts to the logits and then masks
-    classes; an example with no class left is itself out.
+    ``where`` has the shape of the batch and masks examples, or it broadcasts to the logits and
+    masks classes. An example whose classes are all masked is masked too.
     """
     axes = _checks.class_axes(function, axis, logits, name)
     _checks.axis_name(function, axis_name, axes)
@@ -133,7 +133,7 @@ def layout(
     else:
         _checks.broadcastable(
             function, "where", where, place.batch, "the examples",
-            f"To mask classes give it all {logits.ndim} dimensions of {name}.",
+            f"A mask of classes needs all {logits.ndim} dimensions of {name}.",
         )  # fmt: skip
     return dataclasses.replace(place, where=where)
 
@@ -150,14 +150,14 @@ def _masked_value(_, z: Array, classes: Array | None, examples: Array | None) ->
     if classes is not None:
         z = jnp.where(classes, z, jnp.asarray(-jnp.inf, z.dtype))
     if examples is not None:
-        # Safe before the kernel: a NaN that is out, times a cotangent of zero, would be
-        # NaN again.
+        # This must happen before the kernel: a masked NaN times a cotangent of zero would be NaN
+        # again.
         z = jnp.where(examples[..., None], z, jnp.zeros((), z.dtype))
     return z
 
 
-# dz = g where both masks hold, else 0. In closed form, since JAX's own would keep the
-# masks at the size of the logits.
+# dz = g where both masks hold, else 0. JAX's own derivative would keep the masks as residuals of
+# the size of the logits.
 def _masked_backward(_, args, g: Array):
     _, classes, examples = args
     return _clear(g, classes, examples, 0.0), None, None

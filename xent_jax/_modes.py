@@ -1,7 +1,7 @@
-"""Reverse and forward mode: each public function stands in ``xent_jax`` and in ``forward_mode``.
+"""Reverse and forward mode: each public function exists in ``xent_jax`` and in ``forward_mode``.
 
-The mode is an explicit argument of everything that is traced, so that JAX's caches, which know
-arguments and no ambient state, keep the two apart.
+The mode is an explicit argument of everything that is traced, because JAX's caches see arguments
+and no ambient state.
 """
 
 import contextlib
@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 Mode = Literal["reverse", "forward"]
-"""Which rule the kernels take: their ``custom_vjp``, or their ``custom_jvp``."""
+"""The rule that the kernels use: their ``custom_vjp`` or their ``custom_jvp``."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
 _TWINS: dict[Any, Any] = {}
-"""The public function of forward mode, for the public functions of both modes."""
+"""Maps the public functions of both modes to the public function of forward mode."""
 
 
 def in_both_modes(function: Callable[Concatenate[Mode, _P], _R]) -> Callable[_P, _R]:
-    """Makes the public function of reverse mode; ``in_mode`` finds that of forward mode.
+    """Returns the public function of reverse mode; ``in_mode`` finds that of forward mode.
 
     Args:
         function: the public function with the mode as an additional first argument.
@@ -35,14 +35,14 @@ def in_both_modes(function: Callable[Concatenate[Mode, _P], _R]) -> Callable[_P,
 
 
 def is_public(function: Any) -> bool:
-    """Whether this is a function of the library that has a mode."""
+    """Returns whether this is a public function of the library that has a mode."""
     return isinstance(function, types.FunctionType) and function in _TWINS
 
 
 def in_mode(mode: Mode, function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A function of the library, or a ``functools.partial`` of one, with the rules of that mode.
+    """Returns a function of the library, or a ``functools.partial`` of one, in that mode.
 
-    Any other function stays as it is: it has its rules from whoever wrote it.
+    Any other function is returned unchanged: its author chose its rules.
     """
     if isinstance(function, functools.partial):
         inner = in_mode(mode, function.func)
@@ -52,7 +52,7 @@ def in_mode(mode: Mode, function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Adds the way around to JAX's refusal of forward mode, which knows nothing of ours."""
+    """Adds a note about ``forward_mode`` to JAX's error for forward mode of a custom_vjp."""
     try:
         yield
     except TypeError as error:
@@ -80,7 +80,7 @@ def _bound(function: Callable[..., Any], mode: Mode, module: str) -> Callable[..
 
 
 def _check_call(name: str, signature: inspect.Signature, args: Any, kwargs: Any) -> None:
-    """Raises TypeError if the arguments do not fit; Python's own message would count the mode."""
+    """Raises TypeError if the arguments do not fit; Python's message would count the mode too."""
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:

@@ -41,10 +41,9 @@ def poly_loss_cross_entropy(
     """Poly-1 loss: ``-sum_j t_j log p_j + epsilon sum_j t_j (1 - p_j)``, p = softmax(z).
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         labels: t, broadcast to the logits; they need not sum to 1.
-        epsilon: the coefficient of the first polynomial term; 0 gives the
-            cross-entropy.
+        epsilon: the coefficient of the first polynomial term; 0 gives cross-entropy.
         axis, where, axis_name: as for ``softmax_cross_entropy``.
 
     Returns:
@@ -54,7 +53,7 @@ def poly_loss_cross_entropy(
         TypeError: a dtype is wrong. ValueError: a shape does not fit.
 
     Gradient: ``T p - t - epsilon H t`` with ``H = diag(p) - p p'``; ``lse - z +
-    epsilon (1 - p)`` to the labels, to epsilon too. Proof: ``poly_loss_cross_entropy``.
+    epsilon (1 - p)`` to the labels. Epsilon has a gradient too. Proof: ``poly_loss_cross_entropy``.
     Source: Leng et al. (2022), "PolyLoss".
 
     >>> round(float(poly_loss_cross_entropy(jnp.zeros(2), jnp.array([1.0, 0.0]))), 4)

@@ -1,14 +1,14 @@
-"""Row statistics: the few numbers per example from which every closed form follows.
+"""Row statistics: the few numbers per example from which every value and gradient is computed.
 
-Logits stand classes last, ``z[..., k]``. The exponentials are relative to a
-number c of the row, and log S to its largest logit m. Both are constants in every derivative,
-since nothing depends on them in the end:
+The classes are the last axis of the logits, ``z[..., k]``. The exponentials are relative to a
+number c of the row, and log S is relative to its largest logit m. Both are constants in every
+derivative, because no result depends on them:
 
     E_j = exp(z_j - c)      S = sum_j E_j      p = E / S      lse = m + log(S / E_m)
 
-Where the classes are divided over shards, z is a slice of them, ``y`` counts from the first
-class of the slice, and the statistics are those of all classes, the same in every shard: m is
-the largest of the shards' maxima, and each sum is the sum of the shards' sums.
+If the classes are sharded, z holds the classes of this shard, and ``y`` counts from its first
+class. The statistics are those of all classes and the same in every shard: m is the largest of the
+shards' maxima, and each sum is the sum of the shards' sums.
 """
 
 import dataclasses
@@ -35,33 +35,33 @@ class Label(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """What forward and backward share, one number per example each."""
+    """What the forward and the backward pass share: arrays with one number per example."""
 
     shift: Array  # m
     origin: Array  # c
     total: Array  # S
     log_total: Array  # log(S / E_m)
     label: Label | None
-    examples: Array | None  # the mask of those that take part, where z may be NaN at the others
+    examples: Array | None  # those that take part; z may be NaN at the others
     axis_name: AxisName | None = dataclasses.field(metadata={"static": True})  # of the classes
 
     def whole(self, g: Array) -> Array:
-        """The cotangent of what the shards computed together, from that of one's copy."""
+        """Returns the cotangent of a result of all shards, from that of one shard's copy."""
         return _shards.cotangent(g, self.axis_name)
 
 
 def accumulator(dtype) -> jnp.dtype:
-    """float32 for half precision, else the dtype itself."""
+    """Returns float32 for half precision, else the dtype itself."""
     return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
 
 
 def hits(z: Array, y: Array) -> Array:
-    """[..., k] booleans: whether a class is the row's label."""
+    """Returns booleans ``[..., k]``: whether a class is the row's label."""
     return marked(y, z.shape[-1])
 
 
 def at_label(x: Array, y: Array, axis_name: AxisName | None) -> Array:
-    """x_y, for x ``[..., k]`` or ``[k]``; with ``axis_name``, from the shard that holds it."""
+    """Returns x_y ``[...]`` for x ``[..., k]`` or ``[k]``, from the shard that holds the label."""
     zero = jnp.zeros((), x.dtype)
     if not _shards.gathers(x, y):
         hit = hits(x, y)
@@ -77,23 +77,23 @@ def at_label(x: Array, y: Array, axis_name: AxisName | None) -> Array:
 
 
 def poisoned(x: Array, ok: Array) -> Array:
-    """``x``, NaN where not ``ok``.
+    """Returns ``x``, but NaN where ``ok`` is false.
 
-    The NaN is computed, by infinity less infinity, and only where it is due: a NaN that stood
-    here as a constant would stop ``jax_debug_nans`` in the absence of any mistake.
+    The NaN is computed as infinity minus infinity, and only where ``ok`` is false: a constant NaN
+    would trigger ``jax_debug_nans`` even if every value is ok.
     """
     doubt = jnp.where(ok, jnp.zeros((), x.dtype), jnp.asarray(jnp.inf, x.dtype))
     return x + (doubt - doubt)
 
 
 def row_shift(z: Array, axis_name: AxisName | None = None, examples: Array | None = None) -> Array:
-    """m, the row's largest logit; 0 where an example is out."""
+    """Returns m, the row's largest logit, or 0 where an example is masked."""
     m = _shards.largest(lax.stop_gradient(jnp.max(z, axis=-1)), axis_name)
     return left(m.astype(accumulator(z.dtype)), examples)
 
 
 def left(x: Array, examples: Array | None, fill: int = 0) -> Array:
-    """``x``, ``[...]`` or ``[..., k]``, with ``fill`` where an example is out."""
+    """Returns ``x``, ``[...]`` or ``[..., k]``, with ``fill`` where an example is masked."""
     if examples is None:
         return x
     examples = examples if examples.ndim == x.ndim else examples[..., None]
@@ -101,30 +101,30 @@ def left(x: Array, examples: Array | None, fill: int = 0) -> Array:
 
 
 def relative(z: Array, m: Array) -> Array:
-    """z - m, NaN where m is not finite, for z of any float dtype.
+    """Returns z - m for z of any float dtype; NaN where m is not finite.
 
-    z may be a product that XLA computes in the same loop, and XLA:CPU would then subtract m from
-    the product before it is rounded, while it was rounded for the maximum. So m - m, which is 0,
-    is added first: whether or not XLA contracts the product with that, the sum is the rounded z.
+    If z is a product that XLA computes in the same loop, XLA:CPU would subtract m from the product
+    before it is rounded, although m was taken from the rounded products. So m - m, which is 0, is
+    added first: whether or not XLA contracts that with the product, the sum is the rounded z.
     """
     return (z.astype(m.dtype) + (m - m)) - m
 
 
-@jax.jit  # The proofs know it by its name, and take what it returns for any number.
+@jax.jit  # The prover knows this function by its name, and takes any number for its result.
 def row_origin(m: Array) -> Array:
-    """c, for which z - c is exact, or nearly, for every logit z of a row with the maximum m.
+    """Returns c such that z - c is exact, or nearly, for every logit z of a row with maximum m.
 
-    The rounding error of z - m would become one of exp(z - m), of up to m - z units in the last
-    place. Where m is large z - m is exact for every z whose exponential is not 0, and c is m.
-    Elsewhere c is 0, since z itself is exact, or a whole number that keeps exp(z - c) in range.
+    A rounding error of z - m would become an error of exp(z - m) of up to m - z units in the last
+    place. If m is large, z - m is exact for every z whose exponential is not 0, and c is m. Else c
+    is 0, so that nothing is rounded, or a whole number that keeps exp(z - c) in range.
     """
-    most = 64 if jnp.finfo(m.dtype).bits == 32 else 512  # 2^20 exponentials of it may be added
+    most = 64 if jnp.finfo(m.dtype).bits == 32 else 512  # 2^20 of exp(most) can be added
     zero = jnp.zeros((), m.dtype)
     return jnp.where(abs(m) < 4 * most, jnp.floor(m - lax.clamp(zero, m, zero + most)), m)
 
 
 def exponentials(rows: Rows, z: Array, y: Array | None) -> Array:
-    """E; in a row with a label its entry comes from the row statistics."""
+    """Returns E ``[..., k]``; the label's entry comes from the row statistics."""
     if y is None or rows.label is None:
         return jnp.exp(relative(z, rows.origin[..., None]))
     others = left(other_exponentials(z, y, rows.origin), rows.examples)
@@ -132,7 +132,7 @@ def exponentials(rows: Rows, z: Array, y: Array | None) -> Array:
 
 
 def other_exponentials(z: Array, y: Array, c: Array) -> Array:
-    """E, with zero at the label."""
+    """Returns E ``[..., k]`` with zero at the label."""
     return jnp.where(hits(z, y), jnp.zeros((), c.dtype), jnp.exp(relative(z, c[..., None])))
 
 
@@ -145,14 +145,14 @@ def row_statistics(
     axis_name: AxisName | None,
     alone: bool,
 ) -> Rows:
-    """The statistics of each row; with labels, those that keep -log p_y exact.
+    """Returns the statistics of each row; with labels, those that keep -log p_y accurate.
 
-    log S, relative to m, is log1p(S / E_m - 1), where the difference never held the 1 of a class
-    that leads the others: with labels it is a sum without the label's term, else one without
-    the largest. ``alone`` says that nobody will ask for the exponentials themselves.
+    log S relative to m is log1p(S / E_m - 1). The difference is not computed by subtracting the 1:
+    with labels it is a sum without the label's term, and without labels a sum without the largest
+    term. ``alone`` says that the exponentials themselves will not be used.
     """
-    # Without labels it is faster to take both sums of one array, relative to m. The value alone
-    # reads no more than log S from them, and half precision rounds the errors of the others away.
+    # Without labels it is faster to take both sums from one array, relative to m. The value alone
+    # reads only log S, and in half precision rounding hides the errors of the other numbers.
     shared = y is None and (alone or z.dtype.itemsize < 4)
     origin = shift if shared else row_origin(shift)
     top = jnp.exp(shift - origin)
@@ -170,7 +170,7 @@ def row_statistics(
         in_blocks = functools.partial(_sum_in_blocks, width)
         others = lax.platform_dependent(*given, cpu=in_blocks, default=_sum_of_others)
     others = _shards.total(others, axis_name)
-    # An example that is out, whose logits may be NaN, gets the statistics of two tied classes:
+    # A masked example, whose logits may be NaN, gets the statistics of two tied classes, at which
     # no function of them is singular.
     others = left(others, examples, 1)
     z_y = left(_own_logit(z, y, axis_name), examples)
@@ -190,7 +190,7 @@ def _sum_in_blocks(width: int, z: Array, y: Array, m: Array, c: Array) -> Array:
 
 
 def _own_logit(z: Array, y: Array, axis_name: AxisName | None) -> Array:
-    """z_y. To gather from half precision XLA:CPU would widen all of z, but not its bits."""
+    """Returns z_y. XLA:CPU would widen all of a half-precision z to gather, but not its bits."""
     if z.dtype.itemsize != 2 or axis_name is not None:
         return at_label(z, y, axis_name)
 
@@ -221,13 +221,13 @@ def _row_statistics_jvp(axis_name, alone, primals, tangents):
 
 
 def _over_classes(x: Any, axis_name: AxisName | None) -> Any:
-    """The sum over the classes; of a tree each array's."""
+    """Sums over the classes of all shards; of a tree, each array."""
     return _shards.total(jax.tree.map(lambda a: jnp.sum(a, axis=-1), x), axis_name)
 
 
 @jax.custom_jvp
 def probabilities(rows: Rows, z: Array, y: Array | None) -> Array:
-    """p = E / S."""
+    """Returns p = E / S, ``[..., k]``."""
     return exponentials(rows, z, y) / rows.total[..., None]
 
 
@@ -239,7 +239,7 @@ def _probabilities_jvp(primals, tangents):
 
 @jax.custom_jvp
 def complement(rows: Rows, z: Array) -> Array:
-    """1 - p, in rows without labels; where p is next to 1, from the sum of the others."""
+    """Returns 1 - p in rows without labels; for p close to 1, from the sum of the others."""
     e = exponentials(rows, z, None)
     top = jnp.exp(rows.shift - rows.origin)
     only = (relative(z, rows.shift[..., None]) == 0) & (rows.total < 2 * top)[..., None]
@@ -256,12 +256,12 @@ def _complement_jvp(primals, tangents):
 
 
 def hessian_product(p: Array, v: Array, axis_name: AxisName | None = None) -> Array:
-    """H v for H = diag(p) - p p', the Jacobian of softmax and Hessian of log-sum-exp.
+    """Returns H v for H = diag(p) - p p', the Jacobian of softmax and Hessian of log-sum-exp.
 
-    H = C' (diag(p') - p' p'') C with C = I - 1 r', for any r that sums to 1: r is the
-    dominant class where one has p > 1/2, with p' = p but for a zero there, else r = p' = p.
-    Every difference is then taken between entries of v, and none cancels; p * (v - <p, v>)
-    is 100 % wrong on confident rows. The map is its own transpose, term by term.
+    H = C' (diag(q) - q q') C with C = I - 1 r', for any r that sums to 1. If one class has p > 1/2,
+    r is one-hot at it and q is p with a zero there; else r = q = p. All differences are then taken
+    between entries of v, and none of them cancels, whereas p * (v - <p, v>) is 100 % wrong on
+    confident rows. The map is its own transpose, term by term.
     """
 
     def total(x: Array) -> Array:

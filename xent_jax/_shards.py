@@ -1,9 +1,9 @@
-"""Classes and examples divided over the devices of a mesh: what must cross, and how it is typed.
+"""Classes and examples sharded over a mesh: the collectives, and the types of values.
 
-Inside ``jax.shard_map`` each device holds a slice of the classes. Sums over all classes
-are sums of the shards' sums. ``axis_name`` names the mesh axis, or axes; None is one shard.
+Inside ``jax.shard_map`` each device holds a slice of the classes. Sums over all classes are sums of
+the shards' sums. ``axis_name`` is the mesh axis or axes; None means that there is one shard.
 
-What differs between versions of JAX stands in this file alone.
+This is the only file that depends on the version of JAX.
 """
 
 import dataclasses
@@ -19,17 +19,17 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from xent_jax._types import AxisName
 
 HAS_RESHARD = jax.__version_info__ >= (0, 7)
-"""Whether arrays can be moved to another division under explicit sharding."""
+"""Whether JAX can reshard arrays under explicit sharding."""
 
 SCAN_KEEPS_RULES = jax.__version_info__ >= (0, 7)
-"""Whether a vjp taken inside ``lax.scan`` leaves the rules of ``custom_jvp`` to the next one."""
+"""Whether a vjp inside ``lax.scan`` keeps the rules of ``custom_jvp`` for second derivatives."""
 
 
 def mesh_by_name() -> AbstractContextManager[Any]:
-    """Names the mesh in use, as JAX does while it traces the forward of a ``custom_vjp``.
+    """Sets the mesh in use explicitly, as JAX does to trace the forward rule of a ``custom_vjp``.
 
-    JAX's caches tell a mesh that was named from the same mesh that was not. Within this context
-    the trace of the value is therefore found again in that of the forward.
+    JAX's caches distinguish a mesh that was set explicitly from the same mesh that was not. In this
+    context, the trace of the value is therefore reused for the forward rule.
     """
     if not hasattr(jax.sharding, "use_abstract_mesh"):  # before jax 0.8
         return nullcontext()
@@ -38,9 +38,9 @@ def mesh_by_name() -> AbstractContextManager[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class SizedAxis:
-    """A mesh axis with its size, given where the size is a symbol that JAX does not know.
+    """A mesh axis with its size, for a size that is a symbol and that JAX does not know.
 
-    A proof gives it as ``axis_name``. Its values are not tracked as varying over the axis.
+    Proofs pass it as ``axis_name``. JAX does not track which values vary over the axis.
     """
 
     name: str
@@ -48,7 +48,7 @@ class SizedAxis:
 
 
 def count(axis_name: AxisName | SizedAxis | None) -> int:
-    """The number of shards."""
+    """Returns the number of shards."""
     if axis_name is None:
         return 1
     return axis_name.size if isinstance(axis_name, SizedAxis) else lax.psum(1, axis_name)
@@ -59,39 +59,40 @@ def _named(axis_name: Any) -> Any:
 
 
 def total(x: Any, axis_name: AxisName | None) -> Any:
-    """Summed over the shards; of a tree each array."""
+    """Sums over the shards; of a tree, each array."""
     if axis_name is None:
         return x
-    # One by one, as JAX does since 0.8: before, psum of a tree has no second derivative.
+    # One array at a time, as JAX does since 0.8. Before, psum of a tree had no second derivative.
     return jax.tree.map(lambda a: lax.psum(a, _named(axis_name)), vary(x, names(axis_name)))
 
 
 def largest(x: Array, axis_name: AxisName | None) -> Array:
-    """The maximum over the shards."""
+    """Returns the maximum over the shards."""
     return x if axis_name is None else lax.pmax(vary(x, names(axis_name)), _named(axis_name))
 
 
 def anywhere(x: Array, axis_name: AxisName | None) -> Array:
-    """Whether it is true in any shard."""
+    """Returns whether ``x`` is true in any shard."""
     return x if axis_name is None else total(x.astype(jnp.int32), axis_name) > 0
 
 
 def first_class(size: int, axis_name: AxisName | None) -> Array | int:
-    """The number of this shard's first class, where each has ``size`` of them."""
+    """Returns the index of this shard's first class; each shard has ``size`` classes."""
     return 0 if axis_name is None else lax.axis_index(_named(axis_name)) * size
 
 
 def cotangent(g: Array, axis_name: AxisName | None) -> Array:
-    """The cotangent of what all shards computed together, from that of one shard's copy.
+    """Returns the cotangent of a result of all shards, from that of one shard's copy.
 
-    ``jax.shard_map`` that tracks types hands each shard the whole. Elsewhere (``check_vma=False``,
-    vmap, pmap) JAX transposes each copy by itself: the whole is their sum.
+    If ``jax.shard_map`` tracks which values vary, each shard gets the whole cotangent. Otherwise
+    (``check_vma=False``, vmap, pmap) JAX transposes each copy separately, and the whole cotangent
+    is their sum.
     """
     return g if tracked(axis_name) else total(g, axis_name)
 
 
 def share(like: Array, axis_name: AxisName | None) -> Array:
-    """Ones, as cotangents that ``cotangent`` makes ones again."""
+    """Returns per-shard cotangents that ``cotangent`` turns into ones."""
     ones = jnp.ones_like(like)
     if tracked(axis_name):
         return ones
@@ -99,21 +100,21 @@ def share(like: Array, axis_name: AxisName | None) -> Array:
 
 
 def tracked(axis_name: AxisName | None) -> bool:
-    """Whether a value's type says that it is the same in all shards."""
+    """Returns whether JAX tracks which values vary over the axis; true without an axis."""
     if axis_name is None or isinstance(axis_name, SizedAxis):
         return axis_name is None
     return names(axis_name) <= varying(lax.axis_index(axis_name))
 
 
 def names(axis_name: AxisName | None) -> frozenset[str]:
-    """The axes whose values JAX may track, as a set."""
+    """Returns the mesh axes as a set; empty for None and for a ``SizedAxis``."""
     if axis_name is None or isinstance(axis_name, SizedAxis):
         return frozenset()
     return frozenset((axis_name,) if isinstance(axis_name, str) else axis_name)
 
 
 def varying(*arrays: Any) -> frozenset[str]:
-    """The mesh axes over which any of the arrays is known to differ."""
+    """Returns the mesh axes over which any of the arrays varies, as JAX tracks it."""
     out: frozenset[str] = frozenset()
     for x in jax.tree.leaves(arrays):
         kind = x if isinstance(x, ShapeDtypeStruct) else jax.typeof(x)
@@ -123,9 +124,9 @@ def varying(*arrays: Any) -> frozenset[str]:
 
 
 def vary(x: Any, axes: frozenset[str]) -> Any:
-    """The same numbers, typed as differing over these axes too.
+    """Returns the same numbers, typed as varying over these axes too.
 
-    Its transpose sums over them: a cotangent that each shard knows in part becomes whole.
+    The transpose sums over the axes, so that partial cotangents of the shards become the whole one.
     """
 
     def one(a: Any) -> Any:
@@ -134,22 +135,22 @@ def vary(x: Any, axes: frozenset[str]) -> Any:
             return a
         if hasattr(lax, "pcast"):
             return lax.pcast(a, more, to="varying")
-        return getattr(lax, "pvary")(a, more)  # noqa: B009  newer JAX has it no longer
+        return getattr(lax, "pvary")(a, more)  # noqa: B009  newer JAX does not have it
 
     return jax.tree.map(one, x)
 
 
 def explicit(x: Array) -> tuple[Any, ...]:
-    """Which mesh axes divide each axis, as the array's type says under explicit sharding."""
+    """Returns the mesh axes that shard each axis under explicit sharding, from the array's type."""
     return tuple(jax.typeof(x).sharding.spec) or (None,)
 
 
 def together(*arrays: Any) -> tuple[Any, ...]:
-    """The arrays ``[..., k]``, ``[...]`` or scalars, divided alike; None stays None.
+    """Returns the arrays ``[..., k]``, ``[...]`` or scalars, sharded alike; None stays None.
 
-    Under explicit sharding JAX combines no arrays whose axes are divided over different mesh
-    axes. Here an axis that one array has divided becomes divided in all of them, and where two
-    disagree the first array is followed. Elsewhere nothing changes.
+    Under explicit sharding, JAX does not combine arrays whose axes are sharded over different mesh
+    axes. Here an axis that is sharded in one array becomes sharded in all of them. If two arrays
+    disagree, the first one decides. Without explicit sharding nothing changes.
     """
     given = [x for x in arrays if x is not None]
     meshes = [jax.typeof(x).sharding.mesh for x in given if set(explicit(x)) != {None}]
@@ -175,20 +176,20 @@ def together(*arrays: Any) -> tuple[Any, ...]:
 
 
 def _moved(x: Array, mesh: Any, spec: list[Any]) -> Array:
-    """``x``, divided over the mesh as the spec says."""
+    """Returns ``x``, resharded over the mesh as the spec says."""
     from jax.sharding import get_abstract_mesh, reshard
 
     now = jax.typeof(x).sharding
     if tuple(now.spec) == tuple(spec):
         return x
-    # An array of one device belongs to no mesh: outside jit it joins one only where that is set.
+    # An array on one device belongs to no mesh: outside jit, JAX reshards it only if a mesh is set.
     if now.mesh.empty and not isinstance(x, jax.core.Tracer) and get_abstract_mesh().empty:
         return x
     return reshard(x, NamedSharding(mesh, PartitionSpec(*spec)))
 
 
 def with_whole_rows(x: Array) -> Array:
-    """``x``, under explicit sharding with its last axis in one piece."""
+    """Returns ``x`` with its last axis replicated under explicit sharding."""
     *spec, last = explicit(x)
     if last is None or not HAS_RESHARD:
         return x
@@ -196,7 +197,7 @@ def with_whole_rows(x: Array) -> Array:
 
 
 def merged(spec: tuple[Any, ...]) -> Any:
-    """The mesh axes that divide what is merged of axes that these divide."""
+    """Returns the mesh axes that shard an axis which is merged from axes with this spec."""
     divided = [entry for entry in spec if entry is not None]
     if len(divided) < 2:
         return divided[0] if divided else None
@@ -204,7 +205,7 @@ def merged(spec: tuple[Any, ...]) -> Any:
 
 
 def reshape(x: Array, shape: tuple[int, ...], spec: tuple[Any, ...]) -> Array:
-    """``x.reshape(shape)``, under explicit sharding divided as the spec says."""
+    """Returns ``x.reshape(shape)``, sharded as the spec says under explicit sharding."""
     if set(spec) == {None} or not HAS_RESHARD:
         return x.reshape(shape)
     sharding = NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec(*spec))
@@ -212,10 +213,10 @@ def reshape(x: Array, shape: tuple[int, ...], spec: tuple[Any, ...]) -> Array:
 
 
 def gathers(x: Array, i: Array) -> bool:
-    """Whether JAX gathers from the last axis of ``x`` with these indices.
+    """Returns whether JAX can gather from the last axis of ``x`` with these indices.
 
-    Under explicit sharding it does not along a divided axis, nor with a scalar that ``vmap``
-    maps over a divided axis, of which the scalar's type says nothing.
+    Under explicit sharding it cannot along a sharded axis. Nor can it with a scalar index that
+    ``vmap`` maps over a sharded axis, which the type of the scalar does not show.
     """
     if explicit(x)[-1] is not None:
         return False
@@ -225,14 +226,14 @@ def gathers(x: Array, i: Array) -> bool:
 
 
 def take(x: Array, i: Array) -> Array:
-    """``x[i]`` along the first axis, under explicit sharding divided as the indices are."""
+    """Returns ``x[i]`` along the first axis, sharded as the indices under explicit sharding."""
     if set(explicit(i)) == {None} or not HAS_RESHARD:
         return x[i]
     return x.at[i].get(out_sharding=jax.typeof(i).sharding)
 
 
 def shape_of(shape: tuple[int, ...], dtype: Any, axes: frozenset[str]) -> ShapeDtypeStruct:
-    """An array that differs over these axes, to trace with."""
+    """Returns the shape of an array that varies over these axes, to trace with."""
     if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # random keys, of which there is no zero
         return ShapeDtypeStruct(shape, dtype)
     return jax.eval_shape(lambda: vary(jnp.zeros(shape, dtype), axes))
@@ -241,7 +242,7 @@ def shape_of(shape: tuple[int, ...], dtype: Any, axes: frozenset[str]) -> ShapeD
 def shard_map(
     function: Callable[..., Any], mesh: Any, in_specs: Any, out_specs: Any
 ) -> Callable[..., Any]:
-    """``jax.shard_map`` that moves its arguments where it wants them, on explicit meshes too."""
+    """Returns ``jax.shard_map`` of a function; on explicit meshes it reshards its arguments."""
     typed = AxisType.Explicit in mesh.axis_types
     if jax.__version_info__ < (0, 7):  # 0.6.1 has a jax.shard_map, but no reshard
         from jax.experimental.shard_map import shard_map as experimental

@@ -1,4 +1,4 @@
-"""Binary cross-entropy of logits, plain and focal."""
+"""Binary cross-entropy and binary focal loss of logits."""
 
 import functools
 from typing import Any
@@ -34,25 +34,25 @@ def sigmoid_binary_cross_entropy(
     """Binary cross-entropy: ``-w t log s(z) - (1 - t) log s(-z)``, s the sigmoid.
 
     Args:
-        logits: any shape, floating, in nats: the log-odds of each independent label.
-        labels: probabilities of the positive class, broadcast to the logits; integers
+        logits: any shape, floating-point, in nats: the log-odds of each independent label.
+        labels: t, the probabilities of the positive class, broadcast to the logits; integers
             and booleans are read as 0 and 1.
         label_smoothing: e in [0, 1]; ``t`` becomes ``(1 - e) t + e / 2``.
         pos_weight: w, the weight of the positive term, broadcast to the logits.
-        where: booleans, broadcast to the logits: the elements that take part.
-        weights: floats that broadcast to the logits, at least 0: the factor of each loss.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the elements left in, with weights
-            over the sum of those (0 where it is 0).
+        where: booleans that broadcast to the logits: the elements that take part.
+        weights: floats that broadcast to the logits, at least 0; each multiplies its loss.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the elements that take part. With
+            weights, a mean divides by their sum, and is 0 if that is 0.
 
     Returns:
         Losses in nats with the shape of ``logits``, or a scalar; float32 for half
         precision, else the logits' dtype. 0 where ``where`` is false, NaN for a weight that is
-        not at least 0.
+        negative or NaN.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
-    Gradient: ``(1 - t) s(z) - w t s(-z)``; to the labels and weights too. Proof:
+    Gradient: ``(1 - t) s(z) - w t s(-z)``. The labels and weights have gradients too. Proof:
     ``sigmoid_binary_cross_entropy``. Source: Goodfellow et al. (2016), "Deep Learning",
     section 6.2.2.2.
 
@@ -95,7 +95,7 @@ def _binary_loss(
         t = jnp.where(left, t, jnp.zeros((), dtype))
     if smoothing is not None:
         t = mixed(smoothing, t, jnp.asarray(0.5, dtype))
-        # Cleared twice: neither the label nor the weight of what is out may reach the smoothing.
+        # Cleared again, so that masked elements add nothing to the gradient of the smoothing.
         t = t if left is None else jnp.where(left, t, jnp.zeros((), dtype))
     return reduce(_binary(mode, z, t, weight), reduction, left, weights=weights)
 
@@ -109,7 +109,7 @@ def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:
 def _binary_value(_, z: Array, t: Array, w: Array | None) -> Array:
     z = z.astype(t.dtype)
     positive = t if w is None else w * t
-    # A label that is certain does not see the other side's infinity.
+    # Where a label is 0 or 1, an infinite term with the factor 0 is 0.
     return product(positive, softplus(-z)) + product(1 - t, softplus(z))
 
 
@@ -125,12 +125,12 @@ def _binary_backward(_, args, g: Array):
     return g_z.astype(z.dtype), to_argument(times(g, slope), t), g_w
 
 
-# The value keeps so many arrays that the gradient, computed twice, needs no other.
+# The value keeps so many arrays that a gradient which is computed twice needs no further one.
 _binary = closed_form(lambda *_: None, _binary_value, _binary_backward, gradient_once=False)
 
 
 def _slope_by_label(x: Array, w: Array) -> Array:
-    """w softplus(-x) - softplus(x), of which the second form keeps more digits."""
+    """Returns w softplus(-x) - softplus(x), for finite x as (w - 1) softplus(-x) - x."""
     at_infinity = product(w, softplus(-x)) - softplus(x)
     return jnp.where(jnp.isfinite(x), (w - 1) * softplus(-x) - x, at_infinity)
 
@@ -145,25 +145,25 @@ def sigmoid_focal_loss(
 ) -> Float[Shaped, "*shape"]:
     """Binary focal loss: ``a_t u^gamma L``, L the binary cross-entropy.
 
-    ``u = t s(-z) + (1 - t) s(z)`` is the probability given to the wrong class (one less
-    the ``p_t`` of the paper), ``a_t = a t + (1 - a) (1 - t)``.
+    ``u = t s(-z) + (1 - t) s(z)`` is the probability of the wrong class, that is ``1 - p_t`` in the
+    notation of the paper. ``a_t = a t + (1 - a) (1 - t)``, and s is the sigmoid.
 
     Args:
-        logits: any shape, floating, in nats: log-odds.
-        labels: probabilities of the positive class, broadcast to the logits.
+        logits: any shape, floating-point, in nats: log-odds.
+        labels: t, the probabilities of the positive class, broadcast to the logits.
         alpha: a in [0, 1], the weight of the positive class, broadcast to the logits;
             None for no weights.
-        gamma: the exponent, at least 0; 0 gives the binary cross-entropy.
+        gamma: the exponent, at least 0; 0 gives binary cross-entropy.
 
     Returns:
         Losses in nats with the shape of ``logits``; float32 for half precision.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape or range is.
+        TypeError: a dtype is wrong. ValueError: a shape or a range is wrong.
 
     Gradient: ``a_t u^gamma (gamma r L + s(z) - t)`` with
-    ``r = d log u / dz = (1 - 2t) s(z) s(-z) / u``; to labels, alpha and gamma too. Proof:
-    ``sigmoid_focal_loss``. Source: Lin et al. (2017), "Focal Loss for Dense Object
+    ``r = d log u / dz = (1 - 2t) s(z) s(-z) / u``. Labels, alpha and gamma have gradients too.
+    Proof: ``sigmoid_focal_loss``. Source: Lin et al. (2017), "Focal Loss for Dense Object
     Detection".
 
     >>> round(float(sigmoid_focal_loss(jnp.array(0.0), 1)), 4)
@@ -207,7 +207,7 @@ def _focal_backward(_, args, g: Array):
     by_z = modulator * (gamma * product(_log_slope(x, t), loss) + pull)
     by_t = product(gamma, _log_slope_by_label(x, t) * loss) - x
     by_t = modulator * masked(modulator, by_t)
-    # log u is infinite only where the loss is 0.
+    # log u is infinite only where the loss is 0, and their product is 0 there.
     by_gamma = modulator * product(bounded(loss, _log_wrong(x, t)), loss)
     g_alpha = None
     if alpha is not None:
@@ -224,7 +224,7 @@ _focal = closed_form(lambda *_: None, _focal_value, _focal_backward)
 
 @jax.custom_jvp
 def softplus(x: Array) -> Array:
-    """log(1 + exp(x)); its derivative is ``sigmoid``, with no kink at 0."""
+    """Returns log(1 + exp(x)); its derivative is ``sigmoid``, without a kink at 0."""
     return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
@@ -236,7 +236,7 @@ def _softplus_jvp(primals, tangents):
 
 @jax.custom_jvp
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)); its derivative is s(x) s(-x), never s (1 - s)."""
+    """Returns 1 / (1 + exp(-x)); its derivative is s(x) s(-x), because s (1 - s) cancels."""
     q = jnp.exp(-jnp.abs(x))
     return jnp.where(x >= 0, jnp.ones((), x.dtype), q) / (1 + q)
 
@@ -249,7 +249,7 @@ def _sigmoid_jvp(primals, tangents):
 
 
 def _wrong(x: Array, t: Array) -> tuple[Array, Array]:
-    """u = t s(-x) + (1 - t) s(x), and the share of it that a confident logit keeps."""
+    """Returns u = t s(-x) + (1 - t) s(x), and the value that u tends to for large |x|."""
     q = jnp.exp(-jnp.abs(x))
     kept = jnp.where(x >= 0, 1 - t, t)
     return (kept + (1 - kept) * q) / (1 + q), kept
@@ -257,7 +257,7 @@ def _wrong(x: Array, t: Array) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def _modulator(x: Array, t: Array, gamma: Array) -> Array:
-    """u^gamma."""
+    """Returns u^gamma."""
     return jnp.power(_wrong(x, t)[0], gamma)
 
 
@@ -273,7 +273,7 @@ def _modulator_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _log_wrong(x: Array, t: Array) -> Array:
-    """log u, finite also where u itself is too small for the dtype."""
+    """Returns log u, which is finite even if u underflows."""
     q = jnp.exp(-jnp.abs(x))
     _, kept = _wrong(x, t)
     mixed = jnp.log(jnp.where(kept == 0, jnp.ones((), x.dtype), kept + (1 - kept) * q))
@@ -289,7 +289,10 @@ def _log_wrong_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _log_slope(x: Array, t: Array) -> Array:
-    """r = d log u / dx = (1 - 2t) s(x) s(-x) / u, with exp(-|x|) cancelled where it can."""
+    """Returns r = d log u / dx = (1 - 2t) s(x) s(-x) / u.
+
+    Where x has the sign of a label of 0 or 1, u is a multiple of exp(-|x|), which is cancelled.
+    """
     q = jnp.exp(-jnp.abs(x))
     _, kept = _wrong(x, t)
     one = jnp.ones((), x.dtype)
@@ -308,7 +311,7 @@ def _log_slope_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _log_slope_by_label(x: Array, t: Array) -> Array:
-    """d log u / dt = (s(-x) - s(x)) / u."""
+    """Returns d log u / dt = (s(-x) - s(x)) / u."""
     return (sigmoid(-x) - sigmoid(x)) / _at_least_tiny(_wrong(x, t)[0])
 
 
@@ -321,5 +324,5 @@ def _log_slope_by_label_jvp(primals, tangents):
 
 
 def _at_least_tiny(u: Array) -> Array:
-    """So that a quotient stays finite, and no zero direction meets an infinity."""
+    """Returns u, or the smallest normal number if that is larger, so that quotients are finite."""
     return jnp.maximum(u, jnp.finfo(u.dtype).tiny)

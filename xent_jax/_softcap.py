@@ -1,4 +1,4 @@
-"""What is done to logits before a loss: the soft cap, and the division by a temperature."""
+"""Functions that transform logits before a loss: the soft cap and the temperature."""
 
 import functools
 from typing import Any
@@ -20,18 +20,18 @@ from xent_jax._zero import times, weighed
 def softcap(
     mode: Mode, logits: Float[ArrayLike, "*shape"], cap: float | Float[ArrayLike, ""]
 ) -> Float[Shaped, "*shape"]:
-    """Soft cap: ``c tanh(z / c)``, the identity near 0 and within (-c, c).
+    """Soft cap: ``c tanh(z / c)``, close to the identity near 0 and always within [-c, c].
 
     Args:
-        logits: any shape, floating.
-        cap: c, a positive number, in the logits' unit.
+        logits: any shape, floating-point.
+        cap: c, a positive number, in the unit of the logits.
 
     Returns:
         Capped logits, with the shape and dtype of ``logits``. Half precision is computed
         in float32 and rounded once.
 
     Raises:
-        TypeError: ``logits`` are not floating, or ``cap`` not a number. ValueError:
+        TypeError: ``logits`` are not floating-point, or ``cap`` is not a number. ValueError:
         ``cap`` is not positive.
 
     Gradient: ``sech(z / c)^2``, and ``tanh(x) - x sech(x)^2`` at ``x = z / c`` to the cap.
@@ -82,7 +82,7 @@ _tempered = closed_form(lambda *_: None, _tempered_value, _tempered_backward)
 
 
 def transformed(mode: Mode, z: Array, cap: Array | None, temperature: Array | None) -> Array:
-    """Logits after the soft cap and then the temperature, each of which may be None.
+    """Applies the soft cap and then the temperature; either may be None.
 
     A temperature that is not above 0 gives NaN.
     """
@@ -103,7 +103,7 @@ def _tanh_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _sech2(x: Array) -> Array:
-    """sech(x)^2, where 1 - tanh(x)^2 loses all its digits."""
+    """Returns sech(x)^2, accurate also where 1 - tanh(x)^2 loses all its digits."""
     q = jnp.exp(-2 * jnp.abs(x))
     return 4 * q / jnp.square(1 + q)
 

@@ -1,4 +1,4 @@
-"""softmax, log-softmax and log-sum-exp, over any axes and under a mask."""
+"""Softmax, log-softmax and log-sum-exp, over any axes and with masks."""
 
 import functools
 
@@ -34,27 +34,27 @@ def softmax(
     *,
     axis_name: AxisName | None = None,
 ) -> Float[Shaped, "*shape"]:
-    """Softmax: logits to probabilities, ``p_j = exp(z_j) / sum_l exp(z_l)``.
+    """Softmax, from logits to probabilities: ``p_j = exp(z_j) / sum_l exp(z_l)``.
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
-        axis: the class axis, or axes, or None for all.
-        where: booleans with the shape of the batch, or that broadcast to the logits:
-            the examples, or the classes, that take part.
-        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
-            divided: logits and ``where`` are then this shard's.
+        logits: ``[*batch, classes]``, floating-point, in nats.
+        axis: the class axis or axes; None for all axes.
+        where: booleans with the shape of the batch, for the examples that take part; or
+            booleans that broadcast to the logits, for the classes that take part.
+        axis_name: inside ``jax.shard_map``, the mesh axis or axes over which the classes are
+            sharded. Logits and ``where`` are then this shard's.
 
     Returns:
         Probabilities, with the shape and dtype of ``logits``; 0 where ``where`` is false.
         Half precision is computed in float32 and rounded once.
 
     Raises:
-        TypeError: ``logits`` are not floating, or ``where`` not boolean.
-        ValueError: ``axis`` or the shape of ``where`` do not fit.
+        TypeError: ``logits`` are not floating-point, or ``where`` is not boolean.
+        ValueError: ``axis`` or the shape of ``where`` does not fit.
 
-    Gradient: ``p * (g - <p, g>)``, as the cancellation-free product with the Hessian of
-    log-sum-exp. Proof: ``softmax``. Source: Bridle (1990), "Probabilistic interpretation
-    of feedforward classification network outputs".
+    Gradient: ``p * (g - <p, g>)``, computed without cancellation. Proof: ``softmax``.
+    Source: Bridle (1990), "Probabilistic interpretation of feedforward classification network
+    outputs".
 
     >>> softmax(jnp.array([0.0, 0.0])).tolist()
     [0.5, 0.5]
@@ -82,7 +82,7 @@ def _softmax_value(rows: Rows, z: Array) -> Array:
 def _softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
     (z,) = args
     p = probabilities(rows, z, None)
-    # An entropy's gradient is infinite at p_j = 0.
+    # g may be infinite at p_j = 0, as the gradient of an entropy is.
     g = masked(p, g.astype(p.dtype))
     return (hessian_product(p, g, rows.axis_name).astype(z.dtype),)
 
@@ -102,8 +102,8 @@ def log_softmax(
     """Log-softmax: ``log p_j = z_j - log sum_l exp(z_l)``.
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
-        axis: the class axis, or axes, or None for all.
+        logits: ``[*batch, classes]``, floating-point, in nats.
+        axis: the class axis or axes; None for all axes.
         where, axis_name: as for ``softmax``.
 
     Returns:
@@ -133,7 +133,7 @@ def _log_softmax_value(rows: Rows, z: Array) -> Array:
     return (relative(z, rows.shift[..., None]) - rows.log_total[..., None]).astype(z.dtype)
 
 
-# dz = g - p sum(g) = (1 - p) g - p (sum(g) - g): the first cancels where p is next to 1.
+# dz = g - p sum(g) = (1 - p) g - p (sum(g) - g). The first form cancels where p is close to 1.
 # Proof: log_softmax
 def _log_softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
     (z,) = args
@@ -155,16 +155,16 @@ def logsumexp(
     *,
     axis_name: AxisName | None = None,
 ) -> Float[Shaped, "*batch"]:
-    """Log-sum-exp: ``lse = log sum_l exp(z_l)``, the logarithm of softmax's divisor.
+    """Log-sum-exp: ``lse = log sum_l exp(z_l)``, the logarithm of the divisor in softmax.
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
-        axis: the class axis, or axes, or None for all.
+        logits: ``[*batch, classes]``, floating-point, in nats.
+        axis: the class axis or axes; None for all axes.
         where, axis_name: as for ``softmax``.
 
     Returns:
         ``[*batch]``, in nats; float32 for half precision, else the logits' dtype. -inf
-        where no class is left or all logits are -inf.
+        where no class takes part or all logits are -inf.
 
     Raises:
         TypeError, ValueError: as ``softmax``.

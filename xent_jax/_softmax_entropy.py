@@ -1,4 +1,4 @@
-"""Entropy of the softmax of logits."""
+"""The entropy of the softmax of logits."""
 
 import functools
 from typing import NamedTuple
@@ -39,17 +39,17 @@ def softmax_entropy(
 ) -> Float[Shaped, "*batch"]:
     """Entropy of logits: ``H = -sum_j p_j log p_j``, p = softmax(z), with 0 log 0 = 0.
 
-    Of probabilities, see ``entropy``.
+    For the entropy of probabilities, see ``entropy``.
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
-        axis: the class axis, or axes, or None for all.
+        logits: ``[*batch, classes]``, floating-point, in nats.
+        axis: the class axis or axes; None for all axes.
         where, axis_name: as for ``softmax``.
 
     Returns:
         ``[*batch]``, in nats; float32 for half precision, else the logits' dtype. 0 for an
-        example that is out. It is as exact where one class has nearly all of the probability.
-        NaN where a logit is NaN or +inf, or where all are -inf.
+        example that does not take part. The result is just as accurate if one class has nearly
+        all of the probability. NaN if a logit is NaN or +inf, or if all are -inf.
 
     Raises:
         TypeError, ValueError: as ``softmax``.
@@ -84,13 +84,13 @@ def _statistics(axis_name: AxisName | None, alone: bool, z: Array) -> _Statistic
 
 
 def _spread(z: Array, m: Array, c: Array) -> Array:
-    """sum_j E_j (m - z_j)."""
+    """Returns sum_j E_j (m - z_j), ``[...]``."""
     e = jnp.exp(relative(z, c[..., None]))
     return jnp.sum(e * _gaps(z, m, e), axis=-1)
 
 
 def _gaps(z: Array, m: Array, weight: Array) -> Array:
-    """m - z, and 0 where the weight that multiplies it is 0."""
+    """Returns m - z, or 0 where the weight that multiplies it is 0."""
     return masked(weight, -relative(z, m[..., None]))
 
 
@@ -111,7 +111,7 @@ _softmax_entropy = closed_form(_statistics, _value, _backward)
 
 @jax.custom_jvp
 def _slope(statistics: _Statistics, z: Array) -> Array:
-    """p (m - z - sum_j p_j (m - z_j)): that is H' (m - z), H' the Hessian of log-sum-exp."""
+    """Returns p (m - z - sum_j p_j (m - z_j)), the Hessian of log-sum-exp times m - z."""
     rows, gap = statistics
     e = exponentials(rows, z, None)
     return e * (_gaps(z, rows.shift, e) - gap[..., None]) / rows.total[..., None]
@@ -119,7 +119,7 @@ def _slope(statistics: _Statistics, z: Array) -> Array:
 
 @_slope.defjvp
 def _slope_jvp(primals, tangents):
-    # Each difference that cancels is in u = H' v.
+    # All differences that could cancel are inside u, the Hessian of log-sum-exp times v.
     (rows, gap), z = primals
     p = probabilities(rows, z, None)
     u, gaps = (

@@ -1,15 +1,15 @@
-"""The types that signatures share."""
+"""Types that several signatures share."""
 
 from typing import Literal
 
 Axis = int | tuple[int, ...] | None
-"""The class axis or axes; None for all of them."""
+"""The class axis or axes; None for all axes."""
 
 Reduction = Literal["none", "sum", "mean"]
-"""What is done with the losses of the examples."""
+"""How the losses of the examples are reduced."""
 
 KernelAxes = Literal["DV", "VD"]
-"""How a linear layer's kernel lies: [D, classes], or [classes, D] as an embedding does."""
+"""The layout of a linear layer's kernel: [D, classes], or [classes, D] as for an embedding."""
 
 AxisName = str | tuple[str, ...]
-"""A mesh axis, or several taken as one."""
+"""A mesh axis, or several axes that are used as one."""

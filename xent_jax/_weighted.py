@@ -1,6 +1,6 @@
-"""The one formula of softmax cross-entropy, for a target ``t = a onehot(y) + b``.
+"""The formula of all softmax cross-entropies, for a target ``t = a onehot(y) + b``.
 
-With a label and no ``a``, it is 1.
+If there is a label y but no ``a``, then a is 1. c is the coefficient of the z-loss.
 
 L  = T lse + c lse^2 - <t, z>          T = sum(t)
 dL = (T + 2 c lse) p - t               p = softmax(z)
@@ -41,7 +41,7 @@ def _statistics(axis_name, alone: bool, z: Array, y, a, b, c, examples) -> _Stat
     if b is None:
         rows = row_statistics(z, y, shift, examples, axis_name, alone)
         return _Statistics(dataclasses.replace(rows, examples=examples), None, None)
-    # sum_j b_j (m - z_j), with 0 * inf = 0. Its derivative is that of the value.
+    # sum_j b_j (m - z_j), with 0 * inf = 0. The rule of the value covers its derivative.
     gap = -relative(z, shift[..., None])
     if b.shape[-1] == 1:  # one number for all classes
         of_all = b.squeeze(-1)
@@ -50,8 +50,8 @@ def _statistics(axis_name, alone: bool, z: Array, y, a, b, c, examples) -> _Stat
         spread, mass = jnp.sum(b * masked(b, gap), axis=-1), jnp.sum(b, axis=-1)
     spread, mass = _shards.total((spread, mass), axis_name)
     spread = lax.stop_gradient(left(spread, examples))
-    # A NaN label poisons its row; and since the exponentials now wait for this sum, XLA
-    # computes both [n, k] arrays in one buffer, that of the gradient.
+    # This makes the row of a NaN label NaN. It also makes the exponentials depend on the sum above,
+    # so that XLA computes both [n, k] arrays in one buffer, that of the gradient.
     shift = jnp.where(jnp.isnan(spread), spread, shift)
     rows = row_statistics(z, y, shift, examples, axis_name, alone)
     return _Statistics(dataclasses.replace(rows, examples=examples), spread, mass)
@@ -84,7 +84,7 @@ def _backward(statistics: _Statistics, args, g: Array):
     if b is not None:
         surprise = rows.log_total[..., None] - relative(z, rows.shift[..., None])
         surprise = left(surprise, rows.examples)
-        # 0 * inf = 0 here too, or a class that is out would reach the options as NaN.
+        # 0 * inf = 0 here too, or a masked class would make the gradients of the options NaN.
         surprise = jnp.where((b == 0) & (z == -jnp.inf), jnp.zeros((), g.dtype), surprise)
         g_b = to_argument(times(whole, surprise), b)
     if c is not None:
@@ -98,8 +98,8 @@ weighted_cross_entropy = closed_form(_statistics, _value, _backward)
 
 @jax.custom_jvp
 def _gradient(rows: Rows, z: Array, y, a, b, mass, c) -> Array:
-    """(T + 2 c lse) p - t; linear in a, b with its mass, and c, of which any may be absent."""
-    free = jnp.zeros_like(rows.shift)  # the factor of p, but for the label's a
+    """Returns (T + 2 c lse) p - t, linear in a, b with its mass, and c; each may be None."""
+    free = jnp.zeros_like(rows.shift)  # the factor of p, without a
     if mass is not None:
         free = free + mass
     if c is not None:
@@ -109,7 +109,7 @@ def _gradient(rows: Rows, z: Array, y, a, b, mass, c) -> Array:
         gradient = exponentials(rows, z, y) * (free * per)[..., None]
     else:
         a = jnp.zeros_like(rows.shift) if a is None else a
-        # p_y - 1 = -A / S, where the subtraction would cancel.
+        # The label has p_y - 1 = -A / S. The subtraction would cancel.
         own = free * (rows.label.own * per) - a * (rows.label.others * per)
         elsewhere = other_exponentials(z, y, rows.origin) * ((a + free) * per)[..., None]
         gradient = left(jnp.where(hits(z, y), own[..., None], elsewhere), rows.examples)

@@ -1,7 +1,7 @@
 """Products, logarithms and quotients for derivatives that are infinite where a probability is 0.
 
-The rule is the same everywhere: zero times infinity is 0, where the zero is a cotangent, a
-tangent, a weight or a probability. NaN stays NaN.
+The rule is the same everywhere: zero times infinity is 0 if the zero is a cotangent, a tangent, a
+weight or a probability. NaN stays NaN.
 """
 
 import jax
@@ -10,18 +10,18 @@ from jax import Array, lax
 
 
 def masked(weight: Array, x: Array, instead: float = 0.0) -> Array:
-    """``x``, but ``instead`` where ``weight`` is 0, so that their product is 0 there."""
+    """Returns ``x``, but ``instead`` where ``weight`` is 0, so that their product is 0 there."""
     return jnp.where(weight == 0, jnp.asarray(instead, x.dtype), x)
 
 
 def bounded(weight: Array, x: Array) -> Array:
-    """``x``, but 0 where ``weight`` is 0 and ``x`` infinite; its derivative is that of ``x``."""
+    """Returns ``x``, but 0 where ``weight`` is 0 and ``x`` infinite, with the derivative of x."""
     return jnp.where(weight == 0, _finite(x), x)
 
 
 @jax.custom_jvp
 def product(weight: Array, x: Array) -> Array:
-    """``weight x``, but 0 where ``weight`` is 0 and ``x`` infinite."""
+    """Returns ``weight x``, but 0 where ``weight`` is 0 and ``x`` infinite."""
     return weight * bounded(weight, x)
 
 
@@ -47,14 +47,15 @@ def _infinite(x: Array) -> Array:
 
 @jax.custom_jvp
 def times(v: Array, x: Array) -> Array:
-    """``v x``, but 0 where ``v`` is 0 and ``x`` infinite. It is linear in ``v``, a (co)tangent.
+    """Returns ``v x``, but 0 where ``v`` is 0 and ``x`` infinite; linear in ``v``, a (co)tangent.
 
-    JAX must be able to transpose it, so no comparison may read ``v``. Instead, where ``x`` is
-    infinite, ``v`` is multiplied by a large number thrice, which overflows unless ``v`` is 0.
+    JAX must be able to transpose this, so ``v`` must not be compared with anything. Instead, where
+    ``x`` is infinite, ``v`` is multiplied three times by a large number, which overflows unless
+    ``v`` is 0.
     """
     zero = jnp.zeros((), x.dtype)
     large = jnp.asarray(2.0 ** (2 * jnp.finfo(x.dtype).maxexp // 3 + 1), x.dtype)
-    # XLA would multiply constants first, but it does not look through the barrier.
+    # XLA would multiply the large numbers first; the barrier prevents that.
     infinite = _infinite(x) & lax.optimization_barrier(jnp.asarray(True))
     factor = jnp.where(infinite, large, zero)
     signed = jnp.where(jnp.where(infinite, x, zero) < 0, -factor, factor)
@@ -70,7 +71,7 @@ def _times_jvp(primals, tangents):
 
 @jax.custom_jvp
 def weighed(w: Array, x: Array) -> Array:
-    """``w x``, but 0 where ``w`` is 0 and the (co)tangent ``x`` infinite. It is linear in ``x``."""
+    """Returns ``w x``, but 0 where ``w`` is 0 and the (co)tangent ``x`` infinite; linear in x."""
     return w * masked(w, x)
 
 
@@ -83,7 +84,7 @@ def _weighed_jvp(primals, tangents):
 
 @jax.custom_jvp
 def log(p: Array) -> Array:
-    """log p. A tangent of 0 stays 0 also at p = 0, where the derivative is infinite."""
+    """Returns log p. A tangent of 0 stays 0 even at p = 0, where the derivative is infinite."""
     return jnp.log(p)
 
 
@@ -95,7 +96,7 @@ def _log_jvp(primals, tangents):
 
 @jax.custom_jvp
 def ratio(p: Array, q: Array) -> Array:
-    """p / q, but 0 where both are 0."""
+    """Returns p / q, but 0 where both are 0."""
     return p / jnp.where((p == 0) & (q == 0), jnp.ones((), q.dtype), q)
 
 
@@ -109,7 +110,7 @@ def _ratio_jvp(primals, tangents):
 
 @jax.custom_jvp
 def mixed(e: Array, t: Array, u: Array) -> Array:
-    """(1 - e) t + e u. Its derivative by e is one product, so that no two infinities cancel."""
+    """Returns (1 - e) t + e u; its derivative by e is one product, so that no infinities cancel."""
     return (1 - e) * t + e * u
 
 

@@ -1,12 +1,12 @@
-"""The same functions, also differentiable in forward mode.
+"""The functions of xent_jax for forward-mode differentiation.
 
-JAX refuses ``jvp`` of a ``custom_vjp``. Here each kernel takes its forward rule instead,
-a ``custom_jvp`` that is the transpose of the very same closed form, so that ``jax.jvp``,
-``jax.linearize`` and ``jax.jacfwd`` work, and ``jax.grad`` as before.
+JAX does not allow ``jvp`` through a ``custom_vjp``. The functions of this module use a
+``custom_jvp`` instead, whose rule is the transpose of the same backward function. So ``jax.jvp``,
+``jax.linearize`` and ``jax.jacfwd`` work, and ``jax.grad`` works as before.
 
-``with_linear_head`` takes losses that are differentiable in forward mode: those of this module,
-or yours. A loss of ``xent_jax``, or a ``functools.partial`` of one, is replaced by its twin here;
-inside a function of yours, call the twin.
+``with_linear_head`` takes losses that are differentiable in forward mode: those of this module, or
+your own. A loss of ``xent_jax``, or a ``functools.partial`` of one, is replaced by the function of
+this module. Inside a loss of your own, call the functions of this module.
 """
 
 import xent_jax

@@ -1,8 +1,9 @@
-"""What this library's docstrings have beside Google's sections, made ready for the API pages.
+"""Converts what this library's docstrings have beside Google's sections for the API pages.
 
-Their last paragraph, "Gradient: ... Proof: ... Source: ...", becomes a box; a public name in
-double backticks a link; "a, b: text" a line for each argument, and so each error; the example
-at the end a block of code; a comment beside a field its description.
+The last paragraph, "Gradient: ... Proof: ... Source: ...", becomes a box. A public name in double
+backticks becomes a link. "a, b: text" becomes one line for each argument, and the errors of
+"Raises" become one line each. The example at the end becomes a block of code, and the comment
+beside a field becomes its description.
 """
 
 import re
@@ -26,12 +27,12 @@ class Sections(Extension):
     """Rewrites docstrings before griffe parses them."""
 
     def on_package(self, *, pkg, **_):
-        """Once a package is loaded, for its public names are known then."""
+        """Runs once a package is loaded, when its public names are known."""
         self.public = {name: f"{pkg.name}.{name}" for name in pkg.exports}
         self.visit(pkg)
 
     def visit(self, parent):
-        """Rewrites the docstrings of all that stands in a module or class."""
+        """Rewrites the docstrings of all members of a module or class."""
         for member in parent.members.values():
             if member.is_alias:
                 continue
@@ -40,12 +41,12 @@ class Sections(Extension):
             elif member.is_attribute and (comment := _COMMENT.match(member.lines[0])):
                 member.docstring = Docstring(self.rewritten(comment[1]), parent=member)
             if member.is_function and "mode" in member.parameters:
-                del member.parameters["mode"]  # the decorator gives it, not the user
+                del member.parameters["mode"]  # the decorator passes it, not the user
             if not member.is_attribute:
                 self.visit(member)
 
     def rewritten(self, text):
-        """A docstring that griffe and Markdown read as it is meant."""
+        """Returns a docstring in the form that griffe and Markdown expect."""
         text = _SHARED.sub(_each_argument, text)
         text = _RAISES.sub(_each_error, text)
         text = _RESULT.sub(r"\1", text)

@@ -1,5 +1,5 @@
-"""Derivations as a textbook writes them, each step decided by SymPy for all sizes.
+"""Derivations as a textbook writes them; SymPy decides each step for all sizes.
 
-``terms`` is the language, ``decide`` the rules, ``numbers`` a guard that shares none of
-them, ``derivation`` a chain of steps; the other files are the derivations.
+``terms`` defines the language and ``decide`` the rules. ``numbers`` is a check that shares none of
+the rules, and ``derivation`` a chain of steps. The other files are the derivations.
 """

@@ -1,4 +1,4 @@
-"""Whether two expressions are equal, for every number of classes.
+"""Decides whether two expressions are equal, for every number of classes.
 
 ``equal`` unfolds the definitions, carries out the derivatives, brings the difference to a
 normal form and asks whether it is zero. The normal form is a rational function of atoms:
@@ -32,7 +32,7 @@ from .terms import Index, Partial, Total, instantiate, subterms
 
 @dataclass(frozen=True)
 class Context:
-    """What a decision may use."""
+    """The facts that a decision may use."""
 
     definitions: tuple[tuple[sp.Expr, sp.Expr], ...] = ()
     """Heads, y(a) with an Index a or a symbol, and what they stand for."""
@@ -47,7 +47,7 @@ class Context:
     known: list[sp.Expr] = field(default_factory=list)  # normal forms of ``positive``
 
     def prepared(self) -> Context:
-        """With the normal forms of what is known to be positive."""
+        """Adds the normal forms of what is known to be positive."""
         for e in self.positive:
             whole = normal(unfold(Total(e.body, e.index), self), self.known)
             if not (isinstance(e, Total) and positive(whole, self.known)):
@@ -57,7 +57,7 @@ class Context:
 
 
 def equal(a: sp.Expr, b: sp.Expr, context: Context) -> None:
-    """Returns if they are equal; raises ``Undecided`` if that is not shown."""
+    """Returns if the two are equal; raises ``Undecided`` if that is not shown."""
     for left, right in context.same:
         a, b = (instantiate(e, {right: left}) for e in (a, b))
     difference = carried_out(unfold(a - b, context), context)
@@ -65,14 +65,14 @@ def equal(a: sp.Expr, b: sp.Expr, context: Context) -> None:
 
 
 def nonnegative(e: sp.Expr, context: Context, strictly: bool = False) -> None:
-    """Returns if ``e`` is seen to be at least 0, or more; else raises ``Undecided``."""
+    """Returns if ``e`` is shown to be at least 0; raises ``Undecided`` otherwise."""
     plain = instantiate(carried_out(unfold(e, context), context), dict(context.parameters))
     if not sign(plain, context.known, strictly):
         raise Undecided(f"that {e} is {'positive' if strictly else 'not negative'} is not shown")
 
 
 def unfold(e: sp.Expr, context: Context) -> sp.Expr:
-    """Without the symbols that definitions introduce."""
+    """Replaces the symbols that definitions introduce."""
     by_name = {(h.func if h.args else h): (h, body) for h, body in context.definitions}
     if e in by_name:
         return unfold(by_name[e][1], context)
@@ -88,7 +88,7 @@ def unfold(e: sp.Expr, context: Context) -> sp.Expr:
 
 
 def carried_out(e: sp.Expr, context: Context) -> sp.Expr:
-    """Without derivatives."""
+    """Carries out the derivatives."""
     if not e.args:
         return e
     if isinstance(e, Partial):
@@ -97,7 +97,7 @@ def carried_out(e: sp.Expr, context: Context) -> sp.Expr:
 
 
 def derivative(e: sp.Expr, by: sp.Expr) -> sp.Expr:
-    """By the rules of calculus, term by term; a sum first gets a fresh binder."""
+    """Differentiates by the rules of calculus, term by term; a sum first gets a new binder."""
     family = by.func if by.args else by
     if not any(s == by or s.func == family for s in subterms(e)):
         return sp.Integer(0)

@@ -1,4 +1,4 @@
-"""Derivations: chains of expressions whose neighbours the machine decides to be equal.
+"""Derivations: chains of expressions, each of which is decided to equal the one before.
 
 What a check means. ``Derivation.check`` goes from step to step. A step holds if
 
@@ -31,7 +31,7 @@ SIZES = (1, 2, 3, 5)
 
 @dataclass(frozen=True)
 class Assumption:
-    """Something that a derivation rests on."""
+    """An assumption of a derivation."""
 
     text: str
     equation: tuple[Total, sp.Expr] | None = None
@@ -46,7 +46,7 @@ class Assumption:
 
     @property
     def least(self) -> int:
-        """The fewest classes for which it can hold."""
+        """The smallest number of classes for which it can hold."""
         return 2 if self.positive or self.distinct else 1
 
 
@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one step."""
+    """The result of one step."""
 
     step: Step
     reason: str
@@ -97,7 +97,7 @@ class Derivation:
 
     @property
     def scope(self) -> str:
-        """The sizes and values for which it is stated."""
+        """The sizes and values that the derivation is stated for."""
         terms = set().union(*(subterms(s.expr) for s in self.steps))
         sizes = {t.size for t in terms if isinstance(t, Index)}
         sizes |= {t.index.size for t in terms if isinstance(t, Total)}
@@ -106,11 +106,11 @@ class Derivation:
 
     @property
     def least(self) -> int:
-        """The fewest classes for which it is stated."""
+        """The smallest number of classes that it is stated for."""
         return max((a.least for a in self.assumptions), default=1)
 
     def context(self) -> Context:
-        """What its decisions may use."""
+        """The facts that its decisions may use."""
         given = self.assumptions
         return Context(
             definitions=self.definitions,
@@ -122,7 +122,7 @@ class Derivation:
         )
 
     def check(self) -> tuple[Outcome, ...]:
-        """Decides each step; the first is where the chain starts, and holds if it can be read."""
+        """Decides each step. The first is the start of the chain, and holds if it can be read."""
         outcomes, before = [], self.steps[0]
         for step in self.steps:
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The divergence of the softmax of logits from that of target logits."""
+"""The divergence of the softmax of logits from the softmax of target logits."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _gradients() -> tuple[Derivation, ...]:
 
 
 def _as_shipped() -> tuple[Derivation, ...]:
-    """What keeps the digits where p and q are alike."""
+    """The form of the library, which keeps the digits if p and q are close."""
     apart = sp.exp(w(I) / tau) - sp.exp(z(I) / tau)
     return (
         Derivation(

@@ -74,7 +74,7 @@ def _others() -> tuple[Derivation, ...]:
 
 
 def _through_the_loss() -> tuple[Step, ...]:
-    """The kernel sees L alone; r > 0 stands for 1/p_y − 1, so that L = log(1 + r) > 0."""
+    """The kernel reads only L; r > 0 stands for 1/p_y − 1, so that L = log(1 + r) > 0."""
     r = sp.Symbol("r", positive=True)
     loss, u = sp.log(1 + r), 1 - sp.exp(-sp.log(1 + r))
     by_r = Partial(u**gamma * loss, r) / Partial(loss, r)

@@ -1,4 +1,4 @@
-"""What the fast code rests on: sums relative to a maximum, their merge, their split."""
+"""Lemmas of the fast code: sums relative to a maximum, how they merge and how they split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAXIMUM = "m is any real number here; in the code it is the row's largest logit
 
 
 def _merge(a: tuple[sp.Expr, sp.Expr], b: tuple[sp.Expr, sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
-    """(m, s) stands for s exp(m), a partial sum of exponentials. As written, unevaluated."""
+    """Merges partial sums of exponentials, unevaluated; (m, s) stands for s exp(m)."""
     m = sp.Max(a[0], b[0], evaluate=False)
 
     def rescaled(part: tuple[sp.Expr, sp.Expr]) -> sp.Expr:

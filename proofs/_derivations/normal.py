@@ -14,17 +14,17 @@ Known = list[sp.Expr]
 
 
 class Undecided(Exception):
-    """Equality was not shown; the message says what stood in the way."""
+    """Equality was not shown; the message says why."""
 
 
 class Exp(sp.Function):
-    """exp in a normal form, where SymPy leaves its powers alone."""
+    """exp in a normal form, which keeps SymPy from combining its powers."""
 
     nargs = 1
 
 
 def normal(e: sp.Expr, known: Known) -> sp.Expr:
-    """The normal form, or ``Undecided``."""
+    """Returns the normal form, or raises ``Undecided``."""
     if not e.args or isinstance(e, AppliedUndef | sp.KroneckerDelta):
         return e
     if isinstance(e, sp.Add | sp.Mul):
@@ -47,12 +47,12 @@ def normal(e: sp.Expr, known: Known) -> sp.Expr:
 
 
 def positive(e: sp.Expr, known: Known) -> bool:
-    """Whether a normal form is seen to be above 0."""
+    """Returns whether a normal form is shown to be above 0."""
     return sign(e, known, strictly=True)
 
 
 def sign(e: sp.Expr, known: Known, strictly: bool) -> bool:
-    """Whether a normal form is seen to be at least 0, or above."""
+    """Returns whether a normal form is shown to be at least 0, or above 0."""
     if any(difference(e - k) == 0 for k in known):
         return True
     if isinstance(e, sp.exp | Exp):
@@ -79,7 +79,7 @@ def sign(e: sp.Expr, known: Known, strictly: bool) -> bool:
 
 
 def difference(e: sp.Expr) -> sp.Expr:
-    """An expression; 0 if it is zero as a rational function of its atoms."""
+    """Returns an expression, or 0 if it is zero as a rational function of its atoms."""
     plain, back = _opaque(e)
     numerator, _ = sp.fraction(sp.together(plain))
     return sp.Integer(0) if sp.expand(numerator) == 0 else plain.xreplace(back)
@@ -91,7 +91,7 @@ def _expanded(e: sp.Expr) -> sp.Expr:
 
 
 def _idempotent(e: sp.Expr) -> sp.Expr:
-    """A power of a delta is that delta."""
+    """Replaces a power of a delta by that delta."""
 
     def is_power(x: sp.Expr) -> bool:
         return isinstance(x, sp.Pow) and isinstance(x.base, sp.KroneckerDelta)
@@ -100,7 +100,7 @@ def _idempotent(e: sp.Expr) -> sp.Expr:
 
 
 def _opaque(e: sp.Expr) -> tuple[sp.Expr, dict[sp.Expr, sp.Expr]]:
-    """With a plain symbol for each atom, which SymPy's algebra cannot look into."""
+    """Replaces each atom by a plain symbol, which SymPy's algebra cannot look into."""
     seen: dict[sp.Expr, sp.Expr] = {}
 
     def walk(x: sp.Expr) -> sp.Expr:
@@ -115,7 +115,7 @@ def _opaque(e: sp.Expr) -> tuple[sp.Expr, dict[sp.Expr, sp.Expr]]:
 
 
 def _factors(e: sp.Expr, known: Known) -> list[tuple[sp.Expr, sp.Expr]]:
-    """``e`` as a product of powers, in one canonical way; a negative base gives its sign away."""
+    """Returns ``e`` as a product of powers, in one canonical form with positive bases."""
     plain, back = _opaque(e)
     out, sign = [], sp.Integer(1)
     for factor in sp.Mul.make_args(sp.factor(plain)):
@@ -224,5 +224,5 @@ def _depth(e: Total) -> int:
 
 
 def is_binder(e: sp.Basic) -> bool:
-    """Whether it is an index that a sum in a normal form binds."""
+    """Returns whether it is an index that a sum in a normal form binds."""
     return e in _BINDERS.values()

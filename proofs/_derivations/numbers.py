@@ -1,7 +1,7 @@
-"""The same expressions at numbers: 60 digits, small sizes, derivatives by differences.
+"""Evaluates expressions at numbers of 60 digits and small sizes.
 
-A guard beside ``decide`` that shares none of its rules: sums are added up, a definition
-is computed, and a derivative is a central difference.
+This is a check beside ``decide`` that shares none of its rules: sums are added up, definitions are
+computed, and derivatives are central differences.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
 
 
 class Sample:
-    """Numbers for every symbol and entry, given or drawn as they are asked for."""
+    """Numbers for every symbol and entry, given or drawn when they are needed."""
 
     def __init__(
         self, sizes: Mapping[sp.Expr, int], context: Context, seed: Any, values: Any = None
     ):
-        """``values``: numbers, by symbol, or functions of the indices, by family."""
+        """``values`` maps symbols to numbers, or families to functions of the indices."""
         self._sizes, self._context = sizes, context
         self._seed = seed
         self._drawn: dict[Any, Any] = {}
@@ -54,7 +54,7 @@ class Sample:
             self._drawn[i] = self._drawn[j] = self._dice("=").randrange(self.size(i.size))
 
     def size(self, e: sp.Expr) -> int:
-        """The number that a dimension is."""
+        """Returns the number that a dimension has."""
         factors = e.args if isinstance(e, Blocks) else (e,)
         return math.prod(self._sizes[f] for f in factors)
 
@@ -86,7 +86,7 @@ class Sample:
         return range(self.size(index.size))
 
     def _at(self, key: Any, value: Any, e: sp.Expr) -> Any:
-        """``e`` where one symbol or entry has another value."""
+        """Returns ``e`` with another value for one symbol or entry."""
         before = self._drawn.get(key)
         self._drawn[key] = value
         try:
@@ -148,9 +148,9 @@ class Sample:
         return size + mp.mpf("0.1") if e.is_positive else 4 * size - 2
 
     def _name(self, key: Any) -> tuple[Any, ...]:
-        """The same in every process, which a Dummy's number is not."""
+        """Returns a name that is the same in every process, unlike the number of a Dummy."""
         return (key.name,) if isinstance(key, sp.Symbol) else (key[0].__name__, *key[1:])
 
     def _dice(self, *name: Any) -> random.Random:
-        """For one name: a draw does not depend on what was drawn before."""
+        """Returns random numbers for one name, which do not depend on earlier draws."""
         return random.Random(repr((self._seed, *name)))

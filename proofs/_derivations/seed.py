@@ -1,8 +1,8 @@
-"""The seed's derivation, step by step, for any number of classes.
+"""The derivation of the tutorial that the project started from, for any number of classes.
 
-The seed is a tutorial, "Softmax and the cross-entropy loss function" (in Chinese); places
-in it are cited by its headings. It calls the softmax y and the true labels y-hat; here
-they are y and t. The seed's z is z.
+The tutorial, called the seed here, is "Softmax and the cross-entropy loss function" (in Chinese).
+Places in it are cited by its headings. It calls the softmax y and the true labels y-hat; here they
+are y and t. Its z is z here too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Classes divided over shards: what each shard sums, and what the sums over them give.
+"""Sharded classes: the sums of each shard, and the sums over the shards.
 
 S shards of C classes; class c of shard s is the class j = sC + c of all.
 """
@@ -22,12 +22,12 @@ _ABOUT = "m_s and m are any real numbers: in the code the largest logit of shard
 
 
 def _within(body) -> sp.Expr:
-    """The sum over a shard's classes."""
+    """Sums over the classes of a shard."""
     return total(body, over=_C, letter="c")
 
 
 def _over(body) -> sp.Expr:
-    """The sum over the shards."""
+    """Sums over the shards."""
     return total(body, over=_S, letter="s")
 
 

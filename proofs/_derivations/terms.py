@@ -17,7 +17,7 @@ from sympy.core.function import AppliedUndef
 
 
 class Index(sp.Dummy):
-    """An index with its range, ``0 <= i < size``; no two are the same, whatever their name."""
+    """An index with its range, ``0 <= i < size``; two are never the same, whatever their names."""
 
     size: sp.Expr
 
@@ -29,7 +29,7 @@ class Index(sp.Dummy):
 
 
 class Blocks(sp.Function):
-    """S C classes that stand in S shards of C: number s C + c is the c-th of shard s."""
+    """S C classes in S shards of C: class c of shard s has the number s C + c."""
 
     nargs = 2
 
@@ -40,7 +40,7 @@ class Total(sp.Expr):
     is_commutative = True
 
     def __new__(cls, body: sp.Expr, index: Index, *others: sp.Expr) -> Total:
-        """Use ``total``, which makes the binder."""
+        """Use ``total`` instead, which makes the binder."""
         return sp.Expr.__new__(cls, sp.sympify(body), index, *others)
 
     body = property(lambda self: self.args[0])
@@ -49,7 +49,7 @@ class Total(sp.Expr):
 
     @property
     def free_symbols(self) -> set[sp.Basic]:
-        """Without the binder."""
+        """Returns the free symbols, without the binder."""
         left_out = set().union(*(o.free_symbols for o in self.others))
         return (self.body.free_symbols - {self.index}) | left_out
 
@@ -60,7 +60,7 @@ class Partial(sp.Expr):
     is_commutative = True
 
     def __new__(cls, body: sp.Expr, by: sp.Expr) -> Partial:
-        """Stays as written until ``decide`` carries it out."""
+        """Stays unevaluated until ``decide`` carries it out."""
         return sp.Expr.__new__(cls, sp.sympify(body), by)
 
     body = property(lambda self: self.args[0])
@@ -68,7 +68,7 @@ class Partial(sp.Expr):
 
 
 class Gap(sp.Function):
-    """x - 1 - log x, which is at least 0 for x > 0: the derivation ``log_bound``."""
+    """x - 1 - log x, which is at least 0 for x > 0, by the derivation ``log_bound``."""
 
     nargs = 1
 
@@ -83,19 +83,19 @@ def total(f: Callable[[Index], Any], over: sp.Expr = K, letter: str = "j", but=N
 
 
 def family(name: str, **assumptions: bool) -> Any:
-    """The name of numbers with indices, z of z(i); real unless told more."""
+    """Makes the name of indexed numbers, such as z of z(i); real unless told more."""
     return sp.Function(name, **(assumptions or {"real": True}))
 
 
 def label_family(name: str, classes: sp.Expr = K) -> Any:
-    """The name of labels with an index, y of y(n), each one of the classes."""
+    """Makes the name of indexed labels, such as y of y(n); each label is one of the classes."""
     made = sp.Function(name, integer=True, nonnegative=True)
     made.size = classes
     return made
 
 
 def size_of(index: sp.Expr) -> sp.Expr | None:
-    """The number of values an index takes; None where that is not declared."""
+    """Returns the number of values of an index, or None if it is not declared."""
     if isinstance(index, Index):
         return index.size
     return getattr(index.func, "size", None) if isinstance(index, AppliedUndef) else None
@@ -107,7 +107,7 @@ def delta(i: sp.Expr, j: sp.Expr) -> sp.Expr:
 
 
 def instantiate(e: sp.Expr, values: dict[sp.Basic, sp.Expr]) -> sp.Expr:
-    """``e`` with free symbols or entries replaced; every sum gets a new binder."""
+    """Replaces free symbols or entries of ``e``; every sum gets a new binder."""
     if e in values:
         return values[e]
     if isinstance(e, Total):
@@ -120,11 +120,11 @@ def instantiate(e: sp.Expr, values: dict[sp.Basic, sp.Expr]) -> sp.Expr:
 
 
 def written(*factors: sp.Expr) -> sp.Expr:
-    """Their product as it is written, before SymPy cancels: for people to read."""
+    """Returns a product as it is written, before SymPy cancels, for people to read."""
     return sp.Mul(*factors, evaluate=False)
 
 
 def subterms(e: sp.Basic) -> set[sp.Basic]:
-    """All of them, inside sums and derivatives too, binders apart."""
+    """Returns all subterms, also those inside sums and derivatives, without binders."""
     inner = [a for a in e.args if not (isinstance(e, Total) and a is e.index)]
     return {e}.union(*(subterms(a) for a in inner))

@@ -1,5 +1,5 @@
-"""Wrong backwards, made by machine, that the prover must not prove.
+"""Wrong backward passes, made by machine, that the prover must not prove.
 
-``mutate`` makes them, ``numbers`` says which are wrong, on jaxprs run by ``concretize`` in
-floats and by ``high_precision``, ``mutants`` puts them to the prover.
+``mutate`` makes them. ``numbers`` says which are wrong, from jaxprs that ``concretize`` runs in
+floats and ``high_precision`` in many digits. ``mutants`` gives them to the prover.
 """

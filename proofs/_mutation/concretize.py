@@ -1,4 +1,4 @@
-"""Jaxprs of symbolic sizes, run at concrete ones, in float32 or float64."""
+"""Runs jaxprs of symbolic sizes at concrete sizes, in float32 or float64."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Run:
     platform: int = 0
 
     def outputs(self, jaxpr: core.ClosedJaxpr, arrays: Sequence[Any]) -> list[Any]:
-        """The outputs of a jaxpr."""
+        """Returns the outputs of a jaxpr."""
         consts = [jnp.asarray(c, self._dtype(np.asarray(c).dtype)) for c in jaxpr.consts]
         return self._of(jaxpr.jaxpr, [*consts, *arrays])
 
@@ -69,7 +69,7 @@ class Run:
         return list(out) if equation.primitive.multiple_results else [out]
 
     def _scan(self, params: Mapping[str, Any], inputs: list[Any]) -> list[Any]:
-        """Unrolled."""
+        """Runs a scan step by step."""
         constants, carries = scan_counts(params)
         fixed, carry = inputs[:constants], inputs[constants : constants + carries]
         rows, steps = inputs[constants + carries :], range(concrete(params["length"], self.size))
@@ -86,7 +86,7 @@ class Run:
         ]
 
     def _scatter_add(self, params: Mapping[str, Any], inputs: list[Any]) -> Any:
-        """Made anew: the primitive holds an addition of the dtype that was traced."""
+        """Makes the primitive again, because it holds an addition in the traced dtype."""
         operand, indices, updates = map(jnp.asarray, inputs)
         return lax.scatter_add(
             operand,
@@ -110,7 +110,7 @@ class Run:
 
 
 def concrete(dim: Any, size: Mapping[str, int]) -> int:
-    """A dimension at these sizes."""
+    """Returns a dimension at these sizes."""
     if not export.is_symbolic_dim(dim):
         return int(dim)
     written = str(dim).replace("^", "**")
@@ -120,7 +120,7 @@ def concrete(dim: Any, size: Mapping[str, int]) -> int:
 def specialized(
     jaxpr: core.ClosedJaxpr, size: Mapping[str, int], platform: int = 0
 ) -> core.ClosedJaxpr:
-    """The same jaxpr at concrete sizes, with one platform's branches."""
+    """Returns the jaxpr at concrete sizes, with one platform's branches."""
     shapes = [
         jax.ShapeDtypeStruct(tuple(concrete(d, size) for d in a.shape), a.dtype)
         for a in jaxpr.in_avals

@@ -1,12 +1,12 @@
-"""Wrong backwards, made by machine, that the prover must not prove.
+"""Wrong backward passes, made by machine, that the prover must not prove.
 
-Every backward of what ships is traced at symbolic sizes and changed in one place
-(``mutate``). Each mutant runs in float64 beside the original, and is put to the prover.
-Not one whose numbers differ may be proved.
+Every backward pass of the library is traced at symbolic sizes and changed in one place
+(``mutate``). Each mutant runs in float64 beside the original, and is given to the prover. No mutant
+whose numbers differ may be proved.
 
-A proof is about real numbers. A mutant that is proved though its float64 numbers differ is no
-mistake of the prover if rounding and overflow alone are to blame: if it gives the original's
-numbers at the same points when both run with 300 digits and exponents without bound.
+A proof is about real numbers. If a mutant is proved although its float64 numbers differ, that is no
+mistake of the prover if only rounding and overflow make the difference: both must give the same
+numbers when they run with 300 digits and unbounded exponents.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SHIPPED = tuple(t for t in THEOREMS if t.kind == "gradient")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one mutant."""
+    """The result for one mutant."""
 
     backward: str
     rule: str
@@ -47,18 +47,18 @@ class Outcome:
 
     @property
     def tried(self) -> bool:
-        """Whether it was put to the prover."""
+        """Whether it was given to the prover."""
         return self.status is not None
 
     @property
     def escaped(self) -> bool:
-        """Wrong, and proved: what must not happen."""
+        """Whether it is wrong and was proved, which must not happen."""
         different = self.numbers == "different" and not self.over_the_reals
         return different and self.status == "proved"
 
 
 def for_all_sizes(backward: Backward, mutant: core.ClosedJaxpr) -> Verdict:
-    """The prover's verdict on a mutant."""
+    """Returns the prover's verdict on a mutant."""
     build = backward.theorem.build
     given = (backward.value, mutant, build.args, build.wrt, build.reference)
     return prove_backward(*given, least=build.least)
@@ -67,7 +67,7 @@ def for_all_sizes(backward: Backward, mutant: core.ClosedJaxpr) -> Verdict:
 def outcomes(
     theorem: Theorem, count: int, seed: int = SEED, prover: Prover = for_all_sizes
 ) -> Iterator[Outcome]:
-    """Of mutants of one backward, until ``count`` of them type check."""
+    """Yields the results of mutants of one backward pass, until ``count`` of them type check."""
     if count == 0:
         return
     backward = Backward.of(theorem)
@@ -81,14 +81,14 @@ def outcomes(
 
 
 def shares(count: int, theorems: Sequence[Theorem] = SHIPPED) -> list[tuple[Theorem, int]]:
-    """``count`` mutants shared among the theorems, one more for some than for others."""
+    """Distributes ``count`` mutants over the theorems, as evenly as possible."""
     of = len(theorems)
     ends = [(count * place) // of for place in range(of + 1)]
     return [(t, ends[i + 1] - ends[i]) for i, t in enumerate(theorems)]
 
 
 def sample(backward: Backward, seed: int = SEED) -> Iterator[Mutant]:
-    """The mutants of one backward, the rules taken in turn, the same for the same seed."""
+    """Yields mutants of one backward pass; rules take turns, and the seed fixes the order."""
     by_rule: dict[str, list[Mutant]] = collections.defaultdict(list)
     for mutant in mutants(backward.backward):
         by_rule[mutant.rule].append(mutant)

@@ -63,7 +63,7 @@ class Mutant:
 
 
 def mutants(jaxpr: core.ClosedJaxpr) -> Iterator[Mutant]:
-    """All mutants, in a fixed order; some may not type check."""
+    """Returns all mutants, in a fixed order; some may not type check."""
     for rule, what, inner in _of_jaxpr(jaxpr.jaxpr):
         yield Mutant(rule, what, core.ClosedJaxpr(inner, jaxpr.consts))
     for i, const in enumerate(jaxpr.consts):
@@ -73,7 +73,7 @@ def mutants(jaxpr: core.ClosedJaxpr) -> Iterator[Mutant]:
 
 
 def well_typed(mutant: core.ClosedJaxpr, original: core.ClosedJaxpr) -> bool:
-    """Whether JAX accepts it, with the outputs of the original."""
+    """Returns whether JAX accepts it, with the output types of the original."""
     if [str(a) for a in mutant.out_avals] != [str(a) for a in original.out_avals]:
         return False
     try:
@@ -86,7 +86,7 @@ def well_typed(mutant: core.ClosedJaxpr, original: core.ClosedJaxpr) -> bool:
 def _of_jaxpr(
     jaxpr: core.Jaxpr, read: Sequence[bool] | None = None
 ) -> Iterator[tuple[str, str, core.Jaxpr]]:
-    """``read`` says which outputs are: what only the others need is left alone."""
+    """``read`` says which outputs are used; what only the others need is not changed."""
     outs = [v for i, v in enumerate(jaxpr.outvars) if read is None or read[i]]
     wanted = _wanted(jaxpr, outs)
     scope: list[Any] = [*jaxpr.constvars, *jaxpr.invars]
@@ -101,7 +101,7 @@ def _of_jaxpr(
 
 
 def _wanted(jaxpr: core.Jaxpr, outs: Sequence[Any]) -> set[Any]:
-    """The variables that these outputs depend on."""
+    """Returns the variables that these outputs depend on."""
     wanted = {v for v in outs if isinstance(v, core.Var)}
     for equation in reversed(jaxpr.eqns):
         if wanted & set(equation.outvars):
@@ -124,7 +124,7 @@ def _of_equation(
 def _made(
     function: Callable[..., Any], equation: core.JaxprEqn
 ) -> tuple[core.JaxprEqn, ...] | None:
-    """The equation of a one-primitive function of the same operands."""
+    """Returns the equation of a function that applies one primitive to the same operands."""
     avals: list[Any] = [a.aval for a in equation.invars]
     try:
         traced = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
@@ -206,7 +206,7 @@ def _dropped(equation: core.JaxprEqn) -> Iterator[Change]:
 
 
 def _identity(atom: Any, equation: core.JaxprEqn) -> tuple[core.JaxprEqn, ...] | None:
-    """out = atom, written with a primitive that every reader knows."""
+    """Returns out = atom, written with a primitive that every reader knows."""
     (out,) = equation.outvars
     kind: Any = out.aval
     if getattr(atom.aval, "weak_type", False) != kind.weak_type or atom.aval.shape != kind.shape:

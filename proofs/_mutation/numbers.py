@@ -1,4 +1,4 @@
-"""Backwards of what ships, traced, and the numbers of their mutants in float64."""
+"""Traces the backward passes of the library, and computes those of their mutants in float64."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _RELATIVE, _ABSOLUTE = 1e-7, 1e-11
 
 @dataclass(frozen=True)
 class Backward:
-    """A function that ships, traced at symbolic sizes with its backward."""
+    """A function of the library, traced at symbolic sizes with its backward pass."""
 
     theorem: Theorem
     value: core.ClosedJaxpr
@@ -42,7 +42,7 @@ class Backward:
 
     @classmethod
     def of(cls, theorem: Theorem) -> Backward:
-        """Traces it."""
+        """Traces the function of a theorem."""
         build = theorem.build
         names = sorted({d for s in build.args.values() for d in s.dims if not d.isdigit()})
         known = dict(zip(names, export.symbolic_shape(", ".join(names)), strict=True))
@@ -55,14 +55,14 @@ class Backward:
         return cls(theorem, claim.value, claim.claimed)
 
     def allows(self, size: Mapping[str, int]) -> bool:
-        """Whether the theorem is about this size."""
+        """Returns whether the theorem covers this size."""
         return all(size[name] >= least for name, least in self.theorem.build.least.items())
 
 
 class Numerics:
-    """Runs mutants of one backward beside it, in float64.
+    """Runs mutants of one backward pass beside the original, in float64.
 
-    The inputs have ties, dominated and far-apart rows, masks and sentinels.
+    The inputs have ties, dominated rows, rows that are far apart, masks and sentinels.
     """
 
     def __init__(self, backward: Backward, seed: int):
@@ -79,7 +79,7 @@ class Numerics:
             self.expected = [_outputs(run, backward.backward, p) for run, p in self.points]
 
     def classify(self, mutant: core.ClosedJaxpr) -> Numbers:
-        """Whether a mutant's numbers differ beyond rounding."""
+        """Returns whether a mutant's numbers differ beyond rounding."""
         if not well_typed(mutant, self.backward.backward):
             return "invalid"
         with in_float64():
@@ -93,7 +93,7 @@ class Numerics:
         return "the same"
 
     def same_over_the_reals(self, mutant: core.ClosedJaxpr) -> bool:
-        """Whether they are the same after all, but for float64's rounding and overflow."""
+        """Returns whether they differ only by float64's rounding and overflow."""
         original = self.backward.backward
         try:
             return all(

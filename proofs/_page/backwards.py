@@ -1,4 +1,4 @@
-"""The source of the backwards that ship, by the proof that their comments name."""
+"""Finds the source of each backward function, by the proof that its comment names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import xent_jax
 
 @dataclass(frozen=True)
 class Source:
-    """One backward."""
+    """The source of one backward function."""
 
     file: str
     backward: str
@@ -25,7 +25,7 @@ class Source:
 
 
 def backwards() -> dict[str, list[Source]]:
-    """``{name of the proof: sources}``."""
+    """Returns ``{name of the proof: sources}``."""
     found: dict[str, list[Source]] = {}
     for _, name, _ in pkgutil.iter_modules(xent_jax.__path__, "xent_jax."):
         if name == __package__:
@@ -54,6 +54,6 @@ def _source(module: ModuleType, function: FunctionType) -> Source:
 
 
 def _plain(f: Any) -> FunctionType | None:
-    """Without JAX's wrapper."""
+    """Returns the function without JAX's wrapper."""
     f = getattr(f, "__wrapped__", f)
     return f if inspect.isfunction(f) else None

@@ -1,4 +1,4 @@
-"""Expressions as MathML, the way they are written by hand.
+"""Prints expressions as MathML, in the form in which they are written by hand.
 
 SymPy's own printer writes z(i) for an entry and cannot know ``Total``; this one writes
 subscripts, one fraction for a product, and bound indices by letters that are free.
@@ -21,13 +21,13 @@ _THIN = '<mspace width="0.17em"/>'
 
 
 def mathml(e: sp.Expr, display: bool = True) -> str:
-    """A ``math`` element, self-contained."""
+    """Returns a self-contained ``math`` element."""
     block = ' display="block"' if display else ""
     return f'<math{block} xmlns="http://www.w3.org/1998/Math/MathML">{_content(e)}</math>'
 
 
 def relation(head: sp.Expr, sign: str, body: sp.Expr) -> str:
-    """``head sign body`` as a ``math`` element within a line."""
+    """Returns ``head sign body`` as a ``math`` element within a line."""
     inner = _row(_content(head), _o(sign), _content(body))
     return f'<math displaystyle="true">{inner}</math>'
 
@@ -38,7 +38,7 @@ def _content(e: sp.Expr) -> str:
 
 
 def _signs_outside(e: sp.Basic) -> sp.Basic:
-    """With the sign of a sum's terms before the sum."""
+    """Moves the sign of a sum's terms in front of the sum."""
     args = tuple(_signs_outside(a) for a in e.args)
     if args != e.args:
         e = e.func(*args)
@@ -61,12 +61,12 @@ def _o(text: str, **attributes: str) -> str:
 
 
 def _dotted(name: str) -> str:
-    """A direction, ż."""
+    """Returns the letter of a direction, ż."""
     return f'<mover accent="true">{_i(name)}{_o("˙")}</mover>'
 
 
 def _axis(name: str) -> str:
-    """The engine's a0, a1 and bound j0, j1 as letters."""
+    """Returns letters for the engine's indices a0, a1 and bound indices j0, j1."""
     if not re.fullmatch(r"[aj]\d", name):
         return name
     number = int(name[1])
@@ -89,19 +89,19 @@ class _Printer:
         self.taken = {s.name for s in free}
 
     def of(self, e: sp.Basic) -> str:
-        """Any expression, as a row's content."""
+        """Returns any expression as the content of a row."""
         for kind, method in self.METHODS:
             if isinstance(e, kind):
                 return method(self, e)
         raise TypeError(f"{e.func.__name__} is not printed")
 
     def inside(self, e: sp.Basic) -> str:
-        """In parentheses if it is a sum, a product or negative."""
+        """Returns it in parentheses if it is a sum, a product or negative."""
         loose = isinstance(e, sp.Add | sp.Mul | Total | sp.Sum | Partial) or e.is_negative
         return _fenced(self.of(e)) if loose else self.of(e)
 
     def symbol(self, e: sp.Symbol) -> str:
-        """By its letter; what follows an underscore is a subscript."""
+        """Returns a symbol by its letter; what follows an underscore is a subscript."""
         name, _, below = self.letters.get(e, e.name).partition("_")
         name = _axis(_GREEK.get(name, name))
         if not below:
@@ -242,7 +242,7 @@ class _Printer:
         return f"<msub>{base}{_row(below)}</msub>"
 
     def indicator(self, e: sp.Piecewise) -> str:
-        """A condition's indicator: 1 where it holds."""
+        """Returns the indicator of a condition, which is 1 where it holds."""
         (_, condition), *_ = e.args
         return f"<msub><mn>1</mn>{_row(self.of(condition))}</msub>"
 
@@ -281,7 +281,7 @@ def _negative(e: sp.Expr) -> bool:
 
 
 def _weight(e: sp.Expr) -> int:
-    """Where a factor or term stands: numbers, then symbols, entries, functions, sums."""
+    """Returns the rank of a factor or term: numbers, symbols, entries, functions, then sums."""
     if isinstance(e, sp.Mul):
         return max(_weight(a) for a in e.args)
     if isinstance(e, sp.Pow):

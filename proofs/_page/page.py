@@ -1,4 +1,4 @@
-"""One self-contained page of all that is proved: no network, no script."""
+"""Writes one self-contained page of everything that is proved, without network or scripts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ the classes, l is summed over; g is the cotangent, a dot marks a direction, a ma
 
 
 def page(results: Results) -> str:
-    """The HTML of a run of the command."""
+    """Returns the HTML of a run of the command."""
     sources = backwards()
     groups = [(g, list(rs)) for g, rs in groupby(results, lambda r: _group(r[0]))]
     sections = "".join(_section(g, rs, sources) for g, rs in groups)
@@ -65,7 +65,7 @@ def _unproved() -> str:
         f"<li><code>{u.function}</code>, {escape(u.what)}: {escape(u.reason)}.</li>"
         for u in UNPROVED
     )
-    return f"<p>Of what ships there is no theorem about:</p><ul>{rows}</ul>"
+    return f"<p>There is no theorem about these parts of the library:</p><ul>{rows}</ul>"
 
 
 def _group(claim: Claim) -> str:
@@ -100,9 +100,9 @@ def _summary(results: Results) -> str:
     else:
         names = ", ".join(f'<a href="#{_anchor(c)}">{escape(c.name)}</a>' for c in failed)
         verdict = f'<p class="verdict fails"><b>✗</b> {len(failed)} do not hold: {names}</p>'
-    return f"""<p class="lead">Softmax cross-entropy and its kin, from the textbook definition to
-the gradient that ships: {counted}. Each step is decided by the machine, for every number
-of classes; “could not decide” counts as a failure.</p>{verdict}
+    return f"""<p class="lead">Softmax cross-entropy and related losses, from the textbook
+definition to the gradient that the library computes: {counted}. A machine decides each step, for
+every number of classes; “could not decide” counts as a failure.</p>{verdict}
 <p class="key">Sums run over all k classes. z are logits, p probabilities, t targets; δ<sub>ij</sub>
 is 1 where i = j and 0 elsewhere; lse is the logarithm of the sum of exponentials.</p>"""
 
@@ -193,7 +193,7 @@ def _theorem(c: Claim, a: Answer, sources: Iterable[Source]) -> str:
 
 
 def _identity(verdict: Any) -> str:
-    """What was proved, if the printer can show it."""
+    """Returns what was proved, if the printer can show it."""
     if getattr(verdict, "identity", None) is None:
         return ""
     try:

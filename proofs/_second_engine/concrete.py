@@ -1,9 +1,9 @@
 """The second engine: exact proofs at small concrete shapes, through ``sympy.diff``.
 
-It runs the traced function on exact numbers, differentiates its value with SymPy, and
-decides whether what JAX's backward computes is the same function: for every labelling and
-mask, and for every order of the logits, ties included. It shares nothing with the engine
-for all sizes but the form of its questions and answers, and JAX's own removal of dead code.
+It runs the traced function on exact numbers, differentiates its value with SymPy, and decides
+whether JAX's backward pass computes the same function, for every labelling and mask and every order
+of the logits, ties included. It shares with the engine for all sizes only the form of questions and
+answers, and JAX's own removal of dead code.
 """
 
 import functools
@@ -74,14 +74,14 @@ _BY_KIND: dict[str, Derivative] = {
 
 
 def prove_theorem(theorem: Any, sizes: Sequence[Mapping[str, int]] = SIZES) -> Verdict:
-    """What a theorem of ``THEOREMS`` claims, by this engine, at these sizes."""
+    """Proves the claim of a theorem of ``THEOREMS`` by this engine, at its sizes."""
     build = theorem.build
     allowed, derivative = _allowed(theorem, sizes), _BY_KIND[theorem.kind]
     return prove_concrete(build.fun, build.args, build.wrt, build.reference, allowed, derivative)
 
 
 def sizes_of(theorem: Any) -> str:
-    """The shapes at which it is proved, in words."""
+    """Returns a text for the shapes at which it is proved."""
     return "; ".join(map(written, distinct(_allowed(theorem, SIZES), theorem.build.args)))
 
 
@@ -93,7 +93,7 @@ def _allowed(theorem: Any, sizes: Sequence[Mapping[str, int]]) -> list[Mapping[s
 def trace(
     fun: Callable[..., Any], shapes: Sequence[Any], places: Sequence[int], derivative: Derivative
 ) -> Claim:
-    """``fun`` and its derivative, as JAX will run them."""
+    """Traces ``fun`` and its derivative, as JAX will run them."""
     value = without_dead_code(jax.make_jaxpr(fun)(*shapes))
     if len(value.out_avals) != 1:
         raise TypeError("prove_concrete: the function must return one array.")

@@ -32,7 +32,7 @@ class Entries:
         }  # fmt: skip
 
     def constant(self, value: Any) -> np.ndarray:
-        """A literal or a captured array."""
+        """Converts a literal or a captured array."""
         value = np.asarray(value)
         read: Callable[[Any], Any]
         if value.dtype == jax.dtypes.float0:  # the tangent of an integer
@@ -107,7 +107,7 @@ class Entries:
         return filled(shape, [functools.reduce(fold, row) for row in rows])
 
     def product(self, params, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Entry by entry, as sums of products; batches first."""
+        """Multiplies arrays, entry by entry, as sums of products; batch axes come first."""
         (over_x, over_y), (batch_x, batch_y) = params["dimension_numbers"]
         left, rows = self._matrices(x, over_x, batch_x)
         right, columns = self._matrices(y, over_y, batch_y)
@@ -117,7 +117,7 @@ class Entries:
         return filled(batch + rows + columns, entries)
 
     def _matrices(self, x: np.ndarray, over, batch) -> tuple[np.ndarray, tuple[int, ...]]:
-        """``[batch, rows, columns]``, the columns being summed over, and the shape of the rows."""
+        """Returns ``[batch, rows, columns]`` to sum over columns, and the shape of the rows."""
         kept = [i for i in range(x.ndim) if i not in (*over, *batch)]
         rows = tuple(x.shape[i] for i in kept)
         shape = (math.prod(x.shape[i] for i in batch), math.prod(rows), -1)
@@ -130,7 +130,7 @@ class Entries:
         return functools.reduce(lambda x, y: self.pieces.apply(self.arithmetic.add, x, y), terms)
 
     def always_zero(self, x: Any) -> bool:
-        """Whether a diagram is zero on every path."""
+        """Returns whether a diagram is zero on every path."""
         return all(
             not isinstance(leaf, Special)
             and (leaf == 0 if isinstance(leaf, int) else self.pieces.zero_on(leaf, path))
@@ -139,7 +139,7 @@ class Entries:
 
 
 def _elementwise(a: Arithmetic) -> dict[str, Callable[..., Any]]:
-    """The rules that go entry by entry."""
+    """The rules of elementwise primitives."""
 
     def least(x: Any, y: Any) -> Any:
         return a.negative(a.maximum(a.negative(x), a.negative(y)))
@@ -171,7 +171,7 @@ def _logical(operation: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def filled(shape: tuple[int, ...], entries: list[Any]) -> np.ndarray:
-    """An array of objects; NumPy would look into them."""
+    """Returns an array of objects; NumPy would look into the objects."""
     out = np.empty(math.prod(shape), object)
     for i, entry in enumerate(entries):
         out[i] = entry

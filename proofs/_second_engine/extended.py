@@ -15,7 +15,7 @@ from .rationals import Number
 
 
 class Special(enum.Enum):
-    """What is not a real number."""
+    """Values that are not real numbers."""
 
     ABOVE = "inf"
     BELOW = "-inf"
@@ -37,7 +37,7 @@ class Arithmetic:
         return self.pieces.apply(choose, self.pieces.sign(x))
 
     def number(self, x: Any) -> Any:
-        """A boolean or an int as a number."""
+        """Converts a boolean or an int to a number."""
         return self.field.constant(int(x)) if isinstance(x, bool | int) else x
 
     # ------------------------------------------------------------------ arithmetic
@@ -72,7 +72,7 @@ class Arithmetic:
         return self.pieces.apply(lambda a, b: _BY_SIGN[a * b], self._sign(x), self._sign(y))
 
     def divide(self, x, y):
-        """x / y; NaN where y is zero, which is never what a proof needs."""
+        """x / y; NaN where y is zero, because no proof needs that value."""
         if _NAN in (x, y) or (isinstance(x, Special) and isinstance(y, Special)):
             return _NAN
         if isinstance(y, Special):
@@ -106,7 +106,7 @@ class Arithmetic:
         return self.field.exp(self.field.multiply(y, self.field.log(x)))
 
     def whole(self, x: Number) -> int | None:
-        """The integer that x is."""
+        """Returns the integer that x is."""
         value = self.field.rational(x)
         return int(value) if value is not None and value.denominator == 1 else None
 
@@ -148,7 +148,7 @@ class Arithmetic:
         return self._by_sign(x, lambda s: self.negative(x) if s < 0 else x)
 
     def sign(self, x):
-        """The sign of x, as a number."""
+        """Returns the sign of x as a number."""
         if x is _NAN:
             return x
         return self.pieces.apply(
@@ -164,11 +164,11 @@ class Arithmetic:
         return self.field.constant(1 if x is _ABOVE else -1)
 
     def floor(self, x):
-        """Floor x, opaque but for constants."""
+        """Returns the floor of a constant; for anything else, an unread number."""
         return self.field.floor(x) if isinstance(x, Number) else x
 
     def round(self, x):
-        """The integer next to x, where x is known to be one, and for constants."""
+        """Returns the nearest integer, if x is known to be one or is a constant."""
         if not isinstance(x, Number):
             return x
         value = self.field.rational(x)
@@ -179,7 +179,7 @@ class Arithmetic:
         return x
 
     def fewer_bits(self, x, bits: int):
-        """A diagram rounded to fewer bits, where it is positive: opaque, of that sign."""
+        """Rounds a positive diagram to fewer bits: an unread number of the same sign."""
         if isinstance(x, Special):
             return x
         for _, leaf in self.pieces.paths(x):
@@ -190,7 +190,7 @@ class Arithmetic:
     # ------------------------------------------------------------------ order
 
     def _compare(self, x, y) -> Any:
-        """The sign of x - y, None with a NaN."""
+        """Returns the sign of x - y, or None if one is NaN."""
         if _NAN in (x, y):
             return None
         if isinstance(x, Special) or isinstance(y, Special):
@@ -200,7 +200,7 @@ class Arithmetic:
         return self._sign(self.subtract(x, y))
 
     def comparison(self, holds: Callable[[int], bool], unordered: bool = False):
-        """The comparison that holds for these signs of x - y."""
+        """Returns the comparison that holds for these signs of x - y."""
 
         def compare(x, y):
             sign = self._compare(x, y)
@@ -209,10 +209,10 @@ class Arithmetic:
         return compare
 
     def maximum(self, x, y):
-        """max(x, y), NaN with a NaN."""
+        """max(x, y), or NaN if one is NaN."""
         sign = self._compare(x, y)
         return _NAN if sign is None else self.pieces.apply(lambda s: y if s < 0 else x, sign)
 
     def finite(self, x) -> bool:
-        """Whether x is a number."""
+        """Returns whether x is a number."""
         return not isinstance(x, Special)

@@ -1,4 +1,4 @@
-"""The shapes, labellings and masks at which the second engine proves."""
+"""The shapes, labellings and masks for which the second engine proves."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from .polynomials import Refused
 
 
 def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> list[dict[str, int]]:
-    """The sizes that differ in a dimension that the arguments have."""
+    """Returns the sizes that differ in a dimension that the arguments have."""
     used = {name for spec in args.values() for name in spec.names}
     out: list[dict[str, int]] = []
     for size in sizes:
@@ -28,24 +28,24 @@ def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> li
 
 
 def written(size: Mapping[str, int]) -> str:
-    """Sizes in words."""
+    """Returns a text for sizes."""
     return ", ".join(f"{name} = {n}" for name, n in size.items())
 
 
 def dims(spec: Spec, size: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape of an argument."""
+    """Returns the shape of an argument."""
     return tuple(int(d) if d.isdigit() else size[d] for d in spec.dims)
 
 
 def shape_of(spec: Spec, size: Mapping[str, int]) -> jax.ShapeDtypeStruct:
-    """The same, with its dtype."""
+    """Returns the shape of an argument with its dtype."""
     return jax.ShapeDtypeStruct(dims(spec, size), jnp.dtype(spec.dtype))
 
 
 def configurations(
     args: Mapping[str, Spec], size: Mapping[str, int]
 ) -> list[dict[str, np.ndarray]]:
-    """Every labelling with every mask."""
+    """Yields every labelling with every mask."""
     fixed = {n: s for n, s in args.items() if not jnp.issubdtype(s.dtype, jnp.floating)}
     choices = []
     for name, spec in fixed.items():
@@ -65,7 +65,7 @@ def configurations(
 
 
 def _kept(mask: np.ndarray, spec: Any, args, arrays: dict[str, np.ndarray]) -> bool:
-    """Whether a mask that keeps the labels' classes does."""
+    """Returns whether a mask that must keep the labels' classes does."""
     if spec.keeps is None:
         return True
     y = arrays[spec.keeps]

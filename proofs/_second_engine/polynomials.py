@@ -19,20 +19,20 @@ _MOST_WORK = 5_000_000  # the same, in all
 
 
 class Refused(Exception):
-    """A primitive, or a use of one, that this engine does not read."""
+    """Raised for a primitive, or a use of one, that this engine does not read."""
 
 
 class Undecided(Exception):
-    """Something that this engine cannot decide or represent; never a proof."""
+    """Raised for what this engine cannot decide or represent; it is never a proof."""
 
 
 class Crowded(Exception):
-    """More generators than the ring has; start again with a larger one."""
+    """Raised if there are more generators than the ring has; start again with a larger ring."""
 
 
 @dataclass(frozen=True)
 class Generator:
-    """What a generator stands for, and what is known of its sign."""
+    """What a generator stands for, and what is known about its sign."""
 
     expression: sp.Expr
     positive: bool
@@ -42,7 +42,7 @@ class Generator:
 
 
 class Polynomials:
-    """Polynomials over a table of generators that grows as they are met."""
+    """Polynomials over a table of generators, which grows when new ones occur."""
 
     def __init__(self, size: int):
         self.ring = PolyRing([f"a{i}" for i in range(size)], QQ, lex)
@@ -53,7 +53,7 @@ class Polynomials:
         self._work = 0
 
     def product(self, x: PolyElement, y: PolyElement) -> PolyElement:
-        """x y, within the work allowed: counted, not timed, so that a run repeats."""
+        """x y, within a budget that is counted and not timed, so that runs are repeatable."""
         self._work += len(x) * len(y)
         if self._work > _MOST_WORK or len(x) * len(y) > _MOST_TERMS:
             raise Undecided("the expressions grow too large")
@@ -75,7 +75,7 @@ class Polynomials:
         return self.polynomial_sign(x) == 1
 
     def polynomial_sign(self, x: PolyElement) -> int | None:
-        """1, 0 or -1 where every value has this sign, else None."""
+        """Returns 1, 0 or -1 if every value has this sign, else None."""
         if x not in self._signs:
             self._signs[x] = self._sign_by_coefficients(x)
         return self._signs[x]
@@ -101,7 +101,7 @@ class Polynomials:
         return signs.pop() if strict else None
 
     def _on_half_line(self, x: PolyElement, place: int) -> PolyElement:
-        """With t = 1 / (1 + s), s > 0, in the place of a t in (0, 1), times (1 + s)^degree."""
+        """Substitutes t = 1 / (1 + s), s > 0, for a t in (0, 1), times (1 + s)^degree."""
         degree = max(monomial[place] for monomial in x)
         if not degree:
             return x
@@ -112,7 +112,7 @@ class Polynomials:
         return out
 
     def divided(self, x: PolyElement, factor: PolyElement) -> PolyElement | None:
-        """x / factor where that is a polynomial."""
+        """Returns x / factor if that is a polynomial."""
         for end in (max, min):  # in lex order, of a product these are the products
             if any(a < b for a, b in zip(end(x), end(factor), strict=True)):
                 return None
@@ -120,7 +120,7 @@ class Polynomials:
         return None if rest else quotient
 
     def factors(self, x: PolyElement):
-        """The content and the irreducible factors, each monic, or minus that to be positive."""
+        """Returns the content and the irreducible factors, monic or negated to be positive."""
         if x not in self._split:
             if len(x) > _MOST_FACTORED or max(map(sum, x), default=0) > _MOST_DEGREE:
                 raise Undecided("a polynomial too large to factor")
@@ -136,7 +136,7 @@ class Polynomials:
         return self._split[x]
 
     def _factor_list(self, x: PolyElement):
-        """SymPy's, in the generators that occur: it takes time for each that does not."""
+        """Calls SymPy's with the generators that occur, because each other one costs time."""
         places = self.places_in(x)
         if not places:
             return x.LC, []

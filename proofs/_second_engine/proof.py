@@ -1,4 +1,4 @@
-"""One proof of the second engine: a traced claim, at one shape."""
+"""Proves one traced claim at one shape, for the second engine."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def prove_traced(
     reference: core.ClosedJaxpr | None,
     size: Mapping[str, int],
 ) -> Verdict:
-    """The proof at one shape, of jaxprs that are traced already."""
+    """Proves the claim at one shape, for jaxprs that are already traced."""
     status: Status = "proved"
     reason, wrong, generators = "", None, _GENERATORS[0]
     done: list[_Proof] = []
@@ -79,7 +79,7 @@ def prove_traced(
 
 
 def _remarks(size: Mapping[str, int], done: list["_Proof"], every: int) -> tuple[str, ...]:
-    """What was done, and how it was read."""
+    """Returns what was done, and how it was read."""
     shape = written(size)
     out = [f"{shape}: {len(done)} of {every} labellings and masks"]
     infinite = sum(proof.infinite for proof in done)
@@ -90,7 +90,7 @@ def _remarks(size: Mapping[str, int], done: list["_Proof"], every: int) -> tuple
 
 @dataclass
 class _Proof:
-    """With one labelling and one mask."""
+    """The proof for one labelling and one mask."""
 
     claim: Claim
     args: Mapping[str, Any]
@@ -106,7 +106,7 @@ class _Proof:
         self.field, self.pieces = self.reader.field, self.reader.pieces
 
     def prove(self) -> None:
-        """Returns where the claim holds; raises elsewhere."""
+        """Returns if the claim holds, and raises otherwise."""
         given = {name: self._input(name, spec) for name, spec in self.args.items()}
         (expected,) = self.reader.run(self.reference or self.claim.value, *given.values())
         value = expected
@@ -147,7 +147,7 @@ class _Proof:
     # ------------------------------------------------------------------ truth
 
     def _truth(self, value, given, cotangent, directions) -> list[np.ndarray]:
-        """What the claim must be, by SymPy's derivatives of the reference's value."""
+        """Returns what the claim must be, by SymPy's derivatives of the reference's value."""
         total = sp.S.Zero
         for v, g in zip(value.ravel(), cotangent.ravel(), strict=True):
             if g.zero:
@@ -182,7 +182,7 @@ class _Proof:
     # ------------------------------------------------------------------ deciding
 
     def _equal(self, ones, others, reason: str, wild: bool = False) -> None:
-        """Raises unless equal; where a value is infinite, an infinity claims nothing."""
+        """Raises unless the two are equal; where a value is infinite, nothing is claimed."""
         for one, other in zip(ones.ravel(), others.ravel(), strict=True):
             if one == other or other is None:
                 continue
@@ -209,7 +209,7 @@ class _Proof:
     # ------------------------------------------------------------------ counterexamples
 
     def _search(self, difference: Any) -> dict | None:
-        """Numbers at which the difference is not zero."""
+        """Returns numbers at which the difference is not zero."""
         rng = np.random.default_rng(0)
         places = [i for i, g in enumerate(self.field.generators) if g.kind == "symbol"]
         for sample in range(_SAMPLES):

@@ -1,4 +1,4 @@
-"""Rational functions of the second engine, with exact arithmetic.
+"""The rational functions of the second engine, with exact arithmetic.
 
 A number is a SymPy polynomial over products of irreducible factors, in canonical form, so
 that equal rational functions have equal parts.
@@ -33,7 +33,7 @@ class Number:
 
     @property
     def zero(self) -> bool:
-        """Whether it is zero, identically."""
+        """Whether it is identically zero."""
         return not self.numerator
 
 
@@ -46,17 +46,17 @@ class Rationals(Polynomials):
         self.zero, self.one = Number(self.ring.zero), Number(self.ring.one)
 
     def symbol(self, name: str, positive: bool = False, unit: bool = False) -> Number:
-        """An input."""
+        """Returns an input."""
         symbol = sp.Symbol(name, positive=True) if positive else sp.Symbol(name, real=True)
         return Number(self.generator(("symbol", name), symbol, positive, unit))
 
     def constant(self, value: Fraction | int) -> Number:
-        """A rational number."""
+        """Returns a rational number."""
         value = Fraction(value)
         return Number(self.ring.ground_new(QQ(value.numerator, value.denominator)))
 
     def rational(self, x: Number) -> Fraction | None:
-        """The rational constant that x is."""
+        """Returns the rational constant that x is."""
         if x.zero:
             return Fraction(0)
         terms = x.numerator.terms()
@@ -65,7 +65,7 @@ class Rationals(Polynomials):
         return Fraction(int(terms[0][1].numerator), int(terms[0][1].denominator))
 
     def integral(self, x: Number) -> bool:
-        """Whether x is a sum of whole multiples of products of floors."""
+        """Returns whether x is a sum of integer multiples of products of floors."""
         floors = [g.kind == "floor" for g in self.generators]
         return not x.factors and all(
             coefficient.denominator == 1 and all(f for e, f in zip(m, floors, strict=False) if e)
@@ -118,7 +118,7 @@ class Rationals(Polynomials):
         return functools.reduce(self.multiply, [x] * n, self.one)
 
     def _reduced(self, numerator: PolyElement, powers: dict[PolyElement, int]) -> Number:
-        """In lowest terms: the factors are irreducible, so trial division suffices."""
+        """Reduces to lowest terms: the factors are irreducible, so trial division suffices."""
         if not numerator:
             return self.zero
         left = []
@@ -132,5 +132,5 @@ class Rationals(Polynomials):
         return Number(numerator, tuple(left))
 
     def divides(self, factor: PolyElement, x: Number) -> bool:
-        """Whether x is zero wherever ``factor`` is."""
+        """Returns whether x is zero wherever ``factor`` is."""
         return x.zero or self.divided(x.numerator, factor) is not None

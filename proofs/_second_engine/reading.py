@@ -1,7 +1,7 @@
-"""Jaxprs of concrete shapes, run on exact numbers: the second engine's reading of JAX.
+"""Runs jaxprs of concrete shapes on exact numbers.
 
-Every primitive has its rule here, in ``entries`` or in ``moves``; one without a rule is
-refused by name.
+Every primitive has a rule here, in ``entries`` or in ``moves``. A primitive without a rule is
+rejected by its name.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ class Reader(Moves):
     """Runs jaxprs."""
 
     def run(self, jaxpr: core.ClosedJaxpr, *arrays: np.ndarray) -> list[np.ndarray]:
-        """The outputs of a jaxpr."""
+        """Returns the outputs of a jaxpr."""
         consts = [self.constant(c) for c in jaxpr.consts]
         return self._run(jaxpr.jaxpr, [*consts, *arrays])
 
@@ -129,7 +129,7 @@ class Reader(Moves):
         return self.run(branches[min(max(int(chosen), 0), len(branches) - 1)], *operands)
 
     def _scan(self, params, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """Unrolled."""
+        """Runs a scan step by step."""
         constants, carries = scan_counts(params)
         fixed, carry = inputs[:constants], inputs[constants : constants + carries]
         rows, steps = inputs[constants + carries :], range(params["length"])

@@ -1,4 +1,4 @@
-"""The second engine's search for counterexamples: numbers, which never prove anything."""
+"""The second engine's search for counterexamples in numbers, which never prove anything."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from .rationals import Number
 
 
 def draw(rng: np.random.Generator, sample: int, generator: Generator) -> float:
-    """A whole number in half of the samples, so that ties and zeros occur."""
+    """Draws numbers, integers in half of the samples, so that ties and zeros occur."""
     if generator.unit:
         return float(rng.choice([0.25, 0.5, 0.75]))
     x = float(rng.integers(-2, 3)) if sample % 2 else float(rng.normal() * (1, 4)[sample // 2 % 2])
@@ -21,13 +21,13 @@ def draw(rng: np.random.Generator, sample: int, generator: Generator) -> float:
 
 
 class Evaluator:
-    """Diagrams at one point, in floats; the search's only, never a proof's."""
+    """Evaluates diagrams at one point in floats, for the search only and never for a proof."""
 
     def __init__(self, numbers: Field, pieces: Pieces, point: dict[int, float]):
         self.field, self.pieces, self.values = numbers, pieces, dict(point)
 
     def differs(self, value: Any) -> bool:
-        """Whether the diagram is clearly not zero."""
+        """Returns whether the diagram is clearly not zero."""
         value = self._leaf(value)
         if isinstance(value, Special):
             return True
@@ -41,7 +41,7 @@ class Evaluator:
         return value
 
     def _polynomial(self, x: Any) -> tuple[float, float]:
-        """Its value, and the sum of its terms' magnitudes."""
+        """Returns the value of a polynomial, and the sum of the magnitudes of its terms."""
         terms = [
             float(coefficient) * math.prod(self._generator(i) ** e for i, e in enumerate(m) if e)
             for m, coefficient in x.terms()

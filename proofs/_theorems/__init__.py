@@ -1,5 +1,6 @@
-"""Theorems about the code that ships: it equals a textbook function, or its derivative.
+"""Theorems about the library's code: it equals a textbook function, or its derivative.
 
-``theorem`` is one, ``textbook`` the functions, ``shipped`` the list; ``head`` and
-``shards`` are its parts on the linear head and on divided classes.
+``theorem`` says what a theorem is, ``textbook`` has the functions, and ``shipped`` the list of
+theorems. ``head`` and ``shards`` are the parts of that list about the linear head and sharded
+classes.
 """

@@ -1,4 +1,4 @@
-"""What is proved of the linear head, whose tokens stand in m chunks of s: see ``shipped``."""
+"""The theorems about the linear head, with m chunks of s tokens: see ``shipped``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Loss = Callable[..., Any]
 
 
 def _integer(options: str, more: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
-    """``names`` pairs the shipped options and the reference's."""
+    """Returns a case; ``names`` pairs options of the library with those of the reference."""
     pairs = [n.split("=") for n in ("bias=b " + names).split()]
     y = labels("m s", classes="k", ignore=fixed.get("ignore"))
     args = {"x": _X, "w": _KERNEL, "y": y, "b": _B, **more}
@@ -78,7 +78,7 @@ def _integers() -> list[Case]:
 
 
 def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: Any) -> Case:
-    """A head around ``loss(library, *more)``; ``truth`` is of logits, target and more."""
+    """Returns a case for the head of ``loss(library, *more)``; ``truth`` takes the logits."""
     reduction, kinds = more.pop("reduction"), more.pop("kinds", _FIRST)
     transform, has_aux = more.pop("transform", lambda *_: None), more.pop("has_aux", False)
     args = {"x": _X, "w": _KERNEL, "t": target, "b": _B, **more}
@@ -102,7 +102,7 @@ def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: 
 
 
 def _own(library: Any, *_: Any) -> Loss:
-    """A loss of somebody's own, in plain JAX."""
+    """A user's own loss, in plain JAX."""
     return lambda z, t: jnp.log(jnp.sum(jnp.exp(z), -1)) - jnp.sum(t * z, -1)
 
 
@@ -111,7 +111,7 @@ def _own_truth(z: Any, t: Any) -> Any:
 
 
 def _with_aux(library: Any, *_: Any) -> Loss:
-    """A loss with something besides that depends on the logits and has no gradient."""
+    """A loss with an auxiliary output that depends on the logits and has no gradient."""
     return lambda z, t: (library.softmax_cross_entropy(z, t), jnp.sum(t * z, -1))
 
 
@@ -166,17 +166,17 @@ def _statistics() -> list[Case]:
 
 CASES = (*_integers(), *_others(), *_statistics())
 UNPROVED = (
-    *(Unproved(name, "second order", "JAX's transpose of the loop, around a loss with a rule of "
-               "its own, is not read; proved are the second order of the loss of logits, and to "
-               "the inputs that of the head around a loss in plain JAX")
+    *(Unproved(name, "second order", "the prover cannot read JAX's transpose of the loop around a "
+               "loss that has its own derivative rule; the second order is proved for the loss of "
+               "logits, and to the inputs for the head around a loss in plain JAX")
       for name in (_INTEGER, _STATISTICS)),
-    Unproved(_INTEGER, "logit_softcap", "of capped logits the sums that CPU and "
-             "the other platforms take are not seen to be the same; proved are the cap around a "
-             "linear loss, and each alone"),
-    Unproved(_INTEGER, "temperature", "the second engine, which must agree with the first, does "
-             "not decide exponentials of quotients; tests compare"),
+    Unproved(_INTEGER, "logit_softcap", "the prover does not see that the sums of capped logits "
+             "are the same on CPU and on other platforms; the cap around a linear loss, the cap "
+             "alone and the loss alone are proved"),
+    Unproved(_INTEGER, "temperature", "the second engine, which must agree with the first, "
+             "cannot decide exponentials of quotients; tests check it"),
     Unproved("with_linear_head", "the kernel's gradient in pieces", "on CPU it is summed for some "
-             "of the classes at a time; the slices are not read for all sizes"),
-    Unproved("with_linear_head", "sizes that no chunk divides", "the slices of chunks that overlap "
-             "are not read for all sizes"),
+             "of the classes at a time; the prover cannot read these slices for all sizes"),
+    Unproved("with_linear_head", "sizes that no chunk divides", "the chunks then overlap, and the "
+             "prover cannot read their slices for all sizes"),
 )  # fmt: skip

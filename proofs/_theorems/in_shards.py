@@ -1,4 +1,4 @@
-"""A function that every shard runs, as one function of the arrays of all shards."""
+"""Turns a function that every shard runs into one function of the arrays of all shards."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Axes = Mapping[str, SizedAxis]
 
 
 def in_shards(local: Function, *over: str, forward: bool = False) -> Function:
-    """``local`` in every shard of a mesh whose axes are letters, ``"m"`` or ``"bm"``.
+    """Returns ``local``, run in every shard of a mesh with axes such as ``"m"`` or ``"bm"``.
 
     Args:
-        local: ``(axes, *args)``, of each argument's part in a shard. ``axes`` holds the mesh axes
-            by their letters, with their sizes, which here are symbols.
-        over: for each argument the axes that divide it: its first dimensions are the shards.
-            What an axis does not divide is the same in all its shards.
-        forward: without the reverse rule, for forward mode, which JAX takes through no
+        local: ``(axes, *args)``, a function of this shard's part of each argument. ``axes`` maps
+            the letters of the mesh axes to the axes with their sizes, which are symbols here.
+        over: for each argument, the letters of the axes that shard it: its first dimensions are the
+            shards. Over the other axes it is replicated.
+        forward: leaves out the reverse rule, because JAX does not allow forward mode through a
             ``custom_vjp``.
 
     Returns:
-        The function to the outputs of all shards, which are its first dimensions. Its
-        backward is ``jax.vjp`` of ``local`` as each shard runs it, with a cotangent of its
-        own for each shard's output; the parts that the shards have of the cotangent to what
-        an axis does not divide are added up. Collectives are what ``jax.vmap`` makes of them.
+        A function that returns the outputs of all shards, which are its first dimensions. Its
+        backward pass is ``jax.vjp`` of ``local`` as each shard runs it, with a separate cotangent
+        for the output of each shard. The shards' cotangents to replicated arguments are summed.
+        Collectives are those that ``jax.vmap`` makes.
     """
     mesh = "".join(sorted(set("".join(over))))
 

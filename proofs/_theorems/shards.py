@@ -1,4 +1,4 @@
-"""What is proved of classes divided over m shards of k, for every m: see ``shipped``."""
+"""The theorems about classes in m shards of k classes each, for every m: see ``shipped``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FIRST: tuple[Kind, ...] = ("gradient", "forward mode")
 _INTEGER = "softmax_cross_entropy_with_integer_labels"
 _SOFT, _HEAD = "softmax_cross_entropy", "linear_softmax_cross_entropy"
 _AXES = "axis_name", "batch_axis_name"
-_NOTE = "; in each of all shards, each of which has a cotangent of its own"
+_NOTE = "; in every shard, each with its own cotangent"
 Local = Callable[..., Any]
 
 
@@ -41,7 +41,7 @@ def _case(
     least: Mapping[str, int] | None = None,
     kinds: tuple[Kind, ...] = _ALL,
 ) -> Case:
-    """``call(loss, *args)`` in each shard; ``truth`` is of all of them.
+    """Returns a case for ``call(loss, *args)`` in each shard; ``truth`` is of the whole arrays.
 
     The loss names the mesh axes by their letters, as users do.
     """
@@ -58,7 +58,7 @@ def _case(
         return in_shards(local, *over, forward=library is forward_mode)(*values)
 
     def reference(*values: Any) -> Any:
-        """A copy in each shard, but of an array of classes its part."""
+        """Copies the reference for each shard; of an array of classes, it takes the shard."""
         out = truth(*values)
         if function in ("softmax", "log_softmax"):
             return out
@@ -70,7 +70,7 @@ def _case(
 
 
 def _named(book_loss: Local, names: str, **fixed: Any) -> tuple[Local, Local]:
-    """A loss and its textbook's, options in pairs of names: the shipped one and the book's."""
+    """Returns a loss and its textbook version; options come as pairs of their two names."""
     pairs = [n.split("=") for n in names.split()]
     shipped = {"ignore": "ignore_index"}
 
@@ -164,7 +164,7 @@ def _losses() -> list[Case]:
 
 
 def _batches() -> list[Case]:
-    """Examples divided over b shards, of n each."""
+    """Cases with the examples sharded over b shards of n each."""
     args = {"z": array("b m n k"), "y": labels("b n", classes="m*k", ignore=-100)}
 
     def case(reduction: Any) -> Case:
@@ -183,7 +183,7 @@ def _batches() -> list[Case]:
 
 
 def _heads() -> list[Case]:
-    """Of n chunks of s tokens."""
+    """Cases of the linear head with n chunks of s tokens."""
     args = {
         "x": array("n s d"), "w": array("m d k"), "y": labels("n s", classes="m*k"),
         "b": array("m k"),
@@ -208,23 +208,25 @@ def _heads() -> list[Case]:
 
 CASES = (*_softmaxes(), *_losses(), *_batches(), *_heads())
 _MANY = (
-    "more than four sums stand in one another, and are then not brought to one order; proved is "
-    "the second order to the logits"
+    "more than four sums are nested, and the prover does not bring so many into one order; the "
+    "second order to the logits is proved"
 )
 UNPROVED = (
-    Unproved(_INTEGER, "classes in shards, masked classes", "that a mask of classes in shards "
-             "keeps each label's class cannot be said; it can of soft labels, which are proved"),
-    Unproved(_INTEGER, "classes in shards, jax.shard_map that tracks types", "there is no mesh of "
-             "a symbolic number of devices; proved is the backward that each shard runs where none "
-             "are tracked, which adds up the shards' cotangents first; tests run both"),
+    Unproved(_INTEGER, "classes in shards, masked classes", "the prover has no way to assume that "
+             "a mask of sharded classes keeps each label's class; for soft labels it needs no such "
+             "assumption, and they are proved"),
+    Unproved(_INTEGER, "classes in shards, jax.shard_map that tracks varying values", "JAX has no "
+             "mesh with a symbolic number of devices; the backward pass that JAX runs without "
+             "tracking, which first sums the shards' cotangents, is proved, and tests run both"),
     *(Unproved(f, "classes in shards, second order to the options", _MANY)
       for f in (_INTEGER, _SOFT, "poly_loss_cross_entropy")),
-    *(Unproved(f, f"classes in shards{what}", "the terms grow until it is not decided in minutes")
+    *(Unproved(f, f"classes in shards{what}", "the prover does not decide such large terms in "
+               "minutes")
       for f, what in (("softmax_focal_loss", ", second order"), ("with_linear_head", ""))),
-    Unproved(_HEAD, "num_classes", "the mask of classes that it gives the loss is proved of the "
-             "loss of logits; in the head, whose labels it also reads anew, tests compare"),
-    Unproved("shard_linear_head", "the call", "what each shard runs is proved, and the sums of "
-             "what they give; the jax.shard_map around it is JAX's"),
-    Unproved("linear_token_statistics", "classes in shards", "it adds up over the shards what is "
-             "the same in all, for which JAX asks how many there are"),
+    Unproved(_HEAD, "num_classes", "the loss of logits is proved with the mask of classes that "
+             "this option makes; in the head, where it also changes the labels, tests check it"),
+    Unproved("shard_linear_head", "the call", "what each shard runs is proved, and so are the sums "
+             "of the results; the jax.shard_map around them is JAX's"),
+    Unproved("linear_token_statistics", "classes in shards", "it sums over the shards a value that "
+             "is the same in all of them, and for that JAX needs the number of shards"),
 )  # fmt: skip

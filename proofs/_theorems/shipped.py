@@ -1,4 +1,4 @@
-"""What ships, and what is proved of it: one theorem for each function, option and order."""
+"""All theorems about the library: one for each function, option and order of derivative."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _INTEGER = "softmax_cross_entropy_with_integer_labels"
 
 
 def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
-    """``names`` pairs an option of the shipped function with one of the reference's."""
+    """Returns a case; ``names`` pairs options of the library with those of the reference."""
     pairs = [n.split("=") for n in names.split()]
     shipped = {"ignore": "ignore_index"}
 

@@ -1,7 +1,7 @@
-"""The losses as textbooks write them: what the shipped functions must equal.
+"""The losses as textbooks write them, which the library's functions must equal.
 
-Plain JAX without a custom rule, a guard or a maximum, unstable in floats and exact over
-the reals. Masked classes are left out of sums, masked examples count nothing.
+They are plain JAX without custom rules, guards or maxima: unstable in floats, but exact over the
+real numbers. Sums leave out masked classes, and masked examples do not count.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def at_label(x: Array, y: Array) -> Array:
 
 
 def exponentials(z: Array, classes: Array | None = None) -> Array:
-    """exp z, over the classes left in."""
+    """exp z, or 0 at masked classes."""
     return jnp.exp(z) if classes is None else jnp.where(classes, jnp.exp(z), 0.0)
 
 
@@ -35,7 +35,7 @@ def softmax(z: Array, classes: Array | None = None) -> Array:
 
 
 def softmax_entropy(z: Array, classes: Array | None = None) -> Array:
-    """-sum_j p_j log p_j, over the classes left in; 0 where none is."""
+    """-sum_j p_j log p_j over the classes that take part; 0 if none does."""
     log_p = z - logsumexp(z, classes)[..., None]
     terms = softmax(z, classes) * log_p
     return -jnp.sum(terms if classes is None else jnp.where(classes, terms, 0.0), axis=-1)
@@ -49,7 +49,7 @@ def log_softmax(z: Array) -> Array:
 def reduced(
     losses: Array, reduction: str, examples: Array | None, by_label: Any = None, v: Any = None
 ) -> Array:
-    """None, sum, or mean of the losses of the examples left in, each times its weight v."""
+    """Reduces the losses of the examples that take part, each times its weight v."""
     if v is not None:
         losses = v * losses
     if examples is not None:
@@ -105,7 +105,7 @@ def head_loss(x: Array, kernel: Array, y: Array, *, b: Any = None, **options: An
 
 
 def mean_over_classes(x: Array, classes: Array | None) -> Array:
-    """The mean of the classes left in."""
+    """The mean over the classes that take part."""
     if classes is None:
         return jnp.mean(x, axis=-1)
     left = jnp.maximum(jnp.sum(classes, axis=-1), 1)

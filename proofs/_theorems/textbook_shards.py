@@ -1,4 +1,4 @@
-"""The same of m shards of k classes: logits ``[m, ..., k]``, labels ``[...]`` among all m k."""
+"""Textbook losses for m shards of k classes: logits ``[m, ..., k]``, labels among all m k."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def over_classes(x: Array, keep: bool = False) -> Array:
 
 
 def per_class(w: Array, like: Array) -> Array:
-    """``[m, k]`` at the rank of the logits."""
+    """Reshapes ``[m, k]`` to the rank of the logits."""
     return jnp.expand_dims(w, range(1, like.ndim - 1))
 
 
 def at_label(x: Array, y: Array) -> Array:
-    """The entry whose class has the label's number: class j of shard s is s k + j."""
+    """The label's entry; class j of shard s has the number s k + j."""
     shards, k = x.shape[0], x.shape[-1]
     number = jnp.expand_dims(jnp.arange(shards) * k, range(1, x.ndim)) + jnp.arange(k)
     return over_classes(jnp.where(number == y[..., None], x, 0.0))

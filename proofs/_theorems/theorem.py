@@ -1,4 +1,4 @@
-"""What a theorem about shipped code is, and how it is proved for all sizes."""
+"""Theorems about the library's code, and how they are proved for all sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Kind = Literal["value", "gradient", "second order", "forward mode"]
 
 @dataclass(frozen=True)
 class Build:
-    """What a theorem is about: for other engines, and for mutants of it."""
+    """The function, arguments and reference of a theorem, for other engines and for mutants."""
 
     fun: Callable[..., Any]
     args: Mapping[str, Spec]
@@ -30,7 +30,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Theorem:
-    """One claim."""
+    """One claim about the code."""
 
     name: str
     function: str
@@ -42,7 +42,7 @@ class Theorem:
 
 @dataclass(frozen=True)
 class Unproved:
-    """Something that ships and has no theorem."""
+    """A part of the library without a theorem, with the reason."""
 
     function: str
     what: str
@@ -51,7 +51,7 @@ class Unproved:
 
 @dataclass(frozen=True)
 class Case:
-    """A function with its options: the source of its theorems."""
+    """A function with its options, of which theorems are made."""
 
     function: str
     options: str
@@ -86,10 +86,11 @@ def theorems_of(case: Case) -> list[Theorem]:
 
 _STATEMENTS = {
     "value": "the value is the textbook's",
-    "gradient": "the value is the textbook's, under jax.vjp too, which gives its derivative to {}",
-    "second order": "jax.jvp and jax.vjp of jax.vjp are the second derivative to {}",
-    "forward mode": "the value is the textbook's, under jax.jvp too, which gives its derivative "
-    "to {}",
+    "gradient": "the value, also under jax.vjp, is the textbook's, and jax.vjp gives its "
+    "derivative to {}",
+    "second order": "jax.jvp and jax.vjp of jax.vjp give the second derivative to {}",
+    "forward mode": "the value, also under jax.jvp, is the textbook's, and jax.jvp gives its "
+    "derivative to {}",
 }
 
 
