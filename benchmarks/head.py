@@ -11,7 +11,7 @@ programs are only compiled. The gradients in bfloat16 are compared with those of
 float64.
 
 Prints the tables and whether the targets are reached; writes head.png and a section of report.md.
-Takes about five minutes; --quick takes less than one, at a size where the products take a smaller
+Takes about seven minutes; --quick takes less than one, at a size where the products take a smaller
 share.
 """
 
@@ -26,6 +26,7 @@ from _head_errors import SPREADS, half_errors, half_table
 from _head_memory import FIXED, growth, growth_table
 from _head_plot import plot
 from _head_sizes import FULL, HALF, Shape, draw, in_chunks
+from _head_tokens import ANY, MASKED, any_loss, masked
 from _losses import LEFT_OUT, MIB, head, held, of_optax, of_tokamax, ours, tokamax
 from _report import console, others, parser, publish, run, target, timed, verdict, with_targets
 from rich.progress import Progress
@@ -45,6 +46,10 @@ class Effort(NamedTuple):
 
 QUICK = Effort(Shape(1024, 128, 32768), seconds=8, rounds=2, draws=1)
 THOROUGH = Effort(FULL, seconds=200, rounds=3, draws=5)
+STUDIES = {
+    f"Tokens that are left out, {MASKED}": (MASKED, masked),
+    f"A norm, a kernel with an adapter and a soft cap, {ANY}": (ANY, any_loss),
+}
 # ---------------------------------------------------------------- time
 
 
@@ -118,8 +123,8 @@ def measure(rows: list[Row], effort: Effort, progress: Progress) -> None:
         row.times, row.ratios = times, times / np.array(rounds)[:, 0]
 
 
-def time_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
-    titles = ["", "ms", "over the\nproducts", "10 to 90 %", "temp\nMiB", "target\n<=", ""]
+def time_table(rows: list[Row], over: str = "the\nproducts") -> tuple[list[str], list[list[str]]]:
+    titles = ["", "ms", f"over {over}", "10 to 90 %", "temp\nMiB", "target\n<=", ""]
     lines = []
     for row in rows:
         if row.program is None:
@@ -138,7 +143,7 @@ def time_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
 
 def summary(rows: list[Row], grown: dict, halves: dict) -> list[list[str]]:
     """Returns each target, and whether it is reached."""
-    lines = [target(f"{row.what}: time", row.ratio(), row.target) for row in rows if row.target]
+    lines = reached(rows)
     share = next(ours / theirs for n, ours, theirs in grown["N"] if n == FULL.n)
     what = f"temporary memory over that of held logits, {FULL}"
     lines.append(target(what, share, TEMP_TARGET))
@@ -146,6 +151,11 @@ def summary(rows: list[Row], grown: dict, halves: dict) -> list[list[str]]:
         if peer in halves:
             lines.append(beside(peer, halves["xent_jax head"], halves[peer]))
     return lines
+
+
+def reached(rows: list[Row]) -> list[list[str]]:
+    """Returns a line for each target of a program's time."""
+    return [target(f"{row.what}: time", row.ratio(), row.target) for row in rows if row.target]
 
 
 def beside(peer: str, ours: np.ndarray, theirs: np.ndarray) -> list[str]:
@@ -164,11 +174,15 @@ The spread is the standard deviation of the logits. At a spread of 1 only the la
 matters, and every program rounds it in the same way."""
 
 
-def tables(rows: list[Row], effort: Effort, grown: dict, halves: dict) -> dict:
+def tables(
+    rows: list[Row], others: list[list[Row]], effort: Effort, grown: dict, halves: dict
+) -> dict:
     """Returns the tables: title to head and lines."""
     out = {f"Time in float32, {effort.shape}, {len(rows[0].times)} rounds": time_table(rows)}
     for axis, found in grown.items():
         out[f"Memory against {axis}, {FIXED[axis]}"] = growth_table(axis, found)
+    for (title, _), group in zip(STUDIES.items(), others, strict=True):
+        out[f"{title}, {len(group[0].times)} rounds"] = time_table(group, "the\nfirst")
     return out | {f"Errors in bfloat16, {HALF}, draws: {effort.draws}": half_table(halves)}
 
 
@@ -178,11 +192,19 @@ def main() -> None:
     # No refresh from a thread: it would take a core during the runs.
     with Progress(console=console(), auto_refresh=False) as progress:
         measure([row for row in timings if row.program], effort, progress)
+        groups = []
+        for shape, programs in STUDIES.values():
+            groups.append([Row(*program) for program in programs()])
+            seconds = 3 if options.quick else 60
+            measure(groups[-1], effort._replace(shape=shape, seconds=seconds), progress)
         found = growth(progress), half_errors(effort.draws, progress)
     folder = publish(
         "head",
         options,
-        with_targets(summary(timings, *found), tables(timings, effort, *found)),
+        with_targets(
+            summary(timings, *found) + [line for group in groups for line in reached(group)],
+            tables(timings, groups, effort, *found),
+        ),
         title="The linear head",
         question="What do loss and gradients of a linear layer cost beyond its three products?",
         notes=NOTES,

@@ -44,6 +44,24 @@ def test_the_default_is_64_mib_of_logits_and_at_least_512_tokens():
     assert chunk_size(0, 2**18, None) == 1
 
 
+@pytest.mark.parametrize(
+    ("width", "classes", "size"),
+    [(4096, 2**17, 2048), (2560, 2**17, 1280), (16384, 2**17, 2048), (512, 2**17, 512)]
+    + [(4096, 2**15, 512), (4096, 2**14, 1024)],  # where 128 MiB hold 512 tokens
+)
+def test_a_large_vocabulary_has_chunks_no_larger_than_the_sum_of_the_kernels_gradient(
+    width, classes, size
+):
+    assert chunks_for("f", 5 * 2**20, width, classes, None).size == size
+    assert LIVE * 4 * classes * size <= max(4 * width * classes, LIVE * 4 * classes * 512, 2**27)
+
+
+def test_with_a_mask_there_are_16_chunks_or_chunks_of_512_tokens():
+    sizes = {n: chunks_for("f", n, 64, 512, None, True).size for n in (2**10, 2**14, 2**20)}
+    assert sizes == {2**10: 512, 2**14: 1024, 2**20: 2**15}
+    assert chunks_for("f", 2**14, 64, 512, LIVE * 4 * 512 * 100, True).size <= 100
+
+
 def test_a_size_that_divides_the_tokens_is_preferred():
     assert chunk_size(1500, 2**18, None) == 500
     assert chunk_size(2 * 521, 2**18, None) == 348  # 521 is prime
