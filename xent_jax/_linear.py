@@ -302,8 +302,8 @@ def linear_softmax_cross_entropy(
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     layer = inputs, kernel, (labels,), bias, where
-    layer = *layer, kernel_axes, max_logits_bytes, dtype, axis_name, weights
-    problem = checked(name, mode, *layer, ignoring=ignored is not None)
+    options = kernel_axes, max_logits_bytes, dtype, axis_name, weights, ignored is not None
+    problem = checked(name, mode, *layer, *options)
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if num_classes is not None:
         num_classes = problem.num_classes(num_classes)
@@ -313,8 +313,8 @@ def linear_softmax_cross_entropy(
     if logit_softcap is not None:
         logit_softcap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
     reduction = _checks.reduction(name, reduction)
-    options = _Options(smoothing, c, by_class, logit_softcap, temperature)
-    return _integer_loss(reduction, ignored, num_classes, batch_axis_name, problem, options)
+    numbers = _Options(smoothing, c, by_class, logit_softcap, temperature)
+    return _integer_loss(reduction, ignored, num_classes, batch_axis_name, problem, numbers)
 
 
 class _Options(NamedTuple):
