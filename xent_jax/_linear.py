@@ -192,7 +192,7 @@ def _any_loss(
     reduction, num_classes, batch_axis_name = options
     problem = problem.without_padding(num_classes).typed()
     of_chunk = functools.partial(loss, num_classes, problem.axis_name)
-    return problem.reduced(of_chunk, reduction, None, batch_axis_name)
+    return problem.reduced(*problem.hoisted(of_chunk), reduction, None, batch_axis_name)
 
 
 _any_loss_compiled = jax.jit(_any_loss, static_argnums=(0, 1))
@@ -302,8 +302,10 @@ def linear_softmax_cross_entropy(
     labels = _checks.integers(name, "labels", labels, SOFT)
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
     layer = inputs, kernel, (labels,), bias, where
-    options = kernel_axes, max_logits_bytes, dtype, axis_name, weights, ignored is not None
-    problem = checked(name, mode, *layer, *options)
+    problem = checked(
+        name, mode, *layer, kernel_axes, max_logits_bytes, dtype, axis_name, weights,
+        ignoring=ignored is not None,
+    )  # fmt: skip
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if num_classes is not None:
         num_classes = problem.num_classes(num_classes)
@@ -350,22 +352,23 @@ def _integer_loss(
         )
         by_class = problem.shared(by_class)
     numbers = map(problem.number, options._replace(class_weights=None))
-    smoothing, z_loss, _, cap, temperature = numbers
-    given = {"label_smoothing": smoothing, "z_loss": z_loss}
-    of_logits = functools.partial(
-        in_mode(problem.mode, softmax_cross_entropy_with_integer_labels),
-        class_weights=by_class,
-        axis_name=problem.axis_name,
-        **{k: v for k, v in given.items() if v is not None},
-    )
+    options = _Options(*numbers)._replace(class_weights=by_class)
 
-    def loss(z: Array, y: Array) -> tuple[Array, Any]:
-        z = transformed(problem.mode, z, cap, temperature)
-        if num_classes is None:
-            return of_logits(z, y), ()
-        # Made here, by each trace anew, since a custom_vjp must not close over tracers.
-        return of_logits(
-            z, y, where=class_mask(problem.classes, num_classes, problem.axis_name)
-        ), ()
+    def loss(closed_over: tuple, z: Array, y: Array) -> tuple[Array, Any]:
+        given = _Options(*closed_over)
+        z = transformed(problem.mode, z, given.logit_softcap, given.temperature)
+        numbers = {"label_smoothing": given.label_smoothing, "z_loss": given.z_loss}
+        mask = None
+        if num_classes is not None:
+            mask = class_mask(problem.classes, num_classes, problem.axis_name)
+        losses = in_mode(problem.mode, softmax_cross_entropy_with_integer_labels)(
+            z,
+            y,
+            where=mask,
+            class_weights=given.class_weights,
+            axis_name=problem.axis_name,
+            **{k: v for k, v in numbers.items() if v is not None},
+        )
+        return losses, ()
 
-    return problem.reduced(loss, reduction, by_label, batch_axis_name)[0]
+    return problem.reduced(loss, options, reduction, by_label, batch_axis_name)[0]

@@ -124,32 +124,44 @@ class Problem:
         engine = Engine(layer, self.mode, self.batch, self.chunks, self.weights is not None)
         return engine, Operands((self.kernel, self.bias, *closed_over), self.rows)
 
-    def reduced(
-        self,
-        loss: Callable[..., tuple[Array, Any]],
-        reduction: Reduction,
-        by_label: Array | None = None,
-        batch_axis_name: AxisName | None = None,
-    ) -> tuple[Array, Any]:
-        """Returns the reduction of the losses, and the auxiliaries ``[*batch, ...]``.
+    def hoisted(
+        self, loss: Callable[..., tuple[Any, Any]]
+    ) -> tuple[Callable[..., tuple[Any, Any]], tuple[Array, ...]]:
+        """Returns a loss as ``LinearLayer`` takes it, and the arrays that it closes over.
 
-        ``loss`` is a function of a chunk's logits and the tree of its targets.
+        The given loss is one of logits and the tree of targets. Raises ValueError unless it gives
+        one number for each token.
         """
-        size, weighted = self.chunks.size, self.weights is not None
+        size = self.chunks.size
 
         def of_chunk(shape: tuple[int, ...], dtype: Any, like: Array) -> jax.ShapeDtypeStruct:
             return _shards.shape_of((size, *shape), dtype, _shards.varying(like))
 
-        def flat(z: Array, *rows: Array) -> tuple[Array, Any]:
-            targets = rows[:-1] if weighted else rows
+        def flat(z: Array, *targets: Array) -> tuple[Array, Any]:
             losses, aux = loss(z, *jax.tree.unflatten(self.tree, targets))
             _engine.check_losses(self.name, f"logits {_checks.describe(z)}", size, losses, aux)
-            return _engine.weighed((losses, aux), rows[-1] if weighted else None)
+            return losses, aux
 
         z = of_chunk((self.classes,), self.dtype, self.inputs)
-        rows = self.rows[1:]
-        like = [of_chunk(a.shape[len(self.batch) :], a.dtype, a) for a in rows]
-        engine, operands = self.engine(*_engine.hoisted(flat, z, *like))
+        targets = [of_chunk(a.shape[len(self.batch) :], a.dtype, a) for a in self.targets]
+        return _engine.hoisted(flat, z, *targets)
+
+    def reduced(
+        self,
+        loss: Callable[..., tuple[Array, Any]],
+        closed_over: tuple[Any, ...],
+        reduction: Reduction,
+        by_label: Array | None = None,
+        batch_axis_name: AxisName | None = None,
+    ) -> tuple[Array, Any]:
+        """Returns the reduction of the losses, and the auxiliaries ``[*batch, ...]``."""
+        weighted = self.weights is not None
+
+        def weighed(closed_over: tuple, z: Array, *rows: Array) -> tuple[Array, Any]:
+            targets, weights = (rows[:-1], rows[-1]) if weighted else (rows, None)
+            return _engine.weighed(loss(closed_over, z, *targets), weights)
+
+        engine, operands = self.engine(weighed, closed_over)
         return _engine.reduced(
             engine, operands, self.mask, reduction, self.dtype, by_label, batch_axis_name
         )
