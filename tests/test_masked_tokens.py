@@ -114,14 +114,33 @@ def test_a_weight_of_0_has_its_derivatives(rng, library, derivative):
         assert np.all((np.asarray(moved) != 0) == np.asarray(mask))
 
 
-def test_what_fills_up_a_chunk_is_a_token():
-    """A loss that is infinite at zeros would otherwise make the sums of the gradients NaN."""
+def test_what_fills_up_a_chunk_is_a_token_that_takes_part():
+    """A loss that is infinite at other inputs would otherwise make the sums of gradients NaN."""
     head = xent_jax.with_linear_head(lambda z: 1 / jnp.sum(z**2, -1))
-    x, w = jnp.ones((N, D)), jnp.ones((D, V))
+    mask = jnp.arange(N) % 5 == 3
+    x, w = jnp.where(mask[:, None], 1.0, jnp.zeros((N, D))), jnp.ones((D, V))
     with chunks_of(SIZE):
-        gradient = jax.grad(lambda w: head(x, w, where=jnp.arange(N) < 5))(w)
-    held = jax.grad(lambda w: jnp.mean(1 / jnp.sum((x @ w) ** 2, -1)))(w)
+        gradient = jax.grad(lambda w: head(x, w, where=mask))(w)
+    held = jax.grad(lambda w: jnp.mean(1 / jnp.sum((x[mask] @ w) ** 2, -1)))(w)
     np.testing.assert_allclose(gradient, held, rtol=1e-5)  # float32, a mean of equal numbers
+
+
+def test_auxiliaries_of_a_weight_of_0_are_0_whatever_is_differentiated(rng):
+    x, w, _, mask = drawn(rng, 9, jnp.float32)
+    head = xent_jax.with_linear_head(lambda z: (z[:, 0], 1 + z[:, 1] ** 2), has_aux=True)
+
+    def loss(x, weights):
+        with chunks_of(SIZE):
+            return head(x, w, weights=weights)
+
+    weights = 1.0 * mask
+    for aux in (
+        loss(x, weights)[1],
+        jax.grad(loss, 0, has_aux=True)(x, weights)[1],
+        jax.grad(loss, 1, has_aux=True)(x, weights)[1],
+        jax.jvp(lambda x: jax.grad(loss, 0, has_aux=True)(x, weights)[1], (x,), (x,))[0],
+    ):
+        assert np.array_equal(np.asarray(aux) != 0, mask)
 
 
 def wrapped(how, loss):

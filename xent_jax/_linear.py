@@ -86,7 +86,8 @@ def with_linear_head(
         ``[*batch, D]``, a kernel ``[D, classes]``, targets (trees of arrays
         ``[*batch, ...]``), a bias ``[classes]``, booleans that broadcast to ``[*batch]``: the
         tokens that take part, and floats that broadcast to it: the factor of each token's loss,
-        at least 0, or else that loss is NaN. Its value has the dtype of the losses: logits, and
+        at least 0, or else that loss is NaN. Tokens that are left out, by the mask or by a weight
+        of 0, are not computed (but where a gradient to the weights needs them). Its value has the dtype of the losses: logits, and
         so losses of this library, are float32 for half precision. Its gradients have the dtypes of
         what they are gradients of, and are summed over the tokens of a device in float32. With a
         sum or mean those of float16 arrays are kept in float32 until the backward pass, so that a
@@ -281,8 +282,9 @@ def linear_softmax_cross_entropy(
             then over all of them.
 
     Returns:
-        The loss in nats, a scalar, or ``[*batch]``; float32 for half precision. 0 for a
-        token that is out, whatever its input holds. NaN, in value and gradient, for a label
+        The loss in nats, a scalar, or ``[*batch]``; float32 for half precision. It is 0 for a
+        token that is left out, by ``where``, ``ignore_index`` or a weight of 0, whatever its input
+        holds; such a token is not computed. NaN, in value and gradient, for a label
         out of range or a weight that is not at least 0, as in the loss of logits, and for a
         traced temperature that is not above 0.
 
