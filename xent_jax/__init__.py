@@ -20,7 +20,6 @@ from xent_jax._linear import with_linear_head as with_linear_head
 from xent_jax._linear_plan import LinearHeadPlan as LinearHeadPlan
 from xent_jax._linear_plan import linear_head_plan as linear_head_plan
 from xent_jax._linear_sharded import shard_linear_head as shard_linear_head
-from xent_jax._linear_statistics import linear_token_statistics as linear_token_statistics
 from xent_jax._poly import poly_loss_cross_entropy as poly_loss_cross_entropy
 from xent_jax._sigmoid import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
 from xent_jax._sigmoid import sigmoid_focal_loss as sigmoid_focal_loss
@@ -30,6 +29,7 @@ from xent_jax._softmax import logsumexp as logsumexp
 from xent_jax._softmax import softmax as softmax
 from xent_jax._softmax_entropy import softmax_entropy as softmax_entropy
 from xent_jax._token_statistics import TokenStatistics as TokenStatistics
+from xent_jax._token_statistics import linear_token_statistics as linear_token_statistics
 from xent_jax._token_statistics import token_statistics as token_statistics
 from xent_jax._version import __version__ as __version__
 

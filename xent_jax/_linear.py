@@ -87,8 +87,9 @@ def with_linear_head(
         ``[*batch, ...]``), a bias ``[classes]``, booleans that broadcast to ``[*batch]``: the
         tokens that take part, and floats that broadcast to it: the factor of each token's loss,
         at least 0, or else that loss is NaN. Tokens that are left out, by the mask or by a weight
-        of 0, are not computed (but where a gradient to the weights needs them). Its value has the dtype of the losses: logits, and
-        so losses of this library, are float32 for half precision. Its gradients have the dtypes of
+        of 0, are not computed, except that a gradient to the weights needs the losses of the
+        latter. Its value has the dtype of the losses: logits, and so losses of this library, are
+        float32 for half precision. Its gradients have the dtypes of
         what they are gradients of, and are summed over the tokens of a device in float32. With a
         sum or mean those of float16 arrays are kept in float32 until the backward pass, so that a
         loss scale or a division that follows neither overflows nor loses digits.

@@ -16,8 +16,8 @@ from xent_jax import _checks, _shards
 from xent_jax._checks import describe
 from xent_jax._linear import AnyHead, linear_softmax_cross_entropy
 from xent_jax._linear_problem import token_weights, tokens_of
-from xent_jax._linear_statistics import linear_token_statistics
 from xent_jax._modes import explained
+from xent_jax._token_statistics import linear_token_statistics
 from xent_jax._types import AxisName, KernelAxes
 
 _HEADS = tuple(inspect.unwrap(f) for f in (linear_softmax_cross_entropy, linear_token_statistics))
