@@ -187,12 +187,12 @@ def _decide(
             status, reason = "refused", str(error)
         except Differs as error:
             status, reason = "unknown", str(error)
-    wrong = None
-    if status != "proved":
-        wrong = counterexample()
-        status = status if wrong is None else "refuted"
+    wrong = counterexample()
+    if wrong is not None:
+        status = "refuted"
     seconds = time.perf_counter() - start
-    return Verdict(status, wrong, notes(), reason, identity, seconds)  # type: ignore[arg-type]
+    at = None if wrong is None else wrong.at
+    return Verdict(status, at, notes(), reason, identity, seconds)  # type: ignore[arg-type]
 
 
 @contextmanager
