@@ -10,9 +10,9 @@ from xent_jax.proofs import array, labels, scalar
 from xent_jax.proofs._normal_form import Symbol
 from xent_jax.proofs._prover import prove as prover
 from xent_jax.proofs._prover.claims import vjp_of
-from xent_jax.proofs._refutation.samples import samples
 from xent_jax.proofs._prover.read import least_sizes, read
 from xent_jax.proofs._prover.trace import arguments, new_tensor, trace
+from xent_jax.proofs._refutation.samples import samples
 from xent_jax.proofs._theorems.shipped import CASES
 
 from tests.terms import Evaluation, agree

@@ -69,9 +69,7 @@ def jvp(
     )
 
 
-def equal(
-    f: Function, g: Function, specs: Mapping[str, Spec], least: Least
-) -> Found | None:
+def equal(f: Function, g: Function, specs: Mapping[str, Spec], least: Least) -> Found | None:
     """Arguments at which two functions differ."""
     return _search(_values(f, g), specs, least)
 

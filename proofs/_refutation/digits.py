@@ -16,7 +16,6 @@ from jax.extend import core
 
 from .._jax_internals import without_dead_code
 from .._second_engine.entries import filled
-from .._second_engine.extended import Special
 from .._second_engine.polynomials import Refused, Undecided
 from .._second_engine.reading import Reader
 from .reals import Reals, of_real, real
@@ -210,7 +209,9 @@ class _Reader(Reader):
         if name in ("argmax", "argmin"):
             (axis,) = params["axes"]
             best = max if name == "argmax" else min
-            rows = np.apply_along_axis(lambda r: best(range(len(r)), key=lambda i: r[i]), axis, *inputs)
+            rows = np.apply_along_axis(
+                lambda r: best(range(len(r)), key=lambda i: r[i]), axis, *inputs
+            )
             return rows.astype(object)
         if name == "select_n" and len(inputs) != 3:
             return self.map(lambda i, *cases: cases[i], *inputs)

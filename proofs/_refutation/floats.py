@@ -27,7 +27,9 @@ def coarse(traced: core.ClosedJaxpr) -> bool:
     eqns = [e for j in _every(traced.jaxpr) for e in j.eqns]
     dtypes = {v.aval.dtype for e in eqns for v in e.outvars}
     rounded = any(e.primitive.name == "reduce_precision" for e in eqns)
-    return rounded or any(jax.dtypes.issubdtype(d, np.floating) and np.dtype(d).itemsize < 8 for d in dtypes)
+    return rounded or any(
+        jax.dtypes.issubdtype(d, np.floating) and np.dtype(d).itemsize < 8 for d in dtypes
+    )
 
 
 def _every(jaxpr: Any) -> Any:
@@ -90,7 +92,9 @@ class Floats:
             taken = (np.nan_to_num(error, nan=np.inf).argmin(axis=0), np.arange(noise.size))
             value, error = central[taken], error[taken]
             bend = np.maximum(*(np.abs(s[taken] - value) for s in sides))
-            sure = (error <= 1e-4 * (1 + np.abs(value))) & (bend <= 1e-5 * (1 + np.abs(value)) + error)
+            sure = (error <= 1e-4 * (1 + np.abs(value))) & (
+                bend <= 1e-5 * (1 + np.abs(value)) + error
+            )
         return value, np.where(sure, error, np.inf)
 
     def noise(self, arrays: Sequence[np.ndarray], direction: np.ndarray) -> np.ndarray:

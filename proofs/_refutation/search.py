@@ -197,15 +197,16 @@ class Values:
         shapes = [[a.shape for a in j.out_avals] for j in runs]
         if shapes[0] != shapes[1]:
             return self._found(x, *(_evaluated(f, arrays) for f in (self.fun, self.reference)))
-        true, noise = self._exact_where_wrong(arrays), 0.0
-        if self.unread:
-            if any(map(floats.coarse, runs)):
-                return None
-            true, noise = _evaluated(self.reference, arrays), self._noise(x, rng)
+        true = self._exact_where_wrong(arrays)
+        if self.unread and not any(map(floats.coarse, runs)):
+            true = _evaluated(self.reference, arrays)
         if true is None:
             return None
         claimed = _evaluated(self.fun, arrays)
-        return self._found(x, claimed, true) if _differ(claimed, true, noise) else None
+        wrong = _differ(claimed, true)
+        if wrong and self.unread:
+            wrong = _differ(claimed, true, self._noise(x, rng))
+        return self._found(x, claimed, true) if wrong else None
 
     def _exact_where_wrong(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """The true values, if those of the function differ; None too if they cannot be read."""

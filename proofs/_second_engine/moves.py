@@ -49,7 +49,9 @@ class Moves(Entries):
             alone[u] = 1
             ones = alone.reshape(updates.shape)
             empty = jnp.zeros(operand.shape, dtype)
-            hit = equation.primitive.bind(empty, jnp.asarray(where), jnp.asarray(ones), **equation.params)
+            hit = equation.primitive.bind(
+                empty, jnp.asarray(where), jnp.asarray(ones), **equation.params
+            )
             for place in np.argwhere(np.asarray(hit)):
                 at = tuple(place)
                 out[at] = self.pieces.apply(self.arithmetic.add, out[at], updates.ravel()[u])
