@@ -8,6 +8,7 @@ from flax import nnx
 from xent_jax.proofs import array, prove_vjp
 from xent_jax.proofs._refutation.digits import Digits, Unread
 
+MASK = array("n", dtype=bool)
 ROW, MATRIX = {"x": array("n")}, {"x": array("n d")}
 
 
@@ -56,7 +57,7 @@ TRUE = {
     "attention": (lambda q, k, v: jax.nn.dot_product_attention(q, k, v), HEADS),
     "Huber of optax": (lambda x: optax.huber_loss(x), ROW),
     "Huber of rlax": (rlax_huber, ROW),
-    "sparsemax": (lambda x, y: optax.losses.sparsemax_loss(x, y), ROW | {"y": array("n", dtype=bool)}),
+    "sparsemax": (lambda x, y: optax.losses.sparsemax_loss(x, y), ROW | {"y": MASK}),
     "relu squared": (lambda x: jax.nn.relu(x) ** 2, ROW),
     "elu": (lambda x: jax.nn.elu(x), ROW),
     "sin x + exp 2x": (lambda x: jnp.sin(x) + jnp.exp(2 * x), ROW),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,12 +24,16 @@ def vjp(
     wrt: Sequence[str],
     reference: Function,
     least: Least,
-    order: int = 1,
+    order: int,
+    until: float,
 ) -> Found | None:
-    """Arguments at which the reverse derivative, or that of it, is wrong; None if none is met."""
+    """Arguments at which the reverse derivative, or that of it, is wrong; None if none is met.
+
+    It is looked for until a time of ``time.perf_counter``.
+    """
     names, places = list(specs), [list(specs).index(w) for w in wrt]
     if order == 2:
-        return _search(_second_order(fun, reference, names, places), specs, least)
+        return _search(_second_order(fun, reference, names, places), specs, least, until)
 
     def primal(*args: Any) -> Any:
         return jax.vjp(_of(fun, args, places), *[args[p] for p in places])[0]
@@ -41,6 +46,7 @@ def vjp(
         ],
         specs,
         least,
+        until,
     )
 
 
@@ -50,6 +56,7 @@ def jvp(
     wrt: Sequence[str],
     reference: Function,
     least: Least,
+    until: float,
 ) -> Found | None:
     """Arguments at which the forward derivative is wrong."""
     names, places = list(specs), [list(specs).index(w) for w in wrt]
@@ -66,12 +73,15 @@ def jvp(
         ],
         specs,
         least,
+        until,
     )
 
 
-def equal(f: Function, g: Function, specs: Mapping[str, Spec], least: Least) -> Found | None:
+def equal(
+    f: Function, g: Function, specs: Mapping[str, Spec], least: Least, until: float
+) -> Found | None:
     """Arguments at which two functions differ."""
-    return _search(_values(f, g), specs, least)
+    return _search(_values(f, g), specs, least, until)
 
 
 def _values(fun: Function, reference: Function) -> list[Values]:
@@ -123,8 +133,11 @@ def _of(fun: Function, args: Sequence[Any], places: list[int]) -> Function:
 
 
 def _search(
-    questions: Sequence[Question | Values], specs: Mapping[str, Spec], least: Least
+    questions: Sequence[Question | Values],
+    specs: Mapping[str, Spec],
+    least: Least,
+    until: float,
 ) -> Found | None:
     rng = np.random.default_rng(0)
     points = samples(specs, np.random.default_rng(0), least)
-    return first_wrong(questions, points, rng, lambda: True)
+    return first_wrong(questions, points, rng, lambda: time.perf_counter() < until)

@@ -114,9 +114,10 @@ def derivative(
     """
     here = flat(fun(*arrays))
     sides = [
-        [(y - x) / h for x, y in zip(here, flat(fun(*moved(arrays, places, h, direction))))]
+        [(y - x) / h for x, y in zip(here, there, strict=True)]
         for step in STEPS
         for h in (step, -step)
+        for there in [flat(fun(*moved(arrays, places, h, direction)))]
     ]
     means, exists = [], []
     for quotients in zip(*sides, strict=True):

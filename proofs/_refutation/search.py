@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._jax_internals import in_float64
+from .._prover.verdict import Verdict
 from . import digits, floats
 from .digits import STEPS, Digits, NotTaken, Unread, exact, flat, moved, with_digits
 
@@ -30,6 +31,16 @@ class Found:
     claimed: Mapping[str, np.ndarray]
     truth: Mapping[str, np.ndarray]  # NaN where there is none, or none is known
     along: Mapping[str, np.ndarray] = field(default_factory=dict)  # cotangents, or tangents
+
+    def told(self, verdict: Verdict) -> Verdict:
+        """The verdict with all that."""
+        return replace(
+            verdict,
+            counterexample=self.at,
+            claimed=self.claimed,
+            truth=self.truth,
+            along=self.along,
+        )
 
 
 @dataclass
@@ -167,7 +178,7 @@ class Question:
         self, x: Arrays, seed: np.ndarray, claimed: np.ndarray, true: np.ndarray, shapes: Any
     ) -> Found:
         moving = {self.names[p]: x[self.names[p]].shape for p in self.places}
-        outs = {"the output" + (f" {i}" if i else ""): s for i, s in enumerate(shapes)}
+        outs = dict(zip(_numbered("the output", shapes), shapes, strict=True))
         by, along = (moving, outs) if self.reverse else (outs, moving)
         return Found(
             x,
