@@ -6,8 +6,11 @@ Imports of internals stand in the functions, so that another version is refused 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -102,3 +105,34 @@ def is_origin(eqn: Any) -> bool:
     aval = eqn.invars[0].aval
     shipped = jax.make_jaxpr(row_origin)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
     return str(eqn.params["jaxpr"]) == str(shipped.eqns[0].params["jaxpr"])
+
+
+@functools.cache
+def _hide_this_file() -> None:
+    from jax._src import source_info_util
+
+    source_info_util.register_exclusion(__file__)
+
+
+@contextlib.contextmanager
+def lines_of_backwards() -> Iterator[None]:
+    """Inside, what a user's backward computes is traced with its own line in the source.
+
+    JAX gives it the line that called the function, which is one of the prover's.
+    """
+    from jax._src import source_info_util as util
+    from jax._src.lib import xla_client
+
+    _hide_this_file()  # the function below is in every traceback
+    prover, original = str(Path(__file__).parent / "_prover"), util.current
+
+    def current() -> Any:
+        info = original()
+        own = info.replace(traceback=xla_client.Traceback.get_traceback())
+        return info if util.summarize(own).startswith((prover, "unknown")) else own
+
+    util.current = current
+    try:
+        yield
+    finally:
+        util.current = original

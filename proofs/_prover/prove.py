@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from .._jax_internals import doubt, untested
+from .._jax_internals import doubt, lines_of_backwards, untested
 from .._normal_form import Exceeded, Refused, forget, forgotten_if, limited
 from . import counterexample as numbers
 from . import elementwise as elementwise  # these put in what ``read`` can read
@@ -43,6 +43,7 @@ from .spec import Spec, check
 from .sympy import to_sympy
 from .trace import Arguments, arguments, new_tensor, only, trace
 from .verdict import Verdict
+from .words import left_over, refusal
 
 TIMEOUT = 120.0
 """For how many seconds a verdict is tried for, unless told otherwise."""
@@ -243,14 +244,20 @@ def _decide(
     with _noting(least) as notes:
         identity, status, reason = None, "proved", ""
         try:
-            with forgotten_if(Exceeded), limited(limits.of_proof, f"timeout={limits.timeout} s"):
+            with (
+                lines_of_backwards(),
+                forgotten_if(Exceeded),
+                limited(limits.of_proof, f"timeout={limits.timeout} s"),
+            ):
                 a = arguments(args)
                 found = claims(a)
                 require(found)
                 identity = to_sympy(found[0][2].value)
         except (Refused, RecursionError) as error:
-            status, reason = "refused", str(error)
-        except (Differs, Exceeded) as error:
+            status, reason = "refused", refusal(error)
+        except Differs as error:
+            status, reason = "unknown", left_over(error.what, error.residual)
+        except Exceeded as error:
             status, reason = "unknown", str(error)
     wrong = None
     if status != "proved" or limits.search:

@@ -64,7 +64,7 @@ class Digits:
         """Its outputs at arrays of mpmath's numbers, integers or booleans."""
         jaxpr = self.jaxpr(arrays)
         try:
-            outs = _Reader(Reals()).run(jaxpr, *arrays)  # type: ignore[arg-type]
+            outs = _Reader(Reals()).run(jaxpr, *arrays)
         except (Refused, Undecided, NotImplementedError, OverflowError, MemoryError) as error:
             raise Unread(str(error)) from error
         return [filled(o.shape, list(map(real, o.flat))) for o in outs]

@@ -135,7 +135,7 @@ class Question:
         along, across = pair if self.reverse else pair[::-1]
         h = STEPS[0]
         ahead, behind = (
-            flat(self.exact_truth(*moved(numbers, self.places, s, along.flat))) for s in (h, -h)
+            flat(self.exact_truth(*moved(numbers, self.places, s, flat([along])))) for s in (h, -h)
         )
         left = [a * b for a, b in zip(claimed, pair[0].flat, strict=True)]
         right = [a * (b - c) / (2 * h) for a, b, c in zip(across.flat, ahead, behind, strict=True)]
