@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,7 @@ def is_origin(eqn: Any) -> bool:
     return str(eqn.params["jaxpr"]) == str(shipped.eqns[0].params["jaxpr"])
 
 
-@functools.cache
-def _hide_this_file() -> None:
-    from jax._src import source_info_util
-
-    source_info_util.register_exclusion(__file__)
+_lines_of_backwards: ContextVar[bool] = ContextVar("lines_of_backwards", default=False)
 
 
 @contextlib.contextmanager
@@ -120,19 +117,28 @@ def lines_of_backwards() -> Iterator[None]:
 
     JAX gives it the line that called the function, which is one of the prover's.
     """
+    _find_lines_of_backwards()
+    token = _lines_of_backwards.set(True)
+    try:
+        yield
+    finally:
+        _lines_of_backwards.reset(token)
+
+
+@functools.cache
+def _find_lines_of_backwards() -> None:
+    """Puts a function in the place of JAX's that says where an equation comes from."""
     from jax._src import source_info_util as util
     from jax._src.lib import xla_client
 
-    _hide_this_file()  # the function below is in every traceback
-    prover, original = str(Path(__file__).parent / "_prover"), util.current
+    util.register_exclusion(__file__)  # the function is in every traceback
+    prover, jax_s = str(Path(__file__).parent / "_prover"), util.current
 
     def current() -> Any:
-        info = original()
+        info = jax_s()
+        if not _lines_of_backwards.get():
+            return info
         own = info.replace(traceback=xla_client.Traceback.get_traceback())
         return info if util.summarize(own).startswith((prover, "unknown")) else own
 
     util.current = current
-    try:
-        yield
-    finally:
-        util.current = original
