@@ -90,7 +90,8 @@ def only_floats(monkeypatch):
 NOT_READ = {
     "float32 inside": lambda x: jnp.sin(x.astype(jnp.float32)).astype(x.dtype),
     "digits lost": lambda x: (1e9 + jnp.sin(x)) - 1e9,
-    "narrow": lambda x: x + 1e-3 * jnp.tanh(1e3 * x),
+    "narrow": lambda x: x + 1e-7 * jnp.tanh(1e5 * x),
+    "kink": lambda x: jax.nn.relu(x) + 3 * x,
     "steep": lambda x: jnp.exp(3 * x) + jnp.sin(x),
     "cubic kink": lambda x: jnp.abs(x) ** 3,
 }
