@@ -51,7 +51,8 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     except ModuleNotFoundError as error:
-        if error.name not in ("sympy", "rich"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("sympy", "rich"):
             raise
-        needs = f"{__name__}.{name} needs {error.name}: pip install 'xent-jax[proofs]'"
-        raise ModuleNotFoundError(needs, name=error.name) from None
+        needs = f"{__name__}.{name} needs {missing}: pip install 'xent-jax[proofs]'"
+        raise ModuleNotFoundError(needs, name=missing) from None

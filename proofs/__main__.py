@@ -55,7 +55,21 @@ def _parser() -> argparse.ArgumentParser:
         "without, the function's attribute xent_spec, a dictionary of them",
     )
     add("--wrt", metavar="NAMES", help="what to differentiate by, as z,b; the first one without")
+    add(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        default=120.0,
+        help="how long to try to prove your own function; 120 without",
+    )
     return parser
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"above 0, got {text}")
+    return number
 
 
 def _jobs(text: str) -> int:

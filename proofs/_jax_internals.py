@@ -6,8 +6,12 @@ functions, so that an untested version is rejected with a message and not by an 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -102,3 +106,39 @@ def is_origin(eqn: Any) -> bool:
     aval = eqn.invars[0].aval
     shipped = jax.make_jaxpr(row_origin)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
     return str(eqn.params["jaxpr"]) == str(shipped.eqns[0].params["jaxpr"])
+
+
+_lines_of_backwards: ContextVar[bool] = ContextVar("lines_of_backwards", default=False)
+
+
+@contextlib.contextmanager
+def lines_of_backwards() -> Iterator[None]:
+    """Inside, what a user's backward computes is traced with its own line in the source.
+
+    JAX gives it the line that called the function, which is one of the prover's.
+    """
+    _find_lines_of_backwards()
+    token = _lines_of_backwards.set(True)
+    try:
+        yield
+    finally:
+        _lines_of_backwards.reset(token)
+
+
+@functools.cache
+def _find_lines_of_backwards() -> None:
+    """Puts a function in the place of JAX's that says where an equation comes from."""
+    from jax._src import source_info_util as util
+    from jax._src.lib import xla_client
+
+    util.register_exclusion(__file__)  # the function is in every traceback
+    prover, jax_s = str(Path(__file__).parent / "_prover"), util.current
+
+    def current() -> Any:
+        info = jax_s()
+        if not _lines_of_backwards.get():
+            return info
+        own = info.replace(traceback=xla_client.Traceback.get_traceback())
+        return info if util.summarize(own).startswith((prover, "unknown")) else own
+
+    util.current = current

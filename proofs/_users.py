@@ -37,13 +37,16 @@ def prove_users(options: argparse.Namespace, console: Console) -> int:
     unknown = [name for name in wrt if name not in specs]
     if unknown:
         raise Misused(f"--wrt names {unknown[0]!r}, the arguments are {', '.join(specs)}")
-    verdict = _prove.prove_vjp(function, specs, tuple(wrt))
+    verdict = _prove.prove_vjp(function, specs, tuple(wrt), timeout=options.timeout)
     console.print(f"{options.module} by {', '.join(wrt)}: [bold]{verdict.status}[/bold]")
     for label, lines in (("reason", (verdict.reason,)), ("assumes", verdict.assumptions)):
         for line in filter(None, lines):
             console.print(f"  {label}: {escape(line)}", highlight=False)
-    for name, value in (verdict.counterexample or {}).items():
-        console.print(f"  at {name} = {escape(str(value))}", highlight=False)
+    if verdict.counterexample is not None:
+        console.print("  wrong at these arguments:", highlight=False)
+        console.print(
+            escape("\n".join(f"  {e}" for e in verdict.evidence())), highlight=False, soft_wrap=True
+        )
     return int(not verdict.proved)
 
 

@@ -62,6 +62,15 @@ class Partitioned:
     __repr__ = NamedArray.__repr__
 
 
+@jax.custom_vjp
+def squared(z):
+    """Has a backward without its factor 2."""
+    return z**2
+
+
+squared.defvjp(lambda z: (z**2, z), lambda z, g: (g * z,))
+
+
 class Told(NamedTuple):
     """What the user saw."""
 
@@ -276,6 +285,12 @@ MISTAKES = [
       f"{INTEGER} is not proved: refused: tracing", "logits must be a floating-point array, got int32[n]"),
     M("Code that asks for a number", "assert_vjp_proved(lambda z: z.reshape(-1, 128), {'z': array('n k')}, wrt=('z',))",
       "<lambda> is not proved: refused: tracing", "(n, k) and (-1, 128)", "JAX's words, with a hint of ours"),
+    M("A root of a size", "assert_vjp_proved(lambda z: z * z.shape[1] ** -0.5, {'z': array('n k')}, wrt=('z',))",
+      "<lambda> is not proved: refused: ", "give the size as a number in the spec", "JAX's words, with a hint of ours"),
+    M("A timeout in words", f"prove_vjp({INTEGER}, {SPECS}, wrt=('z',), timeout='1 min')",
+      "prove_vjp: timeout must be a number of seconds above 0, or None", "'1 min'"),
+    M("A factor forgotten", "assert_vjp_proved(squared, {'z': array('n')}, wrt=('z',))",
+      "squared is not proved: refuted: the gradient to z: -1*g[a0]*z[a0] is left over", "should be: [0.25]"),
     M("Two outputs", "assert_vjp_proved(lambda z: (z, z), {'z': array('n k')}, wrt=('z',))",
       "<lambda> is not proved: refused: a function of 2 outputs", "give one at a time"),
     M("SymPy is not installed", "from xent_jax.proofs import prove_vjp", "xent_jax.proofs.prove_vjp needs sympy",
@@ -294,6 +309,7 @@ MISTAKES = [
 def namespace() -> dict:
     """What the user has at hand."""
     names = {"jax": jax, "jnp": jnp, "P": P, "NamedArray": NamedArray, "Partitioned": Partitioned}
+    names["squared"] = squared
     names |= {name: getattr(xent_jax, name) for name in xent_jax.__all__}
     names |= {n: getattr(proofs, n) for n in ("array", "assert_vjp_proved", "prove_vjp")}
     labels = jnp.zeros(8, jnp.int32)

@@ -114,7 +114,7 @@ def test_traced_options_are_taken():
 
 # ---------------------------------------------------------------- as a user meets them
 
-JAX, *TOLD = TRANSCRIPT.read_text("utf-8").split("\n# ")
+JAX, *TOLD = TRANSCRIPT.read_text("utf-8").strip().split("\n\n# ")
 of_each_mistake = pytest.mark.parametrize("mistake", MISTAKES, ids=[m.title for m in MISTAKES])
 
 
@@ -125,7 +125,7 @@ def test_a_mistake_is_told_as_the_transcript_has_it(mistake):
     if mistake.whose and jax.__version__ not in JAX:
         pytest.skip("in words of another JAX")
     said = told(mistake)
-    assert said.text.removeprefix("# ") in TOLD, said.text
+    assert said.text.removeprefix("# ").strip() in TOLD, said.text
     assert said.message.startswith(mistake.begins) and mistake.has in said.message
 
 

@@ -18,7 +18,7 @@ from tests.terms import with_digits
 
 sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs._prover.counterexample import _draw  # noqa: E402
+from xent_jax.proofs._refutation.samples import draw  # noqa: E402
 from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
 GRADIENTS = {t.name: t for t in THEOREMS if t.kind == "gradient"}
@@ -107,7 +107,7 @@ def test_the_proved_identity_is_the_gradient_that_ships(name):
     assert verdict.proved, verdict.reason
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     for _ in range(DRAWS):
-        arrays = _draw(build.args, SIZES, "normal", rng)
+        arrays = draw(build.args, SIZES, "normal", rng)
         g, gradient = shipped(build, arrays, rng)
         names = {**SIZES, **named(arrays, build.args), "g": exact(g)}
         for place in np.ndindex(*gradient.shape):

@@ -14,10 +14,11 @@ pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax
 
 from xent_jax.proofs import mutation  # noqa: E402
 from xent_jax.proofs._mutation import mutants as m  # noqa: E402
-from xent_jax.proofs._mutation.high_precision import _outputs, _real, same  # noqa: E402
+from xent_jax.proofs._mutation.high_precision import _outputs, same  # noqa: E402
 from xent_jax.proofs._mutation.mutate import mutants, well_typed  # noqa: E402
 from xent_jax.proofs._mutation.numbers import Backward, Numerics  # noqa: E402
 from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
+from xent_jax.proofs._refutation.reals import real  # noqa: E402
 
 from tests.cases import x64
 
@@ -156,7 +157,7 @@ def test_many_digits_give_the_numbers_of_jax(function, point):
         wanted = function(jnp.asarray(point))
     # Traced in float32, whose literals are read as the fractions that they round.
     (out,) = _outputs(jax.make_jaxpr(function)(jax.ShapeDtypeStruct((2,), "float32")), [point])
-    got = np.array([float(_real(x)) for x in out])
+    got = np.array([float(real(x)) for x in out])
     np.testing.assert_allclose(got, wanted, rtol=1e-13)
 
 

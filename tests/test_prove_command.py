@@ -305,7 +305,8 @@ def test_a_users_wrong_function_is_refuted_with_its_counterexample(own, capsys):
     specs = 'z=array("n k"), c=scalar(positive=True)'
     assert main(["--module", "own_losses:bare", "--args", specs, "--wrt", "z"]) == 1
     printed = capsys.readouterr().out
-    assert "refuted" in printed and "at z = [[" in printed
+    assert "refuted" in printed and "\n  z = jnp.array([[" in printed and "\n  c = " in printed
+    assert "# the gradient to z: [[" in printed and "#   should be: [[" in printed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from xent_jax.proofs import array, labels, prove_equal, prove_vjp
-from xent_jax.proofs._prover.counterexample import samples
+from xent_jax.proofs._refutation.samples import samples
 from xent_jax.proofs._theorems import textbook as book
 
 import xent_jax

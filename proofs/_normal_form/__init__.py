@@ -4,7 +4,7 @@ A term is a polynomial with rational coefficients; its atoms are entries of the 
 dimensions, sums over an index, and functions of terms. Two are equal if they are made into
 the same one. The files, each on those before it:
 
-- ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
+- ``limits``, ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
 - ``known``, ``signs``, ``cases``: what is sure in one case of a distinction;
 - ``quotients``, ``exponentials``, ``dominance``, ``rounding``, ``zero``, ``comparisons``,
   ``maxima``: functions of terms, each normalised as it is made;
@@ -19,8 +19,21 @@ from .derivatives import derivative
 from .exponentials import exp, log, power_of, tanh
 from .facts import forget, knowing
 from .indices import Symbol, as_index, delta, entry, fresh, index
+from .limits import Exceeded, limited, look
 from .maxima import at_least, greatest
-from .polynomial import ONE, ZERO, Atom, Monomial, Number, Poly, Refused, atom, poly, product
+from .polynomial import (
+    ONE,
+    ZERO,
+    Atom,
+    Monomial,
+    Number,
+    Poly,
+    Refused,
+    atom,
+    forgotten_if,
+    poly,
+    product,
+)
 from .quotients import above_zero, inverse, reciprocal
 from .rounding import any_number, fewer_bits, floor, integral, nearest
 from .signs import nonnegative, positive
@@ -31,6 +44,7 @@ from .zero import is_zero
 
 __all__ = [
     "Atom",
+    "Exceeded",
     "Monomial",
     "Number",
     "ONE",
@@ -51,6 +65,7 @@ __all__ = [
     "fewer_bits",
     "floor",
     "forget",
+    "forgotten_if",
     "fresh",
     "greater",
     "greatest",
@@ -59,7 +74,9 @@ __all__ = [
     "inverse",
     "is_zero",
     "knowing",
+    "limited",
     "log",
+    "look",
     "nearest",
     "nonnegative",
     "opened",

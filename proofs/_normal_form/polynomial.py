@@ -6,12 +6,14 @@ product of atoms is by the rules, ``products`` says.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
 from .facts import remembered
+from .limits import look
 
 
 class Refused(Exception):
@@ -62,6 +64,18 @@ def atom(kind: str, *args: Any, binders: tuple[Atom, ...] = ()) -> Atom:
     return made
 
 
+@contextlib.contextmanager
+def forgotten_if(error: type[Exception]) -> Iterator[None]:
+    """Drops the atoms that were made inside, if it ends by that error: no term is left of them."""
+    before = len(_atoms)
+    try:
+        yield
+    except error:
+        while len(_atoms) > before:
+            _atoms.popitem()  # the one that was made last
+        raise
+
+
 def _new_atom(kind: str, args: tuple, binders: tuple[Atom, ...]) -> Atom:
     new = Atom()
     new.kind, new.args = kind, args
@@ -102,6 +116,7 @@ class Poly:
         self.terms = {m: c for m, c in terms.items() if c}
         self._hash: int | None = None
         self._key: str | None = None
+        look()
         if len(self.terms) > _MAX_TERMS:
             raise Refused("the terms grew beyond all bounds")
 

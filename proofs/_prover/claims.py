@@ -23,6 +23,7 @@ class Differs(Exception):
     """Two terms that are not shown equal."""
 
     def __init__(self, what: str, residual: Poly):
+        self.what, self.residual = what, residual
         text = str(residual)
         super().__init__(f"{what}: {text if len(text) < 600 else text[:600] + ' ...'} is left over")
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 from jax.extend import core
 
-from .._jax_internals import doubt, untested
-from .._normal_form import Refused, forget
-from . import counterexample as search
+from .._jax_internals import doubt, lines_of_backwards, untested
+from .._normal_form import Exceeded, Refused, forget, forgotten_if, limited
+from . import counterexample as numbers
 from . import elementwise as elementwise  # these put in what ``read`` can read
 from . import lookups as lookups
 from . import scan as scan
@@ -42,6 +43,40 @@ from .spec import Spec, check
 from .sympy import to_sympy
 from .trace import Arguments, arguments, new_tensor, only, trace
 from .verdict import Verdict
+from .words import left_over, refusal
+
+TIMEOUT = 120.0
+"""For how many seconds a verdict is tried for, unless told otherwise."""
+_SEARCH = 10.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """For how long a verdict is tried for, and whether numbers are tried on what is proved."""
+
+    function: str
+    timeout: float | None
+    search: bool
+
+    def __post_init__(self) -> None:
+        timeout = self.timeout
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise ValueError(
+                f"{self.function}: timeout must be a number of seconds above 0, or None, "
+                f"got {timeout!r}."
+            )
+
+    @property
+    def of_proof(self) -> float:
+        """Seconds, so that some are left to look for a counterexample."""
+        if self.timeout is None:
+            return float("inf")
+        return self.timeout - min(_SEARCH, self.timeout / 4)
+
+    def of_search(self, start: float) -> float:
+        """When the search ends, of a verdict that was begun at ``start``."""
+        ends = time.perf_counter() + _SEARCH
+        return ends if self.timeout is None else min(ends, start + self.timeout)
 
 
 def prove_vjp(
@@ -52,6 +87,8 @@ def prove_vjp(
     *,
     least: Mapping[str, int] | None = None,
     second_order: bool = False,
+    timeout: float | None = TIMEOUT,
+    search: bool = True,
 ) -> Verdict:
     """Whether ``jax.vjp`` of a function gives its derivative, for all sizes.
 
@@ -64,15 +101,23 @@ def prove_vjp(
         least: least sizes of dimensions, where 1 will not do: ``{"k": 2}``.
         second_order: instead of the gradient, whether forward mode over it and reverse
             mode over it give its derivative.
+        timeout: for how many seconds at most to try; None for any time. The verdict is
+            "unknown" at the end of it, or where the process has grown by 4 GiB of memory.
+        search: whether arguments at which it is wrong are looked for where it is proved, too.
     """
     check("prove_vjp", (fun, reference or fun), args, wrt, least)
+    limits = Limits("prove_vjp", timeout, search)
 
     def claims(a: Arguments) -> Claims:
         return list(claims_of(fun, a, wrt, reference, second_order))
 
     order = 2 if second_order else 1
     return _decide(
-        args, claims, least, lambda: search.vjp(fun, args, wrt, reference or fun, least, order)
+        args,
+        claims,
+        least,
+        limits,
+        lambda until: numbers.vjp(fun, args, wrt, reference or fun, least, order, until),
     )
 
 
@@ -83,9 +128,12 @@ def prove_jvp(
     reference: Function | None = None,
     *,
     least: Mapping[str, int] | None = None,
+    timeout: float | None = TIMEOUT,
+    search: bool = True,
 ) -> Verdict:
     """Whether ``jax.jvp`` of a function gives its derivative; arguments as ``prove_vjp``."""
     check("prove_jvp", (fun, reference or fun), args, wrt, least)
+    limits = Limits("prove_jvp", timeout, search)
 
     def claims(a: Arguments) -> Claims:
         out = value_of(fun, a, reference)
@@ -106,19 +154,34 @@ def prove_jvp(
             ("the value that jax.jvp gives", value, out),
         ]
 
-    return _decide(args, claims, least, lambda: search.jvp(fun, args, wrt, reference or fun, least))
+    return _decide(
+        args,
+        claims,
+        least,
+        limits,
+        lambda until: numbers.jvp(fun, args, wrt, reference or fun, least, until),
+    )
 
 
 def prove_equal(
-    f: Function, g: Function, args: Mapping[str, Spec], *, least: Mapping[str, int] | None = None
+    f: Function,
+    g: Function,
+    args: Mapping[str, Spec],
+    *,
+    least: Mapping[str, int] | None = None,
+    timeout: float | None = TIMEOUT,
+    search: bool = True,
 ) -> Verdict:
-    """Whether two functions have the same value at every input."""
+    """Whether two functions have the same value at every input; options as ``prove_vjp``."""
     check("prove_equal", (f, g), args, None, least)
+    limits = Limits("prove_equal", timeout, search)
 
     def claims(a: Arguments) -> Claims:
         return [("the value", read_one(f, a), read_one(g, a))]
 
-    return _decide(args, claims, least, lambda: search.equal(f, g, args, least))
+    return _decide(
+        args, claims, least, limits, lambda until: numbers.equal(f, g, args, least, until)
+    )
 
 
 def prove_backward(
@@ -129,6 +192,7 @@ def prove_backward(
     reference: Function | None = None,
     *,
     least: Mapping[str, int] | None = None,
+    timeout: float | None = TIMEOUT,
 ) -> Verdict:
     """``prove_vjp`` of jaxprs already traced, at ``arguments(args).shapes``, without a search.
 
@@ -136,8 +200,9 @@ def prove_backward(
         value: of the arguments, to one array.
         backward: of the output's cotangent and the arguments, to a cotangent for each of
             ``wrt``.
-        args, wrt, reference, least: as for ``prove_vjp``.
+        args, wrt, reference, least, timeout: as for ``prove_vjp``.
     """
+    limits = Limits("prove_backward", timeout, False)
 
     def claims(a: Arguments) -> Claims:
         (out,) = read(value, a.tensors)
@@ -149,7 +214,7 @@ def prove_backward(
         g = new_tensor(extra(a, "g"), out)
         return gradients(read(backward, [g, *a.tensors]), out, g, a, wrt)
 
-    return _decide(args, claims, least, lambda: None)
+    return _decide(args, claims, least, limits, lambda until: None)
 
 
 def assert_vjp_proved(
@@ -162,16 +227,16 @@ def assert_vjp_proved(
     """``prove_vjp`` as a test: an AssertionError with the reason unless proved."""
     verdict = prove_vjp(fun, args, wrt, reference, **options)
     if not verdict.proved:
-        at = f"\ncounterexample: {verdict.counterexample}" if verdict.counterexample else ""
         name = getattr(fun, "__name__", fun)
-        raise AssertionError(f"{name} is not proved: {verdict.status}: {verdict.reason}{at}")
+        raise AssertionError(f"{name} is not proved: {verdict}")
 
 
 def _decide(
     args: Mapping[str, Spec],
     claims: Callable[[Arguments], Claims],
     least: Mapping[str, int] | None,
-    counterexample: Callable[[], Any],
+    limits: Limits,
+    counterexample: Callable[[float], Any],
 ) -> Verdict:
     start = time.perf_counter()
     if why := untested():
@@ -179,20 +244,30 @@ def _decide(
     with _noting(least) as notes:
         identity, status, reason = None, "proved", ""
         try:
-            a = arguments(args)
-            found = claims(a)
-            require(found)
-            identity = to_sympy(found[0][2].value)
+            with (
+                lines_of_backwards(),
+                forgotten_if(Exceeded),
+                limited(limits.of_proof, f"timeout={limits.timeout} s"),
+            ):
+                a = arguments(args)
+                found = claims(a)
+                require(found)
+                identity = to_sympy(found[0][2].value)
         except (Refused, RecursionError) as error:
-            status, reason = "refused", str(error)
+            status, reason = "refused", refusal(error)
         except Differs as error:
+            status, reason = "unknown", left_over(error.what, error.residual)
+        except Exceeded as error:
             status, reason = "unknown", str(error)
     wrong = None
-    if status != "proved":
-        wrong = counterexample()
-        status = status if wrong is None else "refuted"
+    if status != "proved" or limits.search:
+        wrong = counterexample(limits.of_search(start))
+    if wrong is not None:
+        reason = reason or "it seemed proved: one of the prover's rules is wrong, please report it"
+        status, identity = "refuted", None
     seconds = time.perf_counter() - start
-    return Verdict(status, wrong, notes(), reason, identity, seconds)  # type: ignore[arg-type]
+    answer = Verdict(status, None, notes(), reason, identity, seconds)  # type: ignore[arg-type]
+    return answer if wrong is None else wrong.told(answer)
 
 
 @contextmanager

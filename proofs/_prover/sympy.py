@@ -6,7 +6,7 @@ from typing import Any
 
 import sympy as sp
 
-from .._normal_form import Atom, Monomial, Number, Poly, poly, substitute
+from .._normal_form import Atom, Monomial, Number, Poly, look, poly, substitute
 
 
 def to_sympy(p: Poly) -> Any:
@@ -15,6 +15,7 @@ def to_sympy(p: Poly) -> Any:
 
 
 def _term(m: Monomial, c: Number) -> Any:
+    look()
     powers = sorted(m, key=lambda t: t[0].key)
     return sp.Mul(sp.Rational(c), *(_atom(a) ** sp.Rational(e) for a, e in powers))
 

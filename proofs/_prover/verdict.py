@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -26,8 +27,42 @@ class Verdict:
     identity: Any = None
     """What was proved, as a SymPy expression."""
     seconds: float = 0.0
+    claimed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What JAX gives at ``counterexample``, by what it is: "the gradient to z"."""
+    truth: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What it should give; NaN at entries of which that is not known, at kinks."""
+    along: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """For which cotangents of the output, or tangents of the arguments."""
 
     @property
     def proved(self) -> bool:
         """Whether the claim holds for all sizes."""
         return self.status == "proved"
+
+    def __str__(self) -> str:
+        """The status and why; where it is refuted, the arguments as they can be pasted."""
+        return "\n".join([f"{self.status}: {self.reason}", *self.evidence()])
+
+    def evidence(self) -> list[str]:
+        """The counterexample, as assignments that can be pasted, and both gradients there."""
+        lines = [f"{name} = {_pasted(a)}" for name, a in (self.counterexample or {}).items()]
+        if any((np.asarray(g) != 1).any() for g in self.along.values()):
+            lines += [
+                f"# for the cotangent or tangent of {k}: {_pasted(a)}"
+                for k, a in self.along.items()
+            ]
+        for what, claimed in self.claimed.items():
+            if what in self.truth:
+                lines += [f"# {what}: {_row(claimed)}", f"#   should be: {_row(self.truth[what])}"]
+        return lines
+
+
+def _pasted(x: np.ndarray) -> str:
+    x = np.asarray(x)
+    return str(x.item()) if not x.ndim else f"jnp.array({x.tolist()})"
+
+
+def _row(x: np.ndarray) -> str:
+    """In one line, with a few digits."""
+    text = np.array2string(np.asarray(x), precision=6, separator=", ", threshold=64)
+    return " ".join(text.split())

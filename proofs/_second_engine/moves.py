@@ -43,12 +43,15 @@ class Moves(Entries):
         """By scattering each update alone, as a one."""
         operand, indices, updates = inputs
         where, out = _integers(indices, "scatter-add"), operand.copy()
+        dtype = equation.invars[0].aval.dtype
         for u in range(updates.size):
-            alone = np.zeros(updates.size, np.float32)
+            alone = np.zeros(updates.size, dtype)
             alone[u] = 1
             ones = alone.reshape(updates.shape)
-            empty = jnp.zeros(operand.shape, jnp.float32)
-            hit = equation.primitive.bind(empty, jnp.asarray(where), ones, **equation.params)
+            empty = jnp.zeros(operand.shape, dtype)
+            hit = equation.primitive.bind(
+                empty, jnp.asarray(where), jnp.asarray(ones), **equation.params
+            )
             for place in np.argwhere(np.asarray(hit)):
                 at = tuple(place)
                 out[at] = self.pieces.apply(self.arithmetic.add, out[at], updates.ravel()[u])

@@ -94,10 +94,15 @@ _STATEMENTS = {
 }
 
 
-def _prove(kind: Kind, b: Build) -> Verdict:
+_TIMEOUT = 1800.0  # seconds: a slow machine is no reason that something does not hold
+
+
+def _prove(kind: Kind, b: Build, search: bool = False) -> Verdict:
+    """The verdict; the slow tests search for counterexamples to what is proved, too."""
+    options: Any = {"least": b.least, "timeout": _TIMEOUT, "search": search}
     if kind == "value":
-        return prove_equal(b.fun, b.reference, b.args, least=b.least)
+        return prove_equal(b.fun, b.reference, b.args, **options)
     if kind == "forward mode":
-        return prove_jvp(b.fun, b.args, b.wrt, b.reference, least=b.least)
+        return prove_jvp(b.fun, b.args, b.wrt, b.reference, **options)
     second = kind == "second order"
-    return prove_vjp(b.fun, b.args, b.wrt, b.reference, least=b.least, second_order=second)
+    return prove_vjp(b.fun, b.args, b.wrt, b.reference, second_order=second, **options)

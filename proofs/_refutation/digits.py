@@ -1,0 +1,315 @@
+"""Functions run on real numbers of 100 digits, and their derivatives by differences.
+
+The steps are so short, and the digits so many, that the differences err by the function's
+curvature times 1e-30. Casts between floating-point dtypes change no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import mpmath
+import numpy as np
+from jax.extend import core
+
+from .._jax_internals import without_dead_code
+from .._second_engine.entries import filled
+from .._second_engine.polynomials import Refused, Undecided
+from .._second_engine.reading import Reader
+from .reals import Reals, of_real, real
+
+DIGITS = 100
+STEPS = (mpmath.mpf("1e-30"), mpmath.mpf("1e-33"))
+_SMOOTH = mpmath.mpf("1e-9")  # to which the differences agree where a derivative exists
+_LONGEST_LOOP = 1000
+
+Vector = list[Any]
+Function = Callable[..., Any]
+
+
+class Unread(Exception):
+    """A primitive that has no rule for these numbers."""
+
+
+class NotTaken(Exception):
+    """The function raises at these shapes: nothing is shown by that."""
+
+
+def traced(fun: Function, shapes: Sequence[Any]) -> core.ClosedJaxpr:
+    """The jaxpr of a user's function."""
+    try:
+        return jax.make_jaxpr(fun)(*shapes)
+    except Exception as error:  # whatever it raises
+        raise NotTaken(str(error)) from error
+
+
+class Digits:
+    """A function of arrays, traced once for each tree of shapes, run on object arrays."""
+
+    def __init__(self, fun: Function):
+        self.fun = fun
+        self.traced: dict[tuple, core.ClosedJaxpr] = {}
+
+    def jaxpr(self, arrays: Sequence[np.ndarray]) -> core.ClosedJaxpr:
+        """What is run at arrays of these shapes."""
+        shapes = [jax.ShapeDtypeStruct(a.shape, _dtype(a)) for a in arrays]
+        key = tuple((s.shape, s.dtype) for s in shapes)
+        if key not in self.traced:
+            self.traced[key] = without_dead_code(traced(self.fun, shapes))
+        return self.traced[key]
+
+    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Its outputs at arrays of mpmath's numbers, integers or booleans."""
+        jaxpr = self.jaxpr(arrays)
+        try:
+            outs = _Reader(Reals()).run(jaxpr, *arrays)
+        except (Refused, Undecided, NotImplementedError, OverflowError, MemoryError) as error:
+            raise Unread(str(error)) from error
+        return [filled(o.shape, list(map(real, o.flat))) for o in outs]
+
+
+def with_digits() -> Any:
+    """A context in which numbers have so many digits."""
+    return mpmath.workdps(DIGITS)
+
+
+def exact(array: np.ndarray) -> np.ndarray:
+    """The same numbers, as mpmath has them; integers and booleans as Python has them."""
+    kinds: dict[str, Callable[[Any], Any]] = {"b": bool, "i": int, "u": int}
+    read = kinds.get(array.dtype.kind, lambda x: mpmath.mpf(float(x)))
+    return filled(array.shape, list(map(read, array.flat)))
+
+
+def _dtype(array: np.ndarray) -> np.dtype:
+    if array.dtype != object:
+        return array.dtype
+    kind = type(array.flat[0]) if array.size else mpmath.mpf
+    return np.dtype({bool: np.bool_, int: np.int32}.get(kind, np.float64))
+
+
+def flat(arrays: Sequence[np.ndarray]) -> Vector:
+    """All entries."""
+    return [x for a in arrays for x in a.flat]
+
+
+def moved(
+    arrays: Sequence[np.ndarray], places: Sequence[int], step: Any, direction: Sequence[Any]
+) -> list[np.ndarray]:
+    """The arrays, those at ``places`` moved by a step along a direction."""
+    new, rest = list(arrays), iter(direction)
+    for p in places:
+        a = arrays[p]
+        new[p] = filled(a.shape, [x + step * d if (d := next(rest)) else x for x in a.flat])
+    return new
+
+
+def derivative(
+    fun: Digits, arrays: Sequence[np.ndarray], places: Sequence[int], direction: Sequence[Any]
+) -> tuple[Vector, list[bool]]:
+    """Along a direction, of each entry of the outputs, and where it exists.
+
+    It does where the differences to both sides, at both steps, agree.
+    """
+    here = flat(fun(*arrays))
+    sides = [
+        [(y - x) / h for x, y in zip(here, there, strict=True)]
+        for step in STEPS
+        for h in (step, -step)
+        for there in [flat(fun(*moved(arrays, places, h, direction)))]
+    ]
+    means, exists = [], []
+    for quotients in zip(*sides, strict=True):
+        mean = (quotients[0] + quotients[1]) / 2
+        bound = _SMOOTH * (1 + abs(mean))
+        means.append(mean)
+        exists.append(all(abs(q - mean) <= bound for q in quotients))
+    return means, exists
+
+
+def jacobian(
+    fun: Digits, arrays: Sequence[np.ndarray], places: Sequence[int], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """``[outputs, inputs]``, and the error of each entry: infinite where there is no derivative.
+
+    A function whose entries along the axes exist may still have a kink: so the derivatives along
+    two further directions must be what the Jacobian makes of them.
+    """
+    size = sum(arrays[p].size for p in places)
+    axes = [[int(i == j) for i in range(size)] for j in range(size)]
+    columns = [derivative(fun, arrays, places, axis) for axis in axes]
+    table = [list(row) for row in zip(*(c[0] for c in columns), strict=True)]
+    smooth = [all(row) for row in zip(*(c[1] for c in columns), strict=True)]
+    for _ in range(2):
+        direction = [mpmath.mpf(float(d)) for d in rng.normal(size=size)]
+        along, exists = derivative(fun, arrays, places, direction)
+        for i, row in enumerate(table):
+            terms = [a * d for a, d in zip(row, direction, strict=True)]
+            bound = _SMOOTH * (1 + sum(map(abs, terms)))
+            smooth[i] &= exists[i] and bool(abs(sum(terms) - along[i]) <= bound)
+    values = np.array([[float(x) for x in row] for row in table]).reshape(len(table), size)
+    error = np.where(np.array(smooth, bool)[:, None], 1e-9 * (1 + np.abs(values)), np.inf)
+    return values, error
+
+
+# ---------------------------------------------------------------- primitives
+
+
+class _Reader(Reader):
+    """Runs jaxprs on these numbers: with more primitives than exact proofs have rules for."""
+
+    def __init__(self, numbers: Any):
+        super().__init__(numbers)
+        self.elementwise |= _ELEMENTWISE
+        self.reductions |= {
+            "reduce_min": lambda x, y: -numbers.maximum(-x, -y),
+            "reduce_prod": numbers.multiply,
+        }
+        self.running = {
+            "cumsum": numbers.add, "cumprod": numbers.multiply, "cummax": numbers.maximum,
+            "cummin": lambda x, y: -numbers.maximum(-x, -y),
+        }  # fmt: skip
+
+    def constant(self, value: Any) -> np.ndarray:
+        """A literal or a captured array, as it is: no fraction is guessed."""
+        value = np.asarray(value)
+        if value.dtype != jax.dtypes.float0 and jax.dtypes.issubdtype(value.dtype, np.floating):
+            return exact(value)
+        return super().constant(value)
+
+    def move(self, equation, inputs):
+        """With NumPy where it has the same function: JAX would compile each anew."""
+        rule = _MOVES.get(equation.primitive.name)
+        return super().move(equation, inputs) if rule is None else [rule(equation.params, *inputs)]
+
+    def fewer_bits(self, equation, x):
+        """As in float32: all of its bits kept change nothing."""
+        exponent, bits = equation.params["exponent_bits"], equation.params["mantissa_bits"]
+        if exponent < 8:
+            raise Refused("reduce_precision to an exponent of fewer bits")
+        return x if bits >= 23 else self.map(lambda v: self.arithmetic.fewer_bits(v, bits), x)
+
+    def _same(self, ones, others):
+        for x, y in zip(flat(ones), flat(others), strict=True):
+            if not (x == y or abs(x - y) <= mpmath.mpf(10) ** (-DIGITS // 2)):
+                raise Undecided("the branches of lax.platform_dependent differ")
+
+    def _equation(self, equation, inputs):
+        name, params = equation.primitive.name, equation.params
+        if name == "sort":
+            return _sorted(params, inputs)
+        if name == "while":
+            return self._while(params, inputs)
+        return super()._equation(equation, inputs)
+
+    def _single(self, equation, name, inputs):
+        params = equation.params
+        if name in self.running:
+            return self._running(self.running[name], params, *inputs)
+        if name in ("argmax", "argmin"):
+            (axis,) = params["axes"]
+            best = max if name == "argmax" else min
+            rows = np.apply_along_axis(
+                lambda r: best(range(len(r)), key=lambda i: r[i]), axis, *inputs
+            )
+            return rows.astype(object)
+        if name == "select_n" and len(inputs) != 3:
+            return self.map(lambda i, *cases: cases[i], *inputs)
+        return super()._single(equation, name, inputs)
+
+    def _running(self, operation, params, x):
+        x = np.moveaxis(x, params["axis"], 0)
+        x = x[::-1] if params["reverse"] else x
+        rows = list(x[:1])
+        for row in x[1:]:
+            rows.append(self.map(operation, np.asarray(rows[-1]), np.asarray(row)))
+        out = np.stack(rows)
+        return np.moveaxis(out[::-1] if params["reverse"] else out, 0, params["axis"])
+
+    def _while(self, params, inputs):
+        of_cond, of_body = params["cond_nconsts"], params["body_nconsts"]
+        carry = inputs[of_cond + of_body :]
+        fixed = inputs[of_cond : of_cond + of_body]
+        for _ in range(_LONGEST_LOOP):
+            (again,) = self.run(params["cond_jaxpr"], *inputs[:of_cond], *carry)
+            if not again.item():
+                return carry
+            carry = self.run(params["body_jaxpr"], *fixed, *carry)
+        raise Refused("a loop of more than 1000 steps")
+
+
+def _broadcast(params: Any, x: np.ndarray, *_: Any) -> np.ndarray:
+    shape, kept = params["shape"], params["broadcast_dimensions"]
+    ones = [x.shape[kept.index(i)] if i in kept else 1 for i in range(len(shape))]
+    return np.broadcast_to(x.reshape(ones), shape)
+
+
+def _sliced(params: Any, x: np.ndarray) -> np.ndarray:
+    strides = params["strides"] or (1,) * x.ndim
+    ends = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    return x[tuple(slice(*e) for e in ends)]
+
+
+_MOVES: dict[str, Callable[..., np.ndarray]] = {
+    "broadcast_in_dim": _broadcast,
+    "slice": _sliced,
+    "squeeze": lambda params, x: x.squeeze(params["dimensions"]),
+    "transpose": lambda params, x: x.transpose(params["permutation"]),
+    "rev": lambda params, x: np.flip(x, params["dimensions"]),
+    "concatenate": lambda params, *xs: np.concatenate(xs, params["dimension"]),
+    "reshape": lambda params, x, *_: x.reshape(params["new_sizes"]),
+}
+
+
+def _sorted(params, inputs):
+    axis, keys = params["dimension"], params["num_keys"]
+    rows = [np.moveaxis(x, axis, -1) for x in inputs]
+    outs = [np.empty_like(r) for r in rows]
+    for place in np.ndindex(rows[0].shape[:-1]):
+        lines = [r[place] for r in rows]
+        if any(mpmath.isnan(x) for line in lines[:keys] for x in line):
+            raise Refused("sort of NaN")
+        order = sorted(range(len(lines[0])), key=lambda i: [line[i] for line in lines[:keys]])
+        for out, line in zip(outs, lines, strict=True):
+            out[place] = line[order]
+    return [np.moveaxis(o, -1, axis) for o in outs]
+
+
+def _root(x: Any) -> Any:
+    return mpmath.sqrt(x) if x >= 0 else mpmath.nan
+
+
+def _inverse_root(x: Any) -> Any:
+    return mpmath.inf if x == 0 else 1 / _root(x)
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    name: getattr(mpmath, name)
+    for name in ("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh",
+                 "acosh", "atanh", "erf", "erfc", "digamma")
+}  # fmt: skip
+_FUNCTIONS |= {
+    "sqrt": _root,
+    "rsqrt": _inverse_root,
+    "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
+    "logistic": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "exp2": lambda x: mpmath.mpf(2) ** x,
+    "erf_inv": mpmath.erfinv,
+    "lgamma": lambda x: mpmath.log(abs(mpmath.gamma(x))),
+    "ceil": mpmath.ceil,
+}
+
+
+def _remainder(x: Any, y: Any) -> Any:
+    if isinstance(x, int) and isinstance(y, int):
+        return abs(x) % abs(y) * (1 if x >= 0 else -1) if y else 0
+    return of_real(lambda a, b: a - b * (mpmath.floor(a / b) if a / b > 0 else mpmath.ceil(a / b)))(
+        x, y
+    )
+
+
+_ELEMENTWISE = {name: of_real(function) for name, function in _FUNCTIONS.items()} | {
+    "rem": _remainder,
+    "xor": lambda x, y: x != y,
+}

@@ -1,0 +1,91 @@
+"""Arguments at which a claim is tried: of several sizes and kinds.
+
+Their numbers are short, so that they can be pasted, and that float32 holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from .._prover.spec import Spec, size_of
+
+Arrays = dict[str, np.ndarray]
+_KINDS = ("normal", "ties", "dominated", "zeros", "all zero")
+_PARTS = 64  # of 1: what the numbers are multiples of
+
+
+def samples(
+    specs: Mapping[str, Spec], rng: np.random.Generator, least: Mapping[str, int] | None = None
+) -> Iterator[Arrays]:
+    """Arguments of several sizes and kinds."""
+    names = sorted({d for s in specs.values() for d in s.names})
+    for sizes in _sizes(names, least or {}):
+        for kind in _KINDS:
+            yield draw(specs, sizes, kind, rng)
+
+
+def _sizes(names: list[str], least: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """All equal, all different, and some of them 1."""
+    patterns = [
+        lambda i: 1,
+        lambda i: 2,
+        lambda i: 2 + i % 3,
+        lambda i: 1 + 2 * (i % 2),
+        lambda i: 3 - 2 * (i % 2),
+        lambda i: 3,
+    ]
+    seen = []
+    for size in patterns:
+        sizes = {d: max(size(i), least.get(d, 1)) for i, d in enumerate(names)}
+        if sizes not in seen:
+            seen.append(sizes)
+            yield sizes
+
+
+def draw(
+    specs: Mapping[str, Spec], sizes: Mapping[str, int], kind: str, rng: np.random.Generator
+) -> Arrays:
+    """One of each argument."""
+    drawn: Arrays = {}
+    for name, spec in specs.items():
+        shape = tuple(size_of(d, sizes) for d in spec.dims)
+        if spec.classes is not None:
+            y = rng.integers(0, size_of(spec.classes, sizes), shape)
+            if spec.ignore is not None:
+                y = np.where(rng.random(shape) < 0.3, spec.ignore, y)
+            drawn[name] = y.astype(np.int32)
+        elif spec.sort == "boolean":
+            mask = rng.random(shape) < 0.6
+            if spec.keeps is not None:
+                y = drawn[spec.keeps]
+                mask |= np.arange(shape[-1]) == y[..., None]
+            drawn[name] = mask
+        elif spec.sort == "integer":
+            drawn[name] = rng.integers(-3, 4, shape).astype(spec.dtype)
+        else:
+            drawn[name] = _reals(spec, shape, kind, rng)
+    return drawn
+
+
+def _reals(spec: Spec, shape: tuple[int, ...], kind: str, rng: np.random.Generator) -> np.ndarray:
+    x = rng.normal(size=shape)
+    if kind == "ties":
+        x = np.round(x)
+    if kind == "dominated":
+        x = 8 * x
+    if spec.sort == "unit":
+        return short(1 / (1 + np.exp(-np.clip(x, -4, 4))))
+    if spec.sort == "positive":
+        return short(np.exp(np.clip(x, -2, 4)))
+    if kind == "zeros":
+        x = x * (rng.random(shape) < 0.4)
+    if kind == "all zero":
+        x = np.zeros(shape)
+    return short(np.abs(x) if spec.sort == "nonnegative" else x)
+
+
+def short(x: np.ndarray) -> np.ndarray:
+    """To the nearest number of few digits; no zero has a sign."""
+    return np.asarray(np.round(x * _PARTS) / _PARTS + 0.0)

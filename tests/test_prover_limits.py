@@ -1,0 +1,50 @@
+"""Every verdict comes in time, and leaves the memory to others."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from xent_jax.proofs import array, prove_jvp, prove_vjp
+from xent_jax.proofs._normal_form import limits, polynomial
+
+ROW = {"x": array("n")}
+
+
+def nested(x):
+    return functools.reduce(lambda y, _: jnp.tanh(y), range(10), x)
+
+
+def test_a_proof_that_grows_ends_in_time():
+    before = len(polynomial._atoms)
+    verdict = prove_vjp(nested, ROW, ("x",), timeout=2)
+    assert verdict.status == "unknown"
+    assert "it grew past the limit of time, timeout=2 s" in verdict.reason
+    assert verdict.seconds < 8  # the search may look at one more point, on a busy machine
+    assert len(polynomial._atoms) == before
+
+
+def test_what_grows_is_refuted_all_the_same():
+    fun = jax.custom_vjp(nested)
+    fun.defvjp(lambda x: (nested(x), x), lambda x, g: (1.01 * jax.vjp(nested, x)[1](g)[0],))
+    verdict = prove_vjp(fun, ROW, ("x",), timeout=4)
+    assert verdict.status == "refuted" and "timeout=4 s" in verdict.reason
+
+
+def test_a_proof_that_takes_much_memory_ends(monkeypatch):
+    monkeypatch.setattr(limits, "MEMORY", 1 << 20)
+    verdict = prove_vjp(nested, ROW, ("x",), timeout=60)
+    assert verdict.status == "unknown"
+    assert "it grew past the limit of memory, 0.000977 GiB" in verdict.reason
+
+
+def test_the_next_proof_is_not_disturbed():
+    prove_vjp(nested, ROW, ("x",), timeout=0.5)
+    assert prove_vjp(jnp.tanh, ROW, ("x",), timeout=None).proved
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, "60"])
+@pytest.mark.parametrize("prove", [prove_vjp, prove_jvp])
+def test_a_wrong_timeout(prove, timeout):
+    with pytest.raises(ValueError, match=f"{prove.__name__}: timeout must be .*, got {timeout!r}"):
+        prove(jnp.tanh, ROW, ("x",), timeout=timeout)
