@@ -7,7 +7,11 @@ Imports of internals stand in the functions, so that another version is refused 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -57,6 +61,133 @@ def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
             factors.append((factor.var, exponent))
         found.append((coefficient, factors))
     return found
+
+
+def remainder_of(dim: Any) -> tuple[Any, int] | None:
+    """``a`` and ``c`` where a symbolic dimension is ``a % c`` for a number c; None if not."""
+    ((term, coefficient), *others) = dim._sorted_terms
+    if others or coefficient != 1 or len(term._factors) != 1:
+        return None
+    ((factor, exponent),) = term._factors
+    if exponent != 1 or factor.operation != "mod":
+        return None
+    dividend, divisor = factor.operands
+    match symbolic_terms(divisor):
+        case [(number, [])]:
+            return dividend, number
+    return None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What Python asked of a symbolic size, and was told no because JAX cannot tell."""
+
+    text: str
+    place: str  # the file and the line
+    left: Any = field(
+        default=None, compare=False
+    )  # what ``left == right`` compares; None where nothing is known
+    right: Any = field(default=None, compare=False)
+
+
+_questions: ContextVar[dict[Question, None] | None] = ContextVar("questions", default=None)
+
+
+@contextmanager
+def questions() -> Iterator[dict[Question, None]]:
+    """A context that collects what is asked of symbolic sizes while functions are traced.
+
+    JAX says that two sizes differ wherever it cannot tell, without an error.
+    """
+    _listen()
+    heard: dict[Question, None] = {}
+    token = _questions.set(heard)
+    try:
+        yield heard
+    finally:
+        _questions.reset(token)
+
+
+def _listen() -> None:
+    """Makes JAX's symbolic sizes report, once in a process; their answers stay the same."""
+    from jax._src.export import shape_poly
+
+    dim: Any = shape_poly._DimExpr
+    if "__bool__" in vars(dim):
+        return
+    equal, hashed = dim.__eq__, dim.__hash__
+
+    def __eq__(self: Any, other: Any) -> bool:
+        answer: bool = equal(self, other)
+        if not answer and _questions.get() is not None:
+            number = int(other) if isinstance(other, float) and other == int(other) else other
+            if isinstance(other, dim) and other.scope is self.scope or _is_number(number):
+                _report(f"{self} == {other}", self, number)
+        return answer
+
+    def __hash__(self: Any) -> int:
+        if _questions.get() is not None:
+            _report(f"a dict, a set or a cache holds the size {self}")
+        return int(hashed(self))
+
+    def __bool__(self: Any) -> bool:
+        if _questions.get() is not None:
+            _report(f"{self} == 0", self, 0)
+        return True
+
+    dim.__eq__, dim.__hash__, dim.__bool__ = __eq__, __hash__, __bool__
+    for name, sign in (("__ge__", ">="), ("__le__", "<="), ("__gt__", ">"), ("__lt__", "<")):
+        setattr(dim, name, _ordering(getattr(dim, name), sign))
+
+
+def _ordering(compare: Callable[[Any, Any], bool], sign: str) -> Callable[[Any, Any], bool]:
+    """An inequality of sizes, whose error Python may catch and go on."""
+
+    def reported(self: Any, other: Any) -> bool:
+        try:
+            return compare(self, other)
+        except Exception:
+            if _questions.get() is not None:
+                _report(f"{self} {sign} {other}")
+            raise
+
+    return reported
+
+
+def _is_number(x: Any) -> bool:
+    return hasattr(x, "__index__") and not jax.export.is_symbolic_dim(x)
+
+
+_FOLDER = os.path.dirname(jax.__file__)
+# What decides shapes in JAX is written for sizes that it cannot compare, and is trusted. These
+# are functions as a user would write them.
+_ABOVE = tuple(os.path.join(_FOLDER, *p, "") for p in (
+    ("_src", "numpy"), ("_src", "nn"), ("_src", "scipy"), ("_src", "image"),
+    ("_src", "third_party"), ("experimental",), ("example_libraries",),
+))  # fmt: skip
+
+
+def _report(text: str, left: Any = None, right: Any = None) -> None:
+    """Notes a question, unless it is JAX itself that asks."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and _passes_on(frame.f_code):
+        frame = frame.f_back
+    heard = _questions.get()
+    if frame is None or heard is None:
+        return
+    file = frame.f_code.co_filename
+    if not file.startswith(os.path.join(_FOLDER, "")) or file.startswith(_ABOVE):
+        heard[Question(text, f"{file}:{frame.f_lineno}", left, right)] = None
+
+
+def _passes_on(code: Any) -> bool:
+    """Whether a function asks for its caller: ``!=``, and a dataclass with sizes in it."""
+    name, file = code.co_name, code.co_filename
+    if file == "<string>":
+        return name in ("__hash__", "__eq__")
+    return name in ("__ne__", "definitely_equal", "definitely_equal_shape") and file.startswith(
+        os.path.join(_FOLDER, "")
+    )
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:

@@ -46,6 +46,7 @@ def _gather(eqn: Any, t: Tensor, where: Tensor) -> Tensor:
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     if not where.finite:
         raise Refused("an index that may be bad")
+    _no_promises(eqn, where, numbers.start_indices_batching_dims)
     shape = shape_of(eqn.outvars[0].aval)
     _one_entry_each(t, numbers.start_index_map, sizes, numbers.collapsed_slice_dims)
     batch = [i for i in range(len(shape)) if i not in numbers.offset_dims]
@@ -73,6 +74,14 @@ def _gather(eqn: Any, t: Tensor, where: Tensor) -> Tensor:
     for mark, position in looked:
         t = _lookup(t, mark, _component(where, lead, position))
     return shaped(eqn, t)
+
+
+def _no_promises(eqn: Any, where: Tensor, batch: Any) -> None:
+    """Refuses what is undefined if it is not so: that several indices are sorted or unique."""
+    one = all(d == ONE for i, d in enumerate(where.shape[:-1]) if i not in batch)
+    for promise in () if one else ("indices_are_sorted", "unique_indices"):
+        if eqn.params.get(promise):
+            raise Refused(f"{promise}=True, which is not checked")
 
 
 def _one_entry_each(t: Tensor, indexed: Any, sizes: Any, collapsed: Any) -> None:
@@ -106,6 +115,7 @@ def _scatter_add(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
     numbers = eqn.params["dimension_numbers"]
     if not (t.finite and where.finite and updates.finite):
         raise Refused("numbers that may be bad")
+    _no_promises(eqn, where, numbers.scatter_indices_batching_dims)
     if numbers.update_window_dims or numbers.operand_batching_dims:
         return _scatter_rows(eqn, t, where, updates)
     return shaped(eqn, Tensor((), t.value + _added(numbers, t, where, updates, {})))

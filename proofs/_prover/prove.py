@@ -9,14 +9,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 from jax.extend import core
 
-from .._jax_internals import doubt, untested
+from .._jax_internals import Question, doubt, questions, untested
 from .._normal_form import Refused, forget
 from . import counterexample as search
 from . import elementwise as elementwise  # these put in what ``read`` can read
@@ -38,9 +38,10 @@ from .claims import (
 )
 from .linear import push
 from .read import assume, assumed, least_sizes, read
+from .sizes import Sizes, Waiting
 from .spec import Spec, check
 from .sympy import to_sympy
-from .trace import Arguments, arguments, new_tensor, only, trace
+from .trace import Arguments, arguments, new_tensor, note, only, trace
 from .verdict import Verdict
 
 
@@ -71,9 +72,11 @@ def prove_vjp(
         return list(claims_of(fun, a, wrt, reference, second_order))
 
     order = 2 if second_order else 1
-    return _decide(
-        args, claims, least, lambda: search.vjp(fun, args, wrt, reference or fun, least, order)
-    )
+
+    def wrong(args: Mapping[str, Spec], least: Mapping[str, int]) -> Any:
+        return search.vjp(fun, args, wrt, reference or fun, least, order)
+
+    return _decide(args, claims, least, wrong)
 
 
 def prove_jvp(
@@ -106,7 +109,10 @@ def prove_jvp(
             ("the value that jax.jvp gives", value, out),
         ]
 
-    return _decide(args, claims, least, lambda: search.jvp(fun, args, wrt, reference or fun, least))
+    def wrong(args: Mapping[str, Spec], least: Mapping[str, int]) -> Any:
+        return search.jvp(fun, args, wrt, reference or fun, least)
+
+    return _decide(args, claims, least, wrong)
 
 
 def prove_equal(
@@ -118,7 +124,7 @@ def prove_equal(
     def claims(a: Arguments) -> Claims:
         return [("the value", read_one(f, a), read_one(g, a))]
 
-    return _decide(args, claims, least, lambda: search.equal(f, g, args, least))
+    return _decide(args, claims, least, lambda args, least: search.equal(f, g, args, least))
 
 
 def prove_backward(
@@ -131,6 +137,9 @@ def prove_backward(
     least: Mapping[str, int] | None = None,
 ) -> Verdict:
     """``prove_vjp`` of jaxprs already traced, at ``arguments(args).shapes``, without a search.
+
+    What Python asked of sizes while it traced them is not known here: the verdict is about the
+    sizes of which these are the jaxprs.
 
     Args:
         value: of the arguments, to one array.
@@ -149,7 +158,7 @@ def prove_backward(
         g = new_tensor(extra(a, "g"), out)
         return gradients(read(backward, [g, *a.tensors]), out, g, a, wrt)
 
-    return _decide(args, claims, least, lambda: None)
+    return _decide(args, claims, least, lambda *_: None, retraced=False)
 
 
 def assert_vjp_proved(
@@ -171,15 +180,47 @@ def _decide(
     args: Mapping[str, Spec],
     claims: Callable[[Arguments], Claims],
     least: Mapping[str, int] | None,
-    counterexample: Callable[[], Any],
+    counterexample: Callable[[Mapping[str, Spec], Mapping[str, int]], Any],
+    retraced: bool = True,
 ) -> Verdict:
+    """The verdict for all sizes: symbolic ones, then those that the code asks for.
+
+    The latter only where ``claims`` traces the code, which then answers otherwise.
+    """
     start = time.perf_counter()
     if why := untested():
         return Verdict("refused", reason=why)
-    with _noting(least) as notes:
-        identity, status, reason = None, "proved", ""
+    identity, status, reason, wrong = None, "proved", "", None
+    book: dict[str, None] = {}
+    sizes = Sizes(args, dict(least or {}))
+    waiting = Waiting([sizes])
+    try:
+        for sizes in waiting:
+            status, reason, identity_here, asked = _decide_at(sizes, claims, book)
+            identity = identity or identity_here
+            if status != "proved":
+                break
+            for question in asked if retraced else ():
+                waiting.put(question, sizes)
+    except Refused as error:
+        status, reason = "refused", str(error)
+    if status != "proved":
+        wrong = counterexample(sizes.args, sizes.least)
+        status = status if wrong is None else "refuted"
+    seconds = time.perf_counter() - start
+    return Verdict(status, wrong, tuple(book), reason, identity, seconds)  # type: ignore[arg-type]
+
+
+def _decide_at(
+    sizes: Sizes, claims: Callable[[Arguments], Claims], book: dict[str, None]
+) -> tuple[str, str, Any, Iterable[Question]]:
+    """Status, reason and identity for the sizes at which no question holds; and the questions."""
+    identity, status, reason = None, "proved", ""
+    with _noting(sizes.least, book), questions() as asked:
+        if not sizes.where:
+            note(sizes.args)
         try:
-            a = arguments(args)
+            a = arguments(sizes.args)
             found = claims(a)
             require(found)
             identity = to_sympy(found[0][2].value)
@@ -187,25 +228,22 @@ def _decide(
             status, reason = "refused", str(error)
         except Differs as error:
             status, reason = "unknown", str(error)
-    wrong = None
-    if status != "proved":
-        wrong = counterexample()
-        status = status if wrong is None else "refuted"
-    seconds = time.perf_counter() - start
-    return Verdict(status, wrong, notes(), reason, identity, seconds)  # type: ignore[arg-type]
+    if reason and sizes.where:
+        reason = f"where {' and '.join(sizes.where)}: {reason}"
+    return status, reason, identity, asked
 
 
 @contextmanager
-def _noting(least: Mapping[str, int] | None) -> Iterator[Callable[[], tuple[str, ...]]]:
+def _noting(least: Mapping[str, int], book: dict[str, None]) -> Iterator[None]:
     forget()
-    book: dict[str, None] = {}
-    tokens = assumed.set(book), least_sizes.set(dict(least or {}))
+    tokens = assumed.set(book), least_sizes.set(dict(least))
     try:
         assume("over the real numbers, without rounding or overflow")
-        assume("for the rank and the options that were traced")
+        assume("for the rank, the options and the differentiated arguments that were traced")
+        assume("where the code asks whether a size is an int, it was told no")
         if text := doubt():
             assume(text)
-        yield lambda: tuple(book)
+        yield
     finally:
         assumed.reset(tokens[0])
         least_sizes.reset(tokens[1])
