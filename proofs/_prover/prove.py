@@ -118,11 +118,14 @@ def prove_jvp(
 def prove_equal(
     f: Function, g: Function, args: Mapping[str, Spec], *, least: Mapping[str, int] | None = None
 ) -> Verdict:
-    """Whether two functions have the same value at every input."""
+    """Whether two functions have the same value at every input, a number or -inf."""
     check("prove_equal", (f, g), args, None, least)
 
     def claims(a: Arguments) -> Claims:
-        return [("the value", read_one(f, a), read_one(g, a))]
+        one, other = read_one(f, a), read_one(g, a)
+        if one.bad.terms and one.bad == other.bad:
+            raise Refused(f"both may be NaN or +inf, which are not told apart, where {one.bad}")
+        return [("the value", one, other)]
 
     return _decide(args, claims, least, lambda args, least: search.equal(f, g, args, least))
 
