@@ -6,6 +6,7 @@ Imports of internals stand in the functions, so that another version is refused 
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -84,9 +85,8 @@ class Question:
 
     text: str
     place: str  # the file and the line
-    left: Any = field(
-        default=None, compare=False
-    )  # what ``left == right`` compares; None where nothing is known
+    # What ``left == right`` compares: a symbolic size with a size. None where that is not known.
+    left: Any = field(default=None, compare=False)
     right: Any = field(default=None, compare=False)
 
 
@@ -120,9 +120,12 @@ def _listen() -> None:
     def __eq__(self: Any, other: Any) -> bool:
         answer: bool = equal(self, other)
         if not answer and _questions.get() is not None:
-            number = int(other) if isinstance(other, float) and other == int(other) else other
-            if isinstance(other, dim) and other.scope is self.scope or _is_number(number):
-                _report(f"{self} == {other}", self, number)
+            same_scope = isinstance(other, dim) and other.scope is self.scope
+            size = other if same_scope else _whole_number(other)
+            if size is not None:
+                _report(f"{self} == {other}", self, size)
+            elif isinstance(other, jax.Array):
+                _report(f"{self} == an array")
         return answer
 
     def __hash__(self: Any) -> int:
@@ -154,17 +157,25 @@ def _ordering(compare: Callable[[Any, Any], bool], sign: str) -> Callable[[Any, 
     return reported
 
 
-def _is_number(x: Any) -> bool:
-    return hasattr(x, "__index__") and not jax.export.is_symbolic_dim(x)
+def _whole_number(x: Any) -> int | None:
+    """The integer that a number is; None of anything else."""
+    if isinstance(x, float):
+        return int(x) if x.is_integer() else None
+    try:
+        return None if jax.export.is_symbolic_dim(x) else operator.index(x)
+    except Exception:  # it has no integer, or is traced
+        return None
 
 
-_FOLDER = os.path.dirname(jax.__file__)
-# What decides shapes in JAX is written for sizes that it cannot compare, and is trusted. These
-# are functions as a user would write them.
-_ABOVE = tuple(os.path.join(_FOLDER, *p, "") for p in (
-    ("_src", "numpy"), ("_src", "nn"), ("_src", "scipy"), ("_src", "image"),
-    ("_src", "third_party"), ("experimental",), ("example_libraries",),
-))  # fmt: skip
+_JAX = os.path.join(os.path.dirname(jax.__file__), "")
+# JAX's core and jax.lax are written for sizes that cannot be compared, and are trusted. What stands
+# on them is read as a user's code is.
+_ON_LAX = tuple(
+    os.path.join(_JAX, *folder.split("/"), "")
+    for folder in (
+        "_src/numpy", "_src/nn", "_src/scipy", "_src/image", "experimental", "example_libraries",
+    )
+)  # fmt: skip
 
 
 def _report(text: str, left: Any = None, right: Any = None) -> None:
@@ -176,7 +187,7 @@ def _report(text: str, left: Any = None, right: Any = None) -> None:
     if frame is None or heard is None:
         return
     file = frame.f_code.co_filename
-    if not file.startswith(os.path.join(_FOLDER, "")) or file.startswith(_ABOVE):
+    if not file.startswith(_JAX) or file.startswith(_ON_LAX):
         heard[Question(text, f"{file}:{frame.f_lineno}", left, right)] = None
 
 
@@ -185,9 +196,8 @@ def _passes_on(code: Any) -> bool:
     name, file = code.co_name, code.co_filename
     if file == "<string>":
         return name in ("__hash__", "__eq__")
-    return name in ("__ne__", "definitely_equal", "definitely_equal_shape") and file.startswith(
-        os.path.join(_FOLDER, "")
-    )
+    passing = ("__ne__", "definitely_equal", "definitely_equal_shape")
+    return name in passing and file.startswith(_JAX)
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:

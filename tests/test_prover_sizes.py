@@ -55,6 +55,7 @@ WRONG = {
     "an index": lambda z: (1, 2).count(z.shape[-1]),
 }
 UNKNOWN = {
+    "an array": lambda z: z.shape[-1] == jnp.asarray(1),
     "a set": lambda z: z.shape[-1] in {1, 2},
     "a dict": lambda z: {1: True}.get(z.shape[-1], False),
     "a set of sizes": lambda z: len(set(z.shape)) == 1,
@@ -78,6 +79,11 @@ def test_a_question_of_sizes_that_is_not_followed_is_refused(asks, monkeypatch):
     verdict = prove_equal(_unless(asks), squares, Z)
     assert verdict.status == "refused"
     assert "the code asks whether" in verdict.reason and __file__ in verdict.reason
+
+
+def test_arrays_too_large_to_be_drawn_are_not_proved():
+    verdict = prove_equal(_unless(lambda z: z.shape[-1] == 10**12), squares, Z)
+    assert verdict.status == "unknown" and "where k == 1000000000000" in verdict.reason
 
 
 def test_shapes_that_are_equal_for_some_sizes_are_proved_apart():

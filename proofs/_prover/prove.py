@@ -56,6 +56,10 @@ def prove_vjp(
 ) -> Verdict:
     """Whether ``jax.vjp`` of a function gives its derivative, for all sizes.
 
+    Where the code compares sizes, as in ``k == 1``, ``n == k`` or ``k % 2 == 0``, it is traced and
+    proved again at those for which that holds. A comparison that is not solved for sizes, or a dict
+    or set that is asked for one, is refused.
+
     Args:
         fun: as the user calls it, with positional arguments, to one array.
         args: the spec of each argument, in their order: ``array``, ``labels``, ``scalar``.
@@ -208,7 +212,7 @@ def _decide(
     except Refused as error:
         status, reason = "refused", str(error)
     if status != "proved":
-        wrong = counterexample(sizes.args, sizes.least)
+        wrong = counterexample(sizes.args, sizes.least) if sizes.small else None
         status = status if wrong is None else "refuted"
     seconds = time.perf_counter() - start
     return Verdict(status, wrong, tuple(book), reason, identity, seconds)  # type: ignore[arg-type]

@@ -16,9 +16,10 @@ from typing import Any
 
 from .._jax_internals import Question, remainder_of, symbolic_terms
 from .._normal_form import Refused
-from .spec import Spec
+from .spec import Spec, size_of
 
 _MAX_SIZES = 64
+_MAX_ENTRIES = 64
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,13 @@ class Sizes:
     def key(self) -> Any:
         """Equal where the same is to be proved."""
         return tuple(self.args.items()), tuple(sorted(self.least.items()))
+
+    @property
+    def small(self) -> bool:
+        """Whether arrays of these sizes can be drawn, and differentiated entry by entry."""
+        ones = dict.fromkeys((name for spec in self.args.values() for name in spec.names), 1)
+        shapes = ([size_of(d, ones) for d in spec.dims] for spec in self.args.values())
+        return all(math.prod(shape) <= _MAX_ENTRIES for shape in shapes)
 
     def low(self, name: str) -> int:
         """The least value of a named size."""
@@ -68,8 +76,8 @@ def solutions(question: Question, sizes: Sizes) -> list[dict[str, str]]:
         found = _divisible(question) or _equal(question, sizes)
     if found is None:
         raise Refused(
-            f"{question.place}: the code asks whether {question.text}, which JAX cannot tell at "
-            "sizes without numbers, and the proof not for which sizes it holds"
+            f"{question.place}: the code asks whether {question.text}. JAX cannot tell at sizes "
+            "without numbers, and for which sizes it holds is not found out"
         )
     return found
 
@@ -118,6 +126,8 @@ def _factored(factors: Mapping[str, int], number: int, sizes: Sizes) -> list[dic
     if not factors:
         return [{}] if number == 1 else []
     (name, exponent), *rest = factors.items()
+    if exponent == 1 and not rest:
+        return [{name: str(number)}] if number >= sizes.low(name) else []
     return [
         {name: str(value), **others}
         for value in range(sizes.low(name), number + 1)
