@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,142 @@ def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
             factors.append((factor.var, exponent))
         found.append((coefficient, factors))
     return found
+
+
+def remainder_of(dim: Any) -> tuple[Any, int] | None:
+    """``a`` and ``c`` where a symbolic dimension is ``a % c`` for a number c; None if not."""
+    ((term, coefficient), *others) = dim._sorted_terms
+    if others or coefficient != 1 or len(term._factors) != 1:
+        return None
+    ((factor, exponent),) = term._factors
+    if exponent != 1 or factor.operation != "mod":
+        return None
+    dividend, divisor = factor.operands
+    match symbolic_terms(divisor):
+        case [(number, [])]:
+            return dividend, number
+    return None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What Python asked of a symbolic size, and was told no because JAX cannot tell."""
+
+    text: str
+    place: str  # the file and the line
+    # What ``left == right`` compares: a symbolic size with a size. None where that is not known.
+    left: Any = field(default=None, compare=False)
+    right: Any = field(default=None, compare=False)
+
+
+_questions: ContextVar[dict[Question, None] | None] = ContextVar("questions", default=None)
+
+
+@contextlib.contextmanager
+def questions() -> Iterator[dict[Question, None]]:
+    """A context that collects what is asked of symbolic sizes while functions are traced.
+
+    JAX says that two sizes differ wherever it cannot tell, without an error.
+    """
+    _listen()
+    heard: dict[Question, None] = {}
+    token = _questions.set(heard)
+    try:
+        yield heard
+    finally:
+        _questions.reset(token)
+
+
+def _listen() -> None:
+    """Makes JAX's symbolic sizes report, once in a process; their answers stay the same."""
+    from jax._src.export import shape_poly
+
+    dim: Any = shape_poly._DimExpr
+    if "__bool__" in vars(dim):
+        return
+    equal, hashed = dim.__eq__, dim.__hash__
+
+    def __eq__(self: Any, other: Any) -> bool:
+        answer: bool = equal(self, other)
+        if not answer and _questions.get() is not None:
+            same_scope = isinstance(other, dim) and other.scope is self.scope
+            size = other if same_scope else _whole_number(other)
+            if size is not None:
+                _report(f"{self} == {other}", self, size)
+            elif isinstance(other, jax.Array):
+                _report(f"{self} == an array")
+        return answer
+
+    def __hash__(self: Any) -> int:
+        if _questions.get() is not None:
+            _report(f"a dict, a set or a cache holds the size {self}")
+        return int(hashed(self))
+
+    def __bool__(self: Any) -> bool:
+        if _questions.get() is not None:
+            _report(f"{self} == 0", self, 0)
+        return True
+
+    dim.__eq__, dim.__hash__, dim.__bool__ = __eq__, __hash__, __bool__
+    for name, sign in (("__ge__", ">="), ("__le__", "<="), ("__gt__", ">"), ("__lt__", "<")):
+        setattr(dim, name, _ordering(getattr(dim, name), sign))
+
+
+def _ordering(compare: Callable[[Any, Any], bool], sign: str) -> Callable[[Any, Any], bool]:
+    """An inequality of sizes, whose error Python may catch and go on."""
+
+    def reported(self: Any, other: Any) -> bool:
+        try:
+            return compare(self, other)
+        except Exception:
+            if _questions.get() is not None:
+                _report(f"{self} {sign} {other}")
+            raise
+
+    return reported
+
+
+def _whole_number(x: Any) -> int | None:
+    """The integer that a number is; None of anything else."""
+    if isinstance(x, float):
+        return int(x) if x.is_integer() else None
+    try:
+        return None if jax.export.is_symbolic_dim(x) else operator.index(x)
+    except Exception:  # it has no integer, or is traced
+        return None
+
+
+_JAX = os.path.join(os.path.dirname(jax.__file__), "")
+# JAX's core and jax.lax are written for sizes that cannot be compared, and are trusted. What stands
+# on them is read as a user's code is.
+_ON_LAX = tuple(
+    os.path.join(_JAX, *folder.split("/"), "")
+    for folder in (
+        "_src/numpy", "_src/nn", "_src/scipy", "_src/image", "experimental", "example_libraries",
+    )
+)  # fmt: skip
+
+
+def _report(text: str, left: Any = None, right: Any = None) -> None:
+    """Notes a question, unless it is JAX itself that asks."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and _passes_on(frame.f_code):
+        frame = frame.f_back
+    heard = _questions.get()
+    if frame is None or heard is None:
+        return
+    file = frame.f_code.co_filename
+    if not file.startswith(_JAX) or file.startswith(_ON_LAX):
+        heard[Question(text, f"{file}:{frame.f_lineno}", left, right)] = None
+
+
+def _passes_on(code: Any) -> bool:
+    """Whether a function asks for its caller: ``!=``, and a dataclass with sizes in it."""
+    name, file = code.co_name, code.co_filename
+    if file == "<string>":
+        return name in ("__hash__", "__eq__")
+    passing = ("__ne__", "definitely_equal", "definitely_equal_shape")
+    return name in passing and file.startswith(_JAX)
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:

@@ -155,6 +155,101 @@ def _means_what_it_was_made_of(names, seed):
     np.testing.assert_allclose(got, wanted, rtol=1e-7, atol=1e-9)
 
 
+def _whole_steps():
+    """Operations on small integers, whose sums cancel, so that indicators of them are often 1."""
+    h, w, masked = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
+    return {
+        "plus h": lambda p: p + h,
+        "times h": lambda p: p * h,
+        "times w": lambda p: p * w,
+        "less 1": lambda p: p - 1,
+        "square": lambda p: p * p,
+        "hit": lambda p: delta(J, LABEL) * p,
+        "mask": lambda p: masked * p,
+        "sum over j": lambda p: total(p, J),
+        "square of the sum over j": lambda p: total(p, J) ** 2,
+        "square of the sum over i": lambda p: total(p, ROW) ** 2,
+        "where not 0": lambda p: h - f.is_zero(p) * h,
+        "where above 0": lambda p: f.greater(p) * h + w,
+    }
+
+
+def _indicators():
+    def every(p):
+        return total(total(p, J), ROW)
+
+    return {
+        "is 0": f.is_zero,
+        "is above 0": f.greater,
+        "sum over i is 0": lambda p: f.is_zero(total(p, ROW)),
+        "sum over i is above 0": lambda p: f.greater(total(p, ROW)),
+        "sum is 0": lambda p: f.is_zero(every(p)),
+        "sum is above 0": lambda p: f.greater(every(p)),
+        "greatest is 0": lambda p: f.is_zero(f.greatest(p, ONE, J)),
+        "more than half": lambda p: f.greater(2 * p - total(p, J)),
+    }
+
+
+def _whole_direct(arrays):
+    h, w, b = (arrays[k].astype(float) for k in "zwb")
+    hit = np.arange(3) == arrays["y"][:, None]
+
+    def over(axis, x):
+        return np.broadcast_to(x.sum(axis, keepdims=True), x.shape)
+
+    return {
+        "plus h": lambda p: p + h,
+        "times h": lambda p: p * h,
+        "times w": lambda p: p * w,
+        "less 1": lambda p: p - 1,
+        "square": lambda p: p * p,
+        "hit": lambda p: hit * p,
+        "mask": lambda p: b * p,
+        "sum over j": lambda p: over(1, p),
+        "square of the sum over j": lambda p: over(1, p) ** 2,
+        "square of the sum over i": lambda p: over(0, p) ** 2,
+        "where not 0": lambda p: np.where(p == 0, 0, h),
+        "where above 0": lambda p: np.where(p > 0, h, 0) + w,
+        "is 0": lambda p: p == 0,
+        "is above 0": lambda p: p > 0,
+        "sum over i is 0": lambda p: over(0, p) == 0,
+        "sum over i is above 0": lambda p: over(0, p) > 0,
+        "sum is 0": lambda p: over((0, 1), p) == 0,
+        "sum is above 0": lambda p: over((0, 1), p) > 0,
+        "greatest is 0": lambda p: p.max(1, keepdims=True) + 0 * h == 0,
+        "more than half": lambda p: 2 * p > over(1, p),
+    }
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@given(
+    st.lists(st.sampled_from(sorted(_whole_steps())), min_size=1, max_size=3),
+    st.sampled_from(sorted(_indicators())),
+    st.integers(0, 999),
+)
+def test_indicators_of_sums_and_of_their_powers_mean_what_they_were_made_of(names, last, seed):
+    p = entry(Z, ROW, J)
+    try:
+        for name in names:
+            p = _whole_steps()[name](p)
+        p = _indicators()[last](p)
+    except Refused:
+        return
+    for rng in map(np.random.default_rng, range(seed, seed + 5)):
+        arrays = {
+            "z": rng.integers(-1, 2, (2, 3)),
+            "w": rng.integers(1, 3, (2, 3)),
+            "b": rng.random((2, 3)) < 0.5,
+            "y": rng.integers(0, 3, 2),
+        }
+        wanted = arrays["z"].astype(float)
+        for name in (*names, last):
+            wanted = _whole_direct(arrays)[name](wanted)
+        value = Evaluation(arrays, {"n": 2, "k": 3})
+        got = [[value(p, {ROW: i, J: j}) for j in range(3)] for i in range(2)]
+        np.testing.assert_array_equal(got, wanted)
+
+
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=_SLOW)
 @given(
     st.lists(
@@ -259,6 +354,16 @@ def test_a_logarithm_of_what_may_be_negative_is_refused():
 def test_a_quotient_by_what_may_be_0_is_refused():
     with pytest.raises(Refused, match="not known to differ from 0"):
         f.inverse(entry(Z, ROW, J))
+
+
+def test_a_positive_factor_in_a_sum_of_any_sign_plays_its_part():
+    """``sum_i (sum_j h_ij)^2 = 0`` is that of no sum of h, and a factor of h_ij weighs in it."""
+    h, w = entry(Z, ROW, J), entry(W, ROW, J)
+    squares = f.is_zero(total(total(h, J) ** 2, ROW))
+    assert squares != f.is_zero(total(total(h, J), ROW))
+    assert squares != f.is_zero(total(total(w * h, J) ** 2, ROW))
+    x = entry(Symbol("x", "nonnegative"), ROW, J)
+    assert f.is_zero(total(total(w * x, J) ** 2, ROW)) == f.is_zero(total(total(x, J), ROW))
 
 
 def test_logarithms_do_not_split_over_what_may_be_0():

@@ -174,6 +174,38 @@ def test_a_wrong_function_with_its_right_gradient_is_refuted():
     assert verdict.status == "refuted" and "the value" in verdict.reason
 
 
+@pytest.mark.parametrize("other", [jnp.nan, jnp.inf, -jnp.inf])
+def test_infinities_and_nan_are_not_proved_equal(other):
+    def fun(value):
+        return lambda z: jnp.where(z > 0, value, z)
+
+    assert prove_equal(fun(-jnp.inf), fun(other), {"z": Z}).proved == (other == -jnp.inf)
+    verdict = prove_equal(fun(jnp.inf), fun(other), {"z": Z})
+    assert not verdict.proved
+    assert other == -jnp.inf or "NaN or +inf" in verdict.reason
+
+
+def test_values_are_equal_where_what_is_not_finite_is_left_out():
+    def fun(fill):
+        return lambda z: jnp.where(z > 0, 0.0, jnp.where(z > 0, fill, z))
+
+    assert prove_equal(fun(jnp.inf), fun(jnp.nan), {"z": Z}).proved
+
+
+def test_a_guard_of_squared_sums_is_not_one_of_their_sum():
+    """The sums of the rows of h may cancel; for h at least 0 they do not."""
+
+    def value(x, h):
+        return x * jnp.where(jnp.sum(jnp.sum(h, 1) ** 2) == 0, 0.0, 1.0)
+
+    def backward(g, x, h):
+        return g * jnp.where(jnp.sum(h) == 0, 0.0, 1.0), None
+
+    fun = _with_backward(value, backward)
+    assert not prove_vjp(fun, {"x": scalar(), "h": Z}, ("x",)).proved
+    assert prove_vjp(fun, {"x": scalar(), "h": array("n k", nonnegative=True)}, ("x",)).proved
+
+
 def test_a_gradient_for_ignored_labels_is_not_proved_vacuously():
     """Right for labels in range: only declaring the sentinel shows what is wrong."""
 

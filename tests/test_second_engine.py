@@ -126,6 +126,19 @@ def test_jax_through_max_is_refuted_at_the_kink():
     assert verdict.counterexample["z"] == 0
 
 
+@pytest.mark.parametrize("reference", [None, _lse], ids=["alone", "reference"])
+def test_a_rule_with_another_value_is_refuted(reference):
+    """``jax.value_and_grad`` and ``jax.jvp`` return that value; the function's own is right."""
+    fun = jax.custom_vjp(lambda z: _lse(z))
+    fun.defvjp(lambda z: (2 * _lse(z), z), lambda z, g: (g[:, None] * jax.nn.softmax(z),))
+    verdict = prove_concrete(fun, {"z": Z}, ("z",), reference, sizes=TWO)
+    assert verdict.status == "refuted" and "the value that jax.vjp gives" in verdict.reason
+    fun = jax.custom_jvp(lambda z: _lse(z))
+    fun.defjvp(lambda z, v: (2 * _lse(*z), jax.jvp(_lse, z, v)[1]))
+    verdict = prove_concrete(fun, {"z": Z}, ("z",), reference, sizes=TWO, derivative="jvp")
+    assert verdict.status == "refuted" and "the value that jax.jvp gives" in verdict.reason
+
+
 def test_a_right_gradient_of_the_wrong_function_is_refuted_by_the_reference():
     verdict = prove_concrete(lambda z: 2 * _lse(z), {"z": Z}, ("z",), _lse, sizes=TWO)
     assert verdict.status == "refuted"

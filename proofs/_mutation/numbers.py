@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax import export
 from jax.extend import core
 
 from .._jax_internals import in_float64
+from .._prover.claims import vjp_of
 from .._prover.spec import size_of
-from .._second_engine.concrete import trace
+from .._prover.trace import arguments, trace
 from .._second_engine.inputs import dims
 from .._second_engine.polynomials import Refused, Undecided
 from .._theorems.theorem import Theorem
@@ -44,15 +44,11 @@ class Backward:
     def of(cls, theorem: Theorem) -> Backward:
         """Traces the function of a theorem."""
         build = theorem.build
-        names = sorted({d for s in build.args.values() for d in s.dims if not d.isdigit()})
-        known = dict(zip(names, export.symbolic_shape(", ".join(names)), strict=True))
-        shapes = [
-            jax.ShapeDtypeStruct(tuple(known[d] if d in known else int(d) for d in s.dims), s.dtype)
-            for s in build.args.values()
-        ]
-        places = [list(build.args).index(w) for w in build.wrt]
-        claim = trace(build.fun, shapes, places, "vjp")
-        return cls(theorem, claim.value, claim.claimed)
+        a = arguments(build.args)
+        both = vjp_of(build.fun, a, build.wrt)
+        out = jax.eval_shape(build.fun, *a.shapes)
+        backward = trace(lambda *args: both(*args)[1:], [out, *a.shapes])
+        return cls(theorem, trace(build.fun, a.shapes), backward)
 
     def allows(self, size: Mapping[str, int]) -> bool:
         """Returns whether the theorem covers this size."""

@@ -81,13 +81,18 @@ def _zero_of_sum(a: Atom) -> Poly:
 
 
 def _without_positive(a: Atom) -> Poly:
-    """A sum without what is positive in each term: it is 0 where the sum is."""
+    """A sum of terms at least 0 without what is positive in each: it is 0 where the sum is.
+
+    So are the sums of terms at least 0 among their factors, and without their exponents. Another
+    factor stays as it is: positive factors in its own terms weigh those against each other.
+    """
     i, body = opened(a)
     ((m, _),) = body.terms.items()
     left = ONE
     for b, e in m:
         if not positive(poly(b)):
-            left = left * (_without_positive(b) if b.kind == "sum" else product([(b, e)]))
+            inner = b.kind == "sum" and atom_nonnegative(b)
+            left = left * (_without_positive(b) if inner else product([(b, e)]))
     return total(left, i)
 
 

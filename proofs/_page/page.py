@@ -28,7 +28,9 @@ _NOT_COVERED = """
 what a compiler makes of the code. Those are the part of the numerical contract, which is
 measured against 60-digit arithmetic by the tests and not proved.</p>
 <p>A <em>derivation</em> is about formulas. A <em>theorem</em> is about the code as JAX traces it,
-for the rank and the options it names, all sizes, and labels in range.</p>
+for the rank and the options it names, all sizes, and labels in range. Where the code compares
+sizes, such as k with 1, it is traced and proved again at those. What it does only where a size is a
+Python int, rather than a symbol, is not covered.</p>
 <p>Trusted are, for derivations, the rules that head <code>proofs/_derivations/decide.py</code>,
 SymPy’s algebra of rational functions and its derivatives of exp, log, tanh and cosh; for theorems,
 the rules in <code>proofs/_normal_form/</code> and the reading of JAX’s operations in

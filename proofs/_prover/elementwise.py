@@ -241,4 +241,13 @@ def _convert(eqn: Any, x: Tensor) -> Tensor:
                 raise Refused(f"from {old} to {new}, which may overflow")
             assume("integer arithmetic does not leave 32 bits")
         return result(eqn, x.value, bad=either(x.bad, x.lowest))
+    _whole_numbers(x.value, new)
     return result(eqn, x.value, x.lowest, x.bad)
+
+
+def _whole_numbers(p: Poly, dtype: Any) -> None:
+    """Notes up to which number integers are exact in a floating dtype, for two may become one."""
+    most = 2 ** (jnp.finfo(dtype).nmant + 1)
+    number = p.number()
+    if f.integral(p) and p * p != p and (number is None or abs(number) > most):
+        assume(f"integers that become {dtype} are at most {most} in absolute value")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from jax.lax import GatherScatterMode
 
 from .._normal_form import (
     ONE,
@@ -42,50 +45,77 @@ def _in_range(q: Poly, i: Atom) -> None:
 
 @reads("gather")
 def _gather(eqn: Any, t: Tensor, where: Tensor) -> Tensor:
-    """One entry of each indexed axis; the others whole, or batched with the indices."""
+    """One entry of each indexed axis; the others whole, or batched with the indices.
+
+    An axis of which a slice of 1 is taken without an index is taken at 0.
+    """
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     if not where.finite:
         raise Refused("an index that may be bad")
+    _no_promises(eqn, where, numbers.start_indices_batching_dims)
     shape = shape_of(eqn.outvars[0].aval)
-    _one_entry_each(t, numbers.start_index_map, sizes, numbers.collapsed_slice_dims)
-    batch = [i for i in range(len(shape)) if i not in numbers.offset_dims]
-    lead = {i: axis(batch[i], shape[batch[i]]) for i in range(len(where.shape) - 1)}
+    lead = _scattered(shape, numbers.offset_dims)
+    rows = {i: axis(u, shape[u]) for i, u in enumerate(lead)}
+    batched = dict(
+        zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
+    )
+    windows = _windows(t, (*numbers.collapsed_slice_dims, *batched), numbers.offset_dims)
     new: dict[Atom, Poly] = {}
-    whole = [
-        i
-        for i in range(len(t.shape))
-        if i not in numbers.collapsed_slice_dims and i not in numbers.operand_batching_dims
-    ]
-    for i, out in zip(whole, numbers.offset_dims, strict=True):
-        if i not in numbers.start_index_map and t.shape[i] != ONE:
-            new[axis(i, t.shape[i])] = poly(axis(out, t.shape[i]))  # type: ignore[index]
-    pairs = zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
-    for i, j in pairs:
-        if t.shape[i] != ONE:
-            new[axis(i, t.shape[i])] = poly(lead[j])  # type: ignore[index]
-    looked: list[tuple[Atom, int]] = []
-    for position, i in enumerate(numbers.start_index_map):
-        if t.shape[i] != ONE:
-            mark = fresh(t.shape[i])
-            new[axis(i, t.shape[i])] = poly(mark)  # type: ignore[index]
-            looked.append((mark, position))
+    looked: list[tuple[Atom, Poly]] = []
+    for i, d in enumerate(t.shape):
+        size = dimension(sizes[i])
+        place: Atom | int = 0
+        if i in numbers.start_index_map:
+            q = _component(where, rows, numbers.start_index_map.index(i))
+            _one_entry(eqn, q, d, size)
+            if d != ONE:
+                place = fresh(d)
+                looked.append((place, q))
+        elif i in batched:
+            place = rows[batched[i]]
+        elif size == d and i in windows:
+            place = axis(windows[i], d)
+        elif size != ONE:
+            raise Refused("a part of an axis")
+        if d != ONE:
+            new[axis(i, d)] = poly(place)  # type: ignore[index]
     t = t.at(new)
-    for mark, position in looked:
-        t = _lookup(t, mark, _component(where, lead, position))
+    for mark, q in looked:
+        t = _lookup(t, mark, q)
     return shaped(eqn, t)
 
 
-def _one_entry_each(t: Tensor, indexed: Any, sizes: Any, collapsed: Any) -> None:
-    for i, d in enumerate(t.shape):
-        size = dimension(sizes[i])
-        if i in indexed:
-            if size != ONE:
-                raise Refused("a slice longer than 1 from an index")
-        elif i in collapsed:
-            if d != ONE:
-                raise Refused("a dropped axis without an index")
-        elif size != d and size != ONE:
-            raise Refused("a part of an axis")
+def _scattered(shape: tuple[Poly, ...], windows: Sequence[int]) -> list[int]:
+    """The axes of a gather's output, or of a scatter's updates, that those of indices become."""
+    return [i for i in range(len(shape)) if i not in windows]
+
+
+def _windows(t: Tensor, without: Sequence[int], axes: Sequence[int]) -> dict[int, int]:
+    """For each axis of an operand that slices keep, the axis that it is of the slices."""
+    kept = [i for i in range(len(t.shape)) if i not in without]
+    return dict(zip(kept, axes, strict=True))
+
+
+def _one_entry(eqn: Any, q: Poly, d: Poly, size: Poly) -> None:
+    """Refuses an index that names more than an entry of an axis, or none where it has but one."""
+    if size != ONE:
+        raise Refused("a slice longer than 1 from an index")
+
+    def case(q: Poly) -> Poly:
+        if not nonnegative(q) or not nonnegative(-q):
+            raise Refused(f"the index {q} of a dimension 1: it may be out of range")
+        return q
+
+    if d == ONE and eqn.params["mode"] != GatherScatterMode.CLIP:
+        by_cases(case, q)
+
+
+def _no_promises(eqn: Any, where: Tensor, batch: Any) -> None:
+    """Refuses what is undefined if it is not so: that several indices are sorted or unique."""
+    one = all(d == ONE for i, d in enumerate(where.shape[:-1]) if i not in batch)
+    for promise in () if one else ("indices_are_sorted", "unique_indices"):
+        if eqn.params.get(promise):
+            raise Refused(f"{promise}=True, which is not checked")
 
 
 def _component(where: Tensor, lead: dict[int, Atom | int], position: int) -> Poly:
@@ -102,58 +132,48 @@ def _component(where: Tensor, lead: dict[int, Atom | int], position: int) -> Pol
 
 @reads("scatter-add")
 def _scatter_add(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
-    """Single entries added at indices that are sure to be in range."""
+    """Entries, or slices along whole axes, added at indices that are sure to be in range.
+
+    Along an axis of which slices of 1 are added without an index, they are added at 0.
+    """
     numbers = eqn.params["dimension_numbers"]
     if not (t.finite and where.finite and updates.finite):
         raise Refused("numbers that may be bad")
-    if numbers.update_window_dims or numbers.operand_batching_dims:
-        return _scatter_rows(eqn, t, where, updates)
-    return shaped(eqn, Tensor((), t.value + _added(numbers, t, where, updates, {})))
-
-
-def _scatter_rows(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
-    numbers = eqn.params["dimension_numbers"]
-    whole = [
-        i
-        for i in range(len(t.shape))
-        if i not in numbers.inserted_window_dims and i not in numbers.operand_batching_dims
-    ]
-    fixed: dict[int, Atom | int] = {}
-    for i, u in zip(whole, numbers.update_window_dims, strict=True):
-        if i in numbers.scatter_dims_to_operand_dims and updates.shape[u] != ONE:
-            raise Refused("a slice longer than 1 at an index")
-        if i not in numbers.scatter_dims_to_operand_dims:
-            if updates.shape[u] != t.shape[i]:
-                raise Refused("a part of an axis")
-            fixed[u] = axis(i, t.shape[i])
-    batch = [i for i in range(len(updates.shape)) if i not in numbers.update_window_dims]
+    _no_promises(eqn, where, numbers.scatter_indices_batching_dims)
+    lead = _scattered(updates.shape, numbers.update_window_dims)
+    inserted = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    windows = _windows(t, inserted, numbers.update_window_dims)
+    fixed = {u: axis(i, t.shape[i]) for i, u in windows.items() if updates.shape[u] == t.shape[i]}
     pairs = zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True)
-    for i, j in pairs:
-        fixed[batch[j]] = axis(i, t.shape[i])
-    return shaped(eqn, Tensor((), t.value + _added(numbers, t, where, updates, fixed)))
-
-
-def _added(
-    numbers: Any, t: Tensor, where: Tensor, updates: Tensor, fixed: dict[int, Atom | int]
-) -> Poly:
+    fixed |= {lead[j]: axis(i, t.shape[i]) for i, j in pairs}
     new_axes, new = renamed(updates.shape)
     for u, place in fixed.items():
         if isinstance(new_axes[u], Atom):
             new[axis(u, updates.shape[u])] = poly(place)  # type: ignore[index]
+    rows = {j: fixed.get(u, new_axes[u]) for j, u in enumerate(lead)}
     value = substitute(updates.value, new)
-    batch = [i for i in range(len(updates.shape)) if i not in numbers.update_window_dims]
-    places = {i: fixed.get(u, new_axes[u]) for i, u in enumerate(batch)}
-    for position, i in enumerate(numbers.scatter_dims_to_operand_dims):
-        if t.shape[i] == ONE:
-            continue
-        here = axis(i, t.shape[i])
+    for i, d in enumerate(t.shape):
+        size = updates.shape[windows[i]] if i in windows else ONE
+        if i in numbers.scatter_dims_to_operand_dims:
+            position = numbers.scatter_dims_to_operand_dims.index(i)
+            value = value * _hits(eqn, _component(where, rows, position), i, d, size)
+        elif i not in numbers.operand_batching_dims and size != d:
+            if size != ONE:
+                raise Refused("a part of an axis")
+            value = value * delta(axis(i, d), 0)
+    for u, bound in enumerate(new_axes):
+        if isinstance(bound, Atom) and u not in fixed:
+            value = total(value, bound)
+    return shaped(eqn, Tensor((), t.value + value))
 
-        def hit(q: Poly, here: Any = here) -> Poly:
-            _in_range(q, here)
-            return delta(here, as_index(q))
 
-        value = value * by_cases(hit, _component(where, places, position))
-    for u, i in enumerate(new_axes):
-        if isinstance(i, Atom) and u not in fixed:
-            value = total(value, i)
-    return value
+def _hits(eqn: Any, where: Poly, i: int, d: Poly, size: Poly) -> Poly:
+    """1 at the entry of an axis that an index names, else 0."""
+    _one_entry(eqn, where, d, size)
+    here = axis(i, d)
+
+    def hit(q: Poly) -> Poly:
+        _in_range(q, here)  # type: ignore[arg-type]
+        return delta(here, as_index(q))
+
+    return by_cases(hit, where) if d != ONE else ONE

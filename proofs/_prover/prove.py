@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from .._jax_internals import doubt, lines_of_backwards, untested
+from .._jax_internals import Question, doubt, lines_of_backwards, questions, untested
 from .._normal_form import Exceeded, Refused, forget, forgotten_if, limited
 from . import counterexample as numbers
 from . import elementwise as elementwise  # these put in what ``read`` can read
@@ -39,9 +39,10 @@ from .claims import (
 )
 from .linear import push
 from .read import assume, assumed, least_sizes, read
+from .sizes import Sizes, Waiting
 from .spec import Spec, check
 from .sympy import to_sympy
-from .trace import Arguments, arguments, new_tensor, only, trace
+from .trace import Arguments, arguments, new_tensor, note, only, trace
 from .verdict import Verdict
 from .words import left_over, refusal
 
@@ -92,6 +93,10 @@ def prove_vjp(
 ) -> Verdict:
     """Whether ``jax.vjp`` of a function gives its derivative, for all sizes.
 
+    Where the code compares sizes, as in ``k == 1``, ``n == k`` or ``k % 2 == 0``, it is traced and
+    proved again at those for which that holds. A comparison that is not solved for sizes, or a dict
+    or set that is asked for one, is refused.
+
     Args:
         fun: as the user calls it, with positional arguments, to one array.
         args: the spec of each argument, in their order: ``array``, ``labels``, ``scalar``.
@@ -112,13 +117,11 @@ def prove_vjp(
         return list(claims_of(fun, a, wrt, reference, second_order))
 
     order = 2 if second_order else 1
-    return _decide(
-        args,
-        claims,
-        least,
-        limits,
-        lambda until: numbers.vjp(fun, args, wrt, reference or fun, least, order, until),
-    )
+
+    def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
+        return numbers.vjp(fun, args, wrt, reference or fun, least, order, until)
+
+    return _decide(args, claims, least, limits, wrong)
 
 
 def prove_jvp(
@@ -154,13 +157,10 @@ def prove_jvp(
             ("the value that jax.jvp gives", value, out),
         ]
 
-    return _decide(
-        args,
-        claims,
-        least,
-        limits,
-        lambda until: numbers.jvp(fun, args, wrt, reference or fun, least, until),
-    )
+    def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
+        return numbers.jvp(fun, args, wrt, reference or fun, least, until)
+
+    return _decide(args, claims, least, limits, wrong)
 
 
 def prove_equal(
@@ -172,16 +172,23 @@ def prove_equal(
     timeout: float | None = TIMEOUT,
     search: bool = True,
 ) -> Verdict:
-    """Whether two functions have the same value at every input; options as ``prove_vjp``."""
+    """Whether two functions have the same value at every input, a number or -inf.
+
+    The options are those of ``prove_vjp``.
+    """
     check("prove_equal", (f, g), args, None, least)
     limits = Limits("prove_equal", timeout, search)
 
     def claims(a: Arguments) -> Claims:
-        return [("the value", read_one(f, a), read_one(g, a))]
+        one, other = read_one(f, a), read_one(g, a)
+        if one.bad.terms and one.bad == other.bad:
+            raise Refused(f"both may be NaN or +inf, which are not told apart, where {one.bad}")
+        return [("the value", one, other)]
 
-    return _decide(
-        args, claims, least, limits, lambda until: numbers.equal(f, g, args, least, until)
-    )
+    def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
+        return numbers.equal(f, g, args, least, until)
+
+    return _decide(args, claims, least, limits, wrong)
 
 
 def prove_backward(
@@ -195,6 +202,9 @@ def prove_backward(
     timeout: float | None = TIMEOUT,
 ) -> Verdict:
     """``prove_vjp`` of jaxprs already traced, at ``arguments(args).shapes``, without a search.
+
+    What Python asked of sizes while it traced them is not known here: the verdict is about the
+    sizes of which these are the jaxprs.
 
     Args:
         value: of the arguments, to one array.
@@ -214,7 +224,7 @@ def prove_backward(
         g = new_tensor(extra(a, "g"), out)
         return gradients(read(backward, [g, *a.tensors]), out, g, a, wrt)
 
-    return _decide(args, claims, least, limits, lambda until: None)
+    return _decide(args, claims, least, limits, lambda *_: None, retraced=False)
 
 
 def assert_vjp_proved(
@@ -236,20 +246,63 @@ def _decide(
     claims: Callable[[Arguments], Claims],
     least: Mapping[str, int] | None,
     limits: Limits,
-    counterexample: Callable[[float], Any],
+    counterexample: Callable[[Mapping[str, Spec], Mapping[str, int], float], Any],
+    retraced: bool = True,
 ) -> Verdict:
+    """The verdict for all sizes: symbolic ones, then those that the code asks for.
+
+    The latter only where ``claims`` traces the code, which then answers otherwise.
+    """
     start = time.perf_counter()
     if why := untested():
         return Verdict("refused", reason=why)
-    with _noting(least) as notes:
-        identity, status, reason = None, "proved", ""
+    identity, status, reason, wrong = None, "proved", "", None
+    book: dict[str, None] = {}
+    sizes = every = Sizes(args, dict(least or {}))
+    waiting = Waiting([sizes])
+    try:
+        for sizes in waiting:
+            seconds = limits.of_proof - (time.perf_counter() - start)
+            status, reason, identity_here, asked = _decide_at(
+                sizes, claims, book, seconds, limits.timeout
+            )
+            identity = identity or identity_here
+            if status != "proved":
+                break
+            for question in asked if retraced else ():
+                waiting.put(question, sizes)
+    except Refused as error:
+        status, reason = "refused", str(error)
+    tried = every if status == "proved" else sizes
+    if tried.small and (status != "proved" or limits.search):
+        wrong = counterexample(tried.args, tried.least, limits.of_search(start))
+    if wrong is not None:
+        reason = reason or "it seemed proved: one of the prover's rules is wrong, please report it"
+        status, identity = "refuted", None
+    took = time.perf_counter() - start
+    answer = Verdict(status, None, tuple(book), reason, identity, took)  # type: ignore[arg-type]
+    return answer if wrong is None else wrong.told(answer)
+
+
+def _decide_at(
+    sizes: Sizes,
+    claims: Callable[[Arguments], Claims],
+    book: dict[str, None],
+    seconds: float,
+    timeout: float | None,
+) -> tuple[str, str, Any, Iterable[Question]]:
+    """Status, reason and identity for the sizes at which no question holds; and the questions."""
+    identity, status, reason = None, "proved", ""
+    with _noting(sizes.least, book), questions() as asked:
+        if not sizes.where:
+            note(sizes.args)
         try:
             with (
                 lines_of_backwards(),
                 forgotten_if(Exceeded),
-                limited(limits.of_proof, f"timeout={limits.timeout} s"),
+                limited(seconds, f"timeout={timeout} s"),
             ):
-                a = arguments(args)
+                a = arguments(sizes.args)
                 found = claims(a)
                 require(found)
                 identity = to_sympy(found[0][2].value)
@@ -259,28 +312,22 @@ def _decide(
             status, reason = "unknown", left_over(error.what, error.residual)
         except Exceeded as error:
             status, reason = "unknown", str(error)
-    wrong = None
-    if status != "proved" or limits.search:
-        wrong = counterexample(limits.of_search(start))
-    if wrong is not None:
-        reason = reason or "it seemed proved: one of the prover's rules is wrong, please report it"
-        status, identity = "refuted", None
-    seconds = time.perf_counter() - start
-    answer = Verdict(status, None, notes(), reason, identity, seconds)  # type: ignore[arg-type]
-    return answer if wrong is None else wrong.told(answer)
+    if reason and sizes.where:
+        reason = f"where {' and '.join(sizes.where)}: {reason}"
+    return status, reason, identity, asked
 
 
 @contextmanager
-def _noting(least: Mapping[str, int] | None) -> Iterator[Callable[[], tuple[str, ...]]]:
+def _noting(least: Mapping[str, int], book: dict[str, None]) -> Iterator[None]:
     forget()
-    book: dict[str, None] = {}
-    tokens = assumed.set(book), least_sizes.set(dict(least or {}))
+    tokens = assumed.set(book), least_sizes.set(dict(least))
     try:
         assume("over the real numbers, without rounding or overflow")
-        assume("for the rank and the options that were traced")
+        assume("for the rank, the options and the differentiated arguments that were traced")
+        assume("where the code asks whether a size is an int, it was told no")
         if text := doubt():
             assume(text)
-        yield lambda: tuple(book)
+        yield
     finally:
         assumed.reset(tokens[0])
         least_sizes.reset(tokens[1])

@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend import core
 
 from .._jax_internals import without_dead_code
-from .._normal_form import ZERO, Poly, Refused, Symbol, entry
+from .._normal_form import ONE, ZERO, Poly, Refused, Symbol, entry
 from .read import assume, dimension, least_sizes
 from .spec import Spec
 from .tensor import Tensor, axes
@@ -37,7 +37,7 @@ class Arguments:
 
 
 def arguments(specs: Mapping[str, Spec]) -> Arguments:
-    """Shapes, terms, and the notes of what was assumed of them."""
+    """Their shapes and terms."""
     names = [d for spec in specs.values() for d in (*spec.dims, spec.classes or "1")]
     scope = jax.export.SymbolicScope(_products(names))
     known = {d: _size(d, scope) for d in names}
@@ -45,14 +45,21 @@ def arguments(specs: Mapping[str, Spec]) -> Arguments:
     symbols: dict[str, Symbol] = {}
     for name, spec in specs.items():
         shape = tuple(known[d] for d in spec.dims)
-        shapes.append(jax.ShapeDtypeStruct(shape, spec.dtype))
+        dtype = _canonical(spec.dtype)
+        if dtype != spec.dtype and np.issubdtype(dtype, np.floating):
+            raise Refused(f"{name} is {spec.dtype}, which is {dtype} without jax_enable_x64")
+        shapes.append(jax.ShapeDtypeStruct(shape, dtype))
         terms = tuple(dimension(d) for d in shape)
         dim = dimension(known[spec.classes]) if spec.classes else None
         symbols[name] = _symbol(name, spec, dim, specs, symbols)
         value = _value(symbols[name], terms, _factors(spec, scope))
         tensors.append(_tensor(spec, terms, value, _kept(name, specs)))
-    _note(specs)
     return Arguments(tuple(specs), tuple(shapes), tuple(tensors), symbols)
+
+
+def _canonical(dtype: Any) -> np.dtype:
+    """The dtype that JAX gives an array, which depends on ``jax_enable_x64``."""
+    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
 def _products(dims: Sequence[str]) -> list[str]:
@@ -72,13 +79,24 @@ def _factors(spec: Spec, scope: Any) -> list[Poly]:
 
 def _value(symbol: Symbol, shape: tuple[Poly, ...], factors: list[Poly]) -> Poly:
     """The entries; of a label among ``m*k`` classes ``q k + r`` with q below m and r below k."""
+    if symbol.sort != "index":
+        made = entry(symbol, *axes(shape))
+        return made if symbol.keeps is None or shape[-1] != ONE else _one_class(symbol, shape)
     if len(factors) == 1:
-        return entry(symbol, *axes(shape))
+        return entry(symbol, *axes(shape)) if factors[0] != ONE else ZERO
     value = ZERO
     for i, f in enumerate(factors):
         digit = Symbol(f"{symbol.name}.{i}", "index", f)
         value = value * f + entry(digit, *axes(shape))
     return value
+
+
+def _one_class(mask: Symbol, shape: tuple[Poly, ...]) -> Poly:
+    """A mask of one class that keeps the label in each row: true in the rows with a label."""
+    if mask.kept is None:
+        return ONE
+    row = entry(mask.kept, *axes(shape)[:-1])
+    return row + (1 - row) * entry(mask, *axes(shape))
 
 
 def _tensor(spec: Spec, shape: tuple[Poly, ...], value: Poly, kept: Symbol) -> Tensor:
@@ -112,7 +130,10 @@ def _kept(labels: str, specs: Mapping[str, Spec]) -> Symbol:
     return Symbol(name, "boolean")
 
 
-def _note(specs: Mapping[str, Spec]) -> None:
+def note(specs: Mapping[str, Spec]) -> None:
+    """Notes what is assumed of arguments."""
+    dtypes = sorted({str(_canonical(spec.dtype)) for spec in specs.values()})
+    assume(f"for arguments of {', '.join(dtypes)}")
     least = least_sizes.get()
     for d in sorted({d for s in specs.values() for d in s.names}):
         assume(f"{d} is at least {least.get(d, 1)}")

@@ -123,9 +123,11 @@ def _derivative(fun, places, derivative: Derivative, n_first: int, n_second: int
         return jax.vjp(function, *moving)[1](g)
 
     if derivative == "vjp":
-        return backward(*g, *moving)
+        value, pullback = jax.vjp(function, *moving)
+        return value, *pullback(*g)
     if derivative == "jvp":
-        return jax.jvp(function, moving, list(v))[1]
+        value, tangent = jax.jvp(function, moving, list(v))
+        return value, tangent
     forward = jax.jvp(functools.partial(backward, *g), moving, list(v))[1]
     by_cotangent, *by_moving = jax.vjp(backward, *g, *moving)[1](tuple(v))
     return *by_moving, by_cotangent, *forward

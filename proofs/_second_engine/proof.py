@@ -31,7 +31,8 @@ class Claim:
     """A traced function and what claims to be a derivative of it.
 
     ``claimed`` takes the cotangent (but for "jvp"), the directions (but for "vjp") and the
-    function's arguments, in this order; "second order" is the vjp of the vjp, then its jvp.
+    function's arguments, in this order. It returns the value beside the derivatives; but for
+    "second order", which is the vjp of the vjp, then its jvp.
     """
 
     value: core.ClosedJaxpr
@@ -126,6 +127,11 @@ class _Proof:
         first = [] if self.claim.derivative == "jvp" else [cotangent]
         second = [] if self.claim.derivative == "vjp" else list(directions.values())
         claimed = self.reader.run(self.claim.claimed, *first, *second, *given.values())
+        if self.claim.derivative != "second order":
+            value, *claimed = claimed
+            self._equal(
+                value, expected, f"the value that jax.{self.claim.derivative} gives is wrong"
+            )
         for one, other in zip(claimed, truth, strict=True):
             self._equal(one, other, f"the {self.claim.derivative} is wrong", bool(wild))
 

@@ -1,0 +1,165 @@
+"""gather and scatter-add with drawn dimension numbers: what is read is what JAX computes."""
+
+import collections
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from xent_jax.proofs import array, labels, prove_equal
+from xent_jax.proofs._normal_form import Refused
+from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
+from xent_jax.proofs._prover.read import read
+from xent_jax.proofs._prover.spec import size_of
+from xent_jax.proofs._prover.trace import arguments, trace
+
+from tests.terms import agree
+
+SIZES = {"n": 3, "k": 2, "m": 4}
+MODES = ("clip", "fill", "promise_in_bounds")
+
+
+def _operand(rng):
+    """Dimensions of an array, and which are indexed, batched with the indices, or neither."""
+    dims = [str(d) for d in rng.choice(["k", "m", "1"], rng.integers(1, 4), p=[0.5, 0.3, 0.2])]
+    roles = [str(r) for r in rng.choice(["indexed", "batched", "free"], len(dims))]
+    roles[int(rng.integers(len(dims)))] = "indexed"
+    dims = ["k" if r == "indexed" and d == "m" else d for d, r in zip(dims, roles, strict=True)]
+    return dims, roles
+
+
+def _places(roles, role):
+    return [i for i, r in enumerate(roles) if r == role]
+
+
+def _split(rng, roles, dims):
+    """The axes that slices do not keep, and those along which they have size 1."""
+    gone = [i for i in range(len(dims)) if roles[i] != "batched" and rng.random() < 0.5]
+    short = [i for i in range(len(dims)) if i in gone or roles[i] != "free" or rng.random() < 0.3]
+    return gone, short
+
+
+def _table(rng, dims, roles):
+    """Dimensions of a table of indices, and which of its axes are batched with which axes."""
+    batched = _places(roles, "batched")
+    lead = [dims[i] for i in batched] + ["n"] * int(rng.integers(0, 2))
+    order = rng.permutation(len(lead))
+    indexed = rng.permutation(_places(roles, "indexed")).astype(int).tolist()
+    shape = [*(lead[i] for i in order), str(len(indexed))]
+    return shape, [int(np.argwhere(order == j)[0, 0]) for j in range(len(batched))], indexed
+
+
+def drawn_gather(rng):
+    dims, roles = _operand(rng)
+    gone, short = _split(rng, roles, dims)
+    table, paired, indexed = _table(rng, dims, roles)
+    kept = len(dims) - len(gone) - len(paired)
+    out = len(table) - 1 + kept
+    numbers = lax.GatherDimensionNumbers(
+        tuple(sorted(rng.choice(out, kept, replace=False).tolist())) if kept else (),
+        tuple(gone), tuple(indexed), tuple(_places(roles, "batched")), tuple(paired),
+    )  # fmt: skip
+    mode = str(rng.choice(MODES))
+
+    def fun(x, y):
+        sizes = tuple(1 if i in short else d for i, d in enumerate(x.shape))
+        return lax.gather(x, y, numbers, sizes, mode=mode)
+
+    return fun, {"x": array(" ".join(dims)), "y": labels(" ".join(table), classes="k")}
+
+
+def drawn_scatter(rng):
+    dims, roles = _operand(rng)
+    gone, short = _split(rng, roles, dims)
+    table, paired, indexed = _table(rng, dims, roles)
+    kept = [i for i in range(len(dims)) if i not in gone and roles[i] != "batched"]
+    rank = len(table) - 1 + len(kept)
+    windows = sorted(rng.choice(rank, len(kept), replace=False).tolist()) if kept else []
+    lead = iter(table[:-1])
+    slices = iter("1" if i in short else dims[i] for i in kept)
+    shape = [next(slices if u in windows else lead) for u in range(rank)]
+    numbers = lax.ScatterDimensionNumbers(
+        tuple(windows), tuple(gone), tuple(indexed), tuple(_places(roles, "batched")),
+        tuple(paired),
+    )  # fmt: skip
+    mode = str(rng.choice(MODES))
+
+    def fun(x, y, u):
+        return lax.scatter_add(x, y, u, numbers, mode=mode)
+
+    args = {"x": array(" ".join(dims)), "y": labels(" ".join(table), classes="k")}
+    return fun, args | {"u": array(" ".join(shape))}
+
+
+def _inputs(rng, specs):
+    shapes = {name: tuple(size_of(d, SIZES) for d in s.dims) for name, s in specs.items()}
+    return {
+        name: rng.integers(0, SIZES["k"], shapes[name]).astype(np.int32)
+        if spec.classes
+        else rng.normal(size=shapes[name])
+        for name, spec in specs.items()
+    }
+
+
+@pytest.mark.parametrize("draw", [drawn_gather, drawn_scatter])
+def test_drawn_dimension_numbers_are_read_as_jax_computes_them(draw):
+    met = collections.Counter()
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        fun, specs = draw(rng)
+        a = arguments(specs)
+        try:
+            terms = read(trace(fun, a.shapes), a.tensors)
+        except Refused as error:
+            met["not JAX's" if "tracing" in str(error) else "refused"] += 1
+            continue
+        met["read"] += 1
+        agree(fun, specs, terms, _inputs(rng, specs), SIZES)
+    assert met["read"] > 60 and met["not JAX's"] < 12, met
+
+
+def _at(x, y):
+    """``[n, k, m]``: whether an entry of x is that at the label and at 0."""
+    return (jnp.arange(x.shape[0]) == y[:, None])[:, :, None] & (jnp.arange(x.shape[1]) == 0)
+
+
+def test_a_slice_of_one_entry_is_its_first():
+    """Without an index it is taken at 0, and not anywhere."""
+    numbers = lax.GatherDimensionNumbers((1,), (0,), (0,))
+
+    def first(x, y):
+        return lax.gather(x, y[:, None], numbers, (1, 1), mode="clip")[:, 0]
+
+    args = {"x": array("k m"), "y": labels("n", classes="k")}
+
+    def wanted(x, y):
+        return jnp.sum(jnp.where(_at(x, y), x, 0.0), (1, 2))
+
+    assert prove_equal(first, wanted, args).proved
+
+
+def test_an_axis_that_is_not_indexed_is_added_to_at_0_only():
+    numbers = lax.ScatterDimensionNumbers((), (0, 1), (0,))
+
+    def added(x, y, u):
+        return lax.scatter_add(x, y[:, None], u, numbers, mode="clip")
+
+    args = {"x": array("k m"), "y": labels("n", classes="k"), "u": array("n")}
+
+    def wanted(x, y, u):
+        return x + jnp.sum(jnp.where(_at(x, y), u[:, None, None], 0.0), 0)
+
+    assert not prove_equal(added, lambda x, y, u: x.at[y].add(u[:, None]), args).proved
+    assert prove_equal(added, wanted, args).proved
+
+
+@pytest.mark.parametrize("mode", ["fill", "clip"])
+def test_an_index_of_the_only_entry_may_be_out_of_range(mode):
+    def taken(x, y):
+        return x.at[y].get(mode=mode, fill_value=7.0)
+
+    def only(x, y):
+        return jnp.broadcast_to(x, y.shape)
+
+    args = {"x": array("1"), "y": labels("n", classes="k")}
+    assert prove_equal(taken, only, args).proved == (mode == "clip")
