@@ -5,6 +5,7 @@ from __future__ import annotations
 from .indices import fresh
 from .polynomial import Atom, Monomial, Number, Poly, add_all, poly
 from .quotients import together
+from .remainders import reduced
 from .substitution import substitute
 
 
@@ -13,7 +14,10 @@ def vanishes(p: Poly) -> bool:
     if not p.terms:
         return True
     numerator, _ = together(p)
-    return not numerator.terms or not _merged(numerator).terms
+    if not numerator.terms or not _merged(numerator).terms:
+        return True
+    other, _ = together(reduced(numerator))
+    return other != numerator and (not other.terms or not _merged(other).terms)
 
 
 def _merged(p: Poly) -> Poly:
