@@ -88,7 +88,7 @@ def softmax_kl_divergence(
     """
     given = logits, target_logits, axis, where, temperature, weights
     shared = reduction, axis_name, batch_axis_name
-    return _checked("softmax_kl_divergence", mode, _kl, None, *given, *shared)
+    return _checked("softmax_kl_divergence", mode, _kl, (), *given, *shared)
 
 
 @in_both_modes
@@ -147,14 +147,14 @@ def softmax_jensen_shannon_divergence(
     given = logits, target_logits, axis, where, temperature, weights
     shared = reduction, axis_name, batch_axis_name
     name = "softmax_jensen_shannon_divergence"
-    return _checked(name, mode, _jensen_shannon, beta, *given, *shared)
+    return _checked(name, mode, _jensen_shannon, (beta,), *given, *shared)
 
 
 def _checked(
     name: str,
     mode: Mode,
     kernel: Callable[..., Array],
-    beta: Any,
+    betas: tuple[Any, ...],
     logits: ArrayLike,
     target_logits: ArrayLike,
     axis: Axis,
@@ -171,11 +171,11 @@ def _checked(
     place = layout(name, logits, axis, where, axis_name=axis_name)
     target_logits = _checks.broadcastable(name, "target_logits", target_logits, logits.shape)
     temperature = _checks.scalar(name, "temperature", temperature, 0, above=True)
-    if beta is not None:
-        beta = _checks.fraction(name, "beta", beta, _dtype(logits, target_logits), _AT_THE_ENDS)
+    dtype = _dtype(logits, target_logits)
+    betas = tuple(_checks.fraction(name, "beta", b, dtype, _AT_THE_ENDS) for b in betas)
     weights = _checks.weights(name, weights, place.batch)
     reduction = _checks.reduction(name, reduction)
-    given = logits, target_logits, place, temperature, beta, weights
+    given = logits, target_logits, place, temperature, betas, weights
     return _divergence(mode, kernel, reduction, batch_axis_name, *given)
 
 
@@ -195,7 +195,7 @@ def _divergence(
     target_logits: Array,
     place: Layout,
     temperature: Any,
-    beta: Any,
+    betas: tuple[Any, ...],
     weights: Array | None,
 ) -> Array:
     logits, target_logits = _shards.together(logits, target_logits)
@@ -204,8 +204,7 @@ def _divergence(
     dtype = _dtype(z, w)
     temperature = jnp.asarray(temperature, dtype)
     numbers = [poisoned(temperature, temperature > 0)]
-    if beta is not None:
-        beta = jnp.asarray(beta, dtype)
+    for beta in (jnp.asarray(b, dtype) for b in betas):
         numbers.append(poisoned(beta, (beta > 0) & (beta < 1)))
     losses = kernel(mode, z, w, *numbers, axis_name=place.axis_name)
     return reduce(losses, reduction, place.examples, None, batch_axis_name, weights)

@@ -1,7 +1,7 @@
 """Sums of fractions, each numerator reduced modulo its denominator.
 
-Under a sum over i of fractions over G, where G is ``k x + r`` with a factor x that depends on i, and
-a positive k and an r without x:
+Under a sum over i of fractions over G, where G is ``k x + r`` with a factor x that depends on i,
+and a positive k and an r without x:
 
     x y / G = (y - y r / G) / k
 
