@@ -189,6 +189,14 @@ def _softmax_kl(z, w, temperature=1.0, weights=1.0, reduction="none"):
     return _reduce((jnp.exp(log_p) * (log_p - log_q)).sum(-1), reduction, weights=weights)
 
 
+def _softmax_js(z, w, beta=0.5, temperature=1.0, weights=1.0, reduction="none"):
+    log_q, log_p = _log_p(z / temperature), _log_p(w / temperature)
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    log_m = jnp.log(beta * p + (1 - beta) * q)
+    losses = (beta * p * (log_p - log_m) + (1 - beta) * q * (log_q - log_m)).sum(-1)
+    return _reduce(losses, reduction, weights=weights)
+
+
 _LOGITS = {"logits": "logits"}
 _SOFT = {"logits": "logits", "labels": "soft"}
 _TWO_LOGITS = {"logits": "logits", "target_logits": "logits"}
@@ -272,6 +280,14 @@ CASES = [
         _TWO_LOGITS,
         _softmax_kl,
         {"temperature": "0.5 3", "weights": "example weights"},
+        {"reduction": "mean"},
+    ),
+    Case("softmax_jensen_shannon_divergence", _TWO_LOGITS, _softmax_js),
+    Case(
+        "softmax_jensen_shannon_divergence",
+        _TWO_LOGITS,
+        _softmax_js,
+        {"beta": "0.1 0.9", "temperature": "0.5 3", "weights": "example weights"},
         {"reduction": "mean"},
     ),
     Case("softcap", {"logits": "elements", "cap": "1 5"}, lambda z, c: c * jnp.tanh(z / c)),

@@ -121,12 +121,12 @@ def cross_entropy(z, t, c=0.0) -> Loss:
 
 
 class Divergence(NamedTuple):
-    """KL(p || q) and its gradients, each with the size of the terms it is made of."""
+    """A divergence and its gradients, each with the size of the terms it is made of."""
 
     loss: mpmath.mpf
     loss_scale: mpmath.mpf
-    gradients: tuple[np.ndarray, np.ndarray, np.ndarray]  # to z, w and T
-    scales: tuple[np.ndarray, np.ndarray, np.ndarray]
+    gradients: tuple[np.ndarray, ...]  # to z, w, T, and beta if there is one
+    scales: tuple[np.ndarray, ...]
     gap: float  # what the last class lies below the first, in nats at that temperature
 
 
@@ -155,6 +155,41 @@ def softmax_divergence(z, w, temperature) -> Divergence:
         (*scales, exact(scale_of_t)),
         max(q.gap.max(), p.gap.max()),
     )
+
+
+def softmax_jensen_shannon(z, w, temperature, beta) -> Divergence:
+    """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q; to z, w, T and beta.
+
+    The scale of log(p / m) is itself and what its derivative by log(p / q) makes of the size of
+    that one's terms, which z and w differ by; and that of log(q / m) likewise.
+    """
+    t, b = exact(temperature).item(), exact(beta).item()
+    x, y = exact(z) / t, exact(w) / t
+    q, p = softmax(x), softmax(y)
+    x, y = x - q.shift, y - p.shift
+    kappa = p.log_total - q.log_total
+    d, e = y - x - kappa, mp.exp(kappa)
+    size = abs(y - x) + abs(kappa) + sum(abs(p.p * e - q.p)) / max(1, e)
+    u = np.array([-mp.log1p((1 - b) * mp.expm1(-a)) for a in d])
+    v = np.array([-mp.log1p(b * mp.expm1(a)) for a in d])
+    size_u, size_v = abs(u) + (1 - b) * _exp(v) * size, abs(v) + b * _exp(u) * size
+    by_z, by_w = (1 - b) * _surplus(q.p, v) / t, b * _surplus(p.p, u) / t
+    scale_z = (1 - b) * q.p * (size_v + q.p @ size_v) / t
+    scale_w = b * p.p * (size_u + p.p @ size_u) / t
+    scale_t = (scale_z @ abs(x) + scale_w @ abs(y)) / t
+    return Divergence(
+        b * p.p @ u + (1 - b) * q.p @ v,
+        b * p.p @ size_u + (1 - b) * q.p @ size_v,
+        (by_z, by_w, exact(-(by_z @ x + by_w @ y) / t), exact(p.p @ u - q.p @ v)),
+        (scale_z, scale_w, exact(scale_t), exact(p.p @ size_u + q.p @ size_v)),
+        max(q.gap.max(), p.gap.max()),
+    )
+
+
+def _surplus(p: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """``p (x - <p, x>)``, of which nothing cancels where p is largest."""
+    relative = x - x[np.argmax(p)]
+    return p * (relative - p @ relative)
 
 
 def hessian(z) -> np.ndarray:

@@ -190,6 +190,8 @@ MISTAKES = [
       f"{HEAD}: weights must be a floating-point array", "bool[8]. A boolean mask is the argument where"),
     M("Weights of classes for those of tokens", f"{HEAD}(inputs, kernel, labels, weights=jnp.ones(10))",
       f"{HEAD}: weights must broadcast to the shape of the losses, [8]", "float32[10]"),
+    M("A beta that means a KL divergence", "softmax_jensen_shannon_divergence(logits, logits, beta=0)",
+      "softmax_jensen_shannon_divergence: beta must be above 0 and below 1", "got 0.0 in float32"),
     M("A temperature of 0", f"{HEAD}(inputs, kernel, labels, temperature=0.0)", f"{HEAD}: temperature must be above 0", "got 0"),
     M("A box of flax for the head's kernel", f"{HEAD}(inputs, Partitioned(kernel), labels)",
       f"{HEAD}: kernel must be an array of numbers", "pass kernel.unbox()"),

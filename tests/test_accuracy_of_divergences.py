@@ -1,4 +1,4 @@
-"""The accuracy contract of the divergence of logits, against 60 digits on pairs of hard rows."""
+"""The accuracy contract of the divergences of logits, against 60 digits on pairs of hard rows."""
 
 import functools
 
@@ -10,6 +10,7 @@ import pytest
 from tests import exact
 from tests.hard_rows import CLASSES, by_size, hard_rows
 from tests.measure import PATHS, accumulator, dtypes, excesses, run
+from xent_jax._two_rows import log_ratios_to_mixture
 
 # In ulp of the size of the terms, which is what the two rows differ by: see ``exact.Divergence``.
 BOUND = 10
@@ -36,26 +37,33 @@ def pairs(dtype):
 
 
 @functools.cache
-def errors(dtype, path, temperature):
-    """{quantity: {pair: ulp}} and the dtype of the gradients to the logits."""
-    module, _ = PATHS[path]
-    z, w = (np.stack(x) for x in zip(*pairs(dtype).values(), strict=True))
-    t = np.asarray(temperature, accumulator(dtype))
+def errors(dtype, path, temperature, beta=None):
+    """{quantity: {pair: ulp}} and the dtype of the gradients to the logits.
 
-    def loss(z, w, t):
-        return module.softmax_kl_divergence(z, w, temperature=t)
+    Of the Jensen-Shannon divergence with that beta, or of KL where it is None.
+    """
+    module, _ = PATHS[path]
+    compared = dict(list(pairs(dtype).items())[:: 1 if beta is None else 2])
+    z, w = (np.stack(x) for x in zip(*compared.values(), strict=True))
+    numbers = [np.asarray(x, accumulator(dtype)) for x in (temperature, beta) if x is not None]
+
+    def loss(z, w, t, b=None):
+        if b is None:
+            return module.softmax_kl_divergence(z, w, temperature=t)
+        return module.softmax_jensen_shannon_divergence(z, w, temperature=t, beta=b)
 
     gradient = jax.jacfwd if path == "forward_mode" else jax.grad
-    both = jax.vmap(
-        lambda z, w, t: (loss(z, w, t), gradient(loss, (0, 1, 2))(z, w, t)), (0, 0, None)
-    )
-    losses, gradients = run(both, dtype, z, w, t)
+    wanted, fixed = tuple(range(2 + len(numbers))), [None] * len(numbers)
+    both = jax.vmap(lambda *a: (loss(*a), gradient(loss, wanted)(*a)), (0, 0, *fixed))
+    losses, gradients = run(both, dtype, z, w, *numbers)
     assert losses.dtype == accumulator(dtype)
-    found = {"loss": {}, "logits": {}, "target": {}, "temperature": {}}
+    of_which = ("loss", "logits", "target", "temperature", "beta")[: 1 + len(wanted)]
+    found = {of: {} for of in of_which}
     info = jnp.finfo(accumulator(dtype))
     least = float(info.tiny) / float(info.eps) ** 2  # below it a term may be flushed to 0
-    for i, (name, (row, target)) in enumerate(pairs(dtype).items()):
-        want = exact.softmax_divergence(row, target, t)
+    reference = exact.softmax_divergence if beta is None else exact.softmax_jensen_shannon
+    for i, (name, (row, target)) in enumerate(compared.items()):
+        want = reference(row, target, *numbers)
         # Divided by another temperature than 1 each logit is rounded twice, for XLA multiplies by
         # 1 / T: an exponential is wrong by a unit for each nat of the gap.
         gap = 0 if temperature == 1 else want.gap
@@ -69,26 +77,35 @@ def errors(dtype, path, temperature):
 
 
 temperatures = pytest.mark.parametrize("temperature", [1.0, 3.0, 0.3])
-quantities = pytest.mark.parametrize("quantity", ["loss", "logits", "target", "temperature"])
 
 
-def bound(quantity, result):
-    of_logits = quantity in ("logits", "target")
-    return ROUNDED if of_logits and result in ("bfloat16", "float16") else BOUND
+def check(found, result):
+    for quantity, by_pair in found.items():
+        of_logits = quantity in ("logits", "target")
+        half = of_logits and result in ("bfloat16", "float16")
+        assert not excesses(by_pair, ROUNDED if half else BOUND), quantity
 
 
 @dtypes
 @temperatures
-@quantities
-def test_divergence(dtype, temperature, quantity):
-    found, result = errors(dtype, "default", temperature)
-    assert not excesses(found[quantity], bound(quantity, result))
+def test_divergence(dtype, temperature):
+    check(*errors(dtype, "default", temperature))
 
 
-@quantities
-def test_divergence_in_forward_mode(quantity):
-    found, result = errors("float32", "forward_mode", 1.0)
-    assert not excesses(found[quantity], bound(quantity, result))
+def test_divergence_in_forward_mode():
+    check(*errors("float32", "forward_mode", 1.0))
+
+
+@pytest.mark.parametrize(
+    "dtype, beta",
+    [("float32", 0.5), ("float32", 2.0**-10), ("float64", 0.9375), ("bfloat16", 0.1)],
+)
+def test_jensen_shannon_divergence(dtype, beta):
+    check(*errors(dtype, "default", 1.0, beta))
+
+
+def test_jensen_shannon_divergence_in_forward_mode():
+    check(*errors("float32", "forward_mode", 1.0, 0.25))
 
 
 def test_confident_alike_keeps_its_digits():
@@ -102,3 +119,22 @@ def test_confident_alike_keeps_its_digits():
         max(exact.ulps(by_z, want.gradients[0]).max(), exact.ulps(by_w, want.gradients[1]).max())
         <= 20
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("beta", [0.5, 0.9375, 2.0**-10])
+def test_log_ratios_to_a_mixture(dtype, beta):
+    """Relative to themselves, however far apart or alike the two probabilities are."""
+    rng = np.random.default_rng(0)
+    size = np.concatenate([10 ** rng.uniform(-6, 3, 100), rng.uniform(0, 2, 100)])
+    d = np.concatenate([size, -size]).astype(dtype)
+    got = run(jax.vmap(log_ratios_to_mixture, (0, None)), dtype, d, np.asarray(beta, dtype))
+    with exact.mp.workdps(1000):  # or log1p and expm1 would lose what is beside exp(1000)
+        x = exact.exact(d)
+        want = (
+            [-exact.mp.log1p((1 - beta) * exact.mp.expm1(-a)) for a in x],
+            [-exact.mp.log1p(beta * exact.mp.expm1(a)) for a in x],
+        )
+        for found, true in zip(got, want, strict=True):
+            # expm1 is wrong by 2 units, its product and log1p by another each.
+            assert exact.ulps(found, np.array(true)).max() <= 8

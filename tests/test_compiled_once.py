@@ -71,6 +71,10 @@ def divergence(**options):
     return xent_jax.softmax_kl_divergence(Z, Z[:, ::-1], **options)
 
 
+def mixture(**options):
+    return xent_jax.softmax_jensen_shannon_divergence(Z, Z[:, ::-1], **options)
+
+
 NUMBERS = [
     (integer, "z_loss", [0.1, 0.2, np.float32(0.3), np.float64(0.4)]),
     (integer, "label_smoothing", [0.1, 0.2]),
@@ -81,6 +85,7 @@ NUMBERS = [
     (binary, "label_smoothing", [0.1, 0.2]),
     (focal, "gamma", [2.0, 1.5]),
     (divergence, "temperature", [2.0, 1.5]),
+    (mixture, "beta", [0.25, 0.5]),
 ]
 
 

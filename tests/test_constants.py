@@ -63,6 +63,7 @@ _MASKED = {
     "kl_divergence_with_log_targets", "generalized_kl_divergence",
     "poly_loss_cross_entropy", "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels", "softmax_focal_loss", "softmax_kl_divergence",
+    "softmax_jensen_shannon_divergence",
 }  # fmt: skip
 
 

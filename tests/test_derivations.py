@@ -209,7 +209,7 @@ def arrays(head=False):
     real = {n: rng.normal(size=KCLASSES) for n in "zglsu"}
     real |= {n: rng.uniform(0.1, 1, KCLASSES) for n in "tpqw"}
     scalars = dict(c=0.3, x=0.7, w=1.7, gamma=1.5, epsilon=0.2)
-    return real, scalars | dict(t=0.3, z=1.3, tau=1.4)
+    return real, scalars | dict(t=0.3, z=1.3, tau=1.4, beta=0.3, alpha=0.7)
 
 
 def closed_form(name):
@@ -278,6 +278,11 @@ def shipped():
         "generalized_kl_divergence": jax.grad(x.generalized_kl_divergence)(a["l"], a["t"]),
         "softmax_kl_divergence": jax.grad(
             lambda z: x.softmax_kl_divergence(z, a["w"], temperature=jnp.asarray(s["tau"]))
+        )(a["z"]),
+        "softmax_jensen_shannon_divergence": jax.grad(
+            lambda z: x.softmax_jensen_shannon_divergence(
+                z, a["w"], beta=s["beta"], temperature=jnp.asarray(s["tau"])
+            )
         )(a["z"]),
         "softcap": jax.grad(x.softcap)(s["z"], s["c"]),
         "softmax_entropy": jax.grad(x.softmax_entropy)(a["z"]),

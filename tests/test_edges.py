@@ -340,22 +340,71 @@ def test_divergence_where_the_target_has_a_class_that_the_logits_have_not(module
 
 
 @every_way
+def test_jensen_shannon_divergence_under_a_mask(module, wrap):
+    """Classes and examples that are out, whatever their logits."""
+    where = jnp.array([[True, False, True], [False] * 3])
+    p, q = softmax([0, 1]), softmax([0.5, 2])
+    m = 0.25 * p + 0.75 * q
+    kl_p, kl_q = (p * np.log(p / m)).sum(), (q * np.log(q / m)).sum()
+    by_z = 0.75 * q * (np.log(q / m) - kl_q)
+    loss, w = module.softmax_jensen_shannon_divergence, jnp.array([[0.0, NAN, 1.0], [NAN] * 3])
+    pair = both(wrap, loss, [[0.5, INF, 2.0], [NAN] * 3], w, where=where, beta=0.25)
+    check(pair, [0.25 * kl_p + 0.75 * kl_q, 0], [[by_z[0], 0, by_z[1]], [0] * 3])
+
+
+@every_way
+@pytest.mark.parametrize("far", [70.0, 1e4, INF])
+def test_jensen_shannon_divergence_of_rows_that_share_no_class(module, wrap, far):
+    """The entropy of (beta, 1 - beta), with a gradient of 0, however far apart they are."""
+    z, w = jnp.array([[0.0, -far]]), jnp.array([[-far, 0.0]])
+    loss = module.softmax_jensen_shannon_divergence
+    for beta in (0.5, 0.125):
+        entropy = -beta * np.log(beta) - (1 - beta) * np.log(1 - beta)
+        check(both(wrap, loss, z, w, beta=beta), [entropy], [[0, 0]])
+
+
+@every_way
+@pytest.mark.parametrize("beta", [0.0, 1.0, -0.5, 1.5, NAN])
+def test_jensen_shannon_divergence_at_a_traced_beta_out_of_range(module, wrap, beta):
+    def of(b):
+        loss = module.softmax_jensen_shannon_divergence
+        return loss(jnp.zeros(3), jnp.asarray(GOOD), beta=b)
+
+    value, gradient = wrap(jax.value_and_grad(of))(jnp.asarray(beta))
+    assert np.isnan(value) and np.isnan(gradient)
+
+
+def test_jensen_shannon_divergence_goes_to_kl_divergences():
+    """Over beta at 0, and over 1 - beta at 1: this is the side on which the target's weight is."""
+    z, w = jnp.asarray(GOOD), jnp.array([0.25, 1.0, -0.5])
+    js, kl = xent_jax.softmax_jensen_shannon_divergence, xent_jax.softmax_kl_divergence
+    b = 2.0**-14  # what is left out is of this size
+    np.testing.assert_allclose(js(z, w, beta=b) / b, kl(z, w), rtol=4 * b)
+    np.testing.assert_allclose(js(z, w, beta=1 - b) / b, kl(w, z), rtol=4 * b)
+
+
+DIVERGENCES = ["softmax_kl_divergence", "softmax_jensen_shannon_divergence"]
+
+
+@every_way
+@pytest.mark.parametrize("name", DIVERGENCES)
 @pytest.mark.parametrize("temperature", [0.0, -1.0, NAN])
-def test_divergence_at_a_traced_temperature_that_is_not_positive(module, wrap, temperature):
+def test_divergence_at_a_traced_temperature_that_is_not_positive(module, wrap, name, temperature):
     def of(t):
-        return module.softmax_kl_divergence(jnp.zeros(3), jnp.asarray(GOOD), temperature=t)
+        return getattr(module, name)(jnp.zeros(3), jnp.asarray(GOOD), temperature=t)
 
     value, gradient = wrap(jax.value_and_grad(of))(jnp.asarray(temperature))
     assert np.isnan(value) and np.isnan(gradient)
 
 
 @every_way
+@pytest.mark.parametrize("name", DIVERGENCES)
 @pytest.mark.parametrize("bad", [INF, NAN])
-def test_divergence_of_a_bad_row(module, wrap, bad):
+def test_divergence_of_a_bad_row(module, wrap, name, bad):
     """NaN in its row alone, whichever of the two is bad."""
     good, row = jnp.asarray([GOOD] * 2), jnp.asarray([[0.5, bad, 2.0], GOOD])
     for z, w in ((row, good), (good, row)):
-        losses, gradient = both(wrap, module.softmax_kl_divergence, z, w)
+        losses, gradient = both(wrap, getattr(module, name), z, w)
         assert np.isnan(losses[0]) and np.all(np.isnan(gradient[0]))
         assert losses[1] == 0 and np.all(gradient[1] == 0)
 

@@ -13,6 +13,7 @@ Y = jnp.zeros(2, int)
 T = jnp.full((2, 3), 1 / 3)
 INTEGER, SOFT = "softmax_cross_entropy_with_integer_labels", "softmax_cross_entropy"
 BINARY = "sigmoid_binary_cross_entropy"
+MIXTURE = "softmax_jensen_shannon_divergence"
 
 # function, arguments, options, the error, what its message says after the function's name
 ERRORS = [
@@ -79,6 +80,16 @@ ERRORS = [
      "target_logits must broadcast to the shape of logits, [2, 3], got float32[4,3]"),
     ("softmax_kl_divergence", (Z, T), {"temperature": 0}, ValueError, "temperature must be above 0, got 0"),
     ("softmax_kl_divergence", (Z, T), {"temperature": T}, TypeError, "temperature must be a number, got float32[2,3]"),
+    (MIXTURE, (Z, Y), {}, TypeError, "target_logits must be a floating-point array, got int32[2]"),
+    (MIXTURE, (Z, T), {"temperature": 0}, ValueError, "temperature must be above 0, got 0"),
+    (MIXTURE, (Z, T), {"beta": 0}, ValueError,
+     "beta must be above 0 and below 1, got 0.0 in float32. Where other libraries take 0 or 1 for a KL divergence, "
+     "call softmax_kl_divergence: with (logits, target_logits) for 0, with the two exchanged for 1."),
+    (MIXTURE, (Z, T), {"beta": 1}, ValueError, "beta must be above 0 and below 1, got 1.0 in float32"),
+    (MIXTURE, (Z, T), {"beta": 1 - 1e-9}, ValueError, "beta must be above 0 and below 1, got 0.999999999 in float32"),
+    (MIXTURE, (Z, T), {"beta": float("nan")}, ValueError, "beta must be above 0 and below 1, got nan in float32"),
+    (MIXTURE, (Z, T), {"beta": T}, TypeError, "beta must be a number, got float32[2,3]"),
+    (MIXTURE, (Z, T), {"beta": None}, TypeError, "beta must be a number, got None"),
     ("softcap", (Z, None), {}, TypeError, "cap must be a number, got None"),
     # what is not real, and what is no integer
     (SOFT, (Z, 1j * T), {}, TypeError, "labels must be real, got complex64[2,3]. Pass the real part."),
@@ -197,6 +208,7 @@ PAIRS = {  # of a loss and an array beside the logits, whose dtype is free
     "cross_entropy": lambda z, t: X.cross_entropy(z + 0.25, t),
     "relative_entropy": lambda z, t: X.relative_entropy(t, z + 0.25),
     "softmax_kl_divergence": lambda z, t: X.softmax_kl_divergence(z, t),
+    "softmax_jensen_shannon_divergence": lambda z, t: X.softmax_jensen_shannon_divergence(z, t),
     "softcap": lambda z, t: X.softcap(z, t[0, 0]),
     "bias": lambda z, t: X.linear_softmax_cross_entropy(z, KERNEL.astype(z.dtype), Y, t[0]),
 }

@@ -64,6 +64,7 @@ CHOSEN = [  # each with the shape of its mask
     (row("softmax_focal_loss", "gamma", "class_weights", "weights"), (N,)),
     (row("poly_loss_cross_entropy", "epsilon"), (N,)),
     (row("softmax_kl_divergence", "temperature", "weights"), (N, K)),
+    (row("softmax_jensen_shannon_divergence", "beta", "temperature", "weights"), (N, K)),
     (row("sigmoid_binary_cross_entropy"), None),
     (row("sigmoid_binary_cross_entropy", "pos_weight", "label_smoothing", "weights"), (N, K)),
     (row("sigmoid_focal_loss", "alpha", "gamma", keywords=ALPHA_OF_EACH), None),

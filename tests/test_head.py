@@ -596,11 +596,14 @@ def test_logits_of_minus_infinity_keep_the_gradient_of_the_temperature():
 # ---------------------------------------------------------------- distillation
 
 
-def test_distillation_from_logits_and_from_a_linear_teacher():
+@pytest.mark.parametrize(
+    "loss", [xent_jax.softmax_kl_divergence, xent_jax.softmax_jensen_shannon_divergence]
+)
+def test_distillation_from_logits_and_from_a_linear_teacher(loss):
     """The teacher's logits as targets, or its hidden states, with its kernel closed over."""
     x, w, _, _ = drawn((9,))
     hidden, teacher, _, _ = drawn((9,), seed=1)
-    divergence = functools.partial(xent_jax.softmax_kl_divergence, temperature=2.0)
+    divergence = functools.partial(loss, temperature=2.0)
 
     def of_held(x, w, hidden, teacher):
         return jnp.mean(divergence(x @ w, hidden @ teacher))

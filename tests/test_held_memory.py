@@ -29,6 +29,7 @@ LOSSES = {
     "focal": x.softmax_focal_loss,
     "softcap": lambda z, y: integer(x.softcap(z, 30.0), y),
     "divergence": lambda z, y: x.softmax_kl_divergence(z, one_hot(y)),
+    "mixture": lambda z, y: x.softmax_jensen_shannon_divergence(z, one_hot(y)),
     "poly": lambda z, y: x.poly_loss_cross_entropy(z, one_hot(y)),
     "logsumexp": lambda z, y: x.logsumexp(z),
     "log_softmax": lambda z, y: x.log_softmax(z) * one_hot(y),

@@ -28,6 +28,7 @@ LOSSES = {
     "integer, ignored": lambda z: INTEGER(z, Y, ignore_index=-100),
     "soft": lambda z: xent_jax.softmax_cross_entropy(z, soft(z)),
     "divergence": lambda z: xent_jax.softmax_kl_divergence(z, soft(z)),
+    "mixture": lambda z: xent_jax.softmax_jensen_shannon_divergence(z, soft(z)),
     "poly": lambda z: xent_jax.poly_loss_cross_entropy(z, soft(z)),
     "focal": lambda z: xent_jax.softmax_focal_loss(z, Y),
     "log_softmax": lambda z: -jnp.take_along_axis(xent_jax.log_softmax(z), Y[:, None], 1)[:, 0],

@@ -25,6 +25,7 @@ from xent_jax.proofs._normal_form import (
     total,
     vanishes,
 )
+from xent_jax.proofs._normal_form.remainders import reduced
 
 from tests.terms import Evaluation
 
@@ -344,6 +345,31 @@ def test_sums_of_sums_do_not_depend_on_the_order():
 
 
 # ---------------------------------------------------------------- side conditions
+
+
+def _fractions():
+    """w and exp(z), whose sum over j with a factor c of the row is positive, over that sum."""
+    c, w, e = f.exp(entry(Z, ROW, 0)), entry(W, ROW, J), f.exp(entry(Z, ROW, J))
+    over = f.inverse(c * w + e)
+    return c, w, e, total(w * over, J), total(e * over, J), total(w * w * e * over * over, J)
+
+
+def test_fractions_under_a_sum_are_reduced_modulo_their_denominators():
+    c, w, e, of_w, of_e, of_both = _fractions()
+    assert vanishes(c * of_w + of_e - K)
+    assert vanishes(c * of_w * of_both + of_e * of_both - K * of_both)
+    squares = (total(x * y * f.inverse(c * w + e), J) for x, y in ((w, w), (w, e)))
+    assert vanishes(c * next(squares) + next(squares) - total(w, J))
+    for wrong in (c * of_w + 2 * of_e - K, c * of_e + of_w - K, of_w + of_e - K, c * of_w - of_e):
+        assert not vanishes(wrong)
+
+
+def test_reduced_fractions_have_the_same_value():
+    value = Evaluation(_arrays(0), {"n": 2, "k": 3})
+    for p in _fractions()[4:]:  # those with the factor that is reduced
+        short = reduced(p * p + 3 * p)
+        assert short != p * p + 3 * p
+        assert np.isclose(value(short, {ROW: 1}), value(p * p + 3 * p, {ROW: 1}), rtol=1e-12)
 
 
 def test_a_logarithm_of_what_may_be_negative_is_refused():

@@ -252,6 +252,39 @@ def test_a_wrong_second_order_is_refuted():
     assert verdict.status == "refuted"
 
 
+def _mixture_backward(change):
+    """A backward of the Jensen-Shannon divergence to its logits, at beta = 1/4."""
+
+    def backward(g, z, w):
+        p, q = jax.nn.softmax(w), jax.nn.softmax(z)
+        m = 0.25 * p + 0.75 * q
+        weight, log_ratio, mean = {
+            "right": (0.75, jnp.log(q) - jnp.log(m), q),
+            "the other weight": (0.25, jnp.log(q) - jnp.log(m), q),
+            "the other mean": (0.75, jnp.log(q) - jnp.log(m), p),
+            "the other mixture": (0.75, jnp.log(q) - jnp.log(0.75 * p + 0.25 * q), q),
+            "KL": (0.75, jnp.log(q) - jnp.log(p), q),
+        }[change]
+        surplus = log_ratio - jnp.sum(mean * log_ratio, -1, keepdims=True)
+        return g[:, None] * weight * q * surplus, None
+
+    return backward
+
+
+@pytest.mark.parametrize(
+    "change", ["right", "the other weight", "the other mean", "the other mixture", "KL"]
+)
+def test_a_divergence_to_a_mixture_has_one_gradient(change):
+    """What is reduced modulo the mixture proves the right one alone."""
+
+    def value(z, w):
+        return book.softmax_jensen_shannon(z, w, 0.25)
+
+    fun = _with_backward(value, _mixture_backward(change))
+    verdict = prove_vjp(fun, {"z": Z, "w": T}, ("z",), value)
+    assert verdict.status == ("proved" if change == "right" else "refuted"), verdict
+
+
 def test_the_helper_says_why():
     with pytest.raises(AssertionError, match="cumsum"):
         assert_vjp_proved(lambda z: jnp.cumsum(z, -1), {"z": Z}, ("z",))

@@ -42,6 +42,7 @@ HALF = [0, 0.5, 0.5]
 Z = [0.5, -INF, 2.0]
 P = np.exp([0.5, 2.0]) / np.exp([0.5, 2.0]).sum()  # the softmax of Z without its second class
 LSE = np.log(np.exp([0.5, 2.0]).sum())
+STUDENT = 3 / 16 * np.log(4 / 3)  # (1 - beta) q (log(q / m) - KL(q || m)), with beta = 1/4
 H_SLOPE = -P[0] * P[1] * np.log(P[0] / P[1])  # of the entropy: -p (log p + H)
 
 
@@ -212,6 +213,12 @@ ROWS = {
         "softmax_kl_divergence",
         ([0.0, 0.0, 0.0], [1.0, -INF, 1.0]),
         ([1 / 3 - 0.5, 1 / 3, 1 / 3 - 0.5], [0, 0, 0]),
+    ),
+    "softmax_jensen_shannon_divergence": Row(  # a class of both, one of each, and one of neither
+        "softmax_jensen_shannon_divergence",
+        ([1.0, 1.0, -INF, -INF], [1.0, -INF, 1.0, -INF], 1.0, 0.25),
+        ([-STUDENT, STUDENT, 0, 0], [-LOG2 / 8, 0, LOG2 / 8, 0], 0, np.log(3) / 2),
+        lambda loss, z, w, t, b: loss(z, w, temperature=t, beta=b),
     ),
     "softcap": Row("softcap", ([INF, -INF, 0], 2.0), ([0, 0, 1], 0)),
 }  # fmt: skip

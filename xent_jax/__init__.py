@@ -5,6 +5,9 @@ from xent_jax._cross_entropy import softmax_cross_entropy as softmax_cross_entro
 from xent_jax._cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
+from xent_jax._divergence import (
+    softmax_jensen_shannon_divergence as softmax_jensen_shannon_divergence,
+)
 from xent_jax._divergence import softmax_kl_divergence as softmax_kl_divergence
 from xent_jax._focal import softmax_focal_loss as softmax_focal_loss
 from xent_jax._information import cross_entropy as cross_entropy
@@ -67,6 +70,7 @@ __all__ = [
     "softmax_cross_entropy_with_integer_labels",
     "softmax_entropy",
     "softmax_focal_loss",
+    "softmax_jensen_shannon_divergence",
     "softmax_kl_divergence",
     "token_statistics",
     "with_linear_head",

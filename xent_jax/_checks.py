@@ -199,14 +199,9 @@ def scalar(
 
     With ``above``, ``low`` itself is out of range.
     """
-    if isinstance(x, bool) or isinstance(x, str) or x is None:
-        raise TypeError(f"{function}: {name} must be a number, got {x!r}.")
-    if not isinstance(x, int | float):
-        x = reals(function, name, x)
-        if x.ndim or x.dtype == jnp.bool_:
-            raise TypeError(f"{function}: {name} must be a number, got {describe(x)}.")
-        if isinstance(x, jax.core.Tracer):
-            return x
+    x = _number(function, name, x)
+    if isinstance(x, jax.core.Tracer):
+        return x
     value = float(x)
     if not (low < value if above else low <= value) or not value <= high:
         wanted = f"{'above' if above else 'at least'} {low:g}"
@@ -214,6 +209,26 @@ def scalar(
             wanted = f"from {low:g} to {high:g}"
         raise ValueError(f"{function}: {name} must be {wanted}, got {value:g}.")
     return value if isinstance(x, int | float) else x
+
+
+def fraction(function: str, name: str, x: Any, dtype: jnp.dtype, hint: str) -> Any:
+    """A number that is above 0 and below 1 in that dtype, or a traced scalar."""
+    x = _number(function, name, x)
+    if not isinstance(x, jax.core.Tracer) and not 0 < dtype.type(float(x)) < 1:
+        got = f"{float(x)!r} in {dtype}"
+        raise ValueError(f"{function}: {name} must be above 0 and below 1, got {got}. {hint}")
+    return x
+
+
+def _number(function: str, name: str, x: Any) -> Any:
+    """A Python number or an array without dimensions."""
+    if isinstance(x, bool) or isinstance(x, str) or x is None:
+        raise TypeError(f"{function}: {name} must be a number, got {x!r}.")
+    if not isinstance(x, int | float):
+        x = reals(function, name, x)
+        if x.ndim or x.dtype == jnp.bool_:
+            raise TypeError(f"{function}: {name} must be a number, got {describe(x)}.")
+    return x
 
 
 def temperature(function: str, x: Any) -> Any:

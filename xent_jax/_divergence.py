@@ -1,25 +1,23 @@
-"""Divergence of the softmax of logits from that of target logits, for distillation.
+"""Divergences of the softmax of logits from that of target logits, for distillation.
 
-At a temperature T, with p = softmax(w / T) of the target logits w and q = softmax(z / T):
+At a temperature T, with p = softmax(w / T) of the target logits w, q = softmax(z / T), and the
+mixture m = beta p + (1 - beta) q:
 
-    d_j = log(p_j / q_j)      KL(p || q) = sum_j p_j d_j = sum_j (p_j d_j - (p_j - q_j))
+    KL(p || q) = sum_j p_j log(p_j / q_j) = sum_j (p_j log(p_j / q_j) - (p_j - q_j))
+    JSD = beta KL(p || m) + (1 - beta) KL(q || m)
+        = sum_j (beta p_j log(p_j / m_j) + (1 - beta) q_j log(q_j / m_j))
 
-In the last sum no term is negative. A logit is read as its distance to the largest of its row,
-divided by T: x for z, y for w. With Z and W the sums of exp(x) and exp(y), and D = W - Z,
-
-    d_j = (y_j - x_j) - log(1 + D / Z)      p - q = (2 (exp(y) - exp(x)) - (p + q) D) / (Z + W)
-
-``exp(y) - exp(x)`` comes from y - x by expm1, and D is its sum, so that two rows that are alike
-leave differences of the size of what they differ by, however confident both are.
+In the last sum of each no term is negative. The logarithms and differences keep their digits where
+two rows are alike: see ``_two_rows``.
 """
 
-import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float
 
@@ -28,7 +26,8 @@ from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._layout import Layout, layout
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
-from xent_jax._rows import accumulator, hessian_product, poisoned, row_shift
+from xent_jax._rows import accumulator, hessian_product, poisoned
+from xent_jax._two_rows import Pair, compared, log_ratios_to_mixture, over_classes, statistics
 from xent_jax._types import Axis, AxisName, Reduction
 from xent_jax._zero import bounded, product
 
@@ -87,177 +86,147 @@ def softmax_kl_divergence(
     >>> round(float(loss), 4)
     0.6931
     """
-    name = "softmax_kl_divergence"
+    given = logits, target_logits, axis, where, temperature, weights
+    shared = reduction, axis_name, batch_axis_name
+    return _checked("softmax_kl_divergence", mode, _kl, (), *given, *shared)
+
+
+@in_both_modes
+def softmax_jensen_shannon_divergence(
+    mode: Mode,
+    logits: Float[ArrayLike, "*shape"],
+    target_logits: Float[ArrayLike, "*#shape"],
+    axis: Axis = -1,
+    where: Bool[ArrayLike, "*mask"] | None = None,
+    *,
+    beta: float | Float[ArrayLike, ""] = 0.5,
+    temperature: float | Float[ArrayLike, ""] = 1.0,
+    weights: Float[ArrayLike, "*batch"] | None = None,
+    reduction: Reduction = "none",
+    axis_name: AxisName | None = None,
+    batch_axis_name: AxisName | None = None,
+) -> Float[Shaped, "..."]:
+    """Generalized Jensen-Shannon divergence: ``beta KL(p || m) + (1 - beta) KL(q || m)``.
+
+    p = softmax(w / T) is the target's, the teacher's; q = softmax(z / T) the logits', the
+    student's; m = beta p + (1 - beta) q their mixture. beta is that of the paper on generalized
+    knowledge distillation and of TRL's ``GKDTrainer``. The divergence is never infinite: it is at
+    most the entropy of (beta, 1 - beta), log 2 for 1/2, where it is symmetric. It goes to 0 with
+    beta and with 1 - beta: divided by beta its limit is KL(p || q) at 0, divided by 1 - beta
+    KL(q || p) at 1.
+
+    Args:
+        logits: z, ``[*batch, classes]``, floating, in nats: the student's.
+        target_logits: w, floating, broadcast to the logits: the teacher's.
+        axis, where, weights, reduction, axis_name, batch_axis_name: as for
+            ``softmax_kl_divergence``.
+        beta: a number above 0 and below 1, the weight of the target in the mixture. Where other
+            libraries take 0 or 1 for a KL divergence, call ``softmax_kl_divergence``.
+        temperature: T, a positive number that divides both logits.
+
+    Returns:
+        Divergences in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
+        wider dtype of the two. 0 for an example that is out. NaN for a traced temperature that is
+        not positive, a traced beta that is not above 0 and below 1, and for a weight that is not
+        at least 0.
+
+    Raises:
+        TypeError: a dtype is wrong. ValueError: a shape or option is, ``temperature`` is not
+        positive, or ``beta`` not above 0 and below 1 in the dtype of the result.
+
+    Gradient: ``(1 - beta) q (log(q / m) - KL(q || m)) / T`` to the logits,
+    ``beta p (log(p / m) - KL(p || m)) / T`` to the target's, rounded once to the dtype of each;
+    ``KL(p || m) - KL(q || m)`` to beta; to the temperature too. Proof:
+    ``softmax_jensen_shannon_divergence``. Source: Agarwal et al. (2024), "On-policy distillation
+    of language models"; Lin (1991), "Divergence measures based on the Shannon entropy".
+
+    >>> loss = softmax_jensen_shannon_divergence(jnp.zeros(2), jnp.array([20.0, 0.0]))
+    >>> round(float(loss), 4)
+    0.2158
+    """
+    given = logits, target_logits, axis, where, temperature, weights
+    shared = reduction, axis_name, batch_axis_name
+    name = "softmax_jensen_shannon_divergence"
+    return _checked(name, mode, _jensen_shannon, (beta,), *given, *shared)
+
+
+def _checked(
+    name: str,
+    mode: Mode,
+    kernel: Callable[..., Array],
+    betas: tuple[Any, ...],
+    logits: ArrayLike,
+    target_logits: ArrayLike,
+    axis: Axis,
+    where: ArrayLike | None,
+    temperature: Any,
+    weights: ArrayLike | None,
+    reduction: Reduction,
+    axis_name: AxisName | None,
+    batch_axis_name: AxisName | None,
+) -> Array:
     logits = _checks.floats(name, "logits", logits)
     target_logits = _checks.floats(name, "target_logits", target_logits)
     _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     place = layout(name, logits, axis, where, axis_name=axis_name)
     target_logits = _checks.broadcastable(name, "target_logits", target_logits, logits.shape)
     temperature = _checks.scalar(name, "temperature", temperature, 0, above=True)
+    dtype = _dtype(logits, target_logits)
+    betas = tuple(_checks.fraction(name, "beta", b, dtype, _AT_THE_ENDS) for b in betas)
     weights = _checks.weights(name, weights, place.batch)
     reduction = _checks.reduction(name, reduction)
-    given = logits, target_logits, place, temperature, weights
-    return _divergence(mode, reduction, batch_axis_name, *given)
+    given = logits, target_logits, place, temperature, betas, weights
+    return _divergence(mode, kernel, reduction, batch_axis_name, *given)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+_AT_THE_ENDS = (
+    "Where other libraries take 0 or 1 for a KL divergence, call softmax_kl_divergence: with "
+    "(logits, target_logits) for 0, with the two exchanged for 1."
+)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _divergence(
     mode: Mode,
+    kernel: Callable[..., Array],
     reduction: Reduction,
     batch_axis_name: AxisName | None,
     logits: Array,
     target_logits: Array,
     place: Layout,
     temperature: Any,
+    betas: tuple[Any, ...],
     weights: Array | None,
 ) -> Array:
     logits, target_logits = _shards.together(logits, target_logits)
     target_logits = jnp.broadcast_to(target_logits, logits.shape)
     z, w = (place.logits(mode, x) for x in (logits, target_logits))
-    dtype = max(accumulator(z.dtype), accumulator(w.dtype), key=lambda d: d.itemsize)
+    dtype = _dtype(z, w)
     temperature = jnp.asarray(temperature, dtype)
-    temperature = poisoned(temperature, temperature > 0)
-    losses = _kl(mode, z, w, temperature, axis_name=place.axis_name)
+    numbers = [poisoned(temperature, temperature > 0)]
+    for beta in (jnp.asarray(b, dtype) for b in betas):
+        numbers.append(poisoned(beta, (beta > 0) & (beta < 1)))
+    losses = kernel(mode, z, w, *numbers, axis_name=place.axis_name)
     return reduce(losses, reduction, place.examples, None, batch_axis_name, weights)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Pair:
-    """What forward and backward share of the two rows, one number per example each."""
-
-    shift_z: Array  # the largest logit
-    shift_w: Array
-    total_z: Array  # sum_j exp(x_j)
-    total_w: Array  # sum_j exp(y_j)
-    more: Array  # D = total_w - total_z
-    axis_name: AxisName | None = dataclasses.field(metadata={"static": True})  # of the classes
-
-    def whole(self, g: Array) -> Array:
-        """The cotangent of what the shards computed together, from that of one's copy."""
-        return _shards.cotangent(g, self.axis_name)
+def _dtype(z: Array, w: Array) -> jnp.dtype:
+    return max(accumulator(z.dtype), accumulator(w.dtype), key=lambda d: d.itemsize)
 
 
-class _Row(NamedTuple):
-    """A row of logits as it stands to its largest."""
-
-    distance: Array  # [..., k]: z - m
-    lost: Array  # [..., k]: what the subtraction rounded off
-    x: Array  # [..., k]: distance / T
-    e: Array  # [..., k]: exp(x), to the last places
-
-
-def _row(z: Array, m: Array, temperature: Array) -> _Row:
-    m = m[..., None]
-    # Adding m - m, which is 0, keeps XLA from contracting a product with the subtraction, as
-    # ``relative`` explains.
-    z = z.astype(m.dtype) + (m - m)
-    distance = z - m
-    far = distance < -1e6  # where the exponential is 0, and an infinity would become NaN
-    near = jnp.where(far, m, lax.stop_gradient(z))
-    rounded = near - m
-    back = rounded - near
-    lost = (near - (rounded - back)) - (m + back)
-    x = _over(distance, temperature)
-    e = jnp.exp(x)
-    return _Row(distance, lost, x, e + e * (lost / temperature))
-
-
-def _over(distance: Array, temperature: Array) -> Array:
-    """Divided by T; an infinity stays one, and has no derivative."""
-    finite = jnp.isfinite(distance)
-    zero = jnp.zeros((), distance.dtype)
-    return jnp.where(finite, jnp.where(finite, distance, zero) / temperature, distance)
-
-
-def _apart(z: _Row, w: _Row, temperature: Array) -> Array:
-    """y - x, to the last places; 0 where both are -inf."""
-    absent = (z.distance == -jnp.inf) & (w.distance == -jnp.inf)
-    zero = jnp.zeros((), temperature.dtype)
-    by = jnp.where(absent, zero, w.distance) - jnp.where(absent, zero, z.distance)
-    return _over(by + (w.lost - z.lost), temperature)
-
-
-@jax.custom_jvp
-def _difference(a: Array, b: Array, log_ratio: Array) -> Array:
-    """a - b to the last places, from log(a / b)."""
-    larger = jnp.where(log_ratio > 0, a, -b)
-    return larger * -jnp.expm1(-jnp.abs(log_ratio))
-
-
-_difference.defjvps(lambda v, *_: v, lambda v, *_: -v, None)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _share(x: Array, e: Array, total: Array, axis_name: AxisName | None) -> Array:
-    """Probabilities, e over its total."""
-    return e / total[..., None]
-
-
-@_share.defjvp
-def _share_jvp(axis_name, primals, tangents):
-    p = _share(*primals, axis_name)
-    return p, hessian_product(p, tangents[0], axis_name)
-
-
-@jax.custom_jvp
-def _shares_apart(p: Array, q: Array, apart: Array, pair: _Pair) -> Array:
-    """p - q to the last places, from what the exponentials and their sums differ by."""
-    # total_z (p - q) is apart - p D, and total_w (p - q) is apart - q D.
-    both = (pair.total_z + pair.total_w)[..., None]
-    return (2 * apart - (p + q) * pair.more[..., None]) / both
-
-
-_shares_apart.defjvps(lambda v, *_: v, lambda v, *_: -v, None, None)
-
-
-def _sum(x: Array, axis_name: AxisName | None) -> Array:
-    return _shards.total(jnp.sum(x, axis=-1), axis_name)
-
-
-def _statistics(axis_name: AxisName | None, _: bool, z: Array, w: Array, temperature) -> _Pair:
-    shift_z, shift_w = (row_shift(x, axis_name).astype(temperature.dtype) for x in (z, w))
-    of_z, of_w = _row(z, shift_z, temperature), _row(w, shift_w, temperature)
-    more = _difference(of_w.e, of_z.e, _apart(of_z, of_w, temperature))
-    total_z, total_w, more = (_sum(x, axis_name) for x in (of_z.e, of_w.e, more))
-    return _Pair(shift_z, shift_w, total_z, total_w, more, axis_name)
-
-
-class _Both(NamedTuple):
-    """What is compared, each ``[..., k]``."""
-
-    x: Array
-    y: Array
-    p: Array
-    less: Array  # p - q
-    d: Array  # log(p / q)
-
-
-def _compared(pair: _Pair, z: Array, w: Array, temperature: Array) -> _Both:
-    of_z, of_w = _row(z, pair.shift_z, temperature), _row(w, pair.shift_w, temperature)
-    apart, more = _apart(of_z, of_w, temperature), pair.more
-    q = _share(of_z.x, of_z.e, pair.total_z, pair.axis_name)
-    p = _share(of_w.x, of_w.e, pair.total_w, pair.axis_name)
-    less = _shares_apart(p, q, _difference(of_w.e, of_z.e, apart), pair)
-    log_ratio = jnp.where(
-        more > 0, jnp.log1p(more / pair.total_z), -jnp.log1p(-more / pair.total_w)
-    )
-    return _Both(of_z.x, of_w.x, p, less, apart - log_ratio[..., None])
-
-
-def _kl_value(pair: _Pair, z: Array, w: Array, temperature: Array) -> Array:
-    both = _compared(pair, z, w, temperature)
-    return _sum(product(both.p, both.d) - both.less, pair.axis_name)
+def _kl_value(pair: Pair, z: Array, w: Array, temperature: Array) -> Array:
+    both = compared(pair, z, w, temperature)
+    return over_classes(product(both.p, both.d) - both.less, pair.axis_name)
 
 
 # dz = (q - p) / T g, dw = H d / T g with H = diag(p) - p p',
 # dT = -(<z, q - p> + <w, H d>) / T^2 g.  Proof: softmax_kl_divergence
-def _kl_backward(pair: _Pair, args, g: Array):
+def _kl_backward(pair: Pair, args, g: Array):
     z, w, temperature = args
-    both = _compared(pair, z, w, temperature)
+    both = compared(pair, z, w, temperature)
     by_x = -both.less
     by_y = hessian_product(both.p, bounded(both.p, both.d), pair.axis_name)
-    along = _sum(product(by_x, both.x) + product(by_y, both.y), pair.axis_name)
+    along = over_classes(product(by_x, both.x) + product(by_y, both.y), pair.axis_name)
     scaled = pair.whole(g)[..., None] / temperature
     return (
         (scaled * by_x).astype(z.dtype),
@@ -266,4 +235,35 @@ def _kl_backward(pair: _Pair, args, g: Array):
     )
 
 
-_kl = closed_form(_statistics, _kl_value, _kl_backward)
+_kl = closed_form(statistics, _kl_value, _kl_backward)
+
+
+def _jensen_shannon_value(pair: Pair, z: Array, w: Array, temperature: Array, beta: Array) -> Array:
+    both = compared(pair, z, w, temperature)
+    u, v = log_ratios_to_mixture(both.d, beta)
+    terms = beta * product(both.p, u) + (1 - beta) * product(both.q, v)
+    return over_classes(terms, pair.axis_name)
+
+
+# With u = log(p / m), v = log(q / m) and H of each = diag(p) - p p':
+# dz = (1 - beta) H_q v / T g, dw = beta H_p u / T g, dT = -(<z, dz> + <w, dw>) / T,
+# dbeta = sum_j (p_j u_j - q_j v_j) g.  Proof: softmax_jensen_shannon_divergence
+def _jensen_shannon_backward(pair: Pair, args, g: Array):
+    z, w, temperature, beta = args
+    both = compared(pair, z, w, temperature)
+    u, v = log_ratios_to_mixture(both.d, beta)
+    by_x = (1 - beta) * hessian_product(both.q, bounded(both.q, v), pair.axis_name)
+    by_y = beta * hessian_product(both.p, bounded(both.p, u), pair.axis_name)
+    along = over_classes(product(by_x, both.x) + product(by_y, both.y), pair.axis_name)
+    # Less p - q, which sums to 0, each term of the two divergences is of the second order.
+    apart = product(both.p, u) - product(both.q, v) - both.less
+    scaled = pair.whole(g)[..., None] / temperature
+    return (
+        (scaled * by_x).astype(z.dtype),
+        (scaled * by_y).astype(w.dtype),
+        to_argument(-g * along / temperature, temperature),
+        to_argument(g * over_classes(apart, pair.axis_name), beta),
+    )
+
+
+_jensen_shannon = closed_form(statistics, _jensen_shannon_value, _jensen_shannon_backward)

@@ -30,6 +30,7 @@ softmax_cross_entropy_with_integer_labels = in_mode(
 sigmoid_binary_cross_entropy = in_mode("forward", xent_jax.sigmoid_binary_cross_entropy)
 sigmoid_focal_loss = in_mode("forward", xent_jax.sigmoid_focal_loss)
 softmax_focal_loss = in_mode("forward", xent_jax.softmax_focal_loss)
+softmax_jensen_shannon_divergence = in_mode("forward", xent_jax.softmax_jensen_shannon_divergence)
 softmax_kl_divergence = in_mode("forward", xent_jax.softmax_kl_divergence)
 poly_loss_cross_entropy = in_mode("forward", xent_jax.poly_loss_cross_entropy)
 softcap = in_mode("forward", xent_jax.softcap)
@@ -61,6 +62,7 @@ __all__ = [
     "softmax_cross_entropy_with_integer_labels",
     "softmax_entropy",
     "softmax_focal_loss",
+    "softmax_jensen_shannon_divergence",
     "softmax_kl_divergence",
     "token_statistics",
     "with_linear_head",

@@ -1,4 +1,4 @@
-"""The divergence of the softmax of logits from the softmax of target logits."""
+"""The divergences of the softmax of logits from the softmax of target logits."""
 
 from __future__ import annotations
 
@@ -111,4 +111,100 @@ def _as_shipped() -> tuple[Derivation, ...]:
     )  # fmt: skip
 
 
-DERIVATIONS = (*_gradients(), *_as_shipped())
+alpha, beta = sp.symbols("alpha beta", positive=True)  # alpha stands for 1 - beta
+
+
+def _m(j) -> sp.Expr:
+    return beta * p(j) + alpha * q(j)
+
+
+def _to_mixture(of) -> sp.Expr:
+    """KL(of || m)."""
+    return total(lambda j: of(j) * sp.log(of(j) / _m(j)))
+
+
+_AGARWAL = "Agarwal et al. (2024); Lin (1991)"
+
+
+_P, _Q = family("p", positive=True), family("q", positive=True)  # any, not only of a softmax
+
+
+def _mixed(j) -> sp.Expr:
+    return beta * _P(j) + alpha * _Q(j)
+
+
+def _term(j) -> sp.Expr:
+    """What the class j adds to the divergence."""
+    of_p, of_q = (of(j) * sp.log(of(j) / _mixed(j)) for of in (_P, _Q))
+    return beta * of_p + alpha * of_q
+
+
+def _jensen_shannon() -> tuple[Derivation, ...]:
+    name, title = "softmax_jensen_shannon_divergence", "Jensen-Shannon divergence of logits"
+
+    def to(x, of, weight, suffix: str, what: str, formula: str) -> Derivation:
+        surplus = sp.log(of(I) / _m(I)) - _to_mixture(of)
+        return Derivation(
+            name + suffix,
+            f"{title}: {what}",
+            formula,
+            (
+                Step("chain rule", weight * total(
+                    lambda j: Partial(of(j), x(I)) * sp.log(of(j) / _m(j))),
+                     "by the derivatives to the probabilities, derived above"),
+                Step("Jacobian", weight * total(
+                    lambda j: _slope(I, j, of) * sp.log(of(j) / _m(j))), "softmax"),
+                Step("closed form", weight * of(I) * surplus / tau, "Σ_j δ_ij x_j = x_i"),
+            ),
+            _BOTH,
+            source=_AGARWAL,
+        )  # fmt: skip
+
+    def by_probability(of, weight, suffix: str, formula: str) -> Derivation:
+        return Derivation(
+            name + suffix,
+            f"{title}: the derivative to a probability, m = β p + α q with α = 1 − β",
+            formula,
+            (
+                Step("definition", Partial(total(_term), of(I)), "definition"),
+                Step("closed form", weight * sp.log(of(I) / _mixed(I)),
+                     "the derivatives of the logarithms add up: β p_i/m_i + α q_i/m_i = 1"),
+            ),
+            source=_AGARWAL,
+        )  # fmt: skip
+
+    return (
+        by_probability(_Q, alpha, ".q", "∂JS/∂q_i = α log(q_i / m_i)"),
+        by_probability(_P, beta, ".p", "∂JS/∂p_i = β log(p_i / m_i)"),
+        to(z, q, alpha, "", "the gradient to the logits z",
+           "∂JS/∂z_i = α q_i (log(q_i / m_i) − KL(q‖m))/τ"),
+        to(w, p, beta, ".targets", "the gradient to the target logits w",
+           "∂JS/∂w_i = β p_i (log(p_i / m_i) − KL(p‖m))/τ"),
+        Derivation(
+            f"{name}.beta",
+            f"{title}: what a class i gives to the derivative to beta, as α falls when β rises",
+            "∂/∂β − ∂/∂α = p_i log(p_i / m_i) − q_i log(q_i / m_i) − (p_i − q_i)",
+            (
+                Step("definition", Partial(_term(I), beta) - Partial(_term(I), alpha),
+                     "definition"),
+                Step("closed form", _P(I) * sp.log(_P(I) / _mixed(I))
+                     - _Q(I) * sp.log(_Q(I) / _mixed(I)) - (_P(I) - _Q(I)),
+                     "∂m_i/∂β − ∂m_i/∂α = p_i − q_i"),
+            ),
+            source=_AGARWAL,
+        ),
+        Derivation(
+            f"{name}.log_ratio",
+            f"{title}: the logarithms from that of the ratio",
+            "log(p_i / m_i) = −log(β + α exp(−d)), d = log(p_i / q_i)",
+            (
+                Step("definition", sp.log(p(I) / _m(I)), "definition"),
+                Step("as shipped", -sp.log(beta + alpha * sp.exp(-sp.log(p(I) / q(I)))),
+                     "exp(−log(p_i / q_i)) = q_i / p_i"),
+            ),
+            _BOTH,
+        ),
+    )  # fmt: skip
+
+
+DERIVATIONS = (*_gradients(), *_as_shipped(), *_jensen_shannon())

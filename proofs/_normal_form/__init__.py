@@ -9,6 +9,7 @@ the same one. The files, each on those before it:
 - ``quotients``, ``exponentials``, ``dominance``, ``rounding``, ``zero``, ``comparisons``,
   ``maxima``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
+- ``remainders``: fractions under a sum, modulo their denominators;
 - ``derivatives``, ``vanishing``: what the prover asks.
 """
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .indices import fresh
-from .polynomial import Atom, Monomial, Number, Poly, add_all, poly
+from .polynomial import Atom, Monomial, Number, Poly, Refused, add_all, poly
 from .quotients import together
+from .remainders import reduced
 from .substitution import substitute
 
 
@@ -13,7 +14,13 @@ def vanishes(p: Poly) -> bool:
     if not p.terms:
         return True
     numerator, _ = together(p)
-    return not numerator.terms or not _merged(numerator).terms
+    if not numerator.terms or not _merged(numerator).terms:
+        return True
+    try:
+        other, _ = together(reduced(numerator))
+    except Refused:  # It says no more than that this way does not decide it.
+        return False
+    return other != numerator and (not other.terms or not _merged(other).terms)
 
 
 def _merged(p: Poly) -> Poly:

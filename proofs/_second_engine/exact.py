@@ -19,6 +19,8 @@ class Field(Rationals):
     def __init__(self, size: int):
         super().__init__(size)
         self._read: dict[sp.Expr, Number] = {}
+        self.logarithms: dict[PolyElement, set[PolyElement]] = {}
+        """What is 0 where a polynomial is: x, for a factor of exp(x) - 1."""
 
     def floor(self, x: Number) -> Number:
         """The floor of a constant; of all else an unread number, that can only cancel."""
@@ -106,7 +108,11 @@ class Field(Rationals):
         known = self.polynomial_sign(x.numerator)
         if known is not None and all(self.positive(f) for f, p in x.factors if p % 2):
             return known, []
-        content, factors = self.factors(self._comparable(x).numerator)
+        compared = self._comparable(x)
+        content, factors = self.factors(compared.numerator)
+        if compared is not x:
+            for factor, _ in factors:
+                self.logarithms.setdefault(factor, set()).add(x.numerator)
         sign, unknown = (1 if content > 0 else -1), []
         for factor, power in factors + tuple((f, p) for f, p in x.factors if p % 2):
             known = self.polynomial_sign(factor)
@@ -144,6 +150,17 @@ class Field(Rationals):
                 if place not in self.places_in(rest):
                     return place, Number(rest.mul_ground(-1 / coefficient))
         return None
+
+    def modulo(self, x: Number, factor: PolyElement) -> Number:
+        """The numerator of x where factor = 0, each logarithm in it that of a remainder."""
+        values: dict[int, Number] = {}
+        for place in self.places_in(x.numerator):
+            generator = self.generators[place]
+            if generator.kind == "log":
+                rest = generator.inner.rem(factor)
+                if rest and rest != generator.inner:
+                    values[place] = self.log(Number(rest))
+        return self._at(x.numerator, values) if values else x
 
     def _terms(self, x: PolyElement) -> list[PolyElement]:
         return [self.ring.from_dict({m: abs(c)}) for m, c in x.terms()]

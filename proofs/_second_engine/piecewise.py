@@ -193,8 +193,10 @@ class Pieces:
     def zero_on(self, x: Number, path: Path) -> bool:
         """Whether x is zero wherever the path's equalities hold."""
         equalities = [self.questions[q] for q, sign in path if sign == 0]
-        if x.zero or any(self.field.divides(factor, x) for factor in equalities):
-            return True
+        implied = [f for e in equalities for f in self.field.logarithms.get(e, ())]
+        for here in (x, *(self.field.modulo(x, e) for e in equalities)):
+            if here.zero or any(self.field.divides(f, here) for f in (*equalities, *implied)):
+                return True
         for i, factor in enumerate(equalities):
             relation = self.field.relation(factor)
             if relation is None:

@@ -157,6 +157,8 @@ def _losses() -> list[Case]:
               book.poly_loss, kinds=("second order",)),
         _case("softmax_kl_divergence", "", _plain, {"z": _Z, "w": _Z}, "z w", book.softmax_kl,
               kinds=_FIRST),
+        _case("softmax_jensen_shannon_divergence", "", _plain, {"z": _Z, "w": _Z}, "z w",
+              book.softmax_jensen_shannon, kinds=_FIRST),
         _case("softmax_focal_loss", "",
               lambda loss, z, y, gamma: loss(z, y, gamma=gamma, axis_name="m"),
               zy | {"gamma": _C}, "z gamma", book.focal_loss, {"k": 2}, _FIRST),

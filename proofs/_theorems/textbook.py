@@ -233,6 +233,15 @@ def softmax_kl(z: Array, w: Array, **options: Any) -> Array:
     return reduced(losses, options.get("reduction", "none"), options.get("examples"))
 
 
+def softmax_jensen_shannon(z: Array, w: Array, beta: Any = 0.5, **options: Any) -> Array:
+    """``beta KL(p || m) + (1 - beta) KL(q || m)``, p and q as there, m = beta p + (1 - beta) q."""
+    p, q = softmax(w), softmax(z)
+    log_m = jnp.log(beta * p + (1 - beta) * q)
+    terms = beta * p * (log_softmax(w) - log_m) + (1 - beta) * q * (log_softmax(z) - log_m)
+    losses = jnp.sum(terms, axis=-1)
+    return reduced(losses, options.get("reduction", "none"), options.get("examples"))
+
+
 def softcap(z: Array, c: Any) -> Array:
     """c tanh(z / c)."""
     return c * jnp.tanh(z / c)

@@ -109,6 +109,14 @@ def softmax_kl(z: Array, w: Array) -> Array:
     return over_classes(softmax(w) * (w - z + more[:, None]))
 
 
+def softmax_jensen_shannon(z: Array, w: Array) -> Array:
+    """``(KL(p || m) + KL(q || m)) / 2`` with p and q as there and ``m = (p + q) / 2``."""
+    p, q = softmax(w), softmax(z)
+    log_m = jnp.log((p + q) / 2)
+    log_p, log_q = (x - logsumexp(x)[..., None] for x in (w, z))
+    return over_classes(p * (log_p - log_m) + q * (log_q - log_m)) / 2
+
+
 def poly_loss(z: Array, t: Array, epsilon: Any) -> Array:
     """``sum_j t_j (-log p_j + epsilon (1 - p_j))``."""
     return soft_loss(z, t) + epsilon * over_classes(t * (1 - softmax(z)))
