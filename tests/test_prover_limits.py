@@ -27,8 +27,8 @@ def test_a_proof_that_grows_ends_in_time():
 def test_what_grows_is_refuted_all_the_same():
     fun = jax.custom_vjp(nested)
     fun.defvjp(lambda x: (nested(x), x), lambda x, g: (1.01 * jax.vjp(nested, x)[1](g)[0],))
-    verdict = prove_vjp(fun, ROW, ("x",), timeout=4)
-    assert verdict.status == "refuted" and "timeout=4 s" in verdict.reason
+    verdict = prove_vjp(fun, ROW, ("x",), timeout=16)  # a quarter of it for numbers
+    assert verdict.status == "refuted"
 
 
 def test_a_proof_that_takes_much_memory_ends(monkeypatch):

@@ -47,14 +47,12 @@ class LinearLayer(NamedTuple):
         (kernel, bias, *closed_over), (x, *targets) = shared, rows
         return self.loss(tuple(closed_over), self.logits(x, kernel, bias), *targets)
 
-    # dx = dz W', dW = x' dz added to the sum of the chunks before, db = sum dz.
-    # Proof: with_linear_head, linear_softmax_cross_entropy, linear_token_statistics
     def gradients(
         self, wanted: Wanted, shared: tuple, rows: tuple, cotangents: Any, sums: tuple
     ) -> tuple[tuple[Any, Any], tuple, tuple]:
         """Returns the value, the sums with the gradients of this chunk, and those of its rows."""
         (kernel, bias, *closed_over), (x, *targets) = shared, rows
-        (of_kernel, of_bias, *of_closed), (of_x, *of_targets) = wanted
+        (_, _, *of_closed), (_, *of_targets) = wanted
 
         def of_logits(logits: tuple, targets: tuple, closed_over: tuple) -> tuple[Any, Any]:
             return self.loss(tuple(closed_over), *logits, *targets)
@@ -63,9 +61,7 @@ class LinearLayer(NamedTuple):
         given = (self.logits(x, kernel, bias),), tuple(targets), tuple(closed_over)
         losses, pull, aux = vjp_of(of_logits, flags, *given)
         (dz,), d_targets, d_closed = pull(cotangents(losses))
-        dx = self.product(dz, kernel, (1, self.axes.index("V"))) if of_x else None
-        d_kernel = self._kernel_sum(sums[0], x, dz) if of_kernel else None
-        d_bias = jnp.sum(dz, axis=0) if of_bias else None
+        dx, d_kernel, d_bias = _backward(self, wanted, x, kernel, dz, sums[0])
         sums = d_kernel, *added(sums[1:], (d_bias, *d_closed))
         return (losses, aux), sums, (dx, *d_targets)
 
@@ -86,22 +82,32 @@ class LinearLayer(NamedTuple):
             preferred_element_type=accumulator(self.dtype),
         )
 
-    def _kernel_sum(self, total: Array, x: Array, dz: Array) -> Array:
-        def added(total: Array, x: Array, dz: Array) -> Array:
-            factors = (x, dz) if self.axes == "DV" else (dz, x)
-            return total + self.product(*factors, (0, 0)).astype(total.dtype)
 
-        def in_pieces(total: Array, x: Array, dz: Array) -> Array:
-            axis, width = self.axes.index("V"), dz.shape[1] // self.pieces
+# dx = dz W', dW = x' dz added to the sum of the chunks before, db = sum dz.
+# Proof: with_linear_head, linear_softmax_cross_entropy, linear_token_statistics
+def _backward(layer: LinearLayer, wanted: Wanted, x: Array, kernel: Array, dz: Array, total: Any):
+    (of_kernel, of_bias, *_), (of_inputs, *_) = wanted
+    dx = layer.product(dz, kernel, (1, layer.axes.index("V"))) if of_inputs else None
+    d_kernel = _kernel_sum(layer, total, x, dz) if of_kernel else None
+    return dx, d_kernel, jnp.sum(dz, axis=0) if of_bias else None
 
-            def add(i: Array, total: Array) -> Array:
-                start = i * width
-                part = lax.dynamic_slice_in_dim(total, start, width, axis)
-                part = added(part, x, lax.dynamic_slice_in_dim(dz, start, width, 1))
-                return lax.dynamic_update_slice_in_dim(total, part, start, axis)
 
-            return lax.fori_loop(0, self.pieces, add, total)
+def _kernel_sum(layer: LinearLayer, total: Array, x: Array, dz: Array) -> Array:
+    def added(total: Array, x: Array, dz: Array) -> Array:
+        factors = (x, dz) if layer.axes == "DV" else (dz, x)
+        return total + layer.product(*factors, (0, 0)).astype(total.dtype)
 
-        if self.pieces == 1:
-            return added(total, x, dz)
-        return lax.platform_dependent(total, x, dz, cpu=in_pieces, default=added)
+    def in_pieces(total: Array, x: Array, dz: Array) -> Array:
+        axis, width = layer.axes.index("V"), dz.shape[1] // layer.pieces
+
+        def add(i: Array, total: Array) -> Array:
+            start = i * width
+            part = lax.dynamic_slice_in_dim(total, start, width, axis)
+            part = added(part, x, lax.dynamic_slice_in_dim(dz, start, width, 1))
+            return lax.dynamic_update_slice_in_dim(total, part, start, axis)
+
+        return lax.fori_loop(0, layer.pieces, add, total)
+
+    if layer.pieces == 1:
+        return added(total, x, dz)
+    return lax.platform_dependent(total, x, dz, cpu=in_pieces, default=added)
