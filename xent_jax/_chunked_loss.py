@@ -61,9 +61,9 @@ def chunked_loss(
         TypeError: a dtype is wrong. ValueError: a shape, option or range is.
 
     Gradient: that of the reduction of ``loss`` of all tokens, to parameters, arrays and weights
-    in their own dtypes; that of what all tokens share is summed in float32. Proof:
-    ``with_linear_head``, of the same loop; what JAX derives of ``loss`` itself is taken as it is.
-    Source: as ``with_linear_head``.
+    in their own dtypes; that of what all tokens share is summed in float32. The proof is of the
+    loop, which the linear head has too; what JAX derives of ``loss`` is taken as it is.
+    Proof: ``with_linear_head``. Source: as ``with_linear_head``.
 
     A norm before the kernel, with labels as the second array:
 
