@@ -143,6 +143,23 @@ def test_auxiliaries_of_a_weight_of_0_are_0_whatever_is_differentiated(rng):
         assert np.array_equal(np.asarray(aux) != 0, mask)
 
 
+def test_a_weight_of_0_and_a_bad_label(rng):
+    """The head leaves the token out; a gradient to the weights, or a loss of logits, reads it."""
+    x, w, y, mask = drawn(rng, 9, jnp.float32)
+    y = jnp.where(mask, y, -1)
+
+    def loss(x, weights):
+        with chunks_of(SIZE):
+            return xent_jax.linear_softmax_cross_entropy(x, w, y, weights=weights)
+
+    weights = 1.0 * mask
+    value, gradient = jax.value_and_grad(loss)(x, weights)
+    assert np.isfinite(value) and np.array_equal(np.any(gradient != 0, -1), mask)
+    assert np.array_equal(np.isnan(jax.grad(loss, 1)(x, weights)), np.ones(N, bool))
+    held = softmax_cross_entropy_with_integer_labels(x @ w, y, weights=weights)
+    assert np.array_equal(np.isnan(held), ~mask)
+
+
 def wrapped(how, loss):
     """The loss of a batch of masks, by one of JAX's transformations."""
     if how == "vmap":
