@@ -440,7 +440,7 @@ def test_every_loss_has_a_theorem_of_every_kind():
         unproved = {u.function for u in UNPROVED if u.what == kind}
         proved = {t.function for t in THEOREMS if t.kind == kind}
         assert proved | unproved == exported and not proved & unproved
-    assert {u.function for u in UNPROVED} <= exported | {"shard_linear_head"}
+    assert {u.function for u in UNPROVED} <= exported | {"shard_linear_head", "chunked_loss"}
 
 
 def test_names_of_theorems_are_unique():
