@@ -43,15 +43,19 @@ class Collective:
         return f"{times}{self.kind} of {self.bytes:,} B over {self.axes} ({self.size}){branch}"
 
 
-def collectives(text: str, mesh: Mapping[str, int] | None = None) -> list[Collective]:
+def collectives(
+    text: str, mesh: Mapping[str, int] | None = None, unknown: int | None = None
+) -> list[Collective]:
     """The collectives of a program.
 
     Args:
         text: ``compiled.as_text()``
         mesh: names and sizes of the mesh's axes, in order, to name those that a group spans
+        unknown: how often a loop of unknown length runs
 
     Raises:
         ValueError: for a collective that is not understood, or in a loop of unknown length
+            where ``unknown`` is not given
 
     """
     program, out = Program(text), []
@@ -62,7 +66,8 @@ def collectives(text: str, mesh: Mapping[str, int] | None = None) -> list[Collec
             raise ValueError(f"a collective that is not understood: {one}")
         if kind not in KINDS:
             continue
-        if run.times is None:
+        times = unknown if run.times is None else run.times
+        if times is None:
             raise ValueError(f"in a loop of unknown length: {one}")
         group, payload = group_of(one, program.devices), payload_of(one)
         if kind == "reduce-scatter":
@@ -70,7 +75,7 @@ def collectives(text: str, mesh: Mapping[str, int] | None = None) -> list[Collec
         elif run.computation.startswith("all-reduce-scatter"):
             kind = "reduce-scatter"  # a TPU's way to write one: a sum, then each device's share
         origin = re.search(r'op_name="([^"]*)"', one.rest)
-        where = axes(group, mesh) if mesh else "", run.times, run.conditional
+        where = axes(group, mesh) if mesh else "", times, run.conditional
         out.append(Collective(kind, payload, len(group), *where, origin[1] if origin else ""))
     return out
 
