@@ -36,10 +36,11 @@ def test_every_gradient_is_proved_at_two_classes(theorem):
 
 
 # Of each function and kind the first; --independent proves each, in many minutes.
+TOO_LONG = {("softmax_jensen_shannon_divergence", "second order")}  # more than four minutes
 THOROUGH = [
     t
-    for t in {(t.function, t.kind): t for t in reversed(THEOREMS)}.values()
-    if "linear" not in t.function
+    for kind, t in {(t.function, t.kind): t for t in reversed(THEOREMS)}.items()
+    if "linear" not in t.function and kind not in TOO_LONG
 ]
 
 
