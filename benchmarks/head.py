@@ -195,7 +195,7 @@ def main() -> None:
         groups = []
         for shape, programs in STUDIES.values():
             groups.append([Row(*program) for program in programs()])
-            seconds = 3 if options.quick else 60
+            seconds = 3 if options.quick else 45
             measure(groups[-1], effort._replace(shape=shape, seconds=seconds), progress)
         found = growth(progress), half_errors(effort.draws, progress)
     folder = publish(
