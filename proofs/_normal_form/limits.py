@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _CALLS_BETWEEN_LOOKS = 256
 MEMORY = 4 << 30
-"""By how many bytes the process may grow in a proof."""
+"""A proof ends when the process has grown by this many bytes."""
 
 
 class Exceeded(Exception):

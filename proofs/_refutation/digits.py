@@ -179,12 +179,15 @@ class _Reader(Reader):
         return super().constant(value)
 
     def move(self, equation, inputs):
-        """With NumPy where it has the same function: JAX would compile each anew."""
+        """Evaluates the equation with NumPy where that has the same function.
+
+        JAX would compile each primitive anew for each shape.
+        """
         rule = _MOVES.get(equation.primitive.name)
         return super().move(equation, inputs) if rule is None else [rule(equation.params, *inputs)]
 
     def fewer_bits(self, equation, x):
-        """As in float32: all of its bits kept change nothing."""
+        """Rounds as float32 would; where all of its bits are kept, nothing changes."""
         exponent, bits = equation.params["exponent_bits"], equation.params["mantissa_bits"]
         if exponent < 8:
             raise Refused("reduce_precision to an exponent of fewer bits")

@@ -98,14 +98,14 @@ class Floats:
         return value, np.where(sure, error, np.inf)
 
     def noise(self, arrays: Sequence[np.ndarray], direction: np.ndarray) -> np.ndarray:
-        """Of the values near here, of each output."""
+        """Returns the noise of each output, as its values near these arguments show it."""
         lines = self.at_steps(arrays, direction, _NOISE_STEPS.ravel())
         return _noise(lines.reshape(*_NOISE_STEPS.shape, -1))
 
     def jacobian(
         self, arrays: Sequence[np.ndarray], rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As that of ``digits``, with the error that is estimated."""
+        """Returns the entries of the Jacobian and the estimated error of each."""
         size = sum(arrays[p].size for p in self.places)
         columns = [self.derivative(arrays, axis) for axis in np.eye(size)]
         values, error = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
@@ -120,7 +120,10 @@ class Floats:
 
 
 def _noise(lines: np.ndarray) -> np.ndarray:
-    """Of each output at ``[lines, points, outputs]``: the most that high differences show."""
+    """Returns the noise of each output: the largest that high differences show.
+
+    ``lines`` are values ``[lines, points, outputs]`` at equidistant points.
+    """
     scale = math.sqrt(math.comb(2 * _ORDER, _ORDER))
     shown = np.abs(np.diff(lines, _ORDER, axis=1)).max(axis=(0, 1)) / scale
     return np.maximum(shown, np.finfo(np.float64).eps * np.abs(lines).max(axis=(0, 1)))

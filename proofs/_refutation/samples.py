@@ -87,5 +87,5 @@ def _reals(spec: Spec, shape: tuple[int, ...], kind: str, rng: np.random.Generat
 
 
 def short(x: np.ndarray) -> np.ndarray:
-    """To the nearest number of few digits; no zero has a sign."""
+    """Rounds to the nearest number of few digits, and gives no zero a sign."""
     return np.asarray(np.round(x * _PARTS) / _PARTS + 0.0)

@@ -165,7 +165,7 @@ class Question:
         return (claimed if wrong.any() else None), true
 
     def _noise(self, seed: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """Of the claim in float64, as its values at four points very near show it."""
+        """Returns the noise of the claim in float64, as its values at four near points show it."""
         near = []
         for shift in (-3, -1, 1, 2):
             others = list(arrays)
