@@ -130,15 +130,21 @@ class Divergence(NamedTuple):
     gap: float  # what the last class lies below the first, in nats at that temperature
 
 
-def softmax_divergence(z, w, temperature) -> Divergence:
-    """KL(softmax(w / T) || softmax(z / T)); a term is of the size of what z and w differ by."""
-    t = exact(temperature).item()
+def _two_rows(z, w, t):
+    """Returns the logits over t less their largest, q, p, log(p / q), and the size of its terms."""
     x, y = exact(z) / t, exact(w) / t
     q, p = softmax(x), softmax(y)
     x, y = x - q.shift, y - p.shift
     kappa = p.log_total - q.log_total
     d, e = y - x - kappa, mp.exp(kappa)
     size = abs(y - x) + abs(kappa) + sum(abs(p.p * e - q.p)) / max(1, e)
+    return x, y, q, p, d, size
+
+
+def softmax_divergence(z, w, temperature) -> Divergence:
+    """KL(softmax(w / T) || softmax(z / T)); a term is of the size of what z and w differ by."""
+    t = exact(temperature).item()
+    x, y, q, p, d, size = _two_rows(z, w, t)
     top = np.argmax(p.p)
     relative = d - d[top]  # of which no constant makes a difference, and nothing cancels at the top
     mean = p.p @ relative
@@ -164,12 +170,7 @@ def softmax_jensen_shannon(z, w, temperature, beta) -> Divergence:
     that one's terms, which z and w differ by; and that of log(q / m) likewise.
     """
     t, b = exact(temperature).item(), exact(beta).item()
-    x, y = exact(z) / t, exact(w) / t
-    q, p = softmax(x), softmax(y)
-    x, y = x - q.shift, y - p.shift
-    kappa = p.log_total - q.log_total
-    d, e = y - x - kappa, mp.exp(kappa)
-    size = abs(y - x) + abs(kappa) + sum(abs(p.p * e - q.p)) / max(1, e)
+    x, y, q, p, d, size = _two_rows(z, w, t)
     u = np.array([-mp.log1p((1 - b) * mp.expm1(-a)) for a in d])
     v = np.array([-mp.log1p(b * mp.expm1(a)) for a in d])
     size_u, size_v = abs(u) + (1 - b) * _exp(v) * size, abs(v) + b * _exp(u) * size
