@@ -44,7 +44,7 @@ def by_small_sizes(theorem):
 # ---------------------------------------------------------------- wrong code
 
 
-def local(x, axis_name):
+def local(shards, x):
     return x
 
 
@@ -54,7 +54,7 @@ def without(change):
         "the maximum of the maxima": ("largest", local),
         "the sum of the sums": ("total", local),
         "the sum of the cotangents": ("cotangent", local),
-        "the shard's first class": ("first_class", lambda size, axis_name: 0),
+        "the shard's first class": ("first_class", lambda shards, size: 0),
     }[change]
 
 
@@ -73,20 +73,20 @@ CHANGES = [
 def test_a_dropped_collective_is_not_proved(theorem, change, engine, monkeypatch, spoil):
     for search in ("vjp", "jvp"):
         monkeypatch.setattr(f"xent_jax.proofs._prover.counterexample.{search}", lambda *_: None)
-    spoil(_shards, *without(change))
+    spoil(_shards.Shards, *without(change))
     verdict = theorem.prove() if engine == "all sizes" else by_small_sizes(theorem)
     assert not verdict.proved
 
 
 def test_a_dropped_sum_of_the_cotangents_is_refuted(spoil):
-    spoil(_shards, *without("the sum of the cotangents"))
+    spoil(_shards.Shards, *without("the sum of the cotangents"))
     verdict = INTEGER.prove()
     assert verdict.status == "refuted" and verdict.counterexample["z"].shape[0] > 1
 
 
 def test_sums_relative_to_each_shards_own_maximum_are_not_proved(spoil):
     shift = _rows.row_shift
-    spoil("xent_jax._weighted.row_shift", lambda z, axis_name, examples: shift(z))
+    spoil("xent_jax._weighted.row_shift", lambda z, shards, examples: shift(z))
     assert INTEGER.prove().status == "refuted"
 
 

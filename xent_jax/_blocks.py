@@ -39,7 +39,7 @@ def others_in_blocks(z: Array, block: Array, place: Array, m: Array, c: Array) -
     by_block = jnp.where(marked(block, z.shape[-2]), lowest, m[..., None])
     by_place = jnp.where(marked(place, z.shape[-1]), lowest, m[..., None])
     limit = jnp.maximum(by_block[..., :, None], by_place[..., None, :])
-    return jnp.sum(jnp.exp(jnp.minimum(z, limit) - c[..., None, None]), axis=(-2, -1))
+    return jnp.sum(lax.exp(jnp.minimum(z, limit) - c[..., None, None]), axis=(-2, -1))
 
 
 def block_width(z: Array) -> int | None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xent_jax import _shards
+from xent_jax._shards import Shards
 from xent_jax._types import Axis, AxisName, KernelAxes, Reduction
 
 
@@ -129,24 +129,27 @@ def class_axes(
 
 
 def axis_name(
-    function: str, value: AxisName | None, axes: tuple[int, ...] = (-1,), name: str = "axis_name"
-) -> None:
-    """Checks that the mesh axes exist, and that one class axis is sharded over them."""
-    if value is None:
-        return
+    function: str,
+    value: AxisName | Shards | None,
+    axes: tuple[int, ...] = (-1,),
+    name: str = "axis_name",
+) -> Shards:
+    """Returns the shards over the mesh axes, which must exist and divide one class axis."""
+    shards = value if isinstance(value, Shards) else Shards(value)
     try:
-        _shards.count(value)
+        _ = shards.count
     except (NameError, TypeError, ValueError):
         raise ValueError(
             f"{function}: {name} must be a mesh axis of the jax.shard_map around the call, "
             f"got {shown(value)}. Outside shard_map, omit it: sharded arrays need no axis name "
             f"there."
         ) from None
-    if len(axes) > 1:
+    if shards and len(axes) > 1:
         raise ValueError(
             f"{function}: axis must be one class axis, which axis_name={value!r} shards, "
             f"got {len(axes)}."
         )
+    return shards
 
 
 def broadcastable(
@@ -212,7 +215,7 @@ def scalar(
 
 
 def fraction(function: str, name: str, x: Any, dtype: jnp.dtype, hint: str) -> Any:
-    """A number that is above 0 and below 1 in that dtype, or a traced scalar."""
+    """Returns a number above 0 and below 1 in that dtype, or a traced scalar."""
     x = _number(function, name, x)
     if not isinstance(x, jax.core.Tracer) and not 0 < dtype.type(float(x)) < 1:
         got = f"{float(x)!r} in {dtype}"
@@ -221,7 +224,7 @@ def fraction(function: str, name: str, x: Any, dtype: jnp.dtype, hint: str) -> A
 
 
 def _number(function: str, name: str, x: Any) -> Any:
-    """A Python number or an array without dimensions."""
+    """Returns a Python number, or an array without dimensions."""
     if isinstance(x, bool) or isinstance(x, str) or x is None:
         raise TypeError(f"{function}: {name} must be a number, got {x!r}.")
     if not isinstance(x, int | float):

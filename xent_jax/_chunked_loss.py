@@ -15,6 +15,7 @@ from xent_jax._engine import Engine, Operands, Wanted, added, vjp_of
 from xent_jax._hashable import compiled, key_of
 from xent_jax._modes import Mode, explained, in_both_modes, in_mode
 from xent_jax._rows import accumulator
+from xent_jax._shards import WHOLE, Shards
 from xent_jax._types import AxisName, Reduction
 
 
@@ -85,19 +86,19 @@ def chunked_loss(
     if not isinstance(has_aux, bool):
         raise TypeError(f"{name}: has_aux must be True or False, got {_checks.shown(has_aux)}.")
     reduction = _checks.reduction(name, reduction)
-    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
-    options = _Options(mode, reduction, has_aux, max_logits_bytes, batch_axis_name)
+    batch_shards = _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    options = _Options(mode, reduction, has_aux, max_logits_bytes, batch_shards)
     return functools.partial(_checked_call, in_mode(mode, loss), options)
 
 
 class _Options(NamedTuple):
-    """Checked options of ``chunked_loss``, but for the limit of bytes."""
+    """Holds the checked options of ``chunked_loss``, except the limit of bytes."""
 
     mode: Mode
     reduction: Reduction
     has_aux: bool
     max_logits_bytes: int | None
-    batch_axis_name: AxisName | None
+    batch_shards: Shards
 
 
 def _checked_call(
@@ -182,7 +183,7 @@ def _reduced(
     )
     operands = Operands((*closed_over, *shared), tuple(rows))
     return _engine.reduced(
-        engine, operands, mask, options.reduction, accumulator(dtype), None, options.batch_axis_name
+        engine, operands, mask, options.reduction, accumulator(dtype), None, options.batch_shards
     )
 
 
@@ -190,7 +191,7 @@ _compiled = jax.jit(_reduced, static_argnums=(0, 1))
 
 
 class TokenLoss(NamedTuple):
-    """A ``Work`` of any function: see ``_engine``.
+    """Is a ``Work`` (see ``_engine``) of any function.
 
     Its shared operands are what the function closes over, and then the parameters.
     """
@@ -198,7 +199,7 @@ class TokenLoss(NamedTuple):
     loss: Callable[..., tuple[Any, Any]]  # (closed_over, params, *rows)
     closed_over: int  # how many arrays
     dtype: Any = jnp.dtype("float32")  # it multiplies nothing itself
-    axis_name: AxisName | None = None
+    shards: Shards = WHOLE
 
     def then(self, function: Callable[[Any], Any]) -> "TokenLoss":
         """Returns the same with a function of the losses."""

@@ -26,7 +26,7 @@ Step = Callable[[Any, Any, Array | None], tuple[Any, Any]]
 
 
 class Chunks(NamedTuple):
-    """How the work is divided.
+    """Says how the tokens are divided into chunks.
 
     Given as ``max_logits_bytes`` it is taken as it is, whatever the sizes are: in a proof they
     are symbols.
@@ -233,7 +233,7 @@ def _empty(step: Step, carry: Any, rows: Any, live: Array, tokens: int) -> Any:
 
 
 def cleared(values: Any, live: Array | None) -> Any:
-    """The arrays of a tree, 0 in the rows where ``live`` is false."""
+    """Returns the arrays of a tree with 0 in the rows where ``live`` is false."""
     if live is None:
         return values
 

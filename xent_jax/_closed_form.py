@@ -22,7 +22,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from xent_jax import _shards
 from xent_jax._modes import Mode
-from xent_jax._types import AxisName
+from xent_jax._shards import WHOLE, Shards
 
 
 def closed_form(
@@ -35,7 +35,7 @@ def closed_form(
     """Joins a value and its backward function into one differentiable function of ``*args``.
 
     Args:
-        statistics: ``(axis_name, alone, *args) -> rows``; its own derivative must be correct or
+        statistics: ``(shards, alone, *args) -> rows``; its own derivative must be correct or
             zero. ``alone`` says that only the value will be computed from them.
         value: ``(rows, *args) -> out``.
         backward: ``(rows, args, g) -> cotangents``, one for each of ``args``, linear in
@@ -46,32 +46,32 @@ def closed_form(
             argument twice; see ``_made_once``.
 
     Returns:
-        ``kernel(mode, *args, axis_name=None)``: a ``custom_vjp`` in reverse mode, a ``custom_jvp``
-        in forward mode. ``axis_name`` is the mesh axis over which the classes are sharded, which
-        are the last axis of the first argument.
+        ``kernel(mode, *args, shards=WHOLE)``: a ``custom_vjp`` in reverse mode, a ``custom_jvp``
+        in forward mode. ``shards`` are those of the classes, the last axis of the first
+        argument.
     """
     forward = _with_tangent(value, backward)
 
-    def primal(axis_name, *args):
-        return forward(statistics(axis_name, True, *args), *args)
+    def primal(shards, *args):
+        return forward(statistics(shards, True, *args), *args)
 
     reverse = jax.custom_vjp(primal, nondiff_argnums=(0,))
 
-    def _forward(axis_name, *args):
-        rows = statistics(axis_name, False, *args)
+    def _forward(shards, *args):
+        rows = statistics(shards, False, *args)
         kept = tuple(None if i in unread else arg for i, arg in enumerate(args))
         return forward(rows, *args), (rows, kept)
 
-    def _backward(axis_name, residual, g):
+    def _backward(shards, residual, g):
         first, *others = backward(*residual, g)
         return (_made_once(first) if gradient_once else first, *others)
 
     reverse.defvjp(_forward, _backward)
 
-    def kernel(mode: Mode, *args, axis_name=None):
-        args = _alike(args, axis_name)
+    def kernel(mode: Mode, *args, shards=WHOLE):
+        args = _alike(args, shards)
         with _shards.mesh_by_name():  # without it, the whole kernel would be traced twice
-            return (primal if mode == "forward" else reverse)(axis_name, *args)
+            return (primal if mode == "forward" else reverse)(shards, *args)
 
     return kernel
 
@@ -125,18 +125,18 @@ def _with_tangent(value: Callable[..., Any], backward: Callable[..., Any]) -> Ca
     return forward
 
 
-def _alike(args: tuple[Any, ...], axis_name: AxisName | None) -> tuple[Any, ...]:
+def _alike(args: tuple[Any, ...], shards: Shards) -> tuple[Any, ...]:
     """Returns the arguments, typed as varying over the mesh axes of their cotangents.
 
-    In ``shard_map``, an argument without a class axis is the same over ``axis_name``.
+    In ``shard_map``, an argument without a class axis is the same in all shards.
     """
     args = _shards.together(*args)
-    axes = _shards.varying(args) | _shards.names(axis_name)
+    axes = _shards.varying(args) | shards.names
     rank = jnp.ndim(args[0])
 
     def one(arg: Any) -> Any:
-        by_class = axis_name is None or jnp.ndim(arg) == rank
-        return _shards.vary(arg, axes if by_class else axes - _shards.names(axis_name))
+        by_class = not shards or jnp.ndim(arg) == rank
+        return _shards.vary(arg, axes if by_class else axes - shards.names)
 
     return tuple(None if arg is None else one(arg) for arg in args)
 

@@ -27,6 +27,7 @@ from xent_jax._labels import (
 from xent_jax._layout import Layout, layout
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
+from xent_jax._shards import Shards
 from xent_jax._types import Axis, AxisName, Reduction
 from xent_jax._weighted import weighted_cross_entropy
 from xent_jax._zero import mixed
@@ -91,7 +92,7 @@ def softmax_cross_entropy(
     """
     name = "softmax_cross_entropy"
     logits = _checks.floats(name, "logits", logits)
-    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    batch_shards = _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     place = layout(name, logits, axis, where, axis_name=axis_name)
     labels = soft_labels(name, labels, logits)
     options = smoothing_and_z_loss(name, label_smoothing, z_loss)
@@ -99,14 +100,14 @@ def softmax_cross_entropy(
     weights = _checks.weights(name, weights, place.batch)
     reduction = _checks.reduction(name, reduction)
     given = (logits, labels, place, *options, by_class, weights)
-    return _soft(mode, reduction, batch_axis_name, *given)
+    return _soft(mode, reduction, batch_shards, *given)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _soft(
     mode: Mode,
     reduction: Reduction,
-    batch_axis_name: AxisName | None,
+    batch_shards: Shards,
     logits: Array,
     labels: Array,
     place: Layout,
@@ -124,8 +125,8 @@ def _soft(
         by_class = place.per_class(by_class.astype(t.dtype))
         z, t, by_class = _shards.together(z, t, by_class)
         t = t * by_class
-    losses = weighted_cross_entropy(mode, z, None, None, t, c, None, axis_name=place.axis_name)
-    return reduce(losses, reduction, place.examples, None, batch_axis_name, weights)
+    losses = weighted_cross_entropy(mode, z, None, None, t, c, None, shards=place.shards)
+    return reduce(losses, reduction, place.examples, None, batch_shards, weights)
 
 
 @in_both_modes
@@ -189,21 +190,21 @@ def softmax_cross_entropy_with_integer_labels(
     [0.2761, 2.9518]
     """
     name = "softmax_cross_entropy_with_integer_labels"
-    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    batch_shards = _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     given = integer_arguments(
         name, logits, labels, axis, where, ignore_index, class_weights, axis_name
     )
     options = smoothing_and_z_loss(name, label_smoothing, z_loss)
     weights = _checks.weights(name, weights, given.place.batch)
     reduction = _checks.reduction(name, reduction)
-    return _integer(mode, reduction, batch_axis_name, given, *options, weights)
+    return _integer(mode, reduction, batch_shards, given, *options, weights)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _integer(
     mode: Mode,
     reduction: Reduction,
-    batch_axis_name: AxisName | None,
+    batch_shards: Shards,
     given: IntegerArguments,
     smoothing: Any,
     z_loss: Any,
@@ -219,18 +220,18 @@ def _integer(
         if p.class_weights is not None:
             b, by_class = _shards.together(b, p.place.per_class(p.class_weights))
             b = b * by_class
-    axis_name = p.place.axis_name
-    losses = weighted_cross_entropy(mode, p.z, p.y, a, b, c, p.examples, axis_name=axis_name)
+    shards = p.place.shards
+    losses = weighted_cross_entropy(mode, p.z, p.y, a, b, c, p.examples, shards=shards)
     if not weighed:  # Each weight is 1, or NaN where the label was out of range.
         losses = jnp.multiply(*_shards.together(losses, p.weight))
-    return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name, weights)
+    return reduce(losses, reduction, p.place.examples, p.divisor, batch_shards, weights)
 
 
 def _uniform(place: Layout, dtype) -> Array:
     """Returns 1 / (number of classes that take part), ``[..., 1]``, or ``[..., k]`` with a mask."""
     if place.classes is None:
-        count = place.size * _shards.count(place.axis_name)
+        count = place.size * place.shards.count
         return place.per_class(jnp.full((1,), 1 / count, dtype))
-    left = _shards.total(jnp.sum(place.classes, axis=-1, keepdims=True), place.axis_name)
+    left = place.shards.total(jnp.sum(place.classes, axis=-1, keepdims=True))
     left = jnp.maximum(left, 1)
     return jnp.where(place.classes, 1 / left.astype(dtype), jnp.zeros((), dtype))

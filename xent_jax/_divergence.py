@@ -27,7 +27,8 @@ from xent_jax._layout import Layout, layout
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._rows import accumulator, hessian_product, poisoned
-from xent_jax._two_rows import Pair, compared, log_ratios_to_mixture, over_classes, statistics
+from xent_jax._shards import Shards
+from xent_jax._two_rows import Pair, compared, log_ratios_to_mixture, statistics
 from xent_jax._types import Axis, AxisName, Reduction
 from xent_jax._zero import bounded, product
 
@@ -167,7 +168,7 @@ def _checked(
 ) -> Array:
     logits = _checks.floats(name, "logits", logits)
     target_logits = _checks.floats(name, "target_logits", target_logits)
-    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    batch_shards = _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     place = layout(name, logits, axis, where, axis_name=axis_name)
     target_logits = _checks.broadcastable(name, "target_logits", target_logits, logits.shape)
     temperature = _checks.scalar(name, "temperature", temperature, 0, above=True)
@@ -176,7 +177,7 @@ def _checked(
     weights = _checks.weights(name, weights, place.batch)
     reduction = _checks.reduction(name, reduction)
     given = logits, target_logits, place, temperature, betas, weights
-    return _divergence(mode, kernel, reduction, batch_axis_name, *given)
+    return _divergence(mode, kernel, reduction, batch_shards, *given)
 
 
 _AT_THE_ENDS = (
@@ -190,7 +191,7 @@ def _divergence(
     mode: Mode,
     kernel: Callable[..., Array],
     reduction: Reduction,
-    batch_axis_name: AxisName | None,
+    batch_shards: Shards,
     logits: Array,
     target_logits: Array,
     place: Layout,
@@ -206,8 +207,8 @@ def _divergence(
     numbers = [poisoned(temperature, temperature > 0)]
     for beta in (jnp.asarray(b, dtype) for b in betas):
         numbers.append(poisoned(beta, (beta > 0) & (beta < 1)))
-    losses = kernel(mode, z, w, *numbers, axis_name=place.axis_name)
-    return reduce(losses, reduction, place.examples, None, batch_axis_name, weights)
+    losses = kernel(mode, z, w, *numbers, shards=place.shards)
+    return reduce(losses, reduction, place.examples, None, batch_shards, weights)
 
 
 def _dtype(z: Array, w: Array) -> jnp.dtype:
@@ -216,7 +217,7 @@ def _dtype(z: Array, w: Array) -> jnp.dtype:
 
 def _kl_value(pair: Pair, z: Array, w: Array, temperature: Array) -> Array:
     both = compared(pair, z, w, temperature)
-    return over_classes(product(both.p, both.d) - both.less, pair.axis_name)
+    return pair.shards.sum(product(both.p, both.d) - both.less)
 
 
 # dz = (q - p) / T g, dw = H d / T g with H = diag(p) - p p',
@@ -225,8 +226,8 @@ def _kl_backward(pair: Pair, args, g: Array):
     z, w, temperature = args
     both = compared(pair, z, w, temperature)
     by_x = -both.less
-    by_y = hessian_product(both.p, bounded(both.p, both.d), pair.axis_name)
-    along = over_classes(product(by_x, both.x) + product(by_y, both.y), pair.axis_name)
+    by_y = hessian_product(both.p, bounded(both.p, both.d), pair.shards)
+    along = pair.shards.sum(product(by_x, both.x) + product(by_y, both.y))
     scaled = pair.whole(g)[..., None] / temperature
     return (
         (scaled * by_x).astype(z.dtype),
@@ -242,7 +243,7 @@ def _jensen_shannon_value(pair: Pair, z: Array, w: Array, temperature: Array, be
     both = compared(pair, z, w, temperature)
     u, v = log_ratios_to_mixture(both.d, beta)
     terms = beta * product(both.p, u) + (1 - beta) * product(both.q, v)
-    return over_classes(terms, pair.axis_name)
+    return pair.shards.sum(terms)
 
 
 # With u = log(p / m), v = log(q / m) and H of each = diag(p) - p p':
@@ -252,9 +253,9 @@ def _jensen_shannon_backward(pair: Pair, args, g: Array):
     z, w, temperature, beta = args
     both = compared(pair, z, w, temperature)
     u, v = log_ratios_to_mixture(both.d, beta)
-    by_x = (1 - beta) * hessian_product(both.q, bounded(both.q, v), pair.axis_name)
-    by_y = beta * hessian_product(both.p, bounded(both.p, u), pair.axis_name)
-    along = over_classes(product(by_x, both.x) + product(by_y, both.y), pair.axis_name)
+    by_x = (1 - beta) * hessian_product(both.q, bounded(both.q, v), pair.shards)
+    by_y = beta * hessian_product(both.p, bounded(both.p, u), pair.shards)
+    along = pair.shards.sum(product(by_x, both.x) + product(by_y, both.y))
     # Less p - q, which sums to 0, each term of the two divergences is of the second order.
     apart = product(both.p, u) - product(both.q, v) - both.less
     scaled = pair.whole(g)[..., None] / temperature
@@ -262,7 +263,7 @@ def _jensen_shannon_backward(pair: Pair, args, g: Array):
         (scaled * by_x).astype(z.dtype),
         (scaled * by_y).astype(w.dtype),
         to_argument(-g * along / temperature, temperature),
-        to_argument(g * over_classes(apart, pair.axis_name), beta),
+        to_argument(g * pair.shards.sum(apart), beta),
     )
 
 

@@ -22,7 +22,8 @@ from xent_jax._chunks import Chunks, cleared, over_chunks
 from xent_jax._modes import Mode
 from xent_jax._reduction import divisor, valid
 from xent_jax._rows import accumulator
-from xent_jax._types import AxisName, Reduction
+from xent_jax._shards import WHOLE, Shards
+from xent_jax._types import Reduction
 from xent_jax._zero import product
 
 
@@ -34,7 +35,7 @@ class Operands(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which gradients are asked for: no other is computed.
+    """Says which gradients are asked for; no other is computed.
 
     JAX traces a call once and shares that trace between calls whose differentiated arguments
     differ, and it reads the tree of the residuals only when it transposes. So a residual must
@@ -68,15 +69,15 @@ class Wanted(NamedTuple):
 
 
 class Work(Protocol):
-    """What is done for a chunk of tokens; ``rows`` are those of the chunk."""
+    """Says what is done for a chunk of tokens; ``rows`` are those of the chunk."""
 
     @property
     def dtype(self) -> Any:
         """The dtype in which cotangents are multiplied."""
 
     @property
-    def axis_name(self) -> AxisName | None:
-        """The mesh axes over whose shards the classes are divided."""
+    def shards(self) -> Shards:
+        """The shards of the classes."""
 
     def value(self, shared: tuple, rows: tuple) -> tuple[Any, Any]:
         """Returns trees of ``[tokens, ...]``: the losses, and what has no gradient."""
@@ -99,7 +100,7 @@ class Work(Protocol):
 
 
 class Engine(NamedTuple):
-    """A work, and how the tokens are divided into chunks."""
+    """Runs a work over the chunks of the tokens."""
 
     work: Any  # a ``Work``
     mode: Mode
@@ -138,8 +139,8 @@ class Engine(NamedTuple):
 
     def total(self, operands: Operands, mask: Array | None, scale: Array) -> tuple[Array, Any]:
         """Returns ``scale`` times the sum of the losses, and what has no gradient."""
-        axis_name = self.work.axis_name
-        scale = _shards.vary(scale, _shards.varying(operands.rows[0]) - _shards.names(axis_name))
+        shards = self.work.shards
+        scale = _shards.vary(scale, _shards.varying(operands.rows[0]) - shards.names)
         if self.mode == "forward":
             losses, aux = self.losses(operands, mask)
             return scale * jnp.sum(losses), aux
@@ -166,7 +167,7 @@ class Engine(NamedTuple):
             gradients, total = residual
             gradients, (g, _) = _or_none(gradients), g
             g = jnp.zeros(g.shape, g.dtype) if _is_zero(g) else g
-            whole = _shards.cotangent(g, axis_name)
+            whole = shards.cotangent(g)
             return _scaled(gradients, whole, like), None, g * total
 
         total.defvjp(forward, backward, symbolic_zeros=True)
@@ -260,7 +261,7 @@ class Engine(NamedTuple):
             rows, g = rows
 
             def cotangents(losses: Any) -> Any:
-                ones = functools.partial(_shards.share, axis_name=self.work.axis_name)
+                ones = self.work.shards.share
                 return cleared(jax.tree.map(ones, losses) if g is None else g, live)
 
             found, sums, of_rows = self.work.gradients(
@@ -284,30 +285,31 @@ def reduced(
     reduction: Reduction,
     dtype: Any,
     by_label: Array | None = None,
-    batch_axis_name: AxisName | None = None,
+    batch_shards: Shards = WHOLE,
 ) -> tuple[Any, Any]:
     """Returns the reduction of the losses, in ``dtype``, and what has no gradient.
 
     A mean is over the sum of the weights of the tokens, of those ``by_label``, of their products,
     or over the number of tokens.
     """
-    if reduction == "none":
-        return engine.losses(operands, mask)
-    scale = jnp.ones((), dtype)
-    if reduction == "mean":
-        weights = valid(operands.rows[-1], dtype) if engine.weighted else None
-        scale = scale / divisor(engine.batch, dtype, mask, by_label, batch_axis_name, weights)
-    of_tokens = _shards.varying(operands.rows[0]) - _shards.names(engine.work.axis_name)
-    if not _shards.SCAN_KEEPS_RULES or any(
-        of_tokens - _shards.varying(a) for a in operands.shared if a is not None
-    ):
-        # Gradients taken in the forward pass could not be differentiated again; or that of what
-        # is closed over is summed over the mesh by JAX at once, and needs the cotangents at once.
-        losses, aux = engine.losses(operands, mask)
-        total = scale * jnp.sum(losses)
-    else:
-        total, aux = engine.total(operands, mask, scale)
-    return _shards.total(total, batch_axis_name), aux
+    with _shards.mesh_by_name():  # without it, the losses would be traced twice
+        if reduction == "none":
+            return engine.losses(operands, mask)
+        scale = jnp.ones((), dtype)
+        if reduction == "mean":
+            weights = valid(operands.rows[-1], dtype) if engine.weighted else None
+            scale = scale / divisor(engine.batch, dtype, mask, by_label, batch_shards, weights)
+        of_tokens = _shards.varying(operands.rows[0]) - engine.work.shards.names
+        if not _shards.SCAN_KEEPS_RULES or any(
+            of_tokens - _shards.varying(a) for a in operands.shared if a is not None
+        ):
+            # Gradients taken in the forward pass could not be differentiated again. Or JAX sums
+            # that of what is closed over over the mesh at once, and needs the cotangents at once.
+            losses, aux = engine.losses(operands, mask)
+            total = scale * jnp.sum(losses)
+        else:
+            total, aux = engine.total(operands, mask, scale)
+        return batch_shards.total(total), aux
 
 
 def hoisted(

@@ -14,6 +14,7 @@ from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._labels import IntegerArguments, integer_arguments, integer_problem
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
+from xent_jax._shards import Shards
 from xent_jax._types import Axis, AxisName, Reduction
 from xent_jax._weighted import weighted_cross_entropy
 from xent_jax._zero import times
@@ -63,32 +64,30 @@ def softmax_focal_loss(
     0.1733
     """
     name = "softmax_focal_loss"
-    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    batch_shards = _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     given = integer_arguments(
         name, logits, labels, axis, where, ignore_index, class_weights, axis_name
     )
     gamma = _checks.scalar(name, "gamma", gamma, 0)
     weights = _checks.weights(name, weights, given.place.batch)
     reduction = _checks.reduction(name, reduction)
-    return _focal(mode, reduction, batch_axis_name, given, gamma, weights)
+    return _focal(mode, reduction, batch_shards, given, gamma, weights)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _focal(
     mode: Mode,
     reduction: Reduction,
-    batch_axis_name: AxisName | None,
+    batch_shards: Shards,
     given: IntegerArguments,
     gamma: Any,
     weights: Array | None,
 ) -> Array:
     p = integer_problem(mode, given)
-    axis_name = p.place.axis_name
-    losses = weighted_cross_entropy(
-        mode, p.z, p.y, None, None, None, p.examples, axis_name=axis_name
-    )
+    shards = p.place.shards
+    losses = weighted_cross_entropy(mode, p.z, p.y, None, None, None, p.examples, shards=shards)
     losses = _focus(mode, losses, jnp.asarray(gamma, losses.dtype), p.weight)
-    return reduce(losses, reduction, p.place.examples, p.divisor, batch_axis_name, weights)
+    return reduce(losses, reduction, p.place.examples, p.divisor, batch_shards, weights)
 
 
 def _focus_value(_, loss: Array, gamma: Array, weight: Array) -> Array:

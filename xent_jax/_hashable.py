@@ -15,7 +15,7 @@ _JITTED = type(jax.jit(lambda: None))
 
 @dataclasses.dataclass(frozen=True)
 class Keyed:
-    """A function that compares equal to every other one with the same key."""
+    """Wraps a function so that it equals every other one with the same key."""
 
     key: Hashable
     call: Any = dataclasses.field(compare=False)

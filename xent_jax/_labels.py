@@ -11,7 +11,7 @@ from xent_jax import _checks, _shards
 from xent_jax._layout import Layout, layout
 from xent_jax._modes import Mode
 from xent_jax._rows import accumulator, at_label, poisoned
-from xent_jax._types import AxisName
+from xent_jax._shards import Shards
 
 
 @jax.tree_util.register_dataclass
@@ -67,7 +67,7 @@ def integer_problem(mode: Mode, given: IntegerArguments) -> IntegerProblem:
         place = place.without(~equal(labels, given.ignored))
     dtype = accumulator(given.logits.dtype)
     weights = None if weights is None else weights.astype(dtype)
-    y, weight = weighed(labels, place.size, weights, place.examples, dtype, place.axis_name)
+    y, weight = weighed(labels, place.size, weights, place.examples, dtype, place.shards)
     # A mask of classes needs masked logits, and so do JAX's own derivatives in forward mode.
     apart = mode == "reverse" and place.classes is None
     z = place.classes_last(given.logits) if apart else place.logits(mode, given.logits)
@@ -97,7 +97,7 @@ def weighed(
     weights: Array | None,
     examples: Array | None,
     dtype,
-    axis_name: AxisName | None,
+    shards: Shards,
 ) -> tuple[Array, Array]:
     """Returns labels in range and their weights ``[...]``.
 
@@ -105,11 +105,11 @@ def weighed(
     """
     labels, examples = _shards.together(labels, examples)
     labels = in_int32(labels)
-    in_range = (labels >= 0) & (labels < classes * _shards.count(axis_name))
+    in_range = (labels >= 0) & (labels < classes * shards.count)
     y = jnp.where(in_range, labels, jnp.zeros((), labels.dtype))
-    if axis_name is not None:
-        y = y - _shards.first_class(classes, axis_name)
-    weight = jnp.ones((), dtype) if weights is None else at_label(weights, y, axis_name)
+    if shards:
+        y = y - shards.first_class(classes)
+    weight = jnp.ones((), dtype) if weights is None else at_label(weights, y, shards)
     if examples is not None:
         weight = jnp.where(examples, weight, jnp.ones((), dtype))
         in_range = in_range | ~examples

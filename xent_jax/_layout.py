@@ -11,6 +11,7 @@ from jax import Array, ShapeDtypeStruct
 from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form
 from xent_jax._modes import Mode
+from xent_jax._shards import WHOLE, Shards
 from xent_jax._types import AxisName
 
 
@@ -21,8 +22,7 @@ class Layout:
 
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # of the logits
     axes: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # the class axes
-    # the mesh axis over which the classes are sharded
-    axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
+    shards: Shards = dataclasses.field(default=WHOLE, metadata={"static": True})  # of the classes
     where: Array | None = None  # the caller's mask, of examples or of classes
     left: Array | None = None  # booleans [...]: a further mask of the examples
 
@@ -86,11 +86,11 @@ class Layout:
             return None, None
         if where.ndim != len(self.shape):
             return None, jnp.broadcast_to(where, self.batch)
-        one_class = self.axis_name is not None and self.size == 1  # the example has more classes
+        one_class = self.shards and self.size == 1  # the example has more classes
         if all(where.shape[a] == 1 for a in self.axes) and not one_class:
             return None, jnp.broadcast_to(jnp.squeeze(where, self.axes), self.batch)
         classes = self.classes_last(where)
-        left = _shards.anywhere(jnp.any(classes, axis=-1), self.axis_name)
+        left = self.shards.anywhere(jnp.any(classes, axis=-1))
         return classes, jnp.broadcast_to(left, self.batch)
 
     def logits(self, mode: Mode, z: Array) -> Array:
@@ -98,7 +98,7 @@ class Layout:
         z = self.classes_last(z)
         if self.classes is None and self.examples is None:
             return z
-        return _masked(mode, z, self.classes, self.examples, axis_name=self.axis_name)
+        return _masked(mode, z, self.classes, self.examples, shards=self.shards)
 
     def clear(self, x: Array, fill: float) -> Array:
         """Returns ``x``, ``[..., k]``, with ``fill`` at masked examples and classes."""
@@ -115,7 +115,7 @@ def layout(
     axis,
     where,
     name: str = "logits",
-    axis_name: AxisName | None = None,
+    axis_name: AxisName | Shards | None = None,
 ) -> Layout:
     """Checks ``axis`` and ``where`` against the logits, and returns their layout.
 
@@ -123,8 +123,7 @@ def layout(
     masks classes. An example whose classes are all masked is masked too.
     """
     axes = _checks.class_axes(function, axis, logits, name)
-    _checks.axis_name(function, axis_name, axes)
-    place = Layout(logits.shape, axes, axis_name)
+    place = Layout(logits.shape, axes, _checks.axis_name(function, axis_name, axes))
     if where is None:
         return place
     where = _checks.mask(function, "where", where)

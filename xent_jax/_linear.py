@@ -24,6 +24,7 @@ from xent_jax._linear_problem import (
     without_padding,
 )
 from xent_jax._modes import Mode, explained, in_both_modes, in_mode
+from xent_jax._shards import Shards
 from xent_jax._softcap import transformed
 from xent_jax._types import AxisName, KernelAxes, Reduction
 
@@ -155,14 +156,16 @@ class AnyHead:
         weights: Any = None,
         **others: Any,
     ) -> Any:
-        """The reduction of the losses of the tokens, and with ``has_aux`` what the loss gives."""
+        """Returns the reduced losses, and with ``has_aux`` also the auxiliaries of the loss."""
         problem = self.problem(inputs, kernel, targets, bias, where, weights, others)
         classes = None if self.num_classes is None else problem.num_classes(self.num_classes)
-        _checks.axis_name("with_linear_head", self.batch_axis_name, name="batch_axis_name")
+        batch_shards = _checks.axis_name(
+            "with_linear_head", self.batch_axis_name, name="batch_axis_name"
+        )
         with explained():
             loss = self.of_logits
             run = compiled(_any_loss, _any_loss_compiled, loss, lambda: loss.key)
-            value, aux = run((self.reduction, classes, self.batch_axis_name), problem)
+            value, aux = run((self.reduction, classes, batch_shards), problem)
             return (value, aux) if self.of_logits.has_aux else value
 
     def problem(
@@ -175,7 +178,7 @@ class AnyHead:
         weights: Any,
         others: dict[str, Any],
     ) -> Problem:
-        """The checked arguments of a call, of which there may be no others."""
+        """Checks the arguments of a call; raises TypeError if there are ``others``."""
         if others:
             raise TypeError(
                 f"with_linear_head: the head takes inputs, kernel, targets, bias, where and "
@@ -188,20 +191,20 @@ class AnyHead:
 
 def _any_loss(
     loss: Any,
-    options: tuple[Reduction, int | None, AxisName | None],
+    options: tuple[Reduction, int | None, Shards],
     problem: Problem,
 ) -> tuple[Array, Any]:
-    reduction, num_classes, batch_axis_name = options
+    reduction, num_classes, batch_shards = options
     problem = problem.without_padding(num_classes).typed()
-    of_chunk = functools.partial(loss, num_classes, problem.axis_name)
-    return problem.reduced(*problem.hoisted(of_chunk), reduction, None, batch_axis_name)
+    of_chunk = functools.partial(loss, num_classes, problem.shards)
+    return problem.reduced(*problem.hoisted(of_chunk), reduction, None, batch_shards)
 
 
 _any_loss_compiled = jax.jit(_any_loss, static_argnums=(0, 1))
 
 
 class _Composed(NamedTuple):
-    """A loss of transformed logits, with its aux, which is () for a loss that gives none."""
+    """Composes a transform of logits and a loss; aux is () for a loss without auxiliaries."""
 
     loss: Callable[..., Any]
     transform: Callable[[Array], Array] | None
@@ -209,15 +212,15 @@ class _Composed(NamedTuple):
 
     @property
     def key(self) -> Hashable:
-        """What the two mean; raises TypeError where ``key_of`` does."""
+        """Identifies the loss and the transform; raises TypeError where ``key_of`` does."""
         return key_of(self.loss), key_of(self.transform), self.has_aux
 
     def __call__(
-        self, num_classes: int | None, axis_name: AxisName | None, logits: Array, *targets: Any
+        self, num_classes: int | None, shards: Shards, logits: Array, *targets: Any
     ) -> tuple[Any, Any]:
         if self.transform is not None:
             logits = self.transform(logits)
-        out = self.loss(without_padding(logits, num_classes, axis_name), *targets)
+        out = self.loss(without_padding(logits, num_classes, shards), *targets)
         if not self.has_aux:
             return out, ()
         if not isinstance(out, tuple) or len(out) != 2:
@@ -309,7 +312,7 @@ def linear_softmax_cross_entropy(
         name, mode, *layer, kernel_axes, max_logits_bytes, dtype, axis_name, weights,
         ignoring=ignored is not None,
     )  # fmt: skip
-    _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
+    batch_shards = _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
     if num_classes is not None:
         num_classes = problem.num_classes(num_classes)
     smoothing, c = smoothing_and_z_loss(name, label_smoothing, z_loss)
@@ -319,11 +322,11 @@ def linear_softmax_cross_entropy(
         logit_softcap = _checks.scalar(name, "logit_softcap", logit_softcap, 0, above=True)
     reduction = _checks.reduction(name, reduction)
     numbers = _Options(smoothing, c, by_class, logit_softcap, temperature)
-    return _integer_loss(reduction, ignored, num_classes, batch_axis_name, problem, numbers)
+    return _integer_loss(reduction, ignored, num_classes, batch_shards, problem, numbers)
 
 
 class _Options(NamedTuple):
-    """Checked options of the loss of logits, None where they are off."""
+    """Holds the checked options of the loss of logits; None for one that is off."""
 
     label_smoothing: Any
     z_loss: Any
@@ -337,7 +340,7 @@ def _integer_loss(
     reduction: Reduction,
     ignored: int | None,
     num_classes: int | None,
-    batch_axis_name: AxisName | None,
+    batch_shards: Shards,
     problem: Problem,
     options: _Options,
 ) -> Array:
@@ -349,9 +352,9 @@ def _integer_loss(
     problem, by_class, by_label = problem.typed(), options.class_weights, None
     if by_class is not None:
         by_class = by_class.astype(problem.dtype)
-        size, axis_name = problem.classes, problem.axis_name
+        size, shards = problem.classes, problem.shards
         _, by_label = weighed(
-            problem.targets[0], size, by_class, problem.mask, problem.dtype, axis_name
+            problem.targets[0], size, by_class, problem.mask, problem.dtype, shards
         )
         by_class = problem.shared(by_class)
     numbers = map(problem.number, options._replace(class_weights=None))
@@ -363,15 +366,15 @@ def _integer_loss(
         numbers = {"label_smoothing": given.label_smoothing, "z_loss": given.z_loss}
         mask = None
         if num_classes is not None:
-            mask = class_mask(problem.classes, num_classes, problem.axis_name)
+            mask = class_mask(problem.classes, num_classes, problem.shards)
         losses = in_mode(problem.mode, softmax_cross_entropy_with_integer_labels)(
             z,
             y,
             where=mask,
             class_weights=given.class_weights,
-            axis_name=problem.axis_name,
+            axis_name=problem.shards.argument,
             **{k: v for k, v in numbers.items() if v is not None},
         )
         return losses, ()
 
-    return problem.reduced(loss, options, reduction, by_label, batch_axis_name)[0]
+    return problem.reduced(loss, options, reduction, by_label, batch_shards)[0]

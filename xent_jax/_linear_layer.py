@@ -16,11 +16,12 @@ from jax import Array, lax
 
 from xent_jax._engine import Wanted, added, vjp_of
 from xent_jax._rows import accumulator
-from xent_jax._types import AxisName, KernelAxes
+from xent_jax._shards import Shards
+from xent_jax._types import KernelAxes
 
 
 class LinearLayer(NamedTuple):
-    """A ``Work`` of a loss of logits: see ``_engine``.
+    """Is a ``Work`` (see ``_engine``) of a loss of logits.
 
     Its shared operands are the kernel, the bias or None, and what the loss closes over; its rows
     are the inputs and the targets.
@@ -31,7 +32,7 @@ class LinearLayer(NamedTuple):
     axes: KernelAxes
     pieces: int  # of the classes, in which a CPU sums the kernel's gradient
     dtype: Any  # of the factors of all products
-    axis_name: AxisName | None
+    shards: Shards
 
     def then(self, function: Callable[[Any], Any]) -> "LinearLayer":
         """Returns the same with a function of the losses."""

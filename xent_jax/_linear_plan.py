@@ -187,7 +187,7 @@ def linear_head_plan(
 
 
 def _arrays(head: Callable[..., Any], options: set[str], gradient: bool) -> int:
-    """How many arrays of the size of a chunk's logits XLA:CPU holds at once, at most.
+    """Returns how many arrays of the size of a chunk's logits XLA:CPU holds at most.
 
     The logits and their gradient; for the value alone the logits and, where no blocks of classes
     are summed, their exponentials. In a gradient masked logits or a smoothed target with

@@ -16,6 +16,7 @@ from xent_jax._labels import equal, in_int32
 from xent_jax._linear_layer import LinearLayer
 from xent_jax._modes import Mode
 from xent_jax._rows import accumulator
+from xent_jax._shards import WHOLE, Shards
 from xent_jax._types import AxisName, KernelAxes, Reduction
 
 SOFT = "For one-hot or soft labels use with_linear_head(softmax_cross_entropy). "
@@ -42,7 +43,7 @@ class Problem:
     axes: KernelAxes = _static()
     chunks: Chunks = _static()
     factors: Any = _static()  # the dtype of the factors of all products
-    axis_name: AxisName | None = _static()  # over whose shards the classes are divided
+    shards: Shards = _static()  # of the classes
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -77,7 +78,7 @@ class Problem:
         """Returns the same, each array marked as varying over the mesh axes of its cotangent."""
         shared = self.inputs, self.kernel, self.bias
         by_token = self.targets, self.mask, self.weights
-        divided = _shards.names(self.axis_name)
+        divided = self.shards.names
         tokens = _shards.varying(shared, by_token) - divided
         inputs, kernel, bias = _shards.vary(shared, tokens | divided)
         targets, mask, weights = _shards.vary(by_token, tokens)
@@ -93,12 +94,12 @@ class Problem:
 
     def shared(self, option: Array) -> Array:
         """Returns an array that all tokens share, typed as its cotangent is."""
-        tokens = _shards.varying(self.inputs) - _shards.names(self.axis_name)
+        tokens = _shards.varying(self.inputs) - self.shards.names
         return _shards.vary(option, tokens)
 
     def num_classes(self, value: Any) -> int:
         """Returns how many of the kernel's classes are no padding, all of them for None."""
-        every = self.classes * _shards.count(self.axis_name)
+        every = self.classes * self.shards.count
         return every if value is None else _checks.num_classes(self.name, value, every)
 
     def without(self, tokens: Array) -> "Problem":
@@ -110,9 +111,9 @@ class Problem:
 
         Whatever they hold would reach the gradient of the inputs: 0 * NaN is NaN.
         """
-        if num_classes is None or num_classes == self.classes * _shards.count(self.axis_name):
+        if num_classes is None or num_classes == self.classes * self.shards.count:
             return self
-        mask = class_mask(self.classes, num_classes, self.axis_name)
+        mask = class_mask(self.classes, num_classes, self.shards)
         mask = mask if self.axes == "DV" else mask.T
         return self.replace(kernel=jnp.where(mask, self.kernel, jnp.zeros_like(self.kernel)))
 
@@ -120,7 +121,7 @@ class Problem:
         self, loss: Callable[..., tuple[Any, Any]], closed_over: tuple[Any, ...]
     ) -> tuple[Engine, Operands]:
         """Returns the engine of a loss, as ``LinearLayer`` takes it, and its operands."""
-        layer = LinearLayer(loss, self.axes, self.chunks.pieces, self.factors, self.axis_name)
+        layer = LinearLayer(loss, self.axes, self.chunks.pieces, self.factors, self.shards)
         engine = Engine(layer, self.mode, self.batch, self.chunks, self.weights is not None)
         return engine, Operands((self.kernel, self.bias, *closed_over), self.rows)
 
@@ -152,7 +153,7 @@ class Problem:
         closed_over: tuple[Any, ...],
         reduction: Reduction,
         by_label: Array | None = None,
-        batch_axis_name: AxisName | None = None,
+        batch_shards: Shards = WHOLE,
     ) -> tuple[Array, Any]:
         """Returns the reduction of the losses, and the auxiliaries ``[*batch, ...]``."""
         weighted = self.weights is not None
@@ -163,7 +164,7 @@ class Problem:
 
         engine, operands = self.engine(weighed, closed_over)
         return _engine.reduced(
-            engine, operands, self.mask, reduction, self.dtype, by_label, batch_axis_name
+            engine, operands, self.mask, reduction, self.dtype, by_label, batch_shards
         )
 
 
@@ -187,7 +188,7 @@ def checked(
     ``ignoring`` says whether a label may leave its token out.
     """
     axes = _checks.kernel_axes(name, axes)
-    _checks.axis_name(name, axis_name)
+    shards = _checks.axis_name(name, axis_name)
     inputs, kernel = _layer(name, inputs, kernel, axes)
     dtype = _checks.product_dtype(name, dtype) or _promoted(name, inputs, kernel)
     batch, classes = inputs.shape[:-1], kernel.shape[axes.index("V")]
@@ -203,11 +204,11 @@ def checked(
     sizes = math.prod(batch), inputs.shape[-1], classes
     chunks = chunks_for(name, *sizes, max_logits_bytes, masked)
     arrays = inputs, kernel, bias, tuple(leaves), where, weights
-    return Problem(*arrays, name, mode, tree, axes, chunks, dtype, axis_name)
+    return Problem(*arrays, name, mode, tree, axes, chunks, dtype, shards)
 
 
 def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
-    """Inputs and kernel that fit one another."""
+    """Checks that inputs and kernel fit each other, and returns them."""
     inputs, kernel = (
         _checks.floats(name, "inputs", inputs),
         _checks.floats(name, "kernel", kernel),
@@ -235,7 +236,7 @@ def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
 
 
 def _promoted(name: str, inputs: Array, kernel: Array) -> Any:
-    """The dtype to which JAX promotes both.
+    """Returns the dtype to which JAX promotes both.
 
     Raises TypeError where there is none: for two of float8, or for any two if JAX is strict.
     """
@@ -257,7 +258,7 @@ def _promoted(name: str, inputs: Array, kernel: Array) -> Any:
 
 
 def tokens_of(name: str, where, batch: tuple[int, ...]) -> Array:
-    """A mask, which broadcasts as that of a loss of logits, with an entry for each token."""
+    """Checks a mask, and returns it with an entry for each token."""
     where = _checks.mask(name, "where", where)
     if where.ndim == len(batch) + 1 and where.shape[-1] == 1:
         where = where.squeeze(-1)
@@ -270,12 +271,12 @@ def tokens_of(name: str, where, batch: tuple[int, ...]) -> Array:
 
 
 def token_weights(name: str, weights, batch: tuple[int, ...]) -> Array:
-    """Weights with an entry for each token."""
+    """Checks weights, and returns them with an entry for each token."""
     return jnp.broadcast_to(_checks.weights(name, weights, batch), batch)
 
 
 def _targets(name: str, targets: Any, batch: tuple[int, ...]) -> tuple[list[Array], Any]:
-    """The leaves of a tree of arrays with an entry for each token, and the tree."""
+    """Checks that each leaf has an entry per token; returns the leaves and the tree."""
     leaves, tree = jax.tree.flatten(targets)
     leaves = [_checks.array(name, "targets", t) for t in leaves]
     what = "targets" if name == "with_linear_head" else "labels"
@@ -293,20 +294,20 @@ IGNORED = -2
 
 
 def numbered(labels: Array, classes: int, ignored: int | None = None) -> Array:
-    """Labels in int32: the number of a class, -1 where it is out of range, or ``IGNORED``."""
+    """Returns labels in int32: a class, -1 if out of range, or ``IGNORED``."""
     y = in_int32(labels)
     y = jnp.where((y >= 0) & (y < classes), y, -1)
     return y if ignored is None else jnp.where(equal(labels, ignored), IGNORED, y)
 
 
-def class_mask(classes: int, num_classes: int, axis_name: AxisName | None) -> Array:
+def class_mask(classes: int, num_classes: int, shards: Shards) -> Array:
     """Returns [1, classes] booleans: which of the shard's classes are no padding."""
-    first = _shards.first_class(classes, axis_name)
+    first = shards.first_class(classes)
     return (first + jnp.arange(classes) < num_classes)[None]
 
 
-def without_padding(z: Array, num_classes: int | None, axis_name: AxisName | None) -> Array:
+def without_padding(z: Array, num_classes: int | None, shards: Shards) -> Array:
     """Returns the logits ``[tokens, classes]``, -inf at the classes that pad the kernel."""
     if num_classes is None:
         return z
-    return jnp.where(class_mask(z.shape[-1], num_classes, axis_name), z, -jnp.inf)
+    return jnp.where(class_mask(z.shape[-1], num_classes, shards), z, -jnp.inf)

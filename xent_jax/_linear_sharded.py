@@ -17,6 +17,7 @@ from xent_jax._checks import describe
 from xent_jax._linear import AnyHead, linear_softmax_cross_entropy
 from xent_jax._linear_problem import token_weights, tokens_of
 from xent_jax._modes import explained
+from xent_jax._shards import Shards
 from xent_jax._token_statistics import linear_token_statistics
 from xent_jax._types import AxisName, KernelAxes
 
@@ -104,7 +105,7 @@ def shard_linear_head(
 
 
 def _checked(name: str, head: Any, mesh: Any, inputs: Any, kernel: Any) -> Callable[..., Any]:
-    """The head without what wraps it, if all are as they should be."""
+    """Checks the arguments, and returns the head without its wrappers."""
     original = inspect.unwrap(head) if callable(head) else head
     if not isinstance(original, AnyHead) and original not in _HEADS:
         choices = ", ".join(f.__name__ for f in _HEADS)
@@ -135,7 +136,7 @@ _BY_TOKEN, _BY_CLASS = ("labels", "where", "weights"), ("bias", "class_weights")
 
 
 def _bound(signature: inspect.Signature, head: str, args: Any, kwargs: Any) -> dict[str, Any]:
-    """The head's arguments by name, without the axes."""
+    """Returns the head's arguments by name, without the axes."""
     try:
         given = signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -151,7 +152,7 @@ def _bound(signature: inspect.Signature, head: str, args: Any, kwargs: Any) -> d
 
 
 class _Divided(NamedTuple):
-    """Which mesh axes divide what."""
+    """Says which mesh axes divide tokens, width and classes."""
 
     mesh: Mesh | AbstractMesh
     batch: PartitionSpec  # of [*batch]
@@ -167,7 +168,7 @@ class _Divided(NamedTuple):
         return math.prod(self.mesh.shape[a] for a in axes)
 
     def spec(self, argument: str) -> PartitionSpec:
-        """Of an array among the head's arguments."""
+        """Returns the PartitionSpec of one of the head's arguments."""
         if argument == "kernel":
             by = {"D": self.width, "V": self.classes}
             return PartitionSpec(*(by[a] or None for a in self.kernel_axes))
@@ -178,7 +179,7 @@ class _Divided(NamedTuple):
 
 
 def _axes(entry: Any) -> tuple[str, ...]:
-    """A PartitionSpec's entry, as the axes it names."""
+    """Returns the mesh axes that an entry of a PartitionSpec names."""
     if entry is None:
         return ()
     return (entry,) if isinstance(entry, str) else tuple(entry)
@@ -288,7 +289,7 @@ def _any_sharded(
         if masks[which] is not None:
             arrays[which] = of_tokens("with_linear_head", masks[which], whole.batch)
     divided = _divided(name, mesh, inputs_spec, kernel_spec, arrays, axes)
-    if _shards.names(axis_name) != set(divided.classes):
+    if Shards(axis_name).names != set(divided.classes):
         raise ValueError(
             f"{name}: with_linear_head, and the loss that it is given, must have the axis_name "
             f"that divides the kernel's classes, {_one(divided.classes)!r}, got {axis_name!r}."

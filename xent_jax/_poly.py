@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float
 
-from xent_jax import _checks, _shards
+from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._labels import soft_labels, soft_targets
 from xent_jax._layout import Layout, layout
@@ -23,6 +23,7 @@ from xent_jax._rows import (
     row_shift,
     row_statistics,
 )
+from xent_jax._shards import Shards
 from xent_jax._types import Axis, AxisName
 from xent_jax._weighted import weighted_cross_entropy
 
@@ -70,17 +71,17 @@ def poly_loss_cross_entropy(
 @functools.partial(jax.jit, static_argnums=0)
 def _poly(mode: Mode, logits: Array, labels: Array, place: Layout, epsilon: Any) -> Array:
     z, t = place.logits(mode, logits), soft_targets(labels, logits, place)
-    loss = weighted_cross_entropy(mode, z, None, None, t, None, None, axis_name=place.axis_name)
-    missed = _missed(mode, z, t, axis_name=place.axis_name)
+    loss = weighted_cross_entropy(mode, z, None, None, t, None, None, shards=place.shards)
+    missed = _missed(mode, z, t, shards=place.shards)
     return reduce(loss + jnp.asarray(epsilon, t.dtype) * missed, "none", place.examples)
 
 
-def _statistics(axis_name: AxisName | None, _: bool, z: Array, t: Array) -> Rows:
-    return row_statistics(z, None, row_shift(z, axis_name), None, axis_name, False)
+def _statistics(shards: Shards, _: bool, z: Array, t: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z, shards), None, shards, False)
 
 
 def _missed_value(rows: Rows, z: Array, t: Array) -> Array:
-    return _shards.total(jnp.sum(t * complement(rows, z), axis=-1), rows.axis_name)
+    return rows.shards.sum(t * complement(rows, z))
 
 
 # dz = -H t g, dt = (1 - p) g.  Proof: poly_loss_cross_entropy
@@ -90,7 +91,7 @@ def _missed_backward(rows: Rows, args, g: Array):
     p = probabilities(rows, z, None)
     full = jnp.broadcast_to(t, p.shape)
     return (
-        (-g * hessian_product(p, full, rows.axis_name)).astype(z.dtype),
+        (-g * hessian_product(p, full, rows.shards)).astype(z.dtype),
         to_argument(g * complement(rows, z), t),
     )
 

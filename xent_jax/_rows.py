@@ -13,7 +13,7 @@ shards' maxima, and each sum is the sum of the shards' sums.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jax import Array, lax
 
 from xent_jax import _shards
 from xent_jax._blocks import block_width, marked, others_in_blocks
-from xent_jax._types import AxisName
+from xent_jax._shards import WHOLE, Shards
 
 
 class Label(NamedTuple):
@@ -43,11 +43,11 @@ class Rows:
     log_total: Array  # log(S / E_m)
     label: Label | None
     examples: Array | None  # those that take part; z may be NaN at the others
-    axis_name: AxisName | None = dataclasses.field(metadata={"static": True})  # of the classes
+    shards: Shards = dataclasses.field(metadata={"static": True})  # of the classes
 
     def whole(self, g: Array) -> Array:
         """Returns the cotangent of a result of all shards, from that of one shard's copy."""
-        return _shards.cotangent(g, self.axis_name)
+        return self.shards.cotangent(g)
 
 
 def accumulator(dtype) -> jnp.dtype:
@@ -60,20 +60,20 @@ def hits(z: Array, y: Array) -> Array:
     return marked(y, z.shape[-1])
 
 
-def at_label(x: Array, y: Array, axis_name: AxisName | None) -> Array:
+def at_label(x: Array, y: Array, shards: Shards) -> Array:
     """Returns x_y ``[...]`` for x ``[..., k]`` or ``[k]``, from the shard that holds the label."""
     zero = jnp.zeros((), x.dtype)
     if not _shards.gathers(x, y):
         hit = hits(x, y)
         hit, x = _shards.together(hit, x.reshape((1,) * (hit.ndim - x.ndim) + x.shape))
-        return _shards.total(jnp.sum(jnp.where(hit, x, zero), axis=-1), axis_name)
-    here = None if axis_name is None else (y >= 0) & (y < x.shape[-1])
+        return shards.sum(jnp.where(hit, x, zero))
+    here = None if not shards else (y >= 0) & (y < x.shape[-1])
     near = y if here is None else jnp.where(here, y, jnp.zeros((), y.dtype))
     if x.ndim == 1 and y.ndim != 0:
         own = _shards.take(x, near)
     else:
         own = jnp.take_along_axis(x, near[..., None], axis=-1, mode="clip")[..., 0]
-    return own if here is None else _shards.total(jnp.where(here, own, zero), axis_name)
+    return own if here is None else shards.total(jnp.where(here, own, zero))
 
 
 def poisoned(x: Array, ok: Array) -> Array:
@@ -86,9 +86,9 @@ def poisoned(x: Array, ok: Array) -> Array:
     return x + (doubt - doubt)
 
 
-def row_shift(z: Array, axis_name: AxisName | None = None, examples: Array | None = None) -> Array:
+def row_shift(z: Array, shards: Shards = WHOLE, examples: Array | None = None) -> Array:
     """Returns m, the row's largest logit, or 0 where an example is masked."""
-    m = _shards.largest(lax.stop_gradient(jnp.max(z, axis=-1)), axis_name)
+    m = shards.largest(lax.stop_gradient(jnp.max(z, axis=-1)))
     return left(m.astype(accumulator(z.dtype)), examples)
 
 
@@ -120,20 +120,20 @@ def row_origin(m: Array) -> Array:
     """
     most = 64 if jnp.finfo(m.dtype).bits == 32 else 512  # 2^20 of exp(most) can be added
     zero = jnp.zeros((), m.dtype)
-    return jnp.where(abs(m) < 4 * most, jnp.floor(m - lax.clamp(zero, m, zero + most)), m)
+    return lax.select(lax.abs(m) < 4 * most, lax.floor(m - lax.clamp(zero, m, zero + most)), m)
 
 
 def exponentials(rows: Rows, z: Array, y: Array | None) -> Array:
     """Returns E ``[..., k]``; the label's entry comes from the row statistics."""
     if y is None or rows.label is None:
-        return jnp.exp(relative(z, rows.origin[..., None]))
+        return lax.exp(relative(z, rows.origin[..., None]))
     others = left(other_exponentials(z, y, rows.origin), rows.examples)
     return jnp.where(hits(z, y), rows.label.own[..., None], others)
 
 
 def other_exponentials(z: Array, y: Array, c: Array) -> Array:
     """Returns E ``[..., k]`` with zero at the label."""
-    return jnp.where(hits(z, y), jnp.zeros((), c.dtype), jnp.exp(relative(z, c[..., None])))
+    return jnp.where(hits(z, y), jnp.zeros((), c.dtype), lax.exp(relative(z, c[..., None])))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
@@ -142,7 +142,7 @@ def row_statistics(
     y: Array | None,
     shift: Array,
     examples: Array | None,
-    axis_name: AxisName | None,
+    shards: Shards,
     alone: bool,
 ) -> Rows:
     """Returns the statistics of each row; with labels, those that keep -log p_y accurate.
@@ -155,29 +155,29 @@ def row_statistics(
     # reads only log S, and in half precision rounding hides the errors of the other numbers.
     shared = y is None and (alone or z.dtype.itemsize < 4)
     origin = shift if shared else row_origin(shift)
-    top = jnp.exp(shift - origin)
+    top = lax.exp(shift - origin)
     if y is None:
-        e = jnp.exp(relative(z, shift[..., None]))
-        plain = jnp.exp(relative(z, origin[..., None]))
-        plain, rest = _over_classes((plain, e - jnp.floor(e)), axis_name)
+        e = lax.exp(relative(z, shift[..., None]))
+        plain = lax.exp(relative(z, origin[..., None]))
+        plain, rest = shards.sum((plain, e - lax.floor(e)))
         ties = jnp.round(plain / top - rest)  # how many logits are the largest
-        log_total = jnp.log1p(rest + (ties - 1))
-        return Rows(shift, origin, (rest + ties) * top, log_total, None, None, axis_name)
+        log_total = lax.log1p(rest + (ties - 1))
+        return Rows(shift, origin, (rest + ties) * top, log_total, None, None, shards)
     given, width = (z, y, shift, origin), block_width(z) if alone else None
     if width is None:
         others = _sum_of_others(*given)
     else:  # TPU would copy the logits to give them the shape of the blocks
         in_blocks = functools.partial(_sum_in_blocks, width)
         others = lax.platform_dependent(*given, cpu=in_blocks, default=_sum_of_others)
-    others = _shards.total(others, axis_name)
+    others = shards.total(others)
     # A masked example, whose logits may be NaN, gets the statistics of two tied classes, at which
     # no function of them is singular.
     others = left(others, examples, 1)
-    z_y = left(_own_logit(z, y, axis_name), examples)
-    gap, own = relative(z_y, shift), jnp.exp(relative(z_y, origin))
-    log_total = jnp.log1p(jnp.where(gap >= 0, others, (others - top) + own) / top)
+    z_y = left(_own_logit(z, y, shards), examples)
+    gap, own = relative(z_y, shift), lax.exp(relative(z_y, origin))
+    log_total = lax.log1p(jnp.where(gap >= 0, others, (others - top) + own) / top)
     label = Label(others, own, log_total - gap)
-    return Rows(shift, origin, others + own, log_total, label, None, axis_name)
+    return Rows(shift, origin, others + own, log_total, label, None, shards)
 
 
 def _sum_of_others(z: Array, y: Array, _: Array, c: Array) -> Array:
@@ -186,43 +186,39 @@ def _sum_of_others(z: Array, y: Array, _: Array, c: Array) -> Array:
 
 def _sum_in_blocks(width: int, z: Array, y: Array, m: Array, c: Array) -> Array:
     blocks = z.reshape(*z.shape[:-1], -1, width)
-    return others_in_blocks(blocks, y // width, y % width, m, c)
+    size = lax.full_like(y, width)  # a label of another shard may be negative: it is in no block
+    return others_in_blocks(blocks, lax.div(y, size), lax.rem(y, size), m, c)
 
 
-def _own_logit(z: Array, y: Array, axis_name: AxisName | None) -> Array:
+def _own_logit(z: Array, y: Array, shards: Shards) -> Array:
     """Returns z_y. XLA:CPU would widen all of a half-precision z to gather, but not its bits."""
-    if z.dtype.itemsize != 2 or axis_name is not None:
-        return at_label(z, y, axis_name)
+    if z.dtype.itemsize != 2 or shards:
+        return at_label(z, y, shards)
 
     def by_bits(z: Array, y: Array) -> Array:
-        bits = at_label(lax.bitcast_convert_type(z, jnp.uint16), y, None)
+        bits = at_label(lax.bitcast_convert_type(z, jnp.uint16), y, WHOLE)
         return lax.bitcast_convert_type(bits, z.dtype)
 
-    return lax.platform_dependent(z, y, cpu=by_bits, default=lambda z, y: at_label(z, y, None))
+    return lax.platform_dependent(z, y, cpu=by_bits, default=lambda z, y: at_label(z, y, WHOLE))
 
 
 @row_statistics.defjvp
-def _row_statistics_jvp(axis_name, alone, primals, tangents):
+def _row_statistics_jvp(shards, alone, primals, tangents):
     z, y, shift, examples = primals
-    rows = row_statistics(z, y, shift, examples, axis_name, False)
+    rows = row_statistics(z, y, shift, examples, shards, False)
     v = tangents[0].astype(shift.dtype)
     masked = dataclasses.replace(rows, examples=examples)
     p_v = exponentials(masked, z, y) / rows.total[..., None] * v
-    log_total = _over_classes(p_v, axis_name)
+    log_total = shards.sum(p_v)
     label = None
     if y is not None and rows.label is not None:
         hit = hits(z, y)
-        others = _over_classes(jnp.where(hit, jnp.zeros((), v.dtype), p_v), axis_name)
-        v_y = _over_classes(jnp.where(hit, v, jnp.zeros((), v.dtype)), axis_name)
+        others = shards.sum(jnp.where(hit, jnp.zeros((), v.dtype), p_v))
+        v_y = shards.sum(jnp.where(hit, v, jnp.zeros((), v.dtype)))
         loss = others - rows.label.others / rows.total * v_y
         label = Label(rows.total * others, rows.label.own * v_y, loss)
     still = jnp.zeros_like(shift)
-    return rows, Rows(still, still, rows.total * log_total, log_total, label, None, axis_name)
-
-
-def _over_classes(x: Any, axis_name: AxisName | None) -> Any:
-    """Sums over the classes of all shards; of a tree, each array."""
-    return _shards.total(jax.tree.map(lambda a: jnp.sum(a, axis=-1), x), axis_name)
+    return rows, Rows(still, still, rows.total * log_total, log_total, label, None, shards)
 
 
 @jax.custom_jvp
@@ -234,16 +230,16 @@ def probabilities(rows: Rows, z: Array, y: Array | None) -> Array:
 @probabilities.defjvp
 def _probabilities_jvp(primals, tangents):
     p = probabilities(*primals)
-    return p, hessian_product(p, tangents[1].astype(p.dtype), primals[0].axis_name)
+    return p, hessian_product(p, tangents[1].astype(p.dtype), primals[0].shards)
 
 
 @jax.custom_jvp
 def complement(rows: Rows, z: Array) -> Array:
     """Returns 1 - p in rows without labels; for p close to 1, from the sum of the others."""
     e = exponentials(rows, z, None)
-    top = jnp.exp(rows.shift - rows.origin)
+    top = lax.exp(rows.shift - rows.origin)
     only = (relative(z, rows.shift[..., None]) == 0) & (rows.total < 2 * top)[..., None]
-    below_top = jnp.expm1(rows.log_total) * top
+    below_top = lax.expm1(rows.log_total) * top
     others = jnp.where(only, below_top[..., None], rows.total[..., None] - e)
     return others / rows.total[..., None]
 
@@ -252,10 +248,10 @@ def complement(rows: Rows, z: Array) -> Array:
 def _complement_jvp(primals, tangents):
     rows, z = primals
     p = probabilities(rows, z, None)
-    return complement(rows, z), -hessian_product(p, tangents[1].astype(p.dtype), rows.axis_name)
+    return complement(rows, z), -hessian_product(p, tangents[1].astype(p.dtype), rows.shards)
 
 
-def hessian_product(p: Array, v: Array, axis_name: AxisName | None = None) -> Array:
+def hessian_product(p: Array, v: Array, shards: Shards = WHOLE) -> Array:
     """Returns H v for H = diag(p) - p p', the Jacobian of softmax and Hessian of log-sum-exp.
 
     H = C' (diag(q) - q q') C with C = I - 1 r', for any r that sums to 1. If one class has p > 1/2,
@@ -265,11 +261,11 @@ def hessian_product(p: Array, v: Array, axis_name: AxisName | None = None) -> Ar
     """
 
     def total(x: Array) -> Array:
-        return _over_classes(x, axis_name)[..., None]
+        return shards.sum(x)[..., None]
 
     zero = jnp.zeros((), p.dtype)
     dominant = p > 0.5
-    one_is = _shards.anywhere(jnp.any(dominant, axis=-1, keepdims=True), axis_name)
+    one_is = shards.anywhere(jnp.any(dominant, axis=-1, keepdims=True))
     r = jnp.where(one_is, dominant.astype(p.dtype), p)
     rest = jnp.where(dominant, zero, p)
     w = v - total(r * v)

@@ -37,80 +37,91 @@ def mesh_by_name() -> AbstractContextManager[Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class SizedAxis:
-    """A mesh axis with its size, for a size that is a symbol and that JAX does not know.
+class Shards:
+    """The mesh axes over which the classes, or the examples, are divided; by default none.
 
-    Proofs pass it as ``axis_name``. JAX does not track which values vary over the axis.
+    Losses are written once, for classes in shards. Without mesh axes there is one shard, and the
+    methods return their argument.
     """
 
-    name: str
-    size: Any
+    axis_name: AxisName | None = None
+    size: Any = None  # a symbol in proofs; JAX then does not track what varies over the axis
+
+    def __bool__(self) -> bool:
+        return self.axis_name is not None
+
+    @property
+    def argument(self) -> Any:
+        """The ``axis_name`` that stands for these shards in a call of a public function."""
+        return self.axis_name if self.size is None else self
+
+    @property
+    def count(self) -> int:
+        """The number of shards."""
+        if not self:
+            return 1
+        return lax.psum(1, self.axis_name) if self.size is None else self.size
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The mesh axes over which JAX tracks what varies."""
+        if self.axis_name is None or self.size is not None:
+            return frozenset()
+        return frozenset((self.axis_name,) if isinstance(self.axis_name, str) else self.axis_name)
+
+    @property
+    def tracked(self) -> bool:
+        """Whether JAX tracks which values vary over the axes; true without axes."""
+        if not self or self.size is not None:
+            return not self
+        return self.names <= varying(lax.axis_index(self.axis_name))
+
+    def total(self, x: Any) -> Any:
+        """Sums over the shards; of a tree, each array."""
+        if not self:
+            return x
+        # One array at a time, as JAX does since 0.8. Before, psum of a tree had no second
+        # derivative.
+        return jax.tree.map(lambda a: lax.psum(a, self.axis_name), vary(x, self.names))
+
+    def sum(self, x: Any) -> Any:
+        """Sums over the last axis, the classes, of all shards; of a tree, each array."""
+        return self.total(jax.tree.map(lambda a: jnp.sum(a, axis=-1), x))
+
+    def largest(self, x: Array) -> Array:
+        """Returns the maximum over the shards."""
+        return lax.pmax(vary(x, self.names), self.axis_name) if self else x
+
+    def anywhere(self, x: Array) -> Array:
+        """Returns whether ``x`` is true in any shard."""
+        return self.total(x.astype(jnp.int32)) > 0 if self else x
+
+    @property
+    def index(self) -> Array | int:
+        """The number of this shard, from 0."""
+        return lax.axis_index(self.axis_name) if self else 0
+
+    def first_class(self, size: int) -> Array | int:
+        """Returns the index of this shard's first class; each shard has ``size`` classes."""
+        return self.index * size
+
+    def cotangent(self, g: Array) -> Array:
+        """Returns the cotangent of a result of all shards, from that of one shard's copy.
+
+        If ``jax.shard_map`` tracks which values vary, each shard gets the whole cotangent.
+        Otherwise (``check_vma=False``, vmap, pmap) JAX transposes each copy separately, and the
+        whole cotangent is their sum.
+        """
+        return g if self.tracked else self.total(g)
+
+    def share(self, like: Array) -> Array:
+        """Returns per-shard cotangents that ``cotangent`` turns into ones."""
+        ones = jnp.ones_like(like)
+        return ones if self.tracked else jnp.where(self.index == 0, ones, jnp.zeros_like(like))
 
 
-def count(axis_name: AxisName | SizedAxis | None) -> int:
-    """Returns the number of shards."""
-    if axis_name is None:
-        return 1
-    return axis_name.size if isinstance(axis_name, SizedAxis) else lax.psum(1, axis_name)
-
-
-def _named(axis_name: Any) -> Any:
-    return axis_name.name if isinstance(axis_name, SizedAxis) else axis_name
-
-
-def total(x: Any, axis_name: AxisName | None) -> Any:
-    """Sums over the shards; of a tree, each array."""
-    if axis_name is None:
-        return x
-    # One array at a time, as JAX does since 0.8. Before, psum of a tree had no second derivative.
-    return jax.tree.map(lambda a: lax.psum(a, _named(axis_name)), vary(x, names(axis_name)))
-
-
-def largest(x: Array, axis_name: AxisName | None) -> Array:
-    """Returns the maximum over the shards."""
-    return x if axis_name is None else lax.pmax(vary(x, names(axis_name)), _named(axis_name))
-
-
-def anywhere(x: Array, axis_name: AxisName | None) -> Array:
-    """Returns whether ``x`` is true in any shard."""
-    return x if axis_name is None else total(x.astype(jnp.int32), axis_name) > 0
-
-
-def first_class(size: int, axis_name: AxisName | None) -> Array | int:
-    """Returns the index of this shard's first class; each shard has ``size`` classes."""
-    return 0 if axis_name is None else lax.axis_index(_named(axis_name)) * size
-
-
-def cotangent(g: Array, axis_name: AxisName | None) -> Array:
-    """Returns the cotangent of a result of all shards, from that of one shard's copy.
-
-    If ``jax.shard_map`` tracks which values vary, each shard gets the whole cotangent. Otherwise
-    (``check_vma=False``, vmap, pmap) JAX transposes each copy separately, and the whole cotangent
-    is their sum.
-    """
-    return g if tracked(axis_name) else total(g, axis_name)
-
-
-def share(like: Array, axis_name: AxisName | None) -> Array:
-    """Returns per-shard cotangents that ``cotangent`` turns into ones."""
-    ones = jnp.ones_like(like)
-    if tracked(axis_name):
-        return ones
-    return jnp.where(lax.axis_index(_named(axis_name)) == 0, ones, jnp.zeros_like(like))
-
-
-def tracked(axis_name: AxisName | None) -> bool:
-    """Returns whether JAX tracks which values vary over the axis; true without an axis."""
-    if axis_name is None or isinstance(axis_name, SizedAxis):
-        return axis_name is None
-    return names(axis_name) <= varying(lax.axis_index(axis_name))
-
-
-def names(axis_name: AxisName | None) -> frozenset[str]:
-    """Returns the mesh axes as a set; empty for None and for a ``SizedAxis``."""
-    if axis_name is None or isinstance(axis_name, SizedAxis):
-        return frozenset()
-    return frozenset((axis_name,) if isinstance(axis_name, str) else axis_name)
+WHOLE = Shards()
+"""One shard: an array that no mesh axis divides."""
 
 
 def varying(*arrays: Any) -> frozenset[str]:
@@ -131,7 +142,7 @@ def vary(x: Any, axes: frozenset[str]) -> Any:
 
     def one(a: Any) -> Any:
         more = tuple(sorted(axes - varying(a)))
-        if not more or not tracked(more):
+        if not more or not Shards(more).tracked:
             return a
         if hasattr(lax, "pcast"):
             return lax.pcast(a, more, to="varying")

@@ -21,6 +21,7 @@ from xent_jax._rows import (
     row_shift,
     row_statistics,
 )
+from xent_jax._shards import Shards
 from xent_jax._types import Axis, AxisName
 from xent_jax._zero import masked
 
@@ -66,12 +67,12 @@ def softmax(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
-    p = _softmax(mode, place.logits(mode, logits), axis_name=place.axis_name)
+    p = _softmax(mode, place.logits(mode, logits), shards=place.shards)
     return place.restore(place.clear(p, 0.0), logits)
 
 
-def _statistics(axis_name: AxisName | None, _: bool, z: Array) -> Rows:
-    return row_statistics(z, None, row_shift(z, axis_name), None, axis_name, False)
+def _statistics(shards: Shards, _: bool, z: Array) -> Rows:
+    return row_statistics(z, None, row_shift(z, shards), None, shards, False)
 
 
 def _softmax_value(rows: Rows, z: Array) -> Array:
@@ -84,7 +85,7 @@ def _softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Array]:
     p = probabilities(rows, z, None)
     # g may be infinite at p_j = 0, as the gradient of an entropy is.
     g = masked(p, g.astype(p.dtype))
-    return (hessian_product(p, g, rows.axis_name).astype(z.dtype),)
+    return (hessian_product(p, g, rows.shards).astype(z.dtype),)
 
 
 _softmax = closed_form(_statistics, _softmax_value, _softmax_backward)
@@ -125,7 +126,7 @@ def log_softmax(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _log_softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
-    log_p = _log_softmax(mode, place.logits(mode, logits), axis_name=place.axis_name)
+    log_p = _log_softmax(mode, place.logits(mode, logits), shards=place.shards)
     return place.restore(place.clear(log_p, -jnp.inf), logits)
 
 
@@ -139,7 +140,7 @@ def _log_softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Arr
     (z,) = args
     p = probabilities(rows, z, None)
     g = g.astype(p.dtype)
-    others = _shards.total(jnp.sum(g, axis=-1, keepdims=True), rows.axis_name) - g
+    others = rows.shards.total(jnp.sum(g, axis=-1, keepdims=True)) - g
     return ((complement(rows, z) * g - p * others).astype(z.dtype),)
 
 
@@ -183,8 +184,8 @@ def logsumexp(
 @functools.partial(jax.jit, static_argnums=0)
 def _logsumexp_at(mode: Mode, logits: Array, place: Layout) -> Array:
     z = place.logits(mode, logits)
-    lse = _logsumexp(mode, z, axis_name=place.axis_name)
-    empty = row_shift(z, place.axis_name) == -jnp.inf
+    lse = _logsumexp(mode, z, shards=place.shards)
+    empty = row_shift(z, place.shards) == -jnp.inf
     if place.examples is not None:
         empty, examples = _shards.together(empty, place.examples)
         empty = empty | ~examples

@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Array as Shaped
 from jaxtyping import ArrayLike, Bool, Float
 
-from xent_jax import _checks, _shards
+from xent_jax import _checks
 from xent_jax._blocks import row_by_row
 from xent_jax._closed_form import closed_form
 from xent_jax._layout import Layout, layout
@@ -24,6 +24,7 @@ from xent_jax._rows import (
     row_shift,
     row_statistics,
 )
+from xent_jax._shards import Shards
 from xent_jax._types import Axis, AxisName
 from xent_jax._zero import masked
 
@@ -68,7 +69,7 @@ def softmax_entropy(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _softmax_entropy_at(mode: Mode, logits: Array, place: Layout) -> Array:
-    entropy = _softmax_entropy(mode, place.logits(mode, logits), axis_name=place.axis_name)
+    entropy = _softmax_entropy(mode, place.logits(mode, logits), shards=place.shards)
     return reduce(entropy, "none", place.examples)
 
 
@@ -77,10 +78,10 @@ class _Statistics(NamedTuple):
     gap: Array  # [...]: sum_j p_j (m - z_j)
 
 
-def _statistics(axis_name: AxisName | None, alone: bool, z: Array) -> _Statistics:
-    rows = row_statistics(z, None, row_shift(z, axis_name), None, axis_name, alone)
+def _statistics(shards: Shards, alone: bool, z: Array) -> _Statistics:
+    rows = row_statistics(z, None, row_shift(z, shards), None, shards, alone)
     spread = row_by_row(_spread, z, rows.shift, rows.origin)
-    return _Statistics(rows, _shards.total(spread, axis_name) / rows.total)
+    return _Statistics(rows, shards.total(spread) / rows.total)
 
 
 def _spread(z: Array, m: Array, c: Array) -> Array:
@@ -123,8 +124,8 @@ def _slope_jvp(primals, tangents):
     (rows, gap), z = primals
     p = probabilities(rows, z, None)
     u, gaps = (
-        hessian_product(p, tangents[1].astype(p.dtype), rows.axis_name),
+        hessian_product(p, tangents[1].astype(p.dtype), rows.shards),
         _gaps(z, rows.shift, p),
     )
-    along = _shards.total(jnp.sum(gaps * u, axis=-1, keepdims=True), rows.axis_name)
+    along = rows.shards.total(jnp.sum(gaps * u, axis=-1, keepdims=True))
     return _slope(*primals), u * (gaps - gap[..., None] - 1) - p * along

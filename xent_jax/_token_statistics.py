@@ -23,6 +23,7 @@ from xent_jax._linear_problem import (
 )
 from xent_jax._modes import Mode, in_both_modes, in_mode
 from xent_jax._rows import accumulator, at_label, left
+from xent_jax._shards import Shards
 from xent_jax._softcap import transformed
 from xent_jax._softmax import log_softmax, logsumexp
 from xent_jax._softmax_entropy import softmax_entropy
@@ -98,13 +99,13 @@ def token_statistics(
 
 
 def checked_top_k(name: str, top_k: int, classes: int) -> int:
-    """A number of the likeliest classes that there are."""
+    """Checks ``top_k``, and returns it as an int."""
     wanted = f"be an integer in [0, {classes}], the number of classes"
     return _checks.integer(name, "top_k", top_k, 0, classes, wanted)
 
 
 def _classes(given: IntegerArguments) -> int:
-    return given.place.size * _shards.count(given.place.axis_name)
+    return given.place.size * given.place.shards.count
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -113,8 +114,8 @@ def _of_logits(
 ) -> TokenStatistics:
     labels = numbered(given.labels, _classes(given), given.ignored)
     z, y, where = _shards.together(given.logits, labels, where)
-    ignoring, axis_name = given.ignored is not None, given.place.axis_name
-    floats, integers = statistics(mode, left(z, where), y, ignoring, top_k, axis_name)
+    ignoring, shards = given.ignored is not None, given.place.shards
+    floats, integers = statistics(mode, left(z, where), y, ignoring, top_k, shards)
     floats = {name: left(x, where) for name, x in floats.items()}
     return TokenStatistics(**floats, **{name: left(x, where, -1) for name, x in integers.items()})
 
@@ -203,11 +204,11 @@ def _of_linear(
 ) -> TokenStatistics:
     problem = problem.replace(targets=(numbered(problem.targets[0], classes, ignored),))
     problem = problem.without_padding(num_classes).typed()
-    mode, axis_name = problem.mode, problem.axis_name
+    mode, shards = problem.mode, problem.shards
 
     def of_chunk(closed_over, z, *targets):
-        z = without_padding(transformed(mode, z, *closed_over), num_classes, axis_name)
-        return statistics(mode, z, *targets, ignored is not None, top_k, axis_name)
+        z = without_padding(transformed(mode, z, *closed_over), num_classes, shards)
+        return statistics(mode, z, *targets, ignored is not None, top_k, shards)
 
     engine, operands = problem.engine(of_chunk, tuple(problem.number(x) for x in numbers))
     floats, integers = engine.losses(operands, problem.mask)
@@ -216,74 +217,73 @@ def _of_linear(
 
 
 def statistics(
-    mode: Mode, z: Array, y: Array, ignoring: bool, top_k: int, axis_name: AxisName | None
+    mode: Mode, z: Array, y: Array, ignoring: bool, top_k: int, shards: Shards
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The floats and the classes of ``TokenStatistics``, for labels as ``numbered`` makes them."""
+    """Returns the floats and the integers of ``TokenStatistics``; ``numbered`` made the labels."""
     z = z.astype(accumulator(z.dtype))
-    log_p = in_mode(mode, log_softmax)(z, axis_name=axis_name)
-    lse = in_mode(mode, logsumexp)(z, axis_name=axis_name)
+    log_p = in_mode(mode, log_softmax)(z, axis_name=shards.argument)
+    lse = in_mode(mode, logsumexp)(z, axis_name=shards.argument)
     loss = in_mode(mode, softmax_cross_entropy_with_integer_labels)(
-        z, y, ignore_index=IGNORED if ignoring else None, axis_name=axis_name
+        z, y, ignore_index=IGNORED if ignoring else None, axis_name=shards.argument
     )
-    indices = _top_k(lax.stop_gradient(z), top_k, axis_name)
+    indices = _top_k(lax.stop_gradient(z), top_k, shards)
     floats = {
         "loss": loss,
         "logsumexp": lse,
-        "entropy": in_mode(mode, softmax_entropy)(z, axis_name=axis_name),
-        "top_k_log_probabilities": _entries(log_p, indices, axis_name),
+        "entropy": in_mode(mode, softmax_entropy)(z, axis_name=shards.argument),
+        "top_k_log_probabilities": _entries(log_p, indices, shards),
     }
     there = ~jnp.isnan(lse)
     ranked = there & (y >= 0)
     integers = {
-        "argmax": jnp.where(there, _argmax(lax.stop_gradient(z), axis_name), -1),
-        "label_rank": jnp.where(ranked, _rank(lax.stop_gradient(z), y, axis_name), -1),
+        "argmax": jnp.where(there, _argmax(lax.stop_gradient(z), shards), -1),
+        "label_rank": jnp.where(ranked, _rank(lax.stop_gradient(z), y, shards), -1),
         "top_k_indices": jnp.where(there[..., None], indices, -1),
     }
     return floats, integers
 
 
-def _argmax(z: Array, axis_name: AxisName | None) -> Array:
+def _argmax(z: Array, shards: Shards) -> Array:
     first = jnp.argmax(z, axis=-1).astype(jnp.int32)
-    if axis_name is None:
+    if not shards:
         return first
     top = jnp.max(z, axis=-1)
-    here = top == _shards.largest(top, axis_name)
-    before = jnp.where(here, -_numbered(first, z, axis_name), jnp.iinfo(jnp.int32).min)
-    return -_shards.largest(before, axis_name)
+    here = top == shards.largest(top)
+    before = jnp.where(here, -_numbered(first, z, shards), jnp.iinfo(jnp.int32).min)
+    return -shards.largest(before)
 
 
-def _top_k(z: Array, k: int, axis_name: AxisName | None) -> Array:
-    """The likeliest classes: of all, those that are among the likeliest of their shard."""
+def _top_k(z: Array, k: int, shards: Shards) -> Array:
+    """Returns the k likeliest classes, ``[..., k]``, from the k likeliest of each shard."""
     # ``lax.top_k`` orders -0.0 below 0.0, which are equal logits. XLA drops ``z + 0.0``.
     z = jnp.where(z == 0, jnp.zeros((), z.dtype), z)
-    if axis_name is None:
+    if not shards:
         return lax.top_k(_shards.with_whole_rows(z), k)[1]
     values, indices = lax.top_k(z, min(k, z.shape[-1]))
-    shards = _shards.count(axis_name)
-    own = jnp.arange(shards, dtype=jnp.int32) == lax.axis_index(axis_name)
-    own = own.reshape((1,) * (z.ndim - 1) + (shards, 1))
+    own = jnp.arange(shards.count, dtype=jnp.int32) == shards.index
+    own = own.reshape((1,) * (z.ndim - 1) + (shards.count, 1))
 
     def of_all(x: Array) -> Array:
-        """[..., shards * k]: lower classes first, as top_k takes them."""
+        """Returns ``[..., shards * k]``, with lower classes first, as ``lax.top_k`` breaks ties."""
         x = jnp.where(own, x[..., None, :], jnp.zeros((), x.dtype))
-        return _shards.total(x, axis_name).reshape(*x.shape[:-2], -1)
+        return shards.total(x).reshape(*x.shape[:-2], -1)
 
-    values, indices = of_all(values), of_all(_numbered(indices, z, axis_name))
+    values, indices = of_all(values), of_all(_numbered(indices, z, shards))
     return jnp.take_along_axis(indices, lax.top_k(values, k)[1], axis=-1)
 
 
-def _entries(x: Array, indices: Array, axis_name: AxisName | None) -> Array:
-    near = indices - _shards.first_class(x.shape[-1], axis_name)
-    return at_label(x[..., None, :], near, axis_name)
+def _entries(x: Array, indices: Array, shards: Shards) -> Array:
+    near = indices - shards.first_class(x.shape[-1])
+    return at_label(x[..., None, :], near, shards)
 
 
-def _rank(z: Array, y: Array, axis_name: AxisName | None) -> Array:
-    """How many classes stand before the label, of equal logits the lower ones."""
-    if axis_name is not None:
-        y = y.astype(jnp.int32) - _shards.first_class(z.shape[-1], axis_name)
-    own = at_label(z, y, axis_name)
+def _rank(z: Array, y: Array, shards: Shards) -> Array:
+    """Returns how many classes precede the label; of equal logits, the lower class is first."""
+    if shards:
+        y = y.astype(jnp.int32) - shards.first_class(z.shape[-1])
+    own = at_label(z, y, shards)
     count = row_by_row(_before, z, y, own)
-    return _shards.total(count, axis_name)
+    return shards.total(count)
 
 
 def _before(z: Array, y: Array, own: Array) -> Array:
@@ -293,6 +293,6 @@ def _before(z: Array, y: Array, own: Array) -> Array:
     return jnp.sum(before, axis=-1, dtype=jnp.int32)
 
 
-def _numbered(index: Array, z: Array, axis_name: AxisName) -> Array:
-    """Classes of this shard, by their numbers among all."""
-    return (index + _shards.first_class(z.shape[-1], axis_name)).astype(jnp.int32)
+def _numbered(index: Array, z: Array, shards: Shards) -> Array:
+    """Converts class indices of this shard to indices among all classes."""
+    return (index + shards.first_class(z.shape[-1])).astype(jnp.int32)

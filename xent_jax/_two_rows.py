@@ -18,30 +18,29 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from xent_jax import _shards
 from xent_jax._rows import hessian_product, row_shift
-from xent_jax._types import AxisName
+from xent_jax._shards import Shards
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """What forward and backward share of the two rows, one number per example each."""
+    """Holds what forward and backward share of the two rows: one number per example each."""
 
     shift_z: Array  # the largest logit
     shift_w: Array
     total_z: Array  # sum_j exp(x_j)
     total_w: Array  # sum_j exp(y_j)
     more: Array  # D = total_w - total_z
-    axis_name: AxisName | None = dataclasses.field(metadata={"static": True})  # of the classes
+    shards: Shards = dataclasses.field(metadata={"static": True})  # of the classes
 
     def whole(self, g: Array) -> Array:
-        """The cotangent of what the shards computed together, from that of one's copy."""
-        return _shards.cotangent(g, self.axis_name)
+        """Returns the cotangent of a result of all shards, from that of one shard's copy."""
+        return self.shards.cotangent(g)
 
 
 class _Row(NamedTuple):
-    """A row of logits as it stands to its largest."""
+    """Holds a row of logits relative to its largest."""
 
     distance: Array  # [..., k]: z - m
     lost: Array  # [..., k]: what the subtraction rounded off
@@ -66,14 +65,14 @@ def _row(z: Array, m: Array, temperature: Array) -> _Row:
 
 
 def _over(distance: Array, temperature: Array) -> Array:
-    """Divided by T; an infinity stays one, and has no derivative."""
+    """Returns distance / T; an infinity stays infinite and has the derivative 0."""
     finite = jnp.isfinite(distance)
     zero = jnp.zeros((), distance.dtype)
     return jnp.where(finite, jnp.where(finite, distance, zero) / temperature, distance)
 
 
 def _apart(z: _Row, w: _Row, temperature: Array) -> Array:
-    """y - x, to the last places; 0 where both are -inf."""
+    """Returns y - x, accurate to the last places; 0 where both are -inf."""
     absent = (z.distance == -jnp.inf) & (w.distance == -jnp.inf)
     zero = jnp.zeros((), temperature.dtype)
     by = jnp.where(absent, zero, w.distance) - jnp.where(absent, zero, z.distance)
@@ -82,7 +81,7 @@ def _apart(z: _Row, w: _Row, temperature: Array) -> Array:
 
 @jax.custom_jvp
 def difference(a: Array, b: Array, log_ratio: Array) -> Array:
-    """a - b to the last places, from log(a / b)."""
+    """Returns a - b, accurate to the last places, from log(a / b)."""
     larger = jnp.where(log_ratio > 0, a, -b)
     return larger * -jnp.expm1(-jnp.abs(log_ratio))
 
@@ -91,20 +90,20 @@ difference.defjvps(lambda v, *_: v, lambda v, *_: -v, None)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _share(x: Array, e: Array, total: Array, axis_name: AxisName | None) -> Array:
-    """Probabilities, e over its total."""
+def _share(x: Array, e: Array, total: Array, shards: Shards) -> Array:
+    """Returns the probabilities, e / total."""
     return e / total[..., None]
 
 
 @_share.defjvp
-def _share_jvp(axis_name, primals, tangents):
-    p = _share(*primals, axis_name)
-    return p, hessian_product(p, tangents[0], axis_name)
+def _share_jvp(shards, primals, tangents):
+    p = _share(*primals, shards)
+    return p, hessian_product(p, tangents[0], shards)
 
 
 @jax.custom_jvp
 def _shares_apart(p: Array, q: Array, apart: Array, pair: Pair) -> Array:
-    """p - q to the last places, from what the exponentials and their sums differ by."""
+    """Returns p - q, accurate to the last places, from the differences of exponentials and sums."""
     # total_z (p - q) is apart - p D, and total_w (p - q) is apart - q D.
     both = (pair.total_z + pair.total_w)[..., None]
     return (2 * apart - (p + q) * pair.more[..., None]) / both
@@ -113,24 +112,19 @@ def _shares_apart(p: Array, q: Array, apart: Array, pair: Pair) -> Array:
 _shares_apart.defjvps(lambda v, *_: v, lambda v, *_: -v, None, None)
 
 
-def over_classes(x: Array, axis_name: AxisName | None) -> Array:
-    """The sum over all classes."""
-    return _shards.total(jnp.sum(x, axis=-1), axis_name)
-
-
 def statistics(
-    axis_name: AxisName | None, _: bool, z: Array, w: Array, temperature: Array, *others: Any
+    shards: Shards, _: bool, z: Array, w: Array, temperature: Array, *others: Any
 ) -> Pair:
-    """What a kernel of logits, target logits, a temperature and others needs of its rows."""
-    shift_z, shift_w = (row_shift(x, axis_name).astype(temperature.dtype) for x in (z, w))
+    """Returns the statistics that a kernel of two rows of logits and a temperature needs."""
+    shift_z, shift_w = (row_shift(x, shards).astype(temperature.dtype) for x in (z, w))
     of_z, of_w = _row(z, shift_z, temperature), _row(w, shift_w, temperature)
     more = difference(of_w.e, of_z.e, _apart(of_z, of_w, temperature))
-    total_z, total_w, more = (over_classes(x, axis_name) for x in (of_z.e, of_w.e, more))
-    return Pair(shift_z, shift_w, total_z, total_w, more, axis_name)
+    total_z, total_w, more = (shards.sum(x) for x in (of_z.e, of_w.e, more))
+    return Pair(shift_z, shift_w, total_z, total_w, more, shards)
 
 
 class Both(NamedTuple):
-    """What is compared, each ``[..., k]``."""
+    """Holds the two rows and their differences, each ``[..., k]``."""
 
     x: Array
     y: Array
@@ -141,11 +135,11 @@ class Both(NamedTuple):
 
 
 def compared(pair: Pair, z: Array, w: Array, temperature: Array) -> Both:
-    """Both rows of softmax, and by what they differ."""
+    """Returns both rows of probabilities and their differences."""
     of_z, of_w = _row(z, pair.shift_z, temperature), _row(w, pair.shift_w, temperature)
     apart, more = _apart(of_z, of_w, temperature), pair.more
-    q = _share(of_z.x, of_z.e, pair.total_z, pair.axis_name)
-    p = _share(of_w.x, of_w.e, pair.total_w, pair.axis_name)
+    q = _share(of_z.x, of_z.e, pair.total_z, pair.shards)
+    p = _share(of_w.x, of_w.e, pair.total_w, pair.shards)
     less = _shares_apart(p, q, difference(of_w.e, of_z.e, apart), pair)
     log_ratio = jnp.where(
         more > 0, jnp.log1p(more / pair.total_z), -jnp.log1p(-more / pair.total_w)
@@ -155,7 +149,7 @@ def compared(pair: Pair, z: Array, w: Array, temperature: Array) -> Both:
 
 @jax.custom_jvp
 def log_ratios_to_mixture(d: Array, beta: Array) -> tuple[Array, Array]:
-    """log(p / m) and log(q / m), m = beta p + (1 - beta) q, to the last places from d = log(p / q).
+    """Returns log(p / m) and log(q / m) from d = log(p / q), for m = beta p + (1 - beta) q.
 
     With a = abs(d), and c the weight in m of the larger of p and q, they are, in this order for
     the larger and the smaller, ``-log(c + (1 - c) exp(-a))`` and ``-log(1 - c + c exp(a))``.

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from xent_jax import _shards
 from xent_jax._closed_form import closed_form, moves, to_argument
 from xent_jax._rows import (
     Rows,
@@ -27,6 +26,7 @@ from xent_jax._rows import (
     row_shift,
     row_statistics,
 )
+from xent_jax._shards import Shards
 from xent_jax._zero import masked, times
 
 
@@ -36,10 +36,10 @@ class _Statistics(NamedTuple):
     mass: Array | None  # [...]: sum_j b_j
 
 
-def _statistics(axis_name, alone: bool, z: Array, y, a, b, c, examples) -> _Statistics:
-    shift = row_shift(z, axis_name, examples)
+def _statistics(shards: Shards, alone: bool, z: Array, y, a, b, c, examples) -> _Statistics:
+    shift = row_shift(z, shards, examples)
     if b is None:
-        rows = row_statistics(z, y, shift, examples, axis_name, alone)
+        rows = row_statistics(z, y, shift, examples, shards, alone)
         return _Statistics(dataclasses.replace(rows, examples=examples), None, None)
     # sum_j b_j (m - z_j), with 0 * inf = 0. The rule of the value covers its derivative.
     gap = -relative(z, shift[..., None])
@@ -48,12 +48,12 @@ def _statistics(axis_name, alone: bool, z: Array, y, a, b, c, examples) -> _Stat
         spread, mass = of_all * masked(of_all, jnp.sum(gap, axis=-1)), of_all * z.shape[-1]
     else:
         spread, mass = jnp.sum(b * masked(b, gap), axis=-1), jnp.sum(b, axis=-1)
-    spread, mass = _shards.total((spread, mass), axis_name)
+    spread, mass = shards.total((spread, mass))
     spread = lax.stop_gradient(left(spread, examples))
     # This makes the row of a NaN label NaN. It also makes the exponentials depend on the sum above,
     # so that XLA computes both [n, k] arrays in one buffer, that of the gradient.
     shift = jnp.where(jnp.isnan(spread), spread, shift)
-    rows = row_statistics(z, y, shift, examples, axis_name, alone)
+    rows = row_statistics(z, y, shift, examples, shards, alone)
     return _Statistics(dataclasses.replace(rows, examples=examples), spread, mass)
 
 
@@ -135,9 +135,9 @@ def _gradient_jvp(primals, tangents):
             slope = slope + mass
         if c is not None:
             slope = slope + 2 * c * (rows.shift + rows.log_total)
-            along = _shards.total(jnp.sum(p * v, axis=-1), rows.axis_name)
+            along = rows.shards.sum(p * v)
             moved = moved + (2 * c * along)[..., None] * p
-        moved = moved + slope[..., None] * hessian_product(p, v, rows.axis_name)
+        moved = moved + slope[..., None] * hessian_product(p, v, rows.shards)
     return out, moved
 
 

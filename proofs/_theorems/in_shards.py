@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from xent_jax._shards import SizedAxis
+from xent_jax._shards import Shards
 
 Function = Callable[..., Any]
-Axes = Mapping[str, SizedAxis]
+Axes = Mapping[str, Shards]
 
 
 def in_shards(local: Function, *over: str, forward: bool = False) -> Function:
@@ -74,7 +74,7 @@ def _mapped(function: Function, mesh: str, over: Sequence[str], args: Sequence[A
         x = jnp.expand_dims(x, [i for i, axis in enumerate(mesh) if axis not in axes])
         return jnp.broadcast_to(x, (*(sizes[axis] for axis in mesh), *x.shape[len(mesh) :]))
 
-    function = partial(function, {axis: SizedAxis(axis, sizes[axis]) for axis in mesh})
+    function = partial(function, {axis: Shards(axis, sizes[axis]) for axis in mesh})
     for axis in reversed(mesh):
         function = jax.vmap(function, axis_name=axis)
     return function(*map(in_every_shard, args, over))
