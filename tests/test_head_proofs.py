@@ -75,11 +75,11 @@ def test_a_spoiled_head_is_not_proved(spoil, place, name):
 )
 def test_a_wrong_value_of_the_sum_is_not_proved(spoil, right, wrong):
     """What ``jax.value_and_grad`` returns is the forward rule's value, not the function's."""
-    source = textwrap.dedent(inspect.getsource(_engine.Engine.total))
+    source = textwrap.dedent(inspect.getsource(_engine.Engine.scaled_sum))
     assert (text := textwrap.indent(source, "    ")).count(right) == 1
     scope = vars(_engine).copy()
     exec("if True:\n" + text.replace(right, wrong), scope)
-    spoil(_engine.Engine, "total", scope["total"])
+    spoil(_engine.Engine, "scaled_sum", scope["scaled_sum"])
     assert not proved("mean", ("x",))
 
 

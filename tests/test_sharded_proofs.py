@@ -51,8 +51,8 @@ def local(shards, x):
 def without(change):
     """What the collectives are when one is left out."""
     return {
-        "the maximum of the maxima": ("largest", local),
-        "the sum of the sums": ("total", local),
+        "the maximum of the maxima": ("pmax", local),
+        "the sum of the sums": ("psum", local),
         "the sum of the cotangents": ("cotangent", local),
         "the shard's first class": ("first_class", lambda shards, size: 0),
     }[change]

@@ -1,7 +1,7 @@
 """Gives a function its hand-derived derivative, in reverse and in forward mode.
 
-A kernel is three functions: the row statistics that the forward and the backward pass share, the
-value, and the backward function. This module makes of them
+The core of a loss is three functions: the row statistics that the forward and the backward pass
+share, the value, and the backward function. This module makes of them
 
 - the reverse rule, a ``jax.custom_vjp`` whose residuals are its arguments and the statistics;
 - the forward rule, a ``jax.custom_jvp`` whose tangent map is the transpose of the same backward
@@ -46,7 +46,7 @@ def closed_form(
             argument twice; see ``_made_once``.
 
     Returns:
-        ``kernel(mode, *args, shards=WHOLE)``: a ``custom_vjp`` in reverse mode, a ``custom_jvp``
+        ``core(mode, *args, shards=WHOLE)``: a ``custom_vjp`` in reverse mode, a ``custom_jvp``
         in forward mode. ``shards`` are those of the classes, the last axis of the first
         argument.
     """
@@ -68,12 +68,12 @@ def closed_form(
 
     reverse.defvjp(_forward, _backward)
 
-    def kernel(mode: Mode, *args, shards=WHOLE):
+    def core(mode: Mode, *args, shards=WHOLE):
         args = _alike(args, shards)
-        with _shards.mesh_by_name():  # without it, the whole kernel would be traced twice
+        with _shards.mesh_by_name():  # without it, the whole function would be traced twice
             return (primal if mode == "forward" else reverse)(shards, *args)
 
-    return kernel
+    return core
 
 
 @jax.custom_jvp

@@ -24,7 +24,7 @@ from xent_jax._labels import (
     soft_labels,
     soft_targets,
 )
-from xent_jax._layout import Layout, layout
+from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._shards import Shards
@@ -93,13 +93,13 @@ def softmax_cross_entropy(
     name = "softmax_cross_entropy"
     logits = _checks.floats(name, "logits", logits)
     batch_shards = _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
-    place = layout(name, logits, axis, where, axis_name=axis_name)
+    layout = layout_of(name, logits, axis, where, axis_name=axis_name)
     labels = soft_labels(name, labels, logits)
     options = smoothing_and_z_loss(name, label_smoothing, z_loss)
-    by_class = class_weights_of(name, class_weights, place.size)
-    weights = _checks.weights(name, weights, place.batch)
+    by_class = class_weights_of(name, class_weights, layout.size)
+    weights = _checks.weights(name, weights, layout.batch)
     reduction = _checks.reduction(name, reduction)
-    given = (logits, labels, place, *options, by_class, weights)
+    given = (logits, labels, layout, *options, by_class, weights)
     return _soft(mode, reduction, batch_shards, *given)
 
 
@@ -110,23 +110,23 @@ def _soft(
     batch_shards: Shards,
     logits: Array,
     labels: Array,
-    place: Layout,
+    layout: Layout,
     smoothing: Any,
     z_loss: Any,
     by_class: Array | None,
     weights: Array | None,
 ) -> Array:
-    z, t = place.logits(mode, logits), soft_targets(labels, logits, place)
+    z, t = layout.logits(mode, logits), soft_targets(labels, logits, layout)
     smoothing, c = number(smoothing, t.dtype), number(z_loss, t.dtype)
     if smoothing is not None:
-        t, uniform = _shards.together(t, _uniform(place, t.dtype))
+        t, uniform = _shards.together(t, _uniform(layout, t.dtype))
         t = mixed(smoothing, t, uniform)
     if by_class is not None:
-        by_class = place.per_class(by_class.astype(t.dtype))
+        by_class = layout.per_class(by_class.astype(t.dtype))
         z, t, by_class = _shards.together(z, t, by_class)
         t = t * by_class
-    losses = weighted_cross_entropy(mode, z, None, None, t, c, None, shards=place.shards)
-    return reduce(losses, reduction, place.examples, None, batch_shards, weights)
+    losses = weighted_cross_entropy(mode, z, None, None, t, c, None, shards=layout.shards)
+    return reduce(losses, reduction, layout.example_mask, None, batch_shards, weights)
 
 
 @in_both_modes
@@ -195,7 +195,7 @@ def softmax_cross_entropy_with_integer_labels(
         name, logits, labels, axis, where, ignore_index, class_weights, axis_name
     )
     options = smoothing_and_z_loss(name, label_smoothing, z_loss)
-    weights = _checks.weights(name, weights, given.place.batch)
+    weights = _checks.weights(name, weights, given.layout.batch)
     reduction = _checks.reduction(name, reduction)
     return _integer(mode, reduction, batch_shards, given, *options, weights)
 
@@ -216,22 +216,22 @@ def _integer(
     smoothing, c = number(smoothing, dtype), number(z_loss, dtype)
     if smoothing is not None:
         a = (1 - smoothing) * (p.weight if weighed else jnp.ones_like(p.weight))
-        b = smoothing * _uniform(p.place, dtype)
+        b = smoothing * _uniform(p.layout, dtype)
         if p.class_weights is not None:
-            b, by_class = _shards.together(b, p.place.per_class(p.class_weights))
+            b, by_class = _shards.together(b, p.layout.per_class(p.class_weights))
             b = b * by_class
-    shards = p.place.shards
+    shards = p.layout.shards
     losses = weighted_cross_entropy(mode, p.z, p.y, a, b, c, p.examples, shards=shards)
     if not weighed:  # Each weight is 1, or NaN where the label was out of range.
         losses = jnp.multiply(*_shards.together(losses, p.weight))
-    return reduce(losses, reduction, p.place.examples, p.divisor, batch_shards, weights)
+    return reduce(losses, reduction, p.layout.example_mask, p.divisor, batch_shards, weights)
 
 
-def _uniform(place: Layout, dtype) -> Array:
+def _uniform(layout: Layout, dtype) -> Array:
     """Returns 1 / (number of classes that take part), ``[..., 1]``, or ``[..., k]`` with a mask."""
-    if place.classes is None:
-        count = place.size * place.shards.count
-        return place.per_class(jnp.full((1,), 1 / count, dtype))
-    left = place.shards.total(jnp.sum(place.classes, axis=-1, keepdims=True))
-    left = jnp.maximum(left, 1)
-    return jnp.where(place.classes, 1 / left.astype(dtype), jnp.zeros((), dtype))
+    if layout.class_mask is None:
+        count = layout.size * layout.shards.count
+        return layout.per_class(jnp.full((1,), 1 / count, dtype))
+    left_in = layout.shards.psum(jnp.sum(layout.class_mask, axis=-1, keepdims=True))
+    left_in = jnp.maximum(left_in, 1)
+    return jnp.where(layout.class_mask, 1 / left_in.astype(dtype), jnp.zeros((), dtype))

@@ -23,7 +23,7 @@ from jaxtyping import ArrayLike, Bool, Float
 
 from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form, to_argument
-from xent_jax._layout import Layout, layout
+from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._rows import accumulator, hessian_product, poisoned
@@ -154,7 +154,7 @@ def softmax_jensen_shannon_divergence(
 def _checked(
     name: str,
     mode: Mode,
-    kernel: Callable[..., Array],
+    divergence: Callable[..., Array],
     betas: tuple[Any, ...],
     logits: ArrayLike,
     target_logits: ArrayLike,
@@ -169,15 +169,15 @@ def _checked(
     logits = _checks.floats(name, "logits", logits)
     target_logits = _checks.floats(name, "target_logits", target_logits)
     batch_shards = _checks.axis_name(name, batch_axis_name, name="batch_axis_name")
-    place = layout(name, logits, axis, where, axis_name=axis_name)
+    layout = layout_of(name, logits, axis, where, axis_name=axis_name)
     target_logits = _checks.broadcastable(name, "target_logits", target_logits, logits.shape)
     temperature = _checks.scalar(name, "temperature", temperature, 0, above=True)
     dtype = _dtype(logits, target_logits)
     betas = tuple(_checks.fraction(name, "beta", b, dtype, _AT_THE_ENDS) for b in betas)
-    weights = _checks.weights(name, weights, place.batch)
+    weights = _checks.weights(name, weights, layout.batch)
     reduction = _checks.reduction(name, reduction)
-    given = logits, target_logits, place, temperature, betas, weights
-    return _divergence(mode, kernel, reduction, batch_shards, *given)
+    given = logits, target_logits, layout, temperature, betas, weights
+    return _divergence(mode, divergence, reduction, batch_shards, *given)
 
 
 _AT_THE_ENDS = (
@@ -189,26 +189,26 @@ _AT_THE_ENDS = (
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _divergence(
     mode: Mode,
-    kernel: Callable[..., Array],
+    divergence: Callable[..., Array],
     reduction: Reduction,
     batch_shards: Shards,
     logits: Array,
     target_logits: Array,
-    place: Layout,
+    layout: Layout,
     temperature: Any,
     betas: tuple[Any, ...],
     weights: Array | None,
 ) -> Array:
     logits, target_logits = _shards.together(logits, target_logits)
     target_logits = jnp.broadcast_to(target_logits, logits.shape)
-    z, w = (place.logits(mode, x) for x in (logits, target_logits))
+    z, w = (layout.logits(mode, x) for x in (logits, target_logits))
     dtype = _dtype(z, w)
     temperature = jnp.asarray(temperature, dtype)
     numbers = [poisoned(temperature, temperature > 0)]
     for beta in (jnp.asarray(b, dtype) for b in betas):
         numbers.append(poisoned(beta, (beta > 0) & (beta < 1)))
-    losses = kernel(mode, z, w, *numbers, shards=place.shards)
-    return reduce(losses, reduction, place.examples, None, batch_shards, weights)
+    losses = divergence(mode, z, w, *numbers, shards=layout.shards)
+    return reduce(losses, reduction, layout.example_mask, None, batch_shards, weights)
 
 
 def _dtype(z: Array, w: Array) -> jnp.dtype:

@@ -137,7 +137,7 @@ class Engine(NamedTuple):
         losses.defvjp(forward, backward, symbolic_zeros=True)
         return losses(operands, mask)
 
-    def total(self, operands: Operands, mask: Array | None, scale: Array) -> tuple[Array, Any]:
+    def scaled_sum(self, operands: Operands, mask: Array | None, scale: Array) -> tuple[Array, Any]:
         """Returns ``scale`` times the sum of the losses, and what has no gradient."""
         shards = self.work.shards
         scale = _shards.vary(scale, _shards.varying(operands.rows[0]) - shards.names)
@@ -308,8 +308,8 @@ def reduced(
             losses, aux = engine.losses(operands, mask)
             total = scale * jnp.sum(losses)
         else:
-            total, aux = engine.total(operands, mask, scale)
-        return batch_shards.total(total), aux
+            total, aux = engine.scaled_sum(operands, mask, scale)
+        return batch_shards.psum(total), aux
 
 
 def hoisted(

@@ -69,7 +69,7 @@ def softmax_focal_loss(
         name, logits, labels, axis, where, ignore_index, class_weights, axis_name
     )
     gamma = _checks.scalar(name, "gamma", gamma, 0)
-    weights = _checks.weights(name, weights, given.place.batch)
+    weights = _checks.weights(name, weights, given.layout.batch)
     reduction = _checks.reduction(name, reduction)
     return _focal(mode, reduction, batch_shards, given, gamma, weights)
 
@@ -84,10 +84,10 @@ def _focal(
     weights: Array | None,
 ) -> Array:
     p = integer_problem(mode, given)
-    shards = p.place.shards
+    shards = p.layout.shards
     losses = weighted_cross_entropy(mode, p.z, p.y, None, None, None, p.examples, shards=shards)
     losses = _focus(mode, losses, jnp.asarray(gamma, losses.dtype), p.weight)
-    return reduce(losses, reduction, p.place.examples, p.divisor, batch_shards, weights)
+    return reduce(losses, reduction, p.layout.example_mask, p.divisor, batch_shards, weights)
 
 
 def _focus_value(_, loss: Array, gamma: Array, weight: Array) -> Array:

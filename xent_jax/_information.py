@@ -10,7 +10,7 @@ from jaxtyping import ArrayLike, Bool, Float
 
 from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
-from xent_jax._layout import Layout, layout
+from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._rows import accumulator
 from xent_jax._types import Axis
@@ -40,12 +40,12 @@ def entropy(mode: Mode, p: Float[ArrayLike, "*shape"], axis: Axis = -1) -> Float
     0.6931
     """
     p = _checks.floats("entropy", "p", p)
-    return _entropy_at(mode, p, layout("entropy", p, axis, None, "p"))
+    return _entropy_at(mode, p, layout_of("entropy", p, axis, None, "p"))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _entropy_at(mode: Mode, p: Array, place: Layout) -> Array:
-    return _entropy(mode, place.classes_last(p))
+def _entropy_at(mode: Mode, p: Array, layout: Layout) -> Array:
+    return _entropy(mode, layout.classes_last(p))
 
 
 def _entropy_value(_, p: Array) -> Array:
@@ -92,8 +92,8 @@ def cross_entropy(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _cross_entropy_at(mode: Mode, p: Array, q: Array, place: Layout) -> Array:
-    return _cross_entropy(mode, *_laid_out(p, q, place))
+def _cross_entropy_at(mode: Mode, p: Array, q: Array, layout: Layout) -> Array:
+    return _cross_entropy(mode, *_laid_out(p, q, layout))
 
 
 def _cross_entropy_value(_, p: Array, q: Array) -> Array:
@@ -138,8 +138,8 @@ def relative_entropy(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _relative_at(mode: Mode, p: Array, q: Array, place: Layout) -> Array:
-    return _relative(mode, *_laid_out(p, q, place))
+def _relative_at(mode: Mode, p: Array, q: Array, layout: Layout) -> Array:
+    return _relative(mode, *_laid_out(p, q, layout))
 
 
 def _relative_value(_, p: Array, q: Array) -> Array:
@@ -192,10 +192,10 @@ def kl_divergence(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _kl_at(mode: Mode, log_predictions: Array, targets: Array, place: Layout) -> Array:
-    log_q, t = _laid_out(log_predictions, targets, place)
+def _kl_at(mode: Mode, log_predictions: Array, targets: Array, layout: Layout) -> Array:
+    log_q, t = _laid_out(log_predictions, targets, layout)
     # Masked targets become 1, because 1 log 1 is 0 and has a finite derivative, unlike 0 log 0.
-    return _kl(mode, place.clear(log_q, 0.0), place.clear(t, 1.0))
+    return _kl(mode, layout.clear(log_q, 0.0), layout.clear(t, 1.0))
 
 
 def _kl_value(_, log_q: Array, t: Array) -> Array:
@@ -252,9 +252,9 @@ def kl_divergence_with_log_targets(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _kl_of_logs_at(mode: Mode, log_predictions: Array, log_targets: Array, place: Layout) -> Array:
-    given = _laid_out(log_predictions, log_targets, place)
-    return _kl_of_logs(mode, *(place.clear(x, 0.0) for x in given))
+def _kl_of_logs_at(mode: Mode, log_predictions: Array, log_targets: Array, layout: Layout) -> Array:
+    given = _laid_out(log_predictions, log_targets, layout)
+    return _kl_of_logs(mode, *(layout.clear(x, 0.0) for x in given))
 
 
 def _kl_of_logs_value(_, log_q: Array, log_t: Array) -> Array:
@@ -312,9 +312,9 @@ def generalized_kl_divergence(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _general_at(mode: Mode, log_predictions: Array, targets: Array, place: Layout) -> Array:
-    log_q, t = _laid_out(log_predictions, targets, place)
-    return _general(mode, place.clear(log_q, 0.0), place.clear(t, 1.0))
+def _general_at(mode: Mode, log_predictions: Array, targets: Array, layout: Layout) -> Array:
+    log_q, t = _laid_out(log_predictions, targets, layout)
+    return _general(mode, layout.clear(log_q, 0.0), layout.clear(t, 1.0))
 
 
 def _general_value(_, log_q: Array, t: Array) -> Array:
@@ -346,16 +346,16 @@ def _two_distributions(
             f"{function}: {first} and {second} must broadcast to each other, got "
             f"{_checks.describe(p)} and {_checks.describe(q)}."
         ) from None
-    place = layout(function, jax.ShapeDtypeStruct(shape, p.dtype), axis, where, first)
+    layout = layout_of(function, jax.ShapeDtypeStruct(shape, p.dtype), axis, where, first)
     p = _checks.broadcastable(function, first, p, shape)
     q = _checks.broadcastable(function, second, q, shape)
-    return p, q, place
+    return p, q, layout
 
 
-def _laid_out(p: Array, q: Array, place: Layout) -> tuple[Array, Array]:
+def _laid_out(p: Array, q: Array, layout: Layout) -> tuple[Array, Array]:
     """Returns both with the classes last, in the dtype of the result."""
     dtype = max(accumulator(p.dtype), accumulator(q.dtype), key=lambda d: d.itemsize)
-    return place.classes_last(p).astype(dtype), place.classes_last(q).astype(dtype)
+    return layout.classes_last(p).astype(dtype), layout.classes_last(q).astype(dtype)
 
 
 @jax.custom_jvp

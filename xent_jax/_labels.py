@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from xent_jax import _checks, _shards
-from xent_jax._layout import Layout, layout
+from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode
 from xent_jax._rows import accumulator, at_label, poisoned
 from xent_jax._shards import Shards
@@ -22,14 +22,14 @@ class IntegerArguments:
     logits: Array
     labels: Array
     class_weights: Array | None
-    place: Layout
+    layout: Layout
     ignored: int | None = dataclasses.field(metadata={"static": True})
 
 
 class IntegerProblem(NamedTuple):
     """Logits and integer labels, laid out."""
 
-    place: Layout
+    layout: Layout
     z: Array  # [..., k]
     examples: Array | None  # [...]: those that take part; z may be NaN at the others
     y: Array  # [...], int32, in range, counted from the shard's first class
@@ -50,28 +50,28 @@ def integer_arguments(
     labels = _checks.integers(
         name, "labels", labels, "For one-hot or soft labels use softmax_cross_entropy. "
     )
-    place = layout(name, logits, axis, where, axis_name=axis_name)
+    layout = layout_of(name, logits, axis, where, axis_name=axis_name)
     _checks.shape(
-        name, "labels", labels, place.batch, "that of logits without the class axes",
+        name, "labels", labels, layout.batch, "that of logits without the class axes",
         f" The classes lie along axis={axis!r}; one-hot labels are for softmax_cross_entropy.",
     )  # fmt: skip
     ignored = _checks.ignore_index(name, ignore_index, labels.dtype)
-    weights = class_weights_of(name, class_weights, place.size)
-    return IntegerArguments(logits, labels, weights, place, ignored)
+    weights = class_weights_of(name, class_weights, layout.size)
+    return IntegerArguments(logits, labels, weights, layout, ignored)
 
 
 def integer_problem(mode: Mode, given: IntegerArguments) -> IntegerProblem:
     """Lays out the arguments that the losses with integer labels share."""
-    place, labels, weights = given.place, given.labels, given.class_weights
+    layout, labels, weights = given.layout, given.labels, given.class_weights
     if given.ignored is not None:
-        place = place.without(~equal(labels, given.ignored))
+        layout = layout.without(~equal(labels, given.ignored))
     dtype = accumulator(given.logits.dtype)
     weights = None if weights is None else weights.astype(dtype)
-    y, weight = weighed(labels, place.size, weights, place.examples, dtype, place.shards)
+    y, weight = weighed(labels, layout.size, weights, layout.example_mask, dtype, layout.shards)
     # A mask of classes needs masked logits, and so do JAX's own derivatives in forward mode.
-    apart = mode == "reverse" and place.classes is None
-    z = place.classes_last(given.logits) if apart else place.logits(mode, given.logits)
-    return IntegerProblem(place, z, place.examples if apart else None, y, weight, weights)
+    apart = mode == "reverse" and layout.class_mask is None
+    z = layout.classes_last(given.logits) if apart else layout.logits(mode, given.logits)
+    return IntegerProblem(layout, z, layout.example_mask if apart else None, y, weight, weights)
 
 
 def in_int32(labels: Array) -> Array:
@@ -128,10 +128,10 @@ def soft_labels(name: str, labels, logits: Array) -> Array:
     return _checks.broadcastable(name, "labels", labels, logits.shape, hint=hint)
 
 
-def soft_targets(labels: Array, logits: Array, place: Layout) -> Array:
+def soft_targets(labels: Array, logits: Array, layout: Layout) -> Array:
     """Returns soft labels ``[..., k]`` in the dtype of the losses, 0 where masked."""
-    t = place.classes_last(labels).astype(accumulator(logits.dtype))
-    return place.clear(t, 0.0)
+    t = layout.classes_last(labels).astype(accumulator(logits.dtype))
+    return layout.clear(t, 0.0)
 
 
 def smoothing_and_z_loss(name: str, label_smoothing, z_loss) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ class Layout:
     axes: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # the class axes
     shards: Shards = dataclasses.field(default=WHOLE, metadata={"static": True})  # of the classes
     where: Array | None = None  # the caller's mask, of examples or of classes
-    left: Array | None = None  # booleans [...]: a further mask of the examples
+    kept: Array | None = None  # booleans [...]: a further mask of the examples
 
     @property
     def size(self) -> int:
@@ -63,21 +63,21 @@ class Layout:
         return x.transpose(tuple(order.index(a) for a in range(len(order))))
 
     @property
-    def classes(self) -> Array | None:
+    def class_mask(self) -> Array | None:
         """Booleans ``[..., k]``: the classes that take part; None for all."""
         return self._masks[0]
 
     @property
-    def examples(self) -> Array | None:
+    def example_mask(self) -> Array | None:
         """Booleans ``[...]``: the examples that take part; None for all."""
         return self._masks[1]
 
     @functools.cached_property
     def _masks(self) -> tuple[Array | None, Array | None]:
         classes, examples = self._read(self.where)
-        if self.left is not None:
-            left, examples = _shards.together(self.left, examples)
-            examples = left if examples is None else examples & left
+        if self.kept is not None:
+            kept, examples = _shards.together(self.kept, examples)
+            examples = kept if examples is None else examples & kept
         return classes, examples
 
     def _read(self, where: Array | None) -> tuple[Array | None, Array | None]:
@@ -90,26 +90,26 @@ class Layout:
         if all(where.shape[a] == 1 for a in self.axes) and not one_class:
             return None, jnp.broadcast_to(jnp.squeeze(where, self.axes), self.batch)
         classes = self.classes_last(where)
-        left = self.shards.anywhere(jnp.any(classes, axis=-1))
-        return classes, jnp.broadcast_to(left, self.batch)
+        some = self.shards.any(jnp.any(classes, axis=-1))
+        return classes, jnp.broadcast_to(some, self.batch)
 
     def logits(self, mode: Mode, z: Array) -> Array:
         """Returns ``[..., k]``: -inf at masked classes, and 0 in the rows of masked examples."""
         z = self.classes_last(z)
-        if self.classes is None and self.examples is None:
+        if self.class_mask is None and self.example_mask is None:
             return z
-        return _masked(mode, z, self.classes, self.examples, shards=self.shards)
+        return _masked(mode, z, self.class_mask, self.example_mask, shards=self.shards)
 
     def clear(self, x: Array, fill: float) -> Array:
         """Returns ``x``, ``[..., k]``, with ``fill`` at masked examples and classes."""
-        return _clear(x, self.classes, self.examples, fill)
+        return _clear(x, self.class_mask, self.example_mask, fill)
 
     def without(self, examples: Array) -> "Layout":
         """Returns the layout that also masks the examples where ``examples`` is false."""
-        return dataclasses.replace(self, left=examples)
+        return dataclasses.replace(self, kept=examples)
 
 
-def layout(
+def layout_of(
     function: str,
     logits: Array | ShapeDtypeStruct,
     axis,
@@ -123,18 +123,18 @@ def layout(
     masks classes. An example whose classes are all masked is masked too.
     """
     axes = _checks.class_axes(function, axis, logits, name)
-    place = Layout(logits.shape, axes, _checks.axis_name(function, axis_name, axes))
+    layout = Layout(logits.shape, axes, _checks.axis_name(function, axis_name, axes))
     if where is None:
-        return place
+        return layout
     where = _checks.mask(function, "where", where)
     if where.ndim == logits.ndim:
         _checks.broadcastable(function, "where", where, logits.shape, name)
     else:
         _checks.broadcastable(
-            function, "where", where, place.batch, "the examples",
+            function, "where", where, layout.batch, "the examples",
             f"A mask of classes needs all {logits.ndim} dimensions of {name}.",
         )  # fmt: skip
-    return dataclasses.replace(place, where=where)
+    return dataclasses.replace(layout, where=where)
 
 
 def _clear(x: Array, classes: Array | None, examples: Array | None, fill: float) -> Array:

@@ -12,7 +12,7 @@ from jaxtyping import ArrayLike, Bool, Float
 from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._labels import soft_labels, soft_targets
-from xent_jax._layout import Layout, layout
+from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._rows import (
@@ -62,18 +62,18 @@ def poly_loss_cross_entropy(
     """
     name = "poly_loss_cross_entropy"
     logits = _checks.floats(name, "logits", logits)
-    place = layout(name, logits, axis, where, axis_name=axis_name)
+    layout = layout_of(name, logits, axis, where, axis_name=axis_name)
     labels = soft_labels(name, labels, logits)
     epsilon = _checks.scalar(name, "epsilon", epsilon)
-    return _poly(mode, logits, labels, place, epsilon)
+    return _poly(mode, logits, labels, layout, epsilon)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _poly(mode: Mode, logits: Array, labels: Array, place: Layout, epsilon: Any) -> Array:
-    z, t = place.logits(mode, logits), soft_targets(labels, logits, place)
-    loss = weighted_cross_entropy(mode, z, None, None, t, None, None, shards=place.shards)
-    missed = _missed(mode, z, t, shards=place.shards)
-    return reduce(loss + jnp.asarray(epsilon, t.dtype) * missed, "none", place.examples)
+def _poly(mode: Mode, logits: Array, labels: Array, layout: Layout, epsilon: Any) -> Array:
+    z, t = layout.logits(mode, logits), soft_targets(labels, logits, layout)
+    loss = weighted_cross_entropy(mode, z, None, None, t, None, None, shards=layout.shards)
+    missed = _missed(mode, z, t, shards=layout.shards)
+    return reduce(loss + jnp.asarray(epsilon, t.dtype) * missed, "none", layout.example_mask)
 
 
 def _statistics(shards: Shards, _: bool, z: Array, t: Array) -> Rows:

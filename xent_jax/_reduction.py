@@ -37,7 +37,7 @@ def reduce(
         losses = jnp.where(examples, losses, zero)
     if reduction == "none":
         return losses
-    total = shards.total(jnp.sum(losses))
+    total = shards.psum(jnp.sum(losses))
     if reduction == "sum":
         return total
     return total / divisor(losses.shape, losses.dtype, examples, by_label, shards, weights)
@@ -62,7 +62,7 @@ def divisor(
     """
     if examples is None:
         examples = jnp.ones(batch, jnp.bool_)
-    count = shards.total(jnp.sum(examples))
+    count = shards.psum(jnp.sum(examples))
     factors = [w.astype(dtype) for w in (by_label, weights) if w is not None]
     if not factors:
         return jnp.maximum(count, 1).astype(dtype)
@@ -70,5 +70,5 @@ def divisor(
     zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
     # The weight of a label out of range is NaN: its own row is NaN by it, and no other may be.
     weight = jnp.where(examples, jnp.where(jnp.isnan(weight), one, weight), zero)
-    total = shards.total(jnp.sum(weight))
+    total = shards.psum(jnp.sum(weight))
     return jnp.where(count == 0 if weights is None else total == 0, one, total)

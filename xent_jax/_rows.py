@@ -73,7 +73,7 @@ def at_label(x: Array, y: Array, shards: Shards) -> Array:
         own = _shards.take(x, near)
     else:
         own = jnp.take_along_axis(x, near[..., None], axis=-1, mode="clip")[..., 0]
-    return own if here is None else shards.total(jnp.where(here, own, zero))
+    return own if here is None else shards.psum(jnp.where(here, own, zero))
 
 
 def poisoned(x: Array, ok: Array) -> Array:
@@ -88,11 +88,11 @@ def poisoned(x: Array, ok: Array) -> Array:
 
 def row_shift(z: Array, shards: Shards = WHOLE, examples: Array | None = None) -> Array:
     """Returns m, the row's largest logit, or 0 where an example is masked."""
-    m = shards.largest(lax.stop_gradient(jnp.max(z, axis=-1)))
-    return left(m.astype(accumulator(z.dtype)), examples)
+    m = shards.pmax(lax.stop_gradient(jnp.max(z, axis=-1)))
+    return filled(m.astype(accumulator(z.dtype)), examples)
 
 
-def left(x: Array, examples: Array | None, fill: int = 0) -> Array:
+def filled(x: Array, examples: Array | None, fill: int = 0) -> Array:
     """Returns ``x``, ``[...]`` or ``[..., k]``, with ``fill`` where an example is masked."""
     if examples is None:
         return x
@@ -127,7 +127,7 @@ def exponentials(rows: Rows, z: Array, y: Array | None) -> Array:
     """Returns E ``[..., k]``; the label's entry comes from the row statistics."""
     if y is None or rows.label is None:
         return lax.exp(relative(z, rows.origin[..., None]))
-    others = left(other_exponentials(z, y, rows.origin), rows.examples)
+    others = filled(other_exponentials(z, y, rows.origin), rows.examples)
     return jnp.where(hits(z, y), rows.label.own[..., None], others)
 
 
@@ -169,11 +169,11 @@ def row_statistics(
     else:  # TPU would copy the logits to give them the shape of the blocks
         in_blocks = functools.partial(_sum_in_blocks, width)
         others = lax.platform_dependent(*given, cpu=in_blocks, default=_sum_of_others)
-    others = shards.total(others)
+    others = shards.psum(others)
     # A masked example, whose logits may be NaN, gets the statistics of two tied classes, at which
     # no function of them is singular.
-    others = left(others, examples, 1)
-    z_y = left(_own_logit(z, y, shards), examples)
+    others = filled(others, examples, 1)
+    z_y = filled(_own_logit(z, y, shards), examples)
     gap, own = relative(z_y, shift), lax.exp(relative(z_y, origin))
     log_total = lax.log1p(jnp.where(gap >= 0, others, (others - top) + own) / top)
     label = Label(others, own, log_total - gap)
@@ -265,7 +265,7 @@ def hessian_product(p: Array, v: Array, shards: Shards = WHOLE) -> Array:
 
     zero = jnp.zeros((), p.dtype)
     dominant = p > 0.5
-    one_is = shards.anywhere(jnp.any(dominant, axis=-1, keepdims=True))
+    one_is = shards.any(jnp.any(dominant, axis=-1, keepdims=True))
     r = jnp.where(one_is, dominant.astype(p.dtype), p)
     rest = jnp.where(dominant, zero, p)
     w = v - total(r * v)

@@ -76,7 +76,7 @@ class Shards:
             return not self
         return self.names <= varying(lax.axis_index(self.axis_name))
 
-    def total(self, x: Any) -> Any:
+    def psum(self, x: Any) -> Any:
         """Sums over the shards; of a tree, each array."""
         if not self:
             return x
@@ -86,15 +86,15 @@ class Shards:
 
     def sum(self, x: Any) -> Any:
         """Sums over the last axis, the classes, of all shards; of a tree, each array."""
-        return self.total(jax.tree.map(lambda a: jnp.sum(a, axis=-1), x))
+        return self.psum(jax.tree.map(lambda a: jnp.sum(a, axis=-1), x))
 
-    def largest(self, x: Array) -> Array:
+    def pmax(self, x: Array) -> Array:
         """Returns the maximum over the shards."""
         return lax.pmax(vary(x, self.names), self.axis_name) if self else x
 
-    def anywhere(self, x: Array) -> Array:
+    def any(self, x: Array) -> Array:
         """Returns whether ``x`` is true in any shard."""
-        return self.total(x.astype(jnp.int32)) > 0 if self else x
+        return self.psum(x.astype(jnp.int32)) > 0 if self else x
 
     @property
     def index(self) -> Array | int:
@@ -112,7 +112,7 @@ class Shards:
         Otherwise (``check_vma=False``, vmap, pmap) JAX transposes each copy separately, and the
         whole cotangent is their sum.
         """
-        return g if self.tracked else self.total(g)
+        return g if self.tracked else self.psum(g)
 
     def share(self, like: Array) -> Array:
         """Returns per-shard cotangents that ``cotangent`` turns into ones."""

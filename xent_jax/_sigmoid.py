@@ -88,16 +88,16 @@ def _binary_loss(
 ) -> Array:
     dtype = accumulator(logits.dtype)
     weight, smoothing = number(pos_weight, dtype), number(smoothing, dtype)
-    z, t, weight, left = _shards.together(logits, labels.astype(dtype), weight, where)
-    if left is not None:
-        left = jnp.broadcast_to(left, z.shape)
-        z = jnp.where(left, z, jnp.zeros((), z.dtype))
-        t = jnp.where(left, t, jnp.zeros((), dtype))
+    z, t, weight, mask = _shards.together(logits, labels.astype(dtype), weight, where)
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, z.shape)
+        z = jnp.where(mask, z, jnp.zeros((), z.dtype))
+        t = jnp.where(mask, t, jnp.zeros((), dtype))
     if smoothing is not None:
         t = mixed(smoothing, t, jnp.asarray(0.5, dtype))
         # Cleared again, so that masked elements add nothing to the gradient of the smoothing.
-        t = t if left is None else jnp.where(left, t, jnp.zeros((), dtype))
-    return reduce(_binary(mode, z, t, weight), reduction, left, weights=weights)
+        t = t if mask is None else jnp.where(mask, t, jnp.zeros((), dtype))
+    return reduce(_binary(mode, z, t, weight), reduction, mask, weights=weights)
 
 
 def _binary_labels(name: str, labels: ArrayLike, logits: Array) -> Array:

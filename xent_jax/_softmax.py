@@ -10,7 +10,7 @@ from jaxtyping import ArrayLike, Bool, Float
 
 from xent_jax import _checks, _shards
 from xent_jax._closed_form import closed_form
-from xent_jax._layout import Layout, layout
+from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._rows import (
     Rows,
@@ -61,14 +61,14 @@ def softmax(
     [0.5, 0.5]
     """
     logits = _checks.floats("softmax", "logits", logits)
-    place = layout("softmax", logits, axis, where, axis_name=axis_name)
-    return _softmax_at(mode, logits, place)
+    layout = layout_of("softmax", logits, axis, where, axis_name=axis_name)
+    return _softmax_at(mode, logits, layout)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
-    p = _softmax(mode, place.logits(mode, logits), shards=place.shards)
-    return place.restore(place.clear(p, 0.0), logits)
+def _softmax_at(mode: Mode, logits: Array, layout: Layout) -> Array:
+    p = _softmax(mode, layout.logits(mode, logits), shards=layout.shards)
+    return layout.restore(layout.clear(p, 0.0), logits)
 
 
 def _statistics(shards: Shards, _: bool, z: Array) -> Rows:
@@ -120,14 +120,14 @@ def log_softmax(
     [0.0, -inf]
     """
     logits = _checks.floats("log_softmax", "logits", logits)
-    place = layout("log_softmax", logits, axis, where, axis_name=axis_name)
-    return _log_softmax_at(mode, logits, place)
+    layout = layout_of("log_softmax", logits, axis, where, axis_name=axis_name)
+    return _log_softmax_at(mode, logits, layout)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _log_softmax_at(mode: Mode, logits: Array, place: Layout) -> Array:
-    log_p = _log_softmax(mode, place.logits(mode, logits), shards=place.shards)
-    return place.restore(place.clear(log_p, -jnp.inf), logits)
+def _log_softmax_at(mode: Mode, logits: Array, layout: Layout) -> Array:
+    log_p = _log_softmax(mode, layout.logits(mode, logits), shards=layout.shards)
+    return layout.restore(layout.clear(log_p, -jnp.inf), logits)
 
 
 def _log_softmax_value(rows: Rows, z: Array) -> Array:
@@ -140,7 +140,7 @@ def _log_softmax_backward(rows: Rows, args: tuple[Array], g: Array) -> tuple[Arr
     (z,) = args
     p = probabilities(rows, z, None)
     g = g.astype(p.dtype)
-    others = rows.shards.total(jnp.sum(g, axis=-1, keepdims=True)) - g
+    others = rows.shards.psum(jnp.sum(g, axis=-1, keepdims=True)) - g
     return ((complement(rows, z) * g - p * others).astype(z.dtype),)
 
 
@@ -177,17 +177,17 @@ def logsumexp(
     2.0794
     """
     logits = _checks.floats("logsumexp", "logits", logits)
-    place = layout("logsumexp", logits, axis, where, axis_name=axis_name)
-    return _logsumexp_at(mode, logits, place)
+    layout = layout_of("logsumexp", logits, axis, where, axis_name=axis_name)
+    return _logsumexp_at(mode, logits, layout)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logsumexp_at(mode: Mode, logits: Array, place: Layout) -> Array:
-    z = place.logits(mode, logits)
-    lse = _logsumexp(mode, z, shards=place.shards)
-    empty = row_shift(z, place.shards) == -jnp.inf
-    if place.examples is not None:
-        empty, examples = _shards.together(empty, place.examples)
+def _logsumexp_at(mode: Mode, logits: Array, layout: Layout) -> Array:
+    z = layout.logits(mode, logits)
+    lse = _logsumexp(mode, z, shards=layout.shards)
+    empty = row_shift(z, layout.shards) == -jnp.inf
+    if layout.example_mask is not None:
+        empty, examples = _shards.together(empty, layout.example_mask)
         empty = empty | ~examples
     return jnp.where(empty, jnp.asarray(-jnp.inf, lse.dtype), lse)
 

@@ -12,7 +12,7 @@ from jaxtyping import ArrayLike, Bool, Float
 from xent_jax import _checks
 from xent_jax._blocks import row_by_row
 from xent_jax._closed_form import closed_form
-from xent_jax._layout import Layout, layout
+from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
 from xent_jax._rows import (
@@ -63,14 +63,14 @@ def softmax_entropy(
     [0.6931, 0.0]
     """
     logits = _checks.floats("softmax_entropy", "logits", logits)
-    place = layout("softmax_entropy", logits, axis, where, axis_name=axis_name)
-    return _softmax_entropy_at(mode, logits, place)
+    layout = layout_of("softmax_entropy", logits, axis, where, axis_name=axis_name)
+    return _softmax_entropy_at(mode, logits, layout)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _softmax_entropy_at(mode: Mode, logits: Array, place: Layout) -> Array:
-    entropy = _softmax_entropy(mode, place.logits(mode, logits), shards=place.shards)
-    return reduce(entropy, "none", place.examples)
+def _softmax_entropy_at(mode: Mode, logits: Array, layout: Layout) -> Array:
+    entropy = _softmax_entropy(mode, layout.logits(mode, logits), shards=layout.shards)
+    return reduce(entropy, "none", layout.example_mask)
 
 
 class _Statistics(NamedTuple):
@@ -81,7 +81,7 @@ class _Statistics(NamedTuple):
 def _statistics(shards: Shards, alone: bool, z: Array) -> _Statistics:
     rows = row_statistics(z, None, row_shift(z, shards), None, shards, alone)
     spread = row_by_row(_spread, z, rows.shift, rows.origin)
-    return _Statistics(rows, shards.total(spread) / rows.total)
+    return _Statistics(rows, shards.psum(spread) / rows.total)
 
 
 def _spread(z: Array, m: Array, c: Array) -> Array:
@@ -127,5 +127,5 @@ def _slope_jvp(primals, tangents):
         hessian_product(p, tangents[1].astype(p.dtype), rows.shards),
         _gaps(z, rows.shift, p),
     )
-    along = rows.shards.total(jnp.sum(gaps * u, axis=-1, keepdims=True))
+    along = rows.shards.psum(jnp.sum(gaps * u, axis=-1, keepdims=True))
     return _slope(*primals), u * (gaps - gap[..., None] - 1) - p * along

@@ -22,7 +22,7 @@ from xent_jax._linear_problem import (
     without_padding,
 )
 from xent_jax._modes import Mode, in_both_modes, in_mode
-from xent_jax._rows import accumulator, at_label, left
+from xent_jax._rows import accumulator, at_label, filled
 from xent_jax._shards import Shards
 from xent_jax._softcap import transformed
 from xent_jax._softmax import log_softmax, logsumexp
@@ -89,7 +89,7 @@ def token_statistics(
     name = "token_statistics"
     given = integer_arguments(name, logits, labels, -1, None, ignore_index, None, axis_name)
     if where is not None:
-        batch, where = given.place.batch, _checks.mask(name, "where", where)
+        batch, where = given.layout.batch, _checks.mask(name, "where", where)
         if where.ndim == len(batch) + 1 and where.shape[-1] == 1:
             where = where.squeeze(-1)
         hint = "It cannot mask classes: a logit of -inf leaves its class out."
@@ -105,7 +105,7 @@ def checked_top_k(name: str, top_k: int, classes: int) -> int:
 
 
 def _classes(given: IntegerArguments) -> int:
-    return given.place.size * given.place.shards.count
+    return given.layout.size * given.layout.shards.count
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -114,10 +114,10 @@ def _of_logits(
 ) -> TokenStatistics:
     labels = numbered(given.labels, _classes(given), given.ignored)
     z, y, where = _shards.together(given.logits, labels, where)
-    ignoring, shards = given.ignored is not None, given.place.shards
-    floats, integers = statistics(mode, left(z, where), y, ignoring, top_k, shards)
-    floats = {name: left(x, where) for name, x in floats.items()}
-    return TokenStatistics(**floats, **{name: left(x, where, -1) for name, x in integers.items()})
+    ignoring, shards = given.ignored is not None, given.layout.shards
+    floats, integers = statistics(mode, filled(z, where), y, ignoring, top_k, shards)
+    floats = {name: filled(x, where) for name, x in floats.items()}
+    return TokenStatistics(**floats, **{name: filled(x, where, -1) for name, x in integers.items()})
 
 
 @in_both_modes
@@ -212,7 +212,7 @@ def _of_linear(
 
     engine, operands = problem.engine(of_chunk, tuple(problem.number(x) for x in numbers))
     floats, integers = engine.losses(operands, problem.mask)
-    integers = {name: left(x, problem.mask, -1) for name, x in integers.items()}
+    integers = {name: filled(x, problem.mask, -1) for name, x in integers.items()}
     return TokenStatistics(**floats, **integers)
 
 
@@ -248,9 +248,9 @@ def _argmax(z: Array, shards: Shards) -> Array:
     if not shards:
         return first
     top = jnp.max(z, axis=-1)
-    here = top == shards.largest(top)
+    here = top == shards.pmax(top)
     before = jnp.where(here, -_numbered(first, z, shards), jnp.iinfo(jnp.int32).min)
-    return -shards.largest(before)
+    return -shards.pmax(before)
 
 
 def _top_k(z: Array, k: int, shards: Shards) -> Array:
@@ -266,7 +266,7 @@ def _top_k(z: Array, k: int, shards: Shards) -> Array:
     def of_all(x: Array) -> Array:
         """Returns ``[..., shards * k]``, with lower classes first, as ``lax.top_k`` breaks ties."""
         x = jnp.where(own, x[..., None, :], jnp.zeros((), x.dtype))
-        return shards.total(x).reshape(*x.shape[:-2], -1)
+        return shards.psum(x).reshape(*x.shape[:-2], -1)
 
     values, indices = of_all(values), of_all(_numbered(indices, z, shards))
     return jnp.take_along_axis(indices, lax.top_k(values, k)[1], axis=-1)
@@ -283,7 +283,7 @@ def _rank(z: Array, y: Array, shards: Shards) -> Array:
         y = y.astype(jnp.int32) - shards.first_class(z.shape[-1])
     own = at_label(z, y, shards)
     count = row_by_row(_before, z, y, own)
-    return shards.total(count)
+    return shards.psum(count)
 
 
 def _before(z: Array, y: Array, own: Array) -> Array:

@@ -115,7 +115,7 @@ _shares_apart.defjvps(lambda v, *_: v, lambda v, *_: -v, None, None)
 def statistics(
     shards: Shards, _: bool, z: Array, w: Array, temperature: Array, *others: Any
 ) -> Pair:
-    """Returns the statistics that a kernel of two rows of logits and a temperature needs."""
+    """Returns the statistics of two rows of logits at a temperature."""
     shift_z, shift_w = (row_shift(x, shards).astype(temperature.dtype) for x in (z, w))
     of_z, of_w = _row(z, shift_z, temperature), _row(w, shift_w, temperature)
     more = difference(of_w.e, of_z.e, _apart(of_z, of_w, temperature))

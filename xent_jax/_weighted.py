@@ -17,9 +17,9 @@ from xent_jax._closed_form import closed_form, moves, to_argument
 from xent_jax._rows import (
     Rows,
     exponentials,
+    filled,
     hessian_product,
     hits,
-    left,
     other_exponentials,
     probabilities,
     relative,
@@ -48,8 +48,8 @@ def _statistics(shards: Shards, alone: bool, z: Array, y, a, b, c, examples) -> 
         spread, mass = of_all * masked(of_all, jnp.sum(gap, axis=-1)), of_all * z.shape[-1]
     else:
         spread, mass = jnp.sum(b * masked(b, gap), axis=-1), jnp.sum(b, axis=-1)
-    spread, mass = shards.total((spread, mass))
-    spread = lax.stop_gradient(left(spread, examples))
+    spread, mass = shards.psum((spread, mass))
+    spread = lax.stop_gradient(filled(spread, examples))
     # This makes the row of a NaN label NaN. It also makes the exponentials depend on the sum above,
     # so that XLA computes both [n, k] arrays in one buffer, that of the gradient.
     shift = jnp.where(jnp.isnan(spread), spread, shift)
@@ -83,7 +83,7 @@ def _backward(statistics: _Statistics, args, g: Array):
         g_a = to_argument(times(g, rows.label.loss), a)
     if b is not None:
         surprise = rows.log_total[..., None] - relative(z, rows.shift[..., None])
-        surprise = left(surprise, rows.examples)
+        surprise = filled(surprise, rows.examples)
         # 0 * inf = 0 here too, or a masked class would make the gradients of the options NaN.
         surprise = jnp.where((b == 0) & (z == -jnp.inf), jnp.zeros((), g.dtype), surprise)
         g_b = to_argument(times(whole, surprise), b)
@@ -112,7 +112,7 @@ def _gradient(rows: Rows, z: Array, y, a, b, mass, c) -> Array:
         # The label has p_y - 1 = -A / S. The subtraction would cancel.
         own = free * (rows.label.own * per) - a * (rows.label.others * per)
         elsewhere = other_exponentials(z, y, rows.origin) * ((a + free) * per)[..., None]
-        gradient = left(jnp.where(hits(z, y), own[..., None], elsewhere), rows.examples)
+        gradient = filled(jnp.where(hits(z, y), own[..., None], elsewhere), rows.examples)
     return gradient if b is None else gradient - b
 
 
