@@ -14,9 +14,8 @@ from xent_jax._chunks import Chunks, size_of, tokens_within
 from xent_jax._engine import Engine, Operands, Wanted, added, vjp_of
 from xent_jax._hashable import compiled, key_of
 from xent_jax._modes import Mode, explained, in_both_modes, in_mode
-from xent_jax._rows import accumulator
 from xent_jax._shards import WHOLE, Shards
-from xent_jax._types import AxisName, Reduction
+from xent_jax._types import AxisName, Reduction, accumulator
 
 
 @in_both_modes

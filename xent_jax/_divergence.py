@@ -26,10 +26,10 @@ from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
-from xent_jax._rows import accumulator, hessian_product, poisoned
+from xent_jax._rows import hessian_product, poisoned
 from xent_jax._shards import Shards
 from xent_jax._two_rows import Pair, compared, log_ratios_to_mixture, statistics
-from xent_jax._types import Axis, AxisName, Reduction
+from xent_jax._types import Axis, AxisName, Reduction, accumulator
 from xent_jax._zero import bounded, product
 
 

@@ -21,9 +21,8 @@ from xent_jax import _checks, _shards
 from xent_jax._chunks import Chunks, cleared, over_chunks
 from xent_jax._modes import Mode
 from xent_jax._reduction import divisor, valid
-from xent_jax._rows import accumulator
 from xent_jax._shards import WHOLE, Shards
-from xent_jax._types import Reduction
+from xent_jax._types import Reduction, accumulator
 from xent_jax._zero import product
 
 

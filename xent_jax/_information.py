@@ -12,8 +12,7 @@ from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode, in_both_modes
-from xent_jax._rows import accumulator
-from xent_jax._types import Axis
+from xent_jax._types import Axis, accumulator
 from xent_jax._zero import bounded, log, masked, product, ratio, times
 
 

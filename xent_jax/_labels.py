@@ -10,8 +10,9 @@ from jax import Array
 from xent_jax import _checks, _shards
 from xent_jax._layout import Layout, layout_of
 from xent_jax._modes import Mode
-from xent_jax._rows import accumulator, at_label, poisoned
+from xent_jax._rows import at_label, poisoned
 from xent_jax._shards import Shards
+from xent_jax._types import accumulator
 
 
 @jax.tree_util.register_dataclass

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from xent_jax._engine import Wanted, added, vjp_of
-from xent_jax._rows import accumulator
 from xent_jax._shards import Shards
-from xent_jax._types import KernelAxes
+from xent_jax._types import KernelAxes, accumulator
 
 
 class LinearLayer(NamedTuple):

@@ -14,9 +14,8 @@ from xent_jax._chunks import LIVE
 from xent_jax._engine import kept_dtype
 from xent_jax._linear import linear_softmax_cross_entropy
 from xent_jax._linear_problem import checked
-from xent_jax._rows import accumulator
 from xent_jax._token_statistics import linear_token_statistics
-from xent_jax._types import KernelAxes
+from xent_jax._types import KernelAxes, accumulator
 
 _ARGUMENTS = ("inputs", "kernel", "bias")
 _HEADS = (linear_softmax_cross_entropy, linear_token_statistics)

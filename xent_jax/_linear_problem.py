@@ -15,9 +15,8 @@ from xent_jax._engine import Engine, Operands
 from xent_jax._labels import equal, in_int32
 from xent_jax._linear_layer import LinearLayer
 from xent_jax._modes import Mode
-from xent_jax._rows import accumulator
 from xent_jax._shards import WHOLE, Shards
-from xent_jax._types import AxisName, KernelAxes, Reduction
+from xent_jax._types import AxisName, KernelAxes, Reduction, accumulator
 
 SOFT = "For one-hot or soft labels use with_linear_head(softmax_cross_entropy). "
 

@@ -22,6 +22,7 @@ from jax import Array, lax
 from xent_jax import _shards
 from xent_jax._blocks import block_width, marked, others_in_blocks
 from xent_jax._shards import WHOLE, Shards
+from xent_jax._types import accumulator
 
 
 class Label(NamedTuple):
@@ -48,11 +49,6 @@ class Rows:
     def whole(self, g: Array) -> Array:
         """Returns the cotangent of a result of all shards, from that of one shard's copy."""
         return self.shards.cotangent(g)
-
-
-def accumulator(dtype) -> jnp.dtype:
-    """Returns float32 for half precision, else the dtype itself."""
-    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
 
 
 def hits(z: Array, y: Array) -> Array:

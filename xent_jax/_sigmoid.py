@@ -14,8 +14,7 @@ from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._labels import number
 from xent_jax._modes import Mode, in_both_modes
 from xent_jax._reduction import reduce
-from xent_jax._rows import accumulator
-from xent_jax._types import Reduction
+from xent_jax._types import Reduction, accumulator
 from xent_jax._zero import bounded, masked, mixed, product, times, weighed
 
 

@@ -12,7 +12,8 @@ from jaxtyping import ArrayLike, Float
 from xent_jax import _checks
 from xent_jax._closed_form import closed_form, to_argument
 from xent_jax._modes import Mode, in_both_modes
-from xent_jax._rows import accumulator, poisoned
+from xent_jax._rows import poisoned
+from xent_jax._types import accumulator
 from xent_jax._zero import times, weighed
 
 

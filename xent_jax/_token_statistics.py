@@ -22,12 +22,12 @@ from xent_jax._linear_problem import (
     without_padding,
 )
 from xent_jax._modes import Mode, in_both_modes, in_mode
-from xent_jax._rows import accumulator, at_label, filled
+from xent_jax._rows import at_label, filled
 from xent_jax._shards import Shards
 from xent_jax._softcap import transformed
 from xent_jax._softmax import log_softmax, logsumexp
 from xent_jax._softmax_entropy import softmax_entropy
-from xent_jax._types import AxisName, KernelAxes
+from xent_jax._types import AxisName, KernelAxes, accumulator
 
 
 class TokenStatistics(NamedTuple):
