@@ -9,7 +9,7 @@ import pytest
 
 import xent_jax
 from tests.cases import x64
-from xent_jax import _rows
+from xent_jax import _rows, _shards
 from xent_jax._blocks import block_width, others_in_blocks
 
 ROWS = [
@@ -28,7 +28,7 @@ def test_statistics_without_labels(row, offset):
     """log S relative to the largest logit is right also where S is next to 1, and with ties."""
     row = np.asarray(row + np.float32(offset), np.float32).astype(np.float64)
     z = jnp.asarray([row], jnp.float32)
-    rows = _rows.row_statistics(z, None, _rows.row_shift(z), None, None, False)
+    rows = _rows.row_statistics(z, None, _rows.row_shift(z), None, _shards.WHOLE, False)
     e = np.exp(row - max(row))
     np.testing.assert_allclose(rows.log_total, [np.log1p(np.sort(e)[:-1].sum())], rtol=3e-7)
     top = np.exp(max(row) - float(rows.origin[0]))
