@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from _hlo import Instruction, Program, split
+from benchmarks._hlo import Instruction, Program, split
 
 KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
 # These move bytes too. Nothing that is measured here makes them, so none is understood.

@@ -1,95 +1,73 @@
-"""Time of calls outside ``jax.jit``, beside optax in the same process.
-
-    pip install "xent-jax[bench]"
-    python benchmarks/eager.py [--rounds N]
+"""Times calls outside ``jax.jit``, beside optax: ``python -m benchmarks.eager [--rounds N]``.
 
 A notebook or a test calls a loss eagerly on small arrays, where Python and the dispatch of programs
-take all the time. Each round runs every call once, xent_jax and optax in turn. A time is the median
-over the rounds, and a ratio is the median of the rounds' ratios: below 1, xent_jax is faster.
+take all the time. A time is the median over the rounds, and a ratio is the median of the rounds'
+ratios: below 1, xent_jax is faster.
 """
 
 import argparse
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _report import console, machine, run, show, timed
 
 import xent_jax
+from benchmarks._peers import INTEGER, head, held, of_optax, optax_integer, ours
+from benchmarks._records import pivot, records
+from benchmarks._running import console, in_rounds, machine, show, timed
 
 N, K, D = 8, 10, 4
 Z, Y = jnp.linspace(-1.0, 1.0, N * K).reshape(N, K), jnp.arange(N) % K
 T, X, W = jax.nn.softmax(-Z), jnp.ones((N, D)), jnp.linspace(0.0, 1.0, D * K).reshape(D, K)
-INTEGER = "softmax_cross_entropy_with_integer_labels"
-
-
-def ours_with_options(z, y):
-    return getattr(xent_jax, INTEGER)(
-        z, y, ignore_index=3, label_smoothing=0.1, z_loss=1e-3, reduction="mean"
-    )
+OPTIONS = {"ignore_index": 3, "label_smoothing": 0.1, "z_loss": 1e-3}
 
 
 def optax_with_options(z, y):
-    soft = optax.losses.smooth_labels(jax.nn.one_hot(y, K), 0.1)
-    losses = optax.losses.softmax_cross_entropy(z, soft)
-    losses = losses + 1e-3 * jax.nn.logsumexp(z, -1) ** 2
-    kept = y != 3
-    return jnp.sum(jnp.where(kept, losses, 0.0)) / jnp.maximum(jnp.sum(kept), 1)
+    losses = optax_integer(z, y, **OPTIONS)
+    return jnp.sum(losses) / jnp.maximum(jnp.sum(y != OPTIONS["ignore_index"]), 1)
 
 
 def gradient(loss):
     return jax.grad(lambda z, y: jnp.mean(loss(z, y)))
 
 
+def made_anew(x, w, y):
+    return xent_jax.with_linear_head(xent_jax.softmax_focal_loss)(x, w, y)
+
+
+def both(name: str) -> tuple:
+    """Returns the losses of that name, of xent_jax and of optax."""
+    return getattr(xent_jax, name), getattr(optax.losses, name)
+
+
 CALLS = {
-    "integer labels": (getattr(xent_jax, INTEGER), getattr(optax.losses, INTEGER), (Z, Y)),
-    "integer labels, all options": (ours_with_options, optax_with_options, (Z, Y)),
-    "soft labels": (
-        xent_jax.softmax_cross_entropy, optax.losses.softmax_cross_entropy, (Z, T)
+    "integer labels": (*both(INTEGER), (Z, Y)),
+    "integer labels, all options": (
+        functools.partial(ours, **OPTIONS, reduction="mean"), optax_with_options, (Z, Y)
     ),
-    "binary": (
-        xent_jax.sigmoid_binary_cross_entropy, optax.losses.sigmoid_binary_cross_entropy, (Z, T)
-    ),
-    "integer labels, gradient": (
-        gradient(getattr(xent_jax, INTEGER)), gradient(getattr(optax.losses, INTEGER)), (Z, Y)
-    ),
-    "the linear head": (
-        xent_jax.linear_softmax_cross_entropy,
-        lambda x, w, y: jnp.mean(getattr(optax.losses, INTEGER)(x @ w, y)),
-        (X, W, Y),
-    ),
-    "with_linear_head, made anew": (
-        lambda x, w, y: xent_jax.with_linear_head(xent_jax.softmax_focal_loss)(x, w, y),
-        lambda x, w, y: jnp.mean(getattr(optax.losses, INTEGER)(x @ w, y)),
-        (X, W, Y),
-    ),
+    "soft labels": (*both("softmax_cross_entropy"), (Z, T)),
+    "binary": (*both("sigmoid_binary_cross_entropy"), (Z, T)),
+    "integer labels, gradient": (gradient(ours), gradient(of_optax), (Z, Y)),
+    "the linear head": (head, held(of_optax), (X, W, Y)),
+    "with_linear_head, made anew": (made_anew, held(of_optax), (X, W, Y)),
 }  # fmt: skip
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description="Calls outside jit, beside optax.")
     options.add_argument("--rounds", type=int, default=500, metavar="N")
-    rounds = options.parse_args().rounds
-    times = {name: np.zeros((rounds, 2)) for name in CALLS}
-    for i in range(-2, rounds):  # the first two warm up
-        for name, (*both, arguments) in CALLS.items():
-            order = (0, 1) if i % 2 else (1, 0)
-            for j in order:
-                times[name][i, j] = timed(both[j], arguments)
-    rows = [
-        [
-            name,
-            *(f"{1e3 * np.median(t[:, j]):.3f}" for j in (1, 0)),
-            f"{np.median(t[:, 0] / t[:, 1]):.3f}",
-        ]
-        for name, t in times.items()
-    ]
-    show(
-        console(), f"Calls outside jit, [{N}, {K}]", ["", "optax ms", "xent_jax ms", "ratio"], rows
-    )
+    rounds, found = options.parse_args().rounds, []
+    for name, (*losses, arguments) in CALLS.items():
+        runs = [functools.partial(timed, loss, arguments) for loss in losses]
+        times = in_rounds(runs, rounds + 2)[2:]  # the first two warm up
+        mine, theirs = np.median(times, axis=0).tolist()
+        ratio = float(np.median(times[:, 0] / times[:, 1]))
+        found += records("", name, {"optax ms": theirs, "xent_jax ms": mine, "ratio": ratio})
+    show(f"Calls outside jit, [{N}, {K}]", *pivot(found, {"": "{program}"}, "{metric}"))
     console().print(machine())
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -4,14 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-from _collectives import bytes_per_device, collectives, grouped  # noqa: E402  where it lies
+from benchmarks._collectives import bytes_per_device, collectives, grouped
 
 MESH = {"data": 2, "model": 4}
 
