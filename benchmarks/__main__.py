@@ -13,11 +13,8 @@ they take six, and the README and docs/measured stay as they are.
 """
 
 import argparse
-import os
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -38,17 +35,9 @@ def names(text: str) -> list[str]:
 def run(name: str, arguments: list[str]) -> list[str]:
     """Runs a benchmark; if it fails, returns the last lines that it printed, else an empty list."""
     command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-    with tempfile.TemporaryFile("w+") as log:
-        options = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
-        process = subprocess.Popen(command, **options)
-        try:
-            process.wait()
-        except BaseException:  # also end what it has started
-            os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
-            raise
-        log.seek(0)
-        lines = [line.rstrip() for line in log if line.strip()]
-    return (lines[-LAST:] or [f"exit status {process.returncode}"]) if process.returncode else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
+    return (lines[-LAST:] or [f"exit status {done.returncode}"]) if done.returncode else []
 
 
 def run_all(chosen: list[str], folder: Path, arguments: list[str]) -> list[str]:

@@ -104,11 +104,11 @@ def accuracy(records: Records) -> str:
 def compile_time(records: Records) -> str:
     steps = "trace", "lower", "compile", "equations", "call"
     over = find(records, study="Over optax's")
-    lines = []
-    for record in find(over, metric=steps[0]):
-        at = {"case": record.case, "shape": record.shape}
-        cells = (shown(over, f"{{{step}:.2f}}", **at) for step in steps)
-        lines.append([f"{record.case}, {record.size}", *cells])
+    lines = [
+        [f"{r.case}, {r.size}"]
+        + [shown(over, f"{{{step}:.2f}}", case=r.case, shape=r.shape) for step in steps]
+        for r in find(over, metric=steps[0])
+    ]
     return table(["value and gradient, over optax's", *steps], lines)
 
 
@@ -131,16 +131,9 @@ def logits(records: Records) -> str:
         ["with options", options, ""],
     ]
     at = {"study": STUDIES[0], "metric": "share", "shape": (512, 8192), "case": "integer"}
-    shares = (
-        shown(
-            records,
-            f"{{xent_jax:.2f}} % in {dtype}, optax's {{optax:.2f}} %",
-            by="program",
-            dtype=dtype,
-            **at,
-        )
-        for dtype in ("float32", "bfloat16")
-    )
+    text = "{{xent_jax:.2f}} % in {0}, optax's {{optax:.2f}} %"
+    dtypes = "float32", "bfloat16"
+    shares = (shown(records, text.format(d), by="program", dtype=d, **at) for d in dtypes)
     head = ["time over optax's on CPU", "value and gradient", "value alone"]
     what = "Temporary memory of value and gradient with 8,192 classes, of the logits' bytes:"
     return f"{table(head, lines)}\n\n{what}\n{'; '.join(shares)}."
@@ -191,15 +184,14 @@ def compile_only(records: Records) -> str:
     return table(["value and gradients in bfloat16, MiB", *devices], lines)
 
 
+_SHARDED = "head, shard_linear_head"
 TRAFFIC_ROWS = {
     "loss of logits: automatic, explicit, in `shard_map`": [
-        "loss, automatic",
-        "loss, explicit",
-        "loss, in shard_map",
+        f"loss, {how}" for how in ("automatic", "explicit", "in shard_map")
     ],
     "optax: automatic; explicit": ["optax loss, automatic", "optax loss, explicit"],
-    "`shard_linear_head`: the gradients of inputs and kernel": ["head, shard_linear_head"],
-    "the same with the kernel fully sharded": ["head, shard_linear_head, kernel fully sharded"],
+    "`shard_linear_head`: the gradients of inputs and kernel": [_SHARDED],
+    "the same with the kernel fully sharded": [f"{_SHARDED}, kernel fully sharded"],
     "the head in chunks without `shard_linear_head`": ["head, automatic, chunks of 256"],
     "tokamax, `chunked_xla`, automatic": [f"{TOKAMAX}, automatic"],
 }

@@ -68,7 +68,6 @@ FORMATS = {  # of units; the others have four digits
     "of the largest": "{:.1e}".format,
     "s": lambda time: f"{1e3 * time:.2f} ms" if time >= 1e-4 else f"{1e6 * time:.1f} us",
     "MiB": "{:.2f}".format,
-    "B": "{:,.0f}".format,
 }
 UNITS = {"time": "ms", "temp": "MiB", "share": "%", "bytes": "B"}  # of metrics
 

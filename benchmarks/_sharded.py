@@ -57,13 +57,12 @@ def over_parts(mesh, size) -> Callable:
     return loss
 
 
-def sharded(kernel: P) -> Callable:
-    return lambda mesh, size: xent_jax.shard_linear_head(head, mesh, inputs=TOKENS, kernel=kernel)
+def sharded(kernel: P, in_parts: bool = False) -> Callable:
+    def make(mesh, size):
+        loss = xent_jax.shard_linear_head(head, mesh, inputs=TOKENS, kernel=kernel)
+        return partial(loss, **room(CHUNK, size[2] // mesh.shape["model"])) if in_parts else loss
 
-
-def sharded_in_parts(mesh, size) -> Callable:
-    local = room(CHUNK, size[2] // mesh.shape["model"])
-    return partial(sharded(KERNEL)(mesh, size), **local)
+    return make
 
 
 def plain_in_parts(mesh, size) -> Callable:
@@ -74,13 +73,9 @@ def optax_mean(z, y):
     return of_optax(z, y).mean()
 
 
-def limits() -> tuple[int, int, int]:
-    """Returns targets in bytes: 24 per token; and dx and dW; and the fully sharded kernel."""
-    n, d, v = SMALL[0] // 2, SMALL[1], SMALL[2] // 4
-    return 24 * n, 24 * n + 4 * d * (n + v), 24 * n + 4 * d * (n + 2 * v)
-
-
-LOSS, HEAD, FULLY = limits()
+# Targets in bytes: 24 per token; and dx and dW; and the fully sharded kernel.
+N, D, V = SMALL[0] // 2, SMALL[1], SMALL[2] // 4
+LOSS, HEAD, FULLY = (24 * N + 4 * D * size for size in (0, N + V, N + 2 * V))
 LOGITS = {"logits": BOTH}
 WEIGHTS = {"inputs": TOKENS, "kernel": KERNEL}
 DIVIDED = WEIGHTS | {"kernel": BOTH}
@@ -96,7 +91,7 @@ PROGRAMS = [
     Program("optax loss, explicit", plain(optax_mean), LOGITS, explicit=True, only_cpu=True),
     Program(f"optax loss, automatic, lax.map over {CHUNK}", over_parts, LOGITS, only_cpu=True),
     Program(SHARDED, sharded(KERNEL), WEIGHTS, HEAD, planned=True),
-    Program(f"{SHARDED}, chunks of {CHUNK}", sharded_in_parts, WEIGHTS, HEAD),
+    Program(f"{SHARDED}, chunks of {CHUNK}", sharded(KERNEL, True), WEIGHTS, HEAD),
     Program("head, in shard_map", mapped(head, TOKENS, KERNEL), WEIGHTS, HEAD),
     Program(FULLY_SHARDED, sharded(BOTH), DIVIDED, FULLY, planned=True),
     Program(f"head, automatic, chunks of {CHUNK}", plain_in_parts, WEIGHTS),

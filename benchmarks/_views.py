@@ -33,6 +33,7 @@ VIEWS = {
     "Options, value and gradient": View("{study}", *_LOGITS),
     "Over optax's": View("{study}", _STEPS),
     "Of each library": View("{study}", _STEPS | {"library": "{program}"}),
+    "Calls outside jit": View("{study}, {size}", {"": "{case}"}, "{program} {metric} {unit}"),
     "Time": _HEAD,
     "Tokens that are left out": _HEAD,
     "A norm, a kernel with an adapter and a soft cap": _HEAD,

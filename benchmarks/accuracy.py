@@ -28,14 +28,12 @@ ROWS = 8
 SHOWN = {f"gap {gap}": gap for gap in (5, 10, 15, 20, 40, 60, 80)}
 
 
-def with_log_softmax(z, y):
-    return -jnp.take_along_axis(jax.nn.log_softmax(z), y[..., None], axis=-1)[..., 0]
-
-
 LIBRARIES = {
     "optax one-hot": lambda z, y: optax.softmax_cross_entropy(z, jax.nn.one_hot(y, z.shape[-1])),
     "optax integer": optax.softmax_cross_entropy_with_integer_labels,
-    "jax.nn.log_softmax": with_log_softmax,
+    "jax.nn.log_softmax": lambda z, y: (
+        -jnp.take_along_axis(jax.nn.log_softmax(z), y[..., None], axis=-1)[..., 0]
+    ),
     "xent_jax": xent_jax.softmax_cross_entropy_with_integer_labels,
 }
 
@@ -123,15 +121,12 @@ def sweep(step: int, progress: Progress) -> tuple[np.ndarray, float, dict[str, n
 
     The errors are in float32, and the worst of the rows of a gap.
     """
-    rng, gaps, underflow = np.random.default_rng(1), np.arange(0, 91, float(step)), np.inf
-    found = {library: [] for library in LIBRARIES}
-    for gap in progress.track(gaps, description="gaps"):
-        new, least = errors(*draw(rng, gap=gap, n=4), "float32")
-        if least < float(jnp.finfo("float32").smallest_normal):
-            underflow = min(underflow, gap)
-        for library, pairs in new.items():
-            found[library].append(pairs[0])
-    return gaps, underflow, {library: np.array(e) for library, e in found.items()}
+    rng, gaps = np.random.default_rng(1), np.arange(0, 91, float(step))
+    drawn = progress.track([draw(rng, gap=gap, n=4) for gap in gaps], description="gaps")
+    found, least = zip(*(errors(*rows, "float32") for rows in drawn), strict=True)
+    tiny = np.array(least) < float(jnp.finfo("float32").smallest_normal)
+    in_ulp = {library: np.array([new[library][0] for new in found]) for library in LIBRARIES}
+    return gaps, gaps[tiny].min(initial=np.inf), in_ulp
 
 
 def plot(gaps, underflow, found, figure: Figure) -> None:
@@ -162,18 +157,13 @@ def run(quick: bool, progress: Progress):
     return records, functools.partial(plot, *sweep(10 if quick else 1, progress))
 
 
-BENCHMARK = Benchmark(
-    "accuracy",
-    title="Accuracy",
-    question="How far are loss and gradient from 60-digit references, in units in the last place?",
-    notes="""A cell has the errors of the loss, of the gradient at the label, and of the worst other
+NOTES = """A cell has the errors of the loss, of the gradient at the label, and of the worst other
 component of the gradient: the largest error over the rows of the case, in ulp of the logits' dtype,
 or in per cent if it exceeds 10 ulp and 1 %. The first table has the relative errors of the first
 two. `gap` is how far the label's logit leads the others, which are N(0, 1), with 100 classes unless
 stated. The dashed line is the bound that the tests check. In the grey band, the exponential of a
-class is below the smallest normal number, which XLA:CPU flushes to 0.""",
-    measure=run,
-)
-
+class is below the smallest normal number, which XLA:CPU flushes to 0."""
+QUESTION = "How far are loss and gradient from 60-digit references, in units in the last place?"
+BENCHMARK = Benchmark("accuracy", "Accuracy", QUESTION, NOTES, run)
 if __name__ == "__main__":
     BENCHMARK.main()

@@ -1,41 +1,74 @@
-"""Times tracing and compiling of the losses of logits, beside optax in the same process.
+"""Times tracing and compiling of the losses, and calls outside ``jax.jit``, beside optax.
 
 Each case is value and gradient of a mean loss. Each repeat clears JAX's caches before each of the
 two libraries, in a random order, and traces, lowers and compiles again. Then the jitted functions
-are called in turn. A ratio is that of two numbers of the same repeat, and the median over all
-repeats: below 1, xent_jax takes less. Takes about two minutes.
+are called in turn. Calls outside jit are of small arrays, as in a notebook or a test, where Python
+and the dispatch of programs take all the time. A ratio is that of two numbers of the same repeat,
+and the median over all repeats: below 1, xent_jax takes less. Takes about two minutes.
 """
 
-import functools
 import time
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from rich.progress import Progress
 
 import xent_jax
 from benchmarks._hlo import Program
-from benchmarks._peers import optax_integer, optax_soft, ours
+from benchmarks._peers import head, held, of_optax, optax_integer, optax_soft, ours
 from benchmarks._records import Record, find, records, target
 from benchmarks._running import Benchmark, in_rounds, timed
 
 SHAPES = (8, 10), (512, 8192)
 TIMED, COUNTED = ("trace", "lower", "compile"), ("equations", "instructions")
 LIMITS = {"trace": 1.5, "compile": 1.2}
+BOTH = {"label_smoothing": 0.1, "z_loss": 1e-4}
+THREE = BOTH | {"ignore_index": 3}
 
 
 def cases(n: int, k: int) -> dict[str, tuple]:
-    """Returns the losses of both libraries and their arguments."""
+    """Returns the losses of both libraries, their options and their arguments."""
     z = 3 * jax.random.normal(jax.random.key(0), (n, k))
     y, t, weights = jnp.arange(n) % k, jax.nn.softmax(-z), jnp.linspace(0.5, 1.5, k)
-    both = {"label_smoothing": 0.1, "z_loss": 1e-4}
     soft = optax_soft, xent_jax.softmax_cross_entropy
     return {
         "integer labels": (optax_integer, ours, {}, (z, y)),
-        "soft labels, all options": (*soft, both | {"class_weights": weights}, (z, t)),
-        "integer labels, three options": (optax_integer, ours, both | {"ignore_index": 3}, (z, y)),
+        "soft labels, all options": (*soft, BOTH | {"class_weights": weights}, (z, t)),
+        "integer labels, three options": (optax_integer, ours, THREE, (z, y)),
+    }
+
+
+def outside_jit(n: int, k: int) -> dict[str, tuple]:
+    """Returns calls of optax and of xent_jax, with their arguments."""
+    z, y = jnp.linspace(-1.0, 1.0, n * k).reshape(n, k), jnp.arange(n) % k
+    t, x, w = jax.nn.softmax(-z), jnp.ones((n, 4)), jnp.linspace(0.0, 1.0, 4 * k).reshape(4, k)
+
+    def optax_mean(z, y):
+        return jnp.sum(optax_integer(z, y, **THREE)) / jnp.maximum(jnp.sum(y != 3), 1)
+
+    def made_anew(x, w, y):
+        return xent_jax.with_linear_head(xent_jax.softmax_focal_loss)(x, w, y)
+
+    gradients = [jax.grad(lambda z, y, f=f: jnp.mean(f(z, y))) for f in (of_optax, ours)]
+    both = "softmax_cross_entropy", "sigmoid_binary_cross_entropy"
+    soft, binary = ((getattr(optax.losses, of), getattr(xent_jax, of)) for of in both)
+    return {
+        "integer labels": (of_optax, ours, (z, y)),
+        "integer labels, all options": (
+            optax_mean,
+            partial(ours, **THREE, reduction="mean"),
+            (z, y),
+        ),
+        "soft labels": (*soft, (z, t)),
+        "binary": (*binary, (z, t)),
+        "integer labels, gradient": (*gradients, (z, y)),
+        "the linear head": (held(of_optax), head, (x, w, y)),
+        "with_linear_head, made anew": (held(of_optax), made_anew, (x, w, y)),
     }
 
 
@@ -46,7 +79,7 @@ def equations(jaxpr: Jaxpr | ClosedJaxpr) -> int:
     return len(jaxpr.eqns) + nested
 
 
-def build(function, arguments: tuple) -> list[float]:
+def build(function: Callable, arguments: tuple) -> list[float]:
     """Returns the milliseconds or counts of each step from tracing to the program."""
     jax.clear_caches()
     times = [time.perf_counter()]
@@ -60,62 +93,57 @@ def build(function, arguments: tuple) -> list[float]:
     return [*(1e3 * np.diff(times)), equations(traced.jaxpr), sum(instructions)]
 
 
-def compare(case: str, losses: list, options: dict, arguments: tuple, repeats: int) -> list[Record]:
-    """Returns the medians of each library, and of the ratios."""
+def calls(functions: list[Callable], arguments: tuple, repeats: int) -> np.ndarray:
+    """Returns milliseconds [repeats, 2] after a call that warms up."""
+    runs = [partial(timed, function, arguments) for function in functions]
+    return in_rounds(runs, repeats + 1)[1:]
 
-    def differentiated(loss):
-        return jax.value_and_grad(lambda z, labels: loss(z, labels, **options).mean())
 
-    functions = [differentiated(loss) for loss in losses]
-    runs = [functools.partial(build, function, arguments) for function in functions]
-    built = in_rounds(runs, repeats + 1)[1:]  # the first warms up
-    runs = [functools.partial(timed, jax.jit(function), arguments) for function in functions]
-    calls = in_rounds(runs, 20 * repeats + 1)[1:]
-    numbers = dict(zip(TIMED + COUNTED, np.moveaxis(built, -1, 0), strict=True)) | {"call": calls}
-    fields, out = {"shape": arguments[0].shape, "case": case}, []
-    for step, pairs in numbers.items():
-        over = {step: float(np.median(pairs[:, 1] / pairs[:, 0]))}
-        out += records("Over optax's", "xent_jax", over, **fields)
+def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) -> list[Record]:
+    """Returns the medians of the ratios and of each library, from [repeats, 2] of each step."""
+    over = {step: float(np.median(n[:, 1] / n[:, 0])) for step, n in numbers.items()}
+    out = records(studies[0], "xent_jax", over, **fields)
     for i, library in enumerate(("optax", "xent_jax")):
         for step, pairs in numbers.items():
-            unit, middle = "" if step in COUNTED else "ms", float(np.median(pairs[:, i]))
-            number = {step: round(middle) if step in COUNTED else middle}
-            out += records("Of each library", library, number, unit=unit, **fields)
+            middle, unit = float(np.median(pairs[:, i])), "ms"
+            if step in COUNTED:
+                middle, unit = round(middle), ""
+            out += records(studies[1], library, {step: middle}, unit=unit, **fields)
     return out
 
 
 def measure(quick: bool, progress: Progress):
     jax.config.update("jax_enable_compilation_cache", False)
     repeats, found = 3 if quick else 15, []
-    task = progress.add_task("", total=3 * len(SHAPES))
-    for shape in SHAPES:
-        for case, (*losses, options, arguments) in cases(*shape).items():
-            progress.update(task, description=f"{case}, {shape}", refresh=True)
-            found += compare(case, losses, options, arguments, repeats)
-            progress.advance(task)
-    targets = [
-        target(
-            f"{step}: largest ratio",
-            max(record.value for record in find(found, study="Over optax's", metric=step)),
-            limit,
-        )
-        for step, limit in LIMITS.items()
-    ]
+    known = [case for shape in SHAPES for case in cases(*shape).items()]
+    for case, (*losses, options, arguments) in progress.track(known, description="compile"):
+
+        def mean(z, labels, loss, options=options):
+            return loss(z, labels, **options).mean()
+
+        functions = [jax.value_and_grad(partial(mean, loss=loss)) for loss in losses]
+        builds = [partial(build, function, arguments) for function in functions]
+        built = np.moveaxis(in_rounds(builds, repeats + 1)[1:], -1, 0)  # the first warms up
+        numbers = dict(zip(TIMED + COUNTED, built, strict=True))
+        numbers["call"] = calls([jax.jit(f) for f in functions], arguments, 20 * repeats)
+        fields = {"case": case, "shape": arguments[0].shape}
+        found += compare(("Over optax's", "Of each library"), numbers, **fields)
+    eager = outside_jit(*SHAPES[0]).items()
+    for case, (*functions, arguments) in progress.track(eager, description="outside jit"):
+        numbers, study = {"call": calls(functions, arguments, 30 * repeats)}, "Calls outside jit"
+        found += compare((study, study), numbers, case=case, shape=SHAPES[0])
+    over = find(found, study="Over optax's")
+    largest = {step: max(r.value for r in find(over, metric=step)) for step in LIMITS}
+    targets = [target(f"{step}: largest ratio", largest[step], LIMITS[step]) for step in LIMITS]
     return targets + found, None
 
 
-BENCHMARK = Benchmark(
-    "compile_time",
-    title="Tracing and compiling",
-    question="How long do tracing and compiling value and gradient take beside optax?",
-    notes="""A ratio is that of xent_jax over optax in the same repeat, and the median over repeats:
+NOTES = """A ratio is that of xent_jax over optax in the same repeat, and the median over repeats:
 below 1, xent_jax takes less. Every repeat starts with JAX's caches empty. Equations are those of
 the jaxpr, nested ones included. Instructions are those of the program that XLA:CPU runs. A call is
 one of the jitted function. The options are label_smoothing and z_loss, and class_weights with soft
-labels or ignore_index with integer labels.""",
-    measure=measure,
-    timed=True,
-)
-
+labels or ignore_index with integer labels."""
+QUESTION = "How long do tracing and compiling value and gradient take beside optax?"
+BENCHMARK = Benchmark("compile_time", "Tracing and compiling", QUESTION, NOTES, measure, timed=True)
 if __name__ == "__main__":
     BENCHMARK.main()

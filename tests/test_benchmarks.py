@@ -162,6 +162,7 @@ def test_every_number_is_in_one_table():
 def test_records_survive_the_file(tmp_path):
     found = [
         target("speed", 0.5, 1),
+        target("errors", 0, 0),
         Record("Heads", "head", "temp", None, "MiB", "float32", (1, 2, 3), "H100", note="E: no"),
     ]
     save({"head": {"title": "Head", "records": found}}, tmp_path)

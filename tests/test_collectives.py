@@ -226,7 +226,12 @@ def test_the_trips_of_nested_loops_multiply():
 
 @pytest.mark.parametrize(
     "less, step",
-    [("NE", "add(%c, %two)"), ("LT", "multiply(%c, %two)"), ("LT", "add(%two, %two)")],
+    [
+        ("NE", "add(%c, %two)"),
+        ("LT", "multiply(%c, %two)"),
+        ("LT", "add(%two, %two)"),
+        ("LT", "add(%x, %two)"),
+    ],
 )
 def test_a_collective_in_a_loop_of_unknown_length_is_refused(less, step):
     body = loop("a", f"%r = f32[16] {REDUCE}", less, step)
