@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import xent_jax
-from benchmarks._peers import TOKAMAX, head, held, of_optax, of_tokamax, ours, room
+from benchmarks._peers import TOKAMAX, head, held, of_optax, of_tokamax, ours, pulled_back, room
 
 CHUNK = 1024  # tokens, twice what is the default for the 32768 classes here
 RANK = 16
@@ -35,12 +35,6 @@ def in_chunks(tokens: int) -> Callable:
 def differentiated(loss, wrt=(0, 1)) -> Callable:
     """Returns value and gradient of a mean, to the inputs, the kernel or both."""
     return lambda x, w, y, g, dz: jax.value_and_grad(loss, wrt)(x, w, y)
-
-
-def pulled_back(x, w, y, g, dz):
-    """Returns losses without a reduction, and the gradients for their cotangents g."""
-    losses, pull = jax.vjp(lambda x, w: head(x, w, y, reduction="none"), x, w)
-    return losses, pull(g)
 
 
 HEADS: Timed = {

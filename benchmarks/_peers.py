@@ -32,6 +32,12 @@ def of_tokamax(x, w, y):
     return tokamax_loss(x, y, w, reduction="mean", implementation="chunked_xla")
 
 
+def pulled_back(x, w, y, g, *_):
+    """Returns the head's losses without a reduction, and the gradients for their cotangents g."""
+    losses, pull = jax.vjp(lambda x, w: head(x, w, y, reduction="none"), x, w)
+    return losses, pull(g)
+
+
 def room(tokens: int, classes: int) -> dict[str, int]:
     """Returns the head's option for chunks of so many tokens, from the float32 bytes they take."""
     return {"max_logits_bytes": 2 * 4 * tokens * classes}

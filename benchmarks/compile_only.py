@@ -31,6 +31,7 @@ from benchmarks._peers import (
     of_optax,
     of_tokamax,
     ours,
+    pulled_back,
     room,
 )
 from benchmarks._records import Record, find, records, target
@@ -74,12 +75,6 @@ def of_logits() -> Iterator[Program]:
         yield "Losses of logits", what, jax.value_and_grad(mean), names, SIZE
         if "options" not in what and "forward_mode" not in what:
             yield "Losses of logits", f"{what}: value alone", mean, names, SIZE
-
-
-def pulled_back(x, w, y, g):
-    """Returns losses without a reduction, and the gradients for their cotangents g."""
-    losses, pull = jax.vjp(lambda x, w: head(x, w, y, reduction="none"), x, w)
-    return losses, pull(g)
 
 
 def with_bias(x, w, b, y):
