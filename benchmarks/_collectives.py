@@ -8,12 +8,13 @@ would look like less traffic.
 """
 
 import dataclasses
-import itertools
 import math
 import re
 from collections.abc import Mapping
 
-from _hlo import Instruction, Program, split
+import numpy as np
+
+from benchmarks._hlo import Instruction, Program, split
 
 KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
 # These move bytes too. Nothing that is measured here makes them, so none is understood.
@@ -59,23 +60,22 @@ def collectives(
 
     """
     program, out = Program(text), []
-    for run in program.runs():
-        one = run.instruction
+    for one, computation, runs, branch in program.runs():
         kind = one.opcode.removesuffix("-start")
         if one.opcode.removesuffix("-done") in FOREIGN:
             raise ValueError(f"a collective that is not understood: {one}")
         if kind not in KINDS:
             continue
-        times = unknown if run.times is None else run.times
+        times = unknown if runs is None else runs
         if times is None:
             raise ValueError(f"in a loop of unknown length: {one}")
         group, payload = group_of(one, program.devices), payload_of(one)
         if kind == "reduce-scatter":
             payload *= len(group)  # the result is one device's share
-        elif run.computation.startswith("all-reduce-scatter"):
+        elif computation.startswith("all-reduce-scatter"):
             kind = "reduce-scatter"  # a TPU's way to write one: a sum, then each device's share
         origin = re.search(r'op_name="([^"]*)"', one.rest)
-        where = axes(group, mesh) if mesh else "", times, run.conditional
+        where = axes(group, mesh) if mesh else "", times, branch
         out.append(Collective(kind, payload, len(group), *where, origin[1] if origin else ""))
     return out
 
@@ -87,30 +87,22 @@ def bytes_per_device(text: str) -> int:
 
 def grouped(found: list[Collective]) -> list[tuple[str, str, int, int, int]]:
     """Returns (kind, axes, size, runs, bytes) of all that move something, most bytes first."""
-    rows: dict[tuple[str, str, int], list[int]] = {}
+    rows: dict[tuple[str, str, int], list[Collective]] = {}
     for one in found:
         if one.moved:
-            row = rows.setdefault((one.kind, one.axes, one.size), [0, 0])
-            row[0] += one.times
-            row[1] += one.moved
-    return sorted(((*key, *row) for key, row in rows.items()), key=lambda row: -row[-1])
-
-
-# ---------------------------------------------------------------- bytes
+            rows.setdefault((one.kind, one.axes, one.size), []).append(one)
+    sums = ((*key, sum(c.times for c in of), sum(c.moved for c in of)) for key, of in rows.items())
+    return sorted(sums, key=lambda row: -row[-1])
 
 
 def payload_of(one: Instruction) -> int:
     """Returns the bytes of the result. Asynchronous results are often (operands, results, ...)."""
+    text = one.type
     if one.opcode.endswith("-start") and one.opcode != "all-reduce-start":
-        parts = split(one.type[1:-1]) if one.type.startswith("(") else []
+        parts = split(text[1:-1]) if text.startswith("(") else []
         if len(parts) < 2:
             raise ValueError(f"expected (operands, results): {one}")
-        return size_of(parts[1])
-    return size_of(one.type)
-
-
-def size_of(text: str) -> int:
-    """Returns the bytes of an array or of a tuple of arrays."""
+        text = parts[1]
     shapes = re.findall(r"([a-z]\w*)\[([\d,]*)\]", text)
     if not shapes:
         raise ValueError(f"no array in the type {text!r}")
@@ -139,20 +131,15 @@ def group_of(one: Instruction, devices: int) -> list[int]:
         if found := re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", text):
             return connected(found[1])
     elif found := re.search(r"replica_groups=\{((?:\{[\d,]*\},?)*)\}", text):
-        return listed(found[1]) or list(range(devices))  # {} stands for all
+        groups = [ints(group) for group in found[1].split("}")[:-1]]
+        if len({len(group) for group in groups}) > 1:
+            raise ValueError(f"groups of several sizes: {found[1]}")
+        return next((group for group in groups if 0 in group), list(range(devices)))
     elif found := re.search(r"replica_groups=\[\d+,(\d+)\]<=(\[[\d,]+\]\S*?)(?:, |$)", text):
         return iota(found[2])[: int(found[1])]
     elif found := re.search(r"replica_groups=mesh\[(.*?)\](.*?) ?\{(.*?)\}", text):
         return of_mesh(*found.groups())
     raise ValueError(f"groups that are not understood: {one}")
-
-
-def listed(text: str) -> list[int]:
-    """Reads ``{0,1},{2,3}``: returns the group of device 0."""
-    groups = [ints(group) for group in text.split("}")[:-1]]
-    if len({len(group) for group in groups}) > 1:
-        raise ValueError(f"groups of several sizes: {text}")
-    return next((group for group in groups if 0 in group), [])
 
 
 def connected(text: str) -> list[int]:
@@ -167,13 +154,8 @@ def connected(text: str) -> list[int]:
 def iota(text: str) -> list[int]:
     """Reads ``[2,4]T(1,0)``: all devices in that shape, transposed to that order of the axes."""
     shape, _, order = text.partition("T")
-    sizes = ints(shape)
-    strides = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
-    order = ints(order) or range(len(sizes))
-    places = itertools.product(*(range(sizes[axis]) for axis in order))
-    return [
-        sum(x * strides[axis] for x, axis in zip(place, order, strict=True)) for place in places
-    ]
+    devices = np.arange(math.prod(ints(shape))).reshape(ints(shape))
+    return devices.transpose(ints(order) or None).ravel().tolist()
 
 
 def of_mesh(sizes: str, devices: str, names: str) -> list[int]:
@@ -182,23 +164,19 @@ def of_mesh(sizes: str, devices: str, names: str) -> list[int]:
     ``'b':(2)2`` is the middle part of axis b: 2 before it, 2 itself, and the rest after it.
     """
     mesh = {name: int(size) for name, size in re.findall(r"'(.*?)'=(\d+)", sizes)}
-    spans = []  # of (axis, factor of its coordinate, number of steps)
+    places = {name: [0] for name in mesh}
     for name, before, steps in re.findall(r"'(.*?)'(?::\((\d+)\)(\d+))?", names):
         steps, before = int(steps or mesh[name]), int(before or 1)
-        spans.append((name, mesh[name] // (before * steps), steps))
-    strides, stride = {}, 1
-    for name, size in reversed(mesh.items()):
-        strides[name], stride = stride, stride * size
-    steps = [[strides[name] * by * i for i in range(n)] for name, by, n in spans]
-    places = [sum(place) for place in itertools.product(*steps)]
+        by = mesh[name] // (before * steps)
+        places[name] = [place + by * i for place in places[name] for i in range(steps)]
     ids = re.search(r"device_ids=\((.*)\)", devices)
-    order = (iota if "[" in ids[1] else ints)(ids[1]) if ids else range(stride)
-    return [order[place] for place in places]
+    order = (iota if "[" in ids[1] else ints)(ids[1]) if ids else range(math.prod(mesh.values()))
+    return np.array(order).reshape(*mesh.values())[np.ix_(*places.values())].ravel().tolist()
 
 
 def axes(group: list[int], mesh: Mapping[str, int]) -> str:
     """Returns the axes of the mesh that a group spans; "part of" if it does not span them whole."""
-    names, rest = [], [device for device in group]
+    names, rest = [], list(group)
     for name, size in reversed(mesh.items()):
         if len({device % size for device in rest}) > 1:
             names.insert(0, name)

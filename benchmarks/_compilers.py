@@ -1,28 +1,36 @@
 """Compiles for accelerators that are not installed, each in a process of its own."""
 
 import importlib.metadata
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from typing import NamedTuple
 
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from rich.progress import Progress
+
+from benchmarks._records import Record
+from benchmarks._running import NotHere, read_line
+
 CUDA = "jax-cuda12-plugin", "jax-cuda12-pjrt"
+AXES = "data", "model"
 
 
 class Platform(NamedTuple):
-    """An accelerator to compile for, in its own process, because JAX reads its settings once."""
+    """Devices to compile for, in a process of their own, because JAX reads its settings once."""
 
     name: str
     packages: tuple[str, ...]
     install: str
     settings: dict[str, str]
-    topology: dict[str, str]
+    topology: dict[str, str]  # empty for the devices of this machine
 
 
-def tpu(kind: str, accelerator: str) -> Platform:
+def tpu(name: str, topology: str, accelerator: str) -> Platform:
     settings = {
         "JAX_PLATFORMS": "cpu",
         "TPU_ACCELERATOR_TYPE": accelerator,
@@ -30,86 +38,104 @@ def tpu(kind: str, accelerator: str) -> Platform:
         "TPU_LOG_DIR": "disabled",
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # or a second process would abort
     }
-    topology = {"platform": "tpu", "topology_name": f"{kind}:2x2"}
-    return Platform(f"TPU {kind}", ("libtpu",), 'pip install "jax[tpu]=={0}"', settings, topology)
+    target = {"platform": "tpu", "topology_name": topology}
+    return Platform(name, ("libtpu",), 'pip install "jax[tpu]=={0}"', settings, target)
 
 
 # The public figures of the H100 SXM, as XLA has them in its own
 # xla/backends/gpu/target_config/specs/h100_sxm.txtpb; the CUDA plugin no longer holds them.
 H100 = """
 gpu_device_info {
-  threads_per_block_limit: 1024
-  threads_per_warp: 32
-  shared_memory_per_block: 49152
-  shared_memory_per_core: 233472
-  threads_per_core_limit: 2048
-  core_count: 132
-  fpus_per_core: 128
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-  memory_bandwidth: 3352320000000
-  l2_cache_size: 52428800
-  clock_rate_ghz: 1.98
-  device_memory_size: 84942979072
-  shared_memory_per_block_optin: 232448
-  cuda_compute_capability { major: 9 minor: 0 }
-  registers_per_core_limit: 65536
-  registers_per_block_limit: 65536
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472
+  shared_memory_per_block_optin: 232448 registers_per_core_limit: 65536
+  registers_per_block_limit: 65536 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
+  device_memory_size: 84942979072 cuda_compute_capability { major: 9 minor: 0 }
 }
-platform_name: "CUDA"
-dnn_version_info { major: 9 minor: 1 }
-runtime_version { major: 12 minor: 8 }
-device_description_str: "NVIDIA H100 80GB HBM3"
+platform_name: "CUDA" device_description_str: "NVIDIA H100 80GB HBM3"
+dnn_version_info { major: 9 minor: 1 } runtime_version { major: 12 minor: 8 }
 """
 
 
-PLATFORMS = {
-    "v5e": tpu("v5e", "v5litepod-4"),
-    "v6e": tpu("v6e", "v6e-4"),
-    "h100": Platform(
-        "H100",
-        CUDA,
-        f"pip install {' '.join(package + '=={0}' for package in CUDA)}",
-        {"JAX_PLATFORMS": "", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"},
-        {"topology_name": "", "platform": "cuda", "target_config": H100, "topology": "1x1x8"},
-    ),
-}
+def h100(name: str, topology: str) -> Platform:
+    target = {"topology_name": "", "platform": "cuda", "target_config": H100, "topology": topology}
+    install = f"pip install {' '.join(package + '=={0}' for package in CUDA)}"
+    settings = {"JAX_PLATFORMS": "", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
+    return Platform(name, CUDA, install, settings, target)
 
 
-def missing(platform: Platform) -> str | None:
-    """Returns what to install if a compiler is missing."""
+def missing(platform: Platform) -> str:
+    """Returns what to install if a compiler is missing, or nothing."""
     try:
-        for package in platform.packages:
-            importlib.metadata.version(package)
+        list(map(importlib.metadata.version, platform.packages))
     except importlib.metadata.PackageNotFoundError as error:
         command = platform.install.format(importlib.metadata.version("jax"))
         return f"{platform.name}: {error.name} is not installed; {command}"
-    return None
+    return ""
 
 
-def lacking(platforms: dict[str, Platform]) -> tuple[list[str], list[str]]:
-    """Returns the names whose compilers are installed, and what to install for the others."""
-    texts = {name: missing(platform) for name, platform in platforms.items()}
-    by_packages = {platforms[name].packages: text for name, text in reversed(texts.items()) if text}
-    return [name for name, text in texts.items() if not text], list(by_packages.values())
+def compile_for(
+    module: str, platforms: dict[str, Platform], quick: bool, progress: Progress
+) -> tuple[list[Record], list[str]]:
+    """Runs a benchmark inside each platform whose compiler is installed.
+
+    Returns the records that it prints there, and what to install for the other platforms. Raises
+    NotHere if there is no compiler at all.
+    """
+    lacking = {one.packages: text for one in reversed(platforms.values()) if (text := missing(one))}
+    found = []
+    for name, platform in platforms.items():
+        if platform.packages not in lacking:
+            task = progress.add_task(f"compile for {platform.name}", total=None)
+            command = [sys.executable, "-m", f"benchmarks.{module}", "--inside", name]
+            for batch in answers(command + ["--quick"] * quick, platform):
+                found += batch
+                progress.update(task, advance=1, refresh=True)
+    if not found:
+        raise NotHere(*lacking.values())
+    return found, list(lacking.values())
 
 
-def answers(script: str, options: list[str], platform: Platform) -> Iterator[list]:
-    """Runs ``script options`` with the platform's settings; returns the JSON that it prints."""
+def answers(command: list[str], platform: Platform):
+    """Runs a command with the platform's settings; yields the records in each line it prints."""
     with (
         tempfile.TemporaryFile("w+") as log,  # compilers complain of the missing hardware
         subprocess.Popen(
-            [sys.executable, script, *options],
+            command,
             env=os.environ | platform.settings,
             text=True,
             stdout=subprocess.PIPE,
             stderr=log,
         ) as process,
     ):
-        for line in process.stdout:
-            if line.startswith("["):
-                yield json.loads(line)
+        yield from (read_line(line) for line in process.stdout if line.startswith("["))
         if process.wait():
             log.seek(0)
             raise SystemExit(f"the compiler for {platform.name} failed:\n{log.read()}")
+
+
+def mesh_on(platform: Platform, shape: tuple[int, int], explicit: bool = False) -> Mesh:
+    """Returns a mesh of the platform's first devices, data x model."""
+    found = topologies.get_topology_desc(**platform.topology).devices if platform.topology else None
+    devices = np.array((found or jax.devices())[: shape[0] * shape[1]]).reshape(shape)
+    return Mesh(devices, AXES, axis_types=(AxisType.Explicit if explicit else AxisType.Auto,) * 2)
+
+
+def arguments(layout: dict[str, PartitionSpec], mesh: Mesh, size: tuple, dtype: str) -> list:
+    """Returns shape, dtype and sharding of each argument of a loss, for N, D and V."""
+    n, d, v = size
+    known = {
+        "logits": ((n, v), dtype),
+        "labels": ((n,), "int32"),
+        "soft labels": ((n, v), "float32"),
+        "inputs": ((n, d), dtype),
+        "kernel": ((d, v), dtype),
+        "embedding": ((v, d), dtype),
+        "bias": ((v,), dtype),
+        "cotangents": ((n,), "float32"),
+        "mask": ((n,), "bool"),
+    }
+    places = {name: NamedSharding(mesh, spec) for name, spec in layout.items()}
+    return [jax.ShapeDtypeStruct(*known[name], sharding=place) for name, place in places.items()]

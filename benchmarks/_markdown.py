@@ -3,8 +3,8 @@
 The pages of the site include what stands between marks.
 """
 
-from _overview import overview
-from _tables import table
+from benchmarks._records import Record, find, shown, span, table
+from benchmarks._views import tables
 
 INTRO = """# Benchmarks
 
@@ -24,6 +24,23 @@ def marked(name: str, parts: list[str]) -> str:
     return "\n\n".join([f"<!-- --8<-- [start:{name}] -->", *parts, f"<!-- --8<-- [end:{name}] -->"])
 
 
+def chapter(name: str, section: dict) -> str:
+    """Returns the chapter of a benchmark: title, picture, question, notes and tables."""
+    parts, title = [], section["title"]
+    if "date" in section:
+        parts += [section["question"], section["notes"], measured(section)]
+        for heading, rows in tables(section["records"]).items():
+            parts += [f"## {heading}", table(*rows)]
+    if section.get("left_out"):
+        parts.append("Left out:\n\n" + "\n".join(f"- {line}" for line in section["left_out"]))
+    if missed := section.get("not_measured"):
+        kept = "; the figures above are older" if "date" in section else ""
+        why = "\n".join(missed["why"])
+        parts.append(f"Not measured on {missed['date']}{kept}:\n\n```\n{why}\n```")
+    picture = [f"![{title}]({name}.png)"] if section.get("picture") else []
+    return "\n\n".join([f"# {title}", *picture, marked(name, parts)])
+
+
 def measured(section: dict) -> str:
     """Says when, where and with which versions a section was measured."""
     text = f"Measured {section['date']}; {section['machine']}."
@@ -36,24 +53,68 @@ def measured(section: dict) -> str:
     return text
 
 
-def chapter(name: str, section: dict) -> str:
-    """Returns the chapter of a benchmark: title, picture, question, notes and tables."""
-    parts = [f"# {section['title']}"]
-    if "date" in section and section.get("picture", True):
-        parts.append(f"![{section['title']}]({name}.png)")
-    return "\n\n".join([*parts, marked(name, body(section))])
+# ---------------------------------------------------------------- the table of everything
+
+PEERS = "xent_jax", "optax", "tokamax", "jax.nn"
+LABELS = {
+    "integer labels, float32": {"case": "integer", "dtype": "float32"},
+    "integer labels, bfloat16": {"case": "integer", "dtype": "bfloat16"},
+    "soft labels": {"case": "soft"},
+}
+_LIBRARIES = "xent_jax", "optax integer", "", "jax.nn.log_softmax"
+_HEADS = "head, value and gradients", "logits, optax", "tokamax head, chunked_xla"
+_COMPILED = "head, mean", *_HEADS[1:]
+_SHARDED = "head, shard_linear_head", "optax of held logits, automatic", f"{_HEADS[2]}, automatic"
+BESIDE = [  # a row: its benchmark, what it is, a template, a program for each peer, fields
+    *(
+        ("accuracy", f"errors of loss / gradient at the label / elsewhere, ulp: gap 20, {dtype}",
+         "{loss} / {label} / {others}", _LIBRARIES,
+         {"study": "Errors", "dtype": dtype, "case": "gap 20"})
+        for dtype in ("float32", "bfloat16")
+    ),
+    ("head", "linear head in float32, time over three products", "{ratio:.3f}", _HEADS,
+     {"study": "Time"}),
+    ("head", "linear head in float32, temporary memory, MiB", "{temp:.0f}", _HEADS,
+     {"study": "Time"}),
+    ("head", "linear head in bfloat16, errors of dx and dW", "{dx}, {dW}",
+     ("xent_jax head", *_HEADS[1:]), {"study": "Errors of loss / dx / dW", "case": "spread 3"}),
+    *(
+        ("compile_only", f"linear head, temporary memory, MiB: {device} bfloat16", "{temp:.2f}",
+         _COMPILED, {"study": "Heads", "dtype": "bfloat16", "case": device})
+        for device in ("TPU v5e", "TPU v6e", "H100")
+    ),
+    ("traffic", "loss of logits on 2 x 4 devices, sent per device", "{bytes:short}",
+     ("loss, automatic", "optax loss, automatic"), {"study": "CPU devices"}),
+    ("traffic", "linear head on 2 x 4 devices, sent per device", "{bytes:short}", _SHARDED,
+     {"study": "CPU devices"}),
+]  # fmt: skip
 
 
-def body(section: dict) -> list[str]:
-    parts = []
-    if "date" in section:
-        parts += [section["question"], section["notes"], measured(section)]
-        for title, (head, rows) in section["tables"].items():
-            parts += [f"## {title}", table(head, rows)]
-    if section.get("left_out"):
-        parts.append("Left out:\n\n" + "\n".join(f"- {line}" for line in section["left_out"]))
-    if missed := section.get("not_measured"):
-        kept = "; the figures above are older" if "date" in section else ""
-        why = "\n".join(missed["why"])
-        parts.append(f"Not measured on {missed['date']}{kept}:\n\n```\n{why}\n```")
-    return parts
+def spans(records: list[Record]) -> dict[str, str]:
+    """Returns the least and greatest times over optax's."""
+    known = find(records, program="xent_jax")
+    ratios, over = find(known, study="Value and gradient"), find(known, study="Over optax's")
+    kinds = {f"logits: {kind}": fields for kind, fields in LABELS.items()}
+    parts = {kind: find(ratios, metric="ratio", **fields) for kind, fields in kinds.items()}
+    parts |= {kind: find(over, metric=kind) for kind in ("trace", "compile")}
+    return {
+        f"value and gradient, time over optax's: {kind}": span(found, ".3g")
+        for kind, found in parts.items()
+        if found
+    }
+
+
+def overview(sections: dict[str, dict]) -> list[str]:
+    """Returns the table of the sections that were measured, and its days; [] if none was."""
+    known = {name: section for name, section in sections.items() if "date" in section}
+    rows = []
+    for name, section in known.items():
+        records = section["records"]
+        rows += [[what, found, "1", "", ""] for what, found in spans(records).items()]
+        for of, what, template, programs, fields in BESIDE:
+            cells = [shown(records, template, program=p, **fields) for p in programs if of == name]
+            if any(cells):
+                rows.append([what, *cells, *[""] * (len(PEERS) - len(cells))])
+    days = ", ".join(sorted({section["date"] for section in known.values()}))
+    quick = ", with --quick: do not quote these figures" * any(s["quick"] for s in known.values())
+    return [table(["", *PEERS], rows), f"Measured {days}{quick}."] if rows else []

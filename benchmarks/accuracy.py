@@ -1,51 +1,39 @@
 """Errors of loss and gradient in units of the last place, beside optax and jax.nn.
 
-    pip install "xent-jax[bench]"
-    python benchmarks/accuracy.py [--quick] [--output DIR]
-
-Every number is compared with a 60-digit reference of mpmath. A cell of the tables has three errors,
-each the worst of its rows: of the loss, of the gradient at the label, and of the other components
-of the gradient. The plot shows them against the gap, which is the label's logit minus the largest
-other one. Results below the smallest normal number, which XLA:CPU flushes to 0, are left out. In
-the grey band, single exponentials are below it, though their sum need not be.
-
-Prints the tables; writes accuracy.png and a section of report.md. Takes about a minute; --quick
-has fewer gaps and no vocabulary.
+Every number is compared with a 60-digit reference of mpmath. The tables have three errors, each the
+worst of some rows: of the loss, of the gradient at the label, and of the other components of the
+gradient. The picture shows them against the gap, which is the label's logit minus the largest other
+one. Results below the smallest normal number, which XLA:CPU flushes to 0, are left out. Takes about
+a minute.
 """
 
 import functools
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import optax
-from _report import console, parser, publish, run
+from matplotlib.figure import Figure
 from rich.progress import Progress
 
 import xent_jax
+from benchmarks._records import Record
+from benchmarks._running import Benchmark
+from tests import exact, measure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  after the choice of backend
-
-sys.path.append(str(Path(__file__).parent.parent))  # the references stand beside the tests
-from tests import exact, measure  # noqa: E402
-
-DTYPES = ("float32", "bfloat16")
-QUANTITIES = ("loss", "gradient at the label", "worst other gradient component")
+DTYPES = "float32", "bfloat16"
+METRICS = "loss", "label", "others"
+TITLES = "loss", "gradient at the label", "worst other gradient component"
 ROWS = 8
-
-
-def with_log_softmax(z, y):
-    return -jnp.take_along_axis(jax.nn.log_softmax(z), y[..., None], axis=-1)[..., 0]
+SHOWN = {f"gap {gap}": gap for gap in (5, 10, 15, 20, 40, 60, 80)}
 
 
 LIBRARIES = {
     "optax one-hot": lambda z, y: optax.softmax_cross_entropy(z, jax.nn.one_hot(y, z.shape[-1])),
     "optax integer": optax.softmax_cross_entropy_with_integer_labels,
-    "jax.nn.log_softmax": with_log_softmax,
+    "jax.nn.log_softmax": lambda z, y: (
+        -jnp.take_along_axis(jax.nn.log_softmax(z), y[..., None], axis=-1)[..., 0]
+    ),
     "xent_jax": xent_jax.softmax_cross_entropy_with_integer_labels,
 }
 
@@ -78,7 +66,7 @@ def vocabulary(rng):
 CASES = {
     "N(0, 1), 1000 classes": lambda rng: draw(rng, k=1000),
     "N(0, 10²), 1000 classes": lambda rng: draw(rng, k=1000, scale=10),
-    **{f"gap {g}": lambda rng, g=g: draw(rng, gap=g) for g in (5, 10, 15, 20, 40, 60, 80)},
+    **{case: lambda rng, gap=gap: draw(rng, gap=gap) for case, gap in SHOWN.items()},
     "gap -6": lambda rng: draw(rng, gap=-6),
     "all + 1e4": lambda rng: draw(rng, offset=1e4),
     "131072 classes, gap 24": vocabulary,
@@ -86,140 +74,96 @@ CASES = {
 }
 
 
-def references(z, y):
-    return [exact.cross_entropy(r, exact.onehot(i, len(r))) for r, i in zip(z, y, strict=True)]
+def errors(z, y, dtype: str) -> tuple[dict[str, np.ndarray], float]:
+    """Returns the worst errors of some rows by library, and the least component of the gradient.
+
+    Errors are [2, 3]: in ulp of the logits' dtype, and relative.
+    """
+    z, found = jnp.asarray(z, dtype), {}
+    wanted = [exact.cross_entropy(r, exact.onehot(i, len(r))) for r, i in zip(z, y, strict=True)]
+    for library in LIBRARIES:
+        losses, gradients = compiled(library)(z, y)
+        rows = []
+        for loss, gradient, want, label in zip(losses, gradients, wanted, y, strict=True):
+            got = np.append(np.asarray(gradient, np.float64), float(loss))
+            want = np.append(want.gradient, want.loss)
+            in_ulp = exact.ulps(got, want, dtype=z.dtype)
+            with np.errstate(all="ignore"):
+                relative = abs(got / want.astype(np.float64) - 1) * (in_ulp > 0)
+            both = in_ulp, relative
+            rows.append([(e[-1], e[label], np.delete(e[:-1], label).max()) for e in both])
+        found[library] = np.max(rows, axis=0)
+    return found, float(min(abs(want.gradient).min() for want in wanted))
 
 
-def errors(library, z, y, wanted):
-    """Returns errors [rows, 3] in ulp of the logits' dtype, and relative to each number."""
-    losses, gradients = compiled(library)(z, y)
-    in_ulp, relative = [], []
-    for loss, gradient, want, label in zip(losses, gradients, wanted, y, strict=True):
-        got = np.append(np.asarray(gradient, np.float64), float(loss))
-        want = np.append(want.gradient, want.loss)
-        error = exact.ulps(got, want, dtype=z.dtype)
-        in_ulp.append([error[-1], error[label], np.delete(error[:-1], label).max()])
-        with np.errstate(all="ignore"):
-            share = abs(got / want.astype(np.float64) - 1) * (error > 0)
-        relative.append([share[-1], share[label], np.delete(share[:-1], label).max()])
-    return np.array(in_ulp), np.array(relative)
+def in_cases(dtype: str, quick: bool, progress: Progress) -> list[Record]:
+    """Returns the errors in ulp, or relative ones where they are large in both ways.
 
-
-def text(in_ulp, relative) -> str:
-    """Returns the worst error of some rows, in per cent if it is as large as the number itself."""
-    worst = in_ulp.max()
-    if np.isinf(worst):
-        return "NaN"
-    if worst > 10 and relative.max() > 0.01:
-        return f"{relative.max():.0%}"
-    return f"{worst:.1g}" if worst >= 1e3 else f"{worst:.0f}" if worst >= 10 else f"{worst:.1f}"
-
-
-def cases(dtype, quick, progress) -> list[list[str]]:
-    """Returns a row of text for each case."""
-    rng, lines = np.random.default_rng(0), []
-    for name, make in progress.track(CASES.items(), description=f"cases in {dtype}"):
+    Of the gaps it also returns the relative errors of the loss and of the label's gradient.
+    """
+    rng, out = np.random.default_rng(0), []
+    for case, make in progress.track(CASES.items(), description=f"cases in {dtype}"):
         if quick and make is vocabulary:
             continue
-        z, y = make(rng)
-        z = jnp.asarray(z, dtype)
-        wanted, line = references(z, y), [name]
-        for library in LIBRARIES:
-            found = errors(library, z, y, wanted)
-            line.append(" / ".join(text(*(e[:, i] for e in found)) for i in range(3)))
-        lines.append(line)
-    return lines
+        for library, pairs in errors(*make(rng), dtype)[0].items():
+            for metric, ulp, relative in zip(METRICS, *pairs.tolist(), strict=True):
+                large = ulp > 10 and relative > 0.01  # both are NaN or infinite where a result is
+                number = {"value": relative, "unit": "relative"} if large else {"value": ulp}
+                fields = {"program": library, "metric": metric, "dtype": dtype, "case": case}
+                out.append(Record("Errors", **{"unit": "ulp"} | number, **fields))
+                if dtype == "float32" and case in SHOWN and metric != "others":
+                    out.append(Record("Relative errors", value=relative, unit="relative", **fields))
+    return out
 
 
-GAPS = (5, 10, 15, 20, 40, 60, 80)
-
-
-def by_gap(progress) -> tuple[list[str], list[list[str]]]:
-    """Returns the relative errors of the loss and of the label's gradient, the worst per gap."""
-    rng, columns = np.random.default_rng(2), []
-    for gap in progress.track(GAPS, description="relative errors"):
-        z, y = draw(rng, gap=gap)
-        z = jnp.asarray(z, jnp.float32)
-        wanted = references(z, y)
-        worst = (errors(name, z, y, wanted)[1].max(axis=0) for name in LIBRARIES)
-        columns.append([" / ".join(map(share, relative[:2])) for relative in worst])
-    rows = zip(*columns, strict=True)
-    names = zip(LIBRARIES, rows, strict=True)
-    return ["library", *(f"gap {gap}" for gap in GAPS)], [[name, *row] for name, row in names]
-
-
-def share(relative: float) -> str:
-    return f"{relative:.0%}" if relative >= 0.01 else f"{relative:.0e}"
-
-
-def sweep(step, progress) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
+def sweep(step: int, progress: Progress) -> tuple[np.ndarray, float, dict[str, np.ndarray]]:
     """Returns gaps, the first at which a class underflows, and errors [gaps, 3] by library.
 
     The errors are in float32, and the worst of the rows of a gap.
     """
-    rng, gaps, underflow = np.random.default_rng(1), np.arange(0, 91, float(step)), np.inf
-    tiny = float(jnp.finfo("float32").smallest_normal)
-    found = {library: [] for library in LIBRARIES}
-    for gap in progress.track(gaps, description="gaps"):
-        z, y = draw(rng, gap=gap, n=4)
-        z = jnp.asarray(z, jnp.float32)
-        wanted = references(z, y)
-        if min(abs(want.gradient).min() for want in wanted) < tiny:
-            underflow = min(underflow, gap)
-        for library in LIBRARIES:
-            found[library].append(errors(library, z, y, wanted)[0].max(axis=0))
-    return gaps, underflow, {library: np.array(e) for library, e in found.items()}
+    rng, gaps = np.random.default_rng(1), np.arange(0, 91, float(step))
+    drawn = progress.track([draw(rng, gap=gap, n=4) for gap in gaps], description="gaps")
+    found, least = zip(*(errors(*rows, "float32") for rows in drawn), strict=True)
+    tiny = np.array(least) < float(jnp.finfo("float32").smallest_normal)
+    in_ulp = {library: np.array([new[library][0] for new in found]) for library in LIBRARIES}
+    return gaps, gaps[tiny].min(initial=np.inf), in_ulp
 
 
-def plot(gaps, underflow, found, path: Path) -> None:
-    figure, axes = plt.subplots(1, 3, figsize=(15, 5), sharey=True, layout="constrained")
-    bounds = (measure.LOSS, measure.LABEL["float32"], measure.OTHERS["float32"])
-    styles = ["--", "-", ":", "-"]
-    for i, (axis, bound) in enumerate(zip(axes, bounds, strict=True)):
-        for (library, e), style in zip(found.items(), styles, strict=True):
-            ours = library == "xent_jax"
-            axis.plot(gaps, np.maximum(e[:, i], 0.1), style, label=library, lw=3 if ours else 2)
+def plot(gaps, underflow, found, figure: Figure) -> None:
+    figure.set_size_inches(15, 5)
+    panels = figure.subplots(1, 3, sharey=True)
+    bounds = measure.LOSS, measure.LABEL["float32"], measure.OTHERS["float32"]
+    for i, (axes, title, bound) in enumerate(zip(panels, TITLES, bounds, strict=True)):
+        for (library, e), style in zip(found.items(), ("--", "-", ":", "-"), strict=True):
+            width = 3 if library == "xent_jax" else 2
+            axes.plot(gaps, np.maximum(e[:, i], 0.1), style, label=library, lw=width)
         allowed = bound + np.where(gaps > measure.FAR["float32"], gaps / 2, 0)
-        axis.plot(gaps, allowed, color="black", ls=(0, (6, 4)), lw=1, label="the bound")
-        axis.set(title=QUANTITIES[i], yscale="log", xlabel="gap: the label's logit less the next")
-        axis.axvspan(underflow, gaps[-1], color="0.9", label="some classes below 1.2e-38")
-        axis.axhline(2.0**23, color="0.6", lw=1)
-        axis.text(25, 2.0**23 / 3, "100 % wrong", color="0.4", fontsize=9)
-        axis.grid(alpha=0.3)
-        axis.legend(loc="center", bbox_to_anchor=(0.56, 0.6), fontsize=9)
-    axes[0].set_ylabel("error, units in the last place\n(worst of 4 rows; below 0.1 drawn at 0.1)")
+        axes.plot(gaps, allowed, color="black", ls=(0, (6, 4)), lw=1, label="the bound")
+        axes.set(title=title, yscale="log", xlabel="gap: the label's logit less the next")
+        axes.axvspan(underflow, gaps[-1], color="0.9", label="some classes below 1.2e-38")
+        axes.axhline(2.0**23, color="0.6", lw=1)
+        axes.text(25, 2.0**23 / 3, "100 % wrong", color="0.4", fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="center", bbox_to_anchor=(0.56, 0.6), fontsize=9)
+    panels[0].set_ylabel(
+        "error, units in the last place\n(worst of 4 rows; below 0.1 drawn at 0.1)"
+    )
     figure.suptitle("float32 cross-entropy of 100 classes, the others N(0, 1), against 60 digits")
-    figure.savefig(path, dpi=130)
 
 
-RELATIVE = "Relative error of loss / gradient at the label, float32"
+def run(quick: bool, progress: Progress):
+    records = [record for dtype in DTYPES for record in in_cases(dtype, quick, progress)]
+    records.sort(key=lambda record: record.study, reverse=True)  # the relative errors first
+    return records, functools.partial(plot, *sweep(10 if quick else 1, progress))
+
+
 NOTES = """A cell has the errors of the loss, of the gradient at the label, and of the worst other
 component of the gradient: the largest error over the rows of the case, in ulp of the logits' dtype,
 or in per cent if it exceeds 10 ulp and 1 %. The first table has the relative errors of the first
 two. `gap` is how far the label's logit leads the others, which are N(0, 1), with 100 classes unless
 stated. The dashed line is the bound that the tests check. In the grey band, the exponential of a
 class is below the smallest normal number, which XLA:CPU flushes to 0."""
-
-
-def main() -> None:
-    options = parser("Errors in ulp beside optax and jax.nn.", "fewer cases").parse_args()
-    with Progress(console=console()) as progress:
-        found = {dtype: cases(dtype, options.quick, progress) for dtype in DTYPES}
-        relative = by_gap(progress)
-        swept = sweep(10 if options.quick else 1, progress)
-    head = ["case", *LIBRARIES]
-    folder = publish(
-        "accuracy",
-        options,
-        {RELATIVE: relative}
-        | {f"{dtype}, in units of the last place": (head, rows) for dtype, rows in found.items()},
-        title="Accuracy",
-        question="How far are loss and gradient from 60-digit references, in units in the last "
-        "place?",
-        notes=NOTES,
-    )
-    plot(*swept, folder / "accuracy.png")
-
-
+QUESTION = "How far are loss and gradient from 60-digit references, in units in the last place?"
+BENCHMARK = Benchmark("accuracy", "Accuracy", QUESTION, NOTES, run)
 if __name__ == "__main__":
-    run(main)
+    BENCHMARK.main()

@@ -1,56 +1,75 @@
-"""Times tracing and compiling of the losses of logits, beside optax in the same process.
+"""Times tracing and compiling of the losses, and calls outside ``jax.jit``, beside optax.
 
-    pip install "xent-jax[bench]"
-    python benchmarks/compile_time.py [--quick] [--output DIR]
-
-Each case is value and gradient of a mean loss. Each repeat clears JAX's caches before each of
-the two libraries, which take turns in going first, and traces, lowers and compiles again. Then the
-jitted functions are called in turn. A ratio is that of two times of the same repeat, and the median
-over all repeats: below 1, xent_jax is faster. Equations are those of the jaxpr, nested ones
-included; instructions are those of XLA's optimized program.
-
-Prints the tables and whether the targets are reached; writes a section of report.md. Takes about
-two minutes; --quick takes half a minute and is noisier.
+Each case is value and gradient of a mean loss. Each repeat clears JAX's caches before each of the
+two libraries, in a random order, and traces, lowers and compiles again. Then the jitted functions
+are called in turn. Calls outside jit are of small arrays, as in a notebook or a test, where Python
+and the dispatch of programs take all the time. A ratio is that of two numbers of the same repeat,
+and the median over all repeats: below 1, xent_jax takes less. Takes about two minutes.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _hlo import Program
-from _optax_options import integer, soft
-from _report import console, others, parser, publish, run, target, timed, with_targets
+import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from rich.progress import Progress
 
 import xent_jax
+from benchmarks._hlo import Program
+from benchmarks._peers import head, held, of_optax, optax_integer, optax_soft, ours
+from benchmarks._records import Record, find, records, target
+from benchmarks._running import Benchmark, in_rounds, timed
 
-SHAPES = [(8, 10), (512, 8192)]
-LIBRARIES = "optax", "xent_jax"
-STEPS = "trace", "lower", "compile", "equations", "instructions", "call"
-UNITS = {"trace": "ms", "lower": "ms", "compile": "ms", "call": "ms"}
+SHAPES = (8, 10), (512, 8192)
+TIMED, COUNTED = ("trace", "lower", "compile"), ("equations", "instructions")
 LIMITS = {"trace": 1.5, "compile": 1.2}
+BOTH = {"label_smoothing": 0.1, "z_loss": 1e-4}
+THREE = BOTH | {"ignore_index": 3}
 
 
 def cases(n: int, k: int) -> dict[str, tuple]:
-    """Returns the losses of both libraries and their arguments."""
+    """Returns the losses of both libraries, their options and their arguments."""
     z = 3 * jax.random.normal(jax.random.key(0), (n, k))
-    y = jnp.arange(n) % k
-    t = jax.nn.softmax(-z)
-    ours = xent_jax.softmax_cross_entropy_with_integer_labels
-    both = {"label_smoothing": 0.1, "z_loss": 1e-4}
-    for_soft = both | {"class_weights": jnp.linspace(0.5, 1.5, k)}
-    for_integer = both | {"ignore_index": 3}
+    y, t, weights = jnp.arange(n) % k, jax.nn.softmax(-z), jnp.linspace(0.5, 1.5, k)
+    soft = optax_soft, xent_jax.softmax_cross_entropy
     return {
-        "integer labels": (integer, ours, {}, (z, y)),
-        "soft labels, all options": (soft, xent_jax.softmax_cross_entropy, for_soft, (z, t)),
-        "integer labels, three options": (integer, ours, for_integer, (z, y)),
+        "integer labels": (optax_integer, ours, {}, (z, y)),
+        "soft labels, all options": (*soft, BOTH | {"class_weights": weights}, (z, t)),
+        "integer labels, three options": (optax_integer, ours, THREE, (z, y)),
     }
 
 
-def differentiated(loss, options: dict):
-    return jax.value_and_grad(lambda z, labels: loss(z, labels, **options).mean())
+def outside_jit(n: int, k: int) -> dict[str, tuple]:
+    """Returns calls of optax and of xent_jax, with their arguments."""
+    z, y = jnp.linspace(-1.0, 1.0, n * k).reshape(n, k), jnp.arange(n) % k
+    t, x, w = jax.nn.softmax(-z), jnp.ones((n, 4)), jnp.linspace(0.0, 1.0, 4 * k).reshape(4, k)
+
+    def optax_mean(z, y):
+        return jnp.sum(optax_integer(z, y, **THREE)) / jnp.maximum(jnp.sum(y != 3), 1)
+
+    def made_anew(x, w, y):
+        return xent_jax.with_linear_head(xent_jax.softmax_focal_loss)(x, w, y)
+
+    gradients = [jax.grad(lambda z, y, f=f: jnp.mean(f(z, y))) for f in (of_optax, ours)]
+    both = "softmax_cross_entropy", "sigmoid_binary_cross_entropy"
+    soft, binary = ((getattr(optax.losses, of), getattr(xent_jax, of)) for of in both)
+    return {
+        "integer labels": (of_optax, ours, (z, y)),
+        "integer labels, all options": (
+            optax_mean,
+            partial(ours, **THREE, reduction="mean"),
+            (z, y),
+        ),
+        "soft labels": (*soft, (z, t)),
+        "binary": (*binary, (z, t)),
+        "integer labels, gradient": (*gradients, (z, y)),
+        "the linear head": (held(of_optax), head, (x, w, y)),
+        "with_linear_head, made anew": (held(of_optax), made_anew, (x, w, y)),
+    }
 
 
 def equations(jaxpr: Jaxpr | ClosedJaxpr) -> int:
@@ -60,8 +79,8 @@ def equations(jaxpr: Jaxpr | ClosedJaxpr) -> int:
     return len(jaxpr.eqns) + nested
 
 
-def build(function, arguments: tuple) -> list[float]:
-    """Returns the seconds or counts of each step from tracing to the program."""
+def build(function: Callable, arguments: tuple) -> list[float]:
+    """Returns the milliseconds or counts of each step from tracing to the program."""
     jax.clear_caches()
     times = [time.perf_counter()]
     traced = jax.jit(function).trace(*arguments)
@@ -71,59 +90,52 @@ def build(function, arguments: tuple) -> list[float]:
     program = lowered.compile()
     times.append(time.perf_counter())
     instructions = map(len, Program(program.as_text()).computations.values())
-    return [*np.diff(times), equations(traced.jaxpr), sum(instructions)]
+    return [*(1e3 * np.diff(times)), equations(traced.jaxpr), sum(instructions)]
 
 
-def in_turn(measure, repeats: int) -> np.ndarray:
-    """Calls ``measure`` for 0 and 1 in turn; returns [repeats, 2, ...], after one warm-up."""
-    rows = []
-    for i in range(repeats + 1):
-        order = (0, 1) if i % 2 else (1, 0)
-        found = {j: measure(j) for j in order}
-        rows.append([found[0], found[1]])
-    return np.array(rows[1:])
+def calls(functions: list[Callable], arguments: tuple, repeats: int) -> np.ndarray:
+    """Returns milliseconds [repeats, 2] after a call that warms up."""
+    runs = [partial(timed, function, arguments) for function in functions]
+    return in_rounds(runs, repeats + 1)[1:]
 
 
-def measure(losses: list, options: dict, arguments: tuple, repeats: int) -> np.ndarray:
-    """Returns the medians, [library, step]; the last row has the medians of the ratios."""
-    functions = [differentiated(loss, options) for loss in losses]
-    built = in_turn(lambda j: build(functions[j], arguments), repeats)
-    jitted = [jax.jit(function) for function in functions]
-    calls = in_turn(lambda j: timed(jitted[j], arguments), 20 * repeats)
-    found = [
-        np.concatenate([np.median(steps, 0), np.median(steps[:, 1:] / steps[:, :1], 0)])
-        for steps in (built, calls[..., None])
-    ]
-    return np.concatenate(found, 1)
+def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) -> list[Record]:
+    """Returns the medians of the ratios and of each library, from [repeats, 2] of each step."""
+    over = {step: float(np.median(n[:, 1] / n[:, 0])) for step, n in numbers.items()}
+    out = records(studies[0], "xent_jax", over, **fields)
+    for i, library in enumerate(("optax", "xent_jax")):
+        for step, pairs in numbers.items():
+            middle, unit = float(np.median(pairs[:, i])), "ms"
+            if step in COUNTED:
+                middle, unit = round(middle), ""
+            out += records(studies[1], library, {step: middle}, unit=unit, **fields)
+    return out
 
 
-def tables(found: dict[str, np.ndarray]) -> dict[str, tuple]:
-    """Returns the tables: title to head and rows."""
-    head = [f"{step}\n{UNITS[step]}" if step in UNITS else step for step in STEPS]
-    rows = [
-        [what, library]
-        + [
-            f"{1e3 * value:.3g}" if step in UNITS else f"{value:.0f}"
-            for step, value in zip(STEPS, numbers[i], strict=True)
-        ]
-        for what, numbers in found.items()
-        for i, library in enumerate(LIBRARIES)
-    ]
-    over = [[what, *(f"{ratio:.2f}" for ratio in numbers[-1])] for what, numbers in found.items()]
-    return {
-        "Over optax's": (["value and gradient", *STEPS], over),
-        "Of each library": (["value and gradient", "library", *head], rows),
-    }
+def measure(quick: bool, progress: Progress):
+    jax.config.update("jax_enable_compilation_cache", False)
+    repeats, found = 3 if quick else 15, []
+    known = [case for shape in SHAPES for case in cases(*shape).items()]
+    for case, (*losses, options, arguments) in progress.track(known, description="compile"):
 
+        def mean(z, labels, loss, options=options):
+            return loss(z, labels, **options).mean()
 
-def summary(found: dict[str, np.ndarray]) -> list[list[str]]:
-    """Returns the largest ratios beside their targets."""
-    return [
-        target(
-            f"{step}: largest ratio", max(n[-1, STEPS.index(step)] for n in found.values()), limit
-        )
-        for step, limit in LIMITS.items()
-    ]
+        functions = [jax.value_and_grad(partial(mean, loss=loss)) for loss in losses]
+        builds = [partial(build, function, arguments) for function in functions]
+        built = np.moveaxis(in_rounds(builds, repeats + 1)[1:], -1, 0)  # the first warms up
+        numbers = dict(zip(TIMED + COUNTED, built, strict=True))
+        numbers["call"] = calls([jax.jit(f) for f in functions], arguments, 20 * repeats)
+        fields = {"case": case, "shape": arguments[0].shape}
+        found += compare(("Over optax's", "Of each library"), numbers, **fields)
+    eager = outside_jit(*SHAPES[0]).items()
+    for case, (*functions, arguments) in progress.track(eager, description="outside jit"):
+        numbers, study = {"call": calls(functions, arguments, 30 * repeats)}, "Calls outside jit"
+        found += compare((study, study), numbers, case=case, shape=SHAPES[0])
+    over = find(found, study="Over optax's")
+    largest = {step: max(r.value for r in find(over, metric=step)) for step in LIMITS}
+    targets = [target(f"{step}: largest ratio", largest[step], LIMITS[step]) for step in LIMITS]
+    return targets + found, None
 
 
 NOTES = """A ratio is that of xent_jax over optax in the same repeat, and the median over repeats:
@@ -131,32 +143,7 @@ below 1, xent_jax takes less. Every repeat starts with JAX's caches empty. Equat
 the jaxpr, nested ones included. Instructions are those of the program that XLA:CPU runs. A call is
 one of the jitted function. The options are label_smoothing and z_loss, and class_weights with soft
 labels or ignore_index with integer labels."""
-
-
-def main() -> None:
-    options = parser("Tracing and compiling the losses beside optax.", "few repeats").parse_args()
-    jax.config.update("jax_enable_compilation_cache", False)
-    repeats, found = 3 if options.quick else 15, {}
-    # No refresh from a thread: it would take a core during the runs.
-    with Progress(console=console(), auto_refresh=False) as progress:
-        task = progress.add_task("", total=3 * len(SHAPES))
-        for n, k in SHAPES:
-            for what, (theirs, ours, chosen, arguments) in cases(n, k).items():
-                name = f"{what}, {n} x {k}"
-                progress.update(task, description=name, refresh=True)
-                found[name] = measure([theirs, ours], chosen, arguments, repeats)
-                progress.advance(task)
-    publish(
-        "compile_time",
-        options,
-        with_targets(summary(found), tables(found)),
-        title="Tracing and compiling",
-        question="How long do tracing and compiling value and gradient take beside optax?",
-        notes=NOTES,
-        others=others(),
-        picture=False,
-    )
-
-
+QUESTION = "How long do tracing and compiling value and gradient take beside optax?"
+BENCHMARK = Benchmark("compile_time", "Tracing and compiling", QUESTION, NOTES, measure, timed=True)
 if __name__ == "__main__":
-    run(main)
+    BENCHMARK.main()

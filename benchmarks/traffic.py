@@ -1,108 +1,141 @@
 """Traffic between devices, and memory: the losses on a mesh with the axes data and model.
 
-    pip install "xent-jax[bench]"
-    pip install tokamax  # if wanted: a peer, for Python 3.12 or later
-    python benchmarks/traffic.py [--quick] [--output DIR]
-
 Each program computes the value and the gradients, which are sharded as the arguments. It is
 compiled and not run: its text says what is sent and how often, and the compiler states the
 temporary memory. The devices are eight simulated ones of a CPU and, unless --quick, eight TPU v5e,
 v5p and H100. The head is also compiled for 256 and 4096 devices, and compared with formulas and
-data sheets. The accelerators need:
-
-    pip install "jax[tpu]==V"                           # V: the version of jax in use
-    pip install jax-cuda12-plugin==V jax-cuda12-pjrt==V
+data sheets. The accelerators need what compile_only.py names; a compiler that is not installed is
+left out.
 
 Bytes are payload per device: the result of a sum, a gather or an exchange, and the operand of a
-reduce-scatter, each as often as it runs. A ring sends about twice the payload of a sum.
-
-Prints the tables and whether the targets are reached; writes traffic.png and a section of
-report.md. Takes about two minutes; with --quick, half a minute. A compiler that is not installed is
-left out.
+reduce-scatter, each as often as it runs. A ring sends about twice the payload of a sum. Takes about
+two minutes.
 """
 
-import argparse
-import json
 import math
+from collections.abc import Iterator
+from functools import partial
 
-import jax
-import numpy as np
-from _collectives import collectives, grouped
-from _compilers import answers, lacking
-from _losses import LEFT_OUT
-from _mesh_programs import PROGRAMS, compiled, programs
-from _report import console, parser, publish, run, target, with_targets
-from _topologies import PLANS, SITES
-from _traffic_plot import plot
-from _traffic_tables import NOTES, PLANNED, Found, planned_bytes, tables
-from jax.experimental import topologies
 from rich.progress import Progress
 
+from benchmarks._collectives import collectives, grouped
+from benchmarks._compilers import AXES, Platform, compile_for, h100, tpu
+from benchmarks._drawing import Panel, draw
+from benchmarks._peers import LEFT_OUT, MIB
+from benchmarks._plans import PLANS
+from benchmarks._records import Record, find, records, target
+from benchmarks._running import Benchmark, temp_bytes
+from benchmarks._sharded import CHUNK, FULLY_SHARDED, PROGRAMS, SMALL, Program, compiled
 
-def compile_all(name: str) -> None:
-    """Prints a JSON line for each program, with its memory and its traffic or error."""
-    site = SITES[name]
-    topology = site.platform.topology
-    found = topologies.get_topology_desc(**topology).devices if topology else jax.devices()
-    for program in programs(site):
-        try:
-            out = compiled(program, site, np.array(found))
-        except Exception as error:  # of whatever kind: the table names it
-            line = [0, [], f"{type(error).__name__}: {error}"]
-        else:
-            rows = grouped(collectives(out.as_text(), site.axes()))
-            line = [out.memory_analysis().temp_size_in_bytes, rows, ""]
-        print(json.dumps([program.what, *line]), flush=True)
+# Each device holds what compile_only.py compiles for one, well above a TPU's fast memory.
+LARGE = 16384, 2048, 131072
+EIGHT = "--xla_force_host_platform_device_count=8"
+CPU = Platform("CPU x 8", (), "", {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": EIGHT}, {})
+SLICES = {"v5e": "2x4", "v5p": "2x2x2", "v5e 256": "16x16", "v5p 256": "4x8x8"}
+SLICES["v5p 4096"] = "16x16x16"
+NODES = {"h100": 1, "h100 256": 32, "h100 4096": 512}
+PLATFORMS = {"cpu": CPU}
+for name, chips in SLICES.items():
+    PLATFORMS[name] = tpu(f"TPU {name[:3]} {chips}", f"{name[:3]}:{chips}", "v5litepod-8")
+for name, nodes in NODES.items():
+    PLATFORMS[name] = h100(f"H100 x {8 * nodes}", f"1x{nodes}x8")
 
 
-def measure(names: list[str]) -> dict[str, dict[str, Found]]:
-    """Returns, for each site, what each program needs there."""
-    found = {}
-    with Progress(console=console()) as progress:
-        for name in names:
-            site, found[name] = SITES[name], {}
-            task = progress.add_task(f"compile for {site.platform.name}", total=len(programs(site)))
-            for what, *rest in answers(__file__, ["--site", name], site.platform):
-                found[name][what] = Found(*rest)
-                progress.advance(task)
+def inside(name: str, quick: bool) -> Iterator[list[Record]]:
+    """Compiles the programs of one platform; yields the records of each."""
+    for program in PROGRAMS:
+        if program.planned if name in PLANS else name == "cpu" or not program.only_cpu:
+            yield measured(program, name)
+    if name in PLANS:
+        yield PLANS[name].times(PLATFORMS[name].name)
+
+
+def measured(program: Program, name: str) -> list[Record]:
+    """Returns the memory of a program and what it sends, or why it is refused."""
+    plan, on_cpu, device = PLANS.get(name), name == "cpu", PLATFORMS[name].name
+    mesh, size = (2, 4), SMALL if on_cpu else LARGE
+    if plan:
+        mesh, size = (plan.data, plan.model), plan.size()
+    dtype, study = ("float32", "CPU devices") if on_cpu else ("bfloat16", "accelerators")
+    known = {"dtype": dtype, "shape": size}
+    where = known | {"case": "" if on_cpu else device}
+    try:
+        out = compiled(program, PLATFORMS[name], mesh, size, dtype)
+    except Exception as error:  # of whatever kind: the table names it
+        why = f"{type(error).__name__}: {error}".partition(". ")[0].splitlines()[0]
+        return records(study, program.what, {"bytes": None}, note=why, **where)
+    groups = grouped(collectives(out.as_text(), dict(zip(AXES, mesh, strict=True))))
+    sent, temp = sum(payload for *_, payload in groups), temp_bytes(out) / MIB
+    if plan:
+        fully, where = program.what == FULLY_SHARDED, known | {"case": f"{mesh[0]} x {mesh[1]}"}
+        prefix, temps = ("fully sharded, ", {}) if fully else ("", {"temp": temp})
+        numbers = {f"{prefix}formula": plan.bytes(fully), f"{prefix}compiled": sent}
+        found = records("Planned bytes", device, numbers, unit="B", **where)
+        return found + records("Planned bytes", device, temps, **where)
+    limits = {"bytes": program.target if on_cpu else None}
+    found = records(study, program.what, {"bytes": sent, "temp": temp}, limits, **where)
+    for kind, axes, _, runs, payload in groups if on_cpu else ():
+        numbers, case = {"runs": runs, "bytes": payload}, {"case": f"{kind} over {axes}"}
+        found += records("Crossing", program.what, numbers, **known | case)
     return found
 
 
-def summary(found: dict[str, dict[str, Found]]) -> list[list[str]]:
-    """Returns each target on CPU and whether it is reached, and whether the formulas are right."""
-    lines = []
-    for program in PROGRAMS:
-        if program.target:
-            one = found["cpu"][program.what]
-            size = math.inf if one.error else one.bytes()
-            lines.append(target(f"{program.what}: bytes per device", size, program.target, ",.0f"))
-    off = [abs(compiled / formula - 1) for _, formula, compiled in planned_bytes(found)]
-    if off:
-        what = "256 and 4096 devices: compiled bytes less the formula's, over the formula's"
-        lines.append(target(what, max(off), 1e-3, ".1e"))
-    return lines
+def summary(found: list[Record]) -> list[Record]:
+    """Returns the targets on the CPU, and whether the formulas are right."""
+    lines = [
+        target(
+            f"{record.program}: bytes per device",
+            math.inf if record.value is None else record.value,
+            record.limit,
+            "B",
+        )
+        for record in find(found, study="CPU devices", metric="bytes")
+        if record.limit
+    ]
+    planned = {(r.program, r.metric): r.value for r in find(found, study="Planned bytes")}
+    off = [
+        abs(size / planned[device, metric.replace("compiled", "formula")] - 1)
+        for (device, metric), size in planned.items()
+        if metric.endswith("compiled")
+    ]
+    what = "256 and 4096 devices: compiled bytes less the formula's, over the formula's"
+    return lines + ([target(what, max(off), 1e-3, "relative")] if off else [])
 
 
-def main() -> None:
-    options = parser("What the losses send between devices.", "eight devices of the CPU alone")
-    options.add_argument("--site", choices=SITES, help=argparse.SUPPRESS)  # the inner call
-    options = options.parse_args()
-    if options.site:
-        return compile_all(options.site)
-    names, left_out = lacking({name: site.platform for name, site in SITES.items()})
-    found = measure(["cpu"] if options.quick else names)
-    planned = any(name in PLANS for name in found)
-    folder = publish(
-        "traffic",
-        options,
-        with_targets(summary(found), tables(found)),
-        title="Traffic between devices",
-        question="What do the devices of a mesh send each other, and how much memory does it take?",
-        notes=NOTES + (f"\n\n{PLANNED}" if planned else ""),
-        left_out=left_out + LEFT_OUT,
-    )
-    plot(found["cpu"], folder / "traffic.png")
+def plot(found: list[Record], figure) -> None:
+    """Draws bytes and memory on logarithmic axes, because they differ by orders of magnitude."""
+    known = {"study": "CPU devices"}
+    titles = "bytes that a device sends", "temporary memory of a device, MiB"
+    panels = [
+        Panel(titles[0], known | {"metric": "bytes"}, scale="log", limits=(1e3, 1e12)),
+        Panel(titles[1], known | {"metric": "temp"}, scale="log", limits=(1e-2, 3e3)),
+    ]
+    draw(found, panels, 2, (15, 6.5), figure)
+    figure.suptitle("Value and gradients on eight devices, 2 data x 4 model")
 
 
+def measure(quick: bool, progress: Progress):
+    chosen = {"cpu": CPU} if quick else PLATFORMS
+    found, left_out = compile_for("traffic", chosen, quick, progress)
+    BENCHMARK.left_out = left_out + LEFT_OUT
+    BENCHMARK.notes += PLANNED * bool(find(found, study="Planned bytes"))
+    return summary(found) + found, partial(plot, found)
+
+
+NOTES = f"""In automatic programs, the compiler shards the program. In explicit ones, JAX does, by
+the types that `jax.make_mesh` gives. Bytes are payload; for a sum, they are those of the result,
+and a ring sends about twice as many. Without shard_map, the chunks, here of {CHUNK} tokens, are not
+aligned with the shards, and arrays are gathered again for every chunk. By default, the head's chunk
+holds all tokens that a device has here; with chunks of {CHUNK} it needs less memory."""
+PLANNED = """
+
+The large meshes have a head of about the size of Llama 3 70B's, D=8192 and V=131072,
+in bfloat16, with 8192 tokens in each data shard. The formula counts 4 float32 numbers per token and
+dx over model, dW over data, both in bfloat16, and the kernel if it is fully sharded. Times are
+bounds from data sheets, not measurements: links at full speed, 2(k - 1)/k of the payload for a
+ring, and products at peak. Shares are in % of the time of the products. The sum of dW can
+overlap with the backward pass of the rest of the network. Sources: `benchmarks/_plans.py`."""
+QUESTION = "What do the devices of a mesh send each other, and how much memory does it take?"
+BENCHMARK = Benchmark("traffic", "Traffic between devices", QUESTION, NOTES, measure, inside)
 if __name__ == "__main__":
-    run(main)
+    BENCHMARK.main()

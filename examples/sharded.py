@@ -12,7 +12,9 @@ sharded.png. With ``--smoke`` it takes seconds.
 
 import argparse
 import json
+import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -34,9 +36,6 @@ from matplotlib.patches import Rectangle
 from rich.table import Table
 
 from xent_jax import linear_softmax_cross_entropy, shard_linear_head
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from _collectives import collectives  # noqa: E402  what a compiled program sends
 
 DATA, MODEL = 2, 4
 TOKENS = P("data")
@@ -61,6 +60,14 @@ class Run(NamedTuple):
     losses: list[float]
     params: dict[str, jax.Array] | None = None  # None where other processes hold parts
     windows: jax.Array | None = None  # the last batch
+
+
+class Collective(NamedTuple):
+    """What each device sends in a sum or a gather of a compiled program."""
+
+    kind: str
+    axes: str  # of the mesh
+    moved: int  # bytes: the result, of a reduce-scatter the operand
 
 
 def mesh_of(devices, data=DATA, model=MODEL):
@@ -179,7 +186,23 @@ def examine(mesh, layout, classes, run):
     _, (d_hidden, d_kernel, d_bias) = program(*inputs)
     arrays = {"hidden states": (hidden, d_hidden), "labels": (labels, None)}
     arrays |= {"kernel": (kernel, d_kernel), "bias": (bias, d_bias)}
-    return arrays, [one for one in collectives(program.as_text(), mesh.shape) if one.moved]
+    return arrays, collectives(program.as_text())
+
+
+def collectives(text):
+    """Reads the collectives in the text of a compiled program, whose numbers have 4 bytes."""
+    if " while(" in text:
+        sys.exit("A collective in a loop runs more than once, which is not counted here.")
+    kinds = "all-reduce|all-gather|reduce-scatter"
+    groups = r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\])"
+    found = []
+    for types, kind, listed, size in re.findall(rf" = (.+) ({kinds})\(.*{groups}", text):
+        devices = int(size or len(listed.split(",")))
+        shapes = re.findall(r"[fs]32\[([\d,]*)\]", types)
+        moved = sum(4 * math.prod(map(int, filter(None, shape.split(",")))) for shape in shapes)
+        moved *= devices if kind == "reduce-scatter" else 1
+        found.append(Collective(kind, {DATA: "data", MODEL: "model"}[devices], moved))
+    return found
 
 
 def show_places(arrays):

@@ -1,16 +1,13 @@
 """Meshes of CPU devices, and arrays on them."""
 
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from _collectives import bytes_per_device, collectives  # noqa: E402, F401
+from benchmarks._collectives import bytes_per_device as bytes_per_device
+from benchmarks._collectives import collectives as collectives
 
 SPLITS = [(d, m) for d in (1, 2, 4, 8) for m in (1, 2, 4, 8) if d * m <= 8]
 """Every split of 1, 2, 4 and 8 devices, data x model."""

@@ -1,10 +1,9 @@
 """The report and the figures of the README and the docs are rendered from the stored data."""
 
-import json
+import dataclasses
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +11,18 @@ import numpy as np
 import pytest
 
 import xent_jax
+from benchmarks._markdown import overview, report
+from benchmarks._pages import BLOCK, BLOCKS, PAGES, SOURCES, rendered
+from benchmarks._records import Record, find, pivot, records, span, table, target
+from benchmarks._store import FOLDER, ORDER, load, note, save
+from benchmarks._views import VIEWS, tables
 
-for _package in ("rich", "matplotlib", "mpmath", "optax"):
-    pytest.importorskip(_package, reason="the benchmarks need it: pip install xent-jax[bench]")
-
-ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = ROOT / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-import _optax_options  # noqa: E402  it lies there
-from _markdown import report  # noqa: E402
-from _overview import PARTS, overview  # noqa: E402
-from _readme import BLOCK, BLOCKS, PAGES, SOURCES, rendered  # noqa: E402
-from _store import ORDER, load, note, save  # noqa: E402
-from compile_time import equations  # noqa: E402
-
+ROOT = FOLDER.parent
 PAGE = "\n".join(page.read_text("utf-8") for page in PAGES)
-REPORT = (BENCHMARKS / "report.md").read_text("utf-8")
+REPORT = (FOLDER / "report.md").read_text("utf-8")
 PEER = "tokamax"
-PICTURES = [f"{name}.png" for name, section in load().items() if section.get("picture", True)]
+BENCH = "the benchmarks need more: pip install xent-jax[bench]"
+PICTURES = [f"{name}.png" for name, section in load().items() if section["picture"]]
 
 
 def command(*options):
@@ -38,18 +31,11 @@ def command(*options):
 
 
 def without_peer(sections):
-    """As measured where tokamax does not install: no row of it, or an empty one."""
-    text = json.dumps(sections)
-    cut = json.loads(text)
-    for section in cut.values():
-        for title, (head, rows) in section["tables"].items():
-            kept = [row for row in rows if PEER not in row[0]]
-            absent = [
-                [row[0], "not installed"] + [""] * (len(row) - 2) for row in rows if PEER in row[0]
-            ]
-            listed = title.startswith(("Time in float32", "Errors in bfloat16"))
-            section["tables"][title] = [head, kept + absent * listed]
-    return cut
+    """As measured where tokamax does not install."""
+    return {
+        name: section | {"records": [r for r in section["records"] if PEER not in r.program]}
+        for name, section in sections.items()
+    }
 
 
 def test_the_readme_and_the_pages_are_rendered_from_the_data():
@@ -81,17 +67,17 @@ def test_every_benchmark_was_measured_in_full():
 def test_every_picture_of_the_report_exists():
     named = re.findall(r"!\[.*?\]\((.*?)\)", REPORT)
     assert named == PICTURES
-    assert all((BENCHMARKS / name).read_bytes().startswith(b"\x89PNG") for name in named)
+    assert all((FOLDER / name).read_bytes().startswith(b"\x89PNG") for name in named)
 
 
 def test_every_picture_beside_the_report_is_in_it():
-    assert {path.name for path in BENCHMARKS.glob("*.png")} == set(PICTURES)
+    assert {path.name for path in FOLDER.glob("*.png")} == set(PICTURES)
 
 
 def test_the_one_table_has_rows_of_every_benchmark():
     sections = load()
     lines = {name: overview({name: sections[name]})[0].splitlines()[2:] for name in sections}
-    assert tuple(PARTS) == ORDER
+    assert tuple(lines) == ORDER
     assert all(line in REPORT for rows in lines.values() for line in rows) and all(lines.values())
 
 
@@ -114,7 +100,7 @@ def test_a_peer_that_is_not_there_has_an_empty_column_in_the_one_table():
 def test_a_benchmark_that_fails_keeps_what_was_measured_before(tmp_path):
     save(load(), tmp_path)
     note("head", ["out of memory"], tmp_path)
-    assert load(tmp_path)["head"]["tables"] == load()["head"]["tables"]
+    assert load(tmp_path)["head"]["records"] == load()["head"]["records"]
     assert "the figures above are older:\n\n```\nout of memory\n```" in (
         tmp_path / "report.md"
     ).read_text("utf-8")
@@ -125,63 +111,127 @@ def test_a_benchmark_that_was_never_measured_leaves_the_pages_be(tmp_path):
     assert rendered(PAGE, load(tmp_path)) == PAGE
 
 
-def logits_section(with_options):
-    """Makes a section like the one that logits.py stores, with three cells and one option."""
-    head = ["logits", "labels", "ratio", "optax\ntemp %", "xent_jax\ntemp %"]
-
-    def rows(float32, bfloat16, soft):
-        return [
-            ["512 x 8192 float32", "integer", float32, "3", "4"],
-            ["512 x 8192 bfloat16", "integer", bfloat16, "5", "6"],
-            ["512 x 8192 float32", "soft", soft, "7", "8"],
-        ]
-
-    means = ["value and gradient: geometric mean", "0.7"], ["value alone: geometric mean", "1.1"]
-    tables = {
-        "Targets": (["", "found"], means),
-        "Value and gradient": (head, rows("0.91", "0.52", "0.53")),
-        "Value alone": (head, rows("1.31", "0.82", "1.23")),
+def logits_section():
+    """Makes a section like the one that logits.py stores, with three cells and two options."""
+    kinds = ("integer", "float32"), ("integer", "bfloat16"), ("soft", "float32")
+    ratios = {
+        "Value and gradient": (0.91, 0.52, 0.53),
+        "Value alone": (1.31, 0.82, 1.23),
+        "Options, value and gradient": (0.64, 0.66),
     }
-    if with_options:
-        tables["Options, value and gradient"] = (head, rows("0.64", "0.65", "0.66"))
-    return {"date": "2026-01-02", "machine": "jax 0.10.2", "tables": tables}
+    means = {"value and gradient": 0.7, "value alone": 1.1}
+    found = [target(f"{what}: geometric mean", mean, 2) for what, mean in means.items()]
+    for study, numbers in ratios.items():
+        for i, (ratio, (case, dtype)) in enumerate(zip(numbers, kinds, strict=False)):
+            fields = {"dtype": dtype, "case": case, "shape": (512, 8192)}
+            found += records(study, "xent_jax", {"ratio": ratio, "share": 4 + 2 * i}, **fields)
+            found += records(study, "optax", {"share": 3 + 2 * i}, **fields)
+    return {"date": "2026-01-02", "machine": "jax 0.10.2", "records": found}
 
 
 def test_the_logits_block_has_the_ratios_with_and_without_the_gradient_and_the_memory():
-    text = rendered(PAGE, {"logits": logits_section(True)})
+    text = rendered(PAGE, {"logits": logits_section()})
     for line in [
-        "| geometric mean of all | 0.7 | 1.1 |",
-        "| integer labels, float32 | 0.91 to 0.91 | 1.31 to 1.31 |",
-        "| integer labels, bfloat16 | 0.52 to 0.52 | 0.82 to 0.82 |",
-        "| soft labels | 0.53 to 0.53 | 1.23 to 1.23 |",
-        "| with options | 0.64 to 0.66 |  |",
-        "4 % in float32, optax's 3 %; 6 % in bfloat16, optax's 5 %.",
+        "| geometric mean of all | 0.700 | 1.100 |",
+        "| integer labels, float32 | 0.910 to 0.910 | 1.310 to 1.310 |",
+        "| integer labels, bfloat16 | 0.520 to 0.520 | 0.820 to 0.820 |",
+        "| soft labels | 0.530 to 0.530 | 1.230 to 1.230 |",
+        "| with options | 0.640 to 0.660 |  |",
+        "4.00 % in float32, optax's 3.00 %; 6.00 % in bfloat16, optax's 5.00 %.",
     ]:
         assert f"\n{line}\n" in text
 
 
-def test_data_of_before_the_options_leave_the_logits_block_be():
-    assert rendered(PAGE, {"logits": logits_section(False)}) == PAGE
+# ------------------------------------------------------------------------------ the records
+
+
+def test_every_number_is_stored_as_a_number_of_a_known_study():
+    for section in load().values():
+        for record in section["records"]:
+            assert record.study in VIEWS
+            assert isinstance(record.value, int | float) or (record.value is None and record.note)
+
+
+def test_every_number_is_in_one_table():
+    for name, section in load().items():
+        for title, (head, rows) in tables(section["records"]).items():
+            assert len(rows) == len({tuple(row[:2]) for row in rows}), (name, title)
+            assert all(len(row) == len(head) for row in rows)
+
+
+def test_records_survive_the_file(tmp_path):
+    found = [
+        target("speed", 0.5, 1),
+        target("errors", 0, 0),
+        Record("Heads", "head", "temp", None, "MiB", "float32", (1, 2, 3), "H100", note="E: no"),
+    ]
+    save({"head": {"title": "Head", "records": found}}, tmp_path)
+    assert load(tmp_path)["head"]["records"] == found
+
+
+@pytest.mark.parametrize(
+    "found, text", [(1.0, "<= 1: reached"), (1.01, "<= 1: missed"), (float("nan"), "<= 1: missed")]
+)
+def test_a_target_is_reached_up_to_its_limit(found, text):
+    assert pivot([target("speed", found, 1)], {"": "{program}"}, "{metric}")[1][0][-1] == text
+
+
+@pytest.mark.parametrize(
+    "value, unit, text",
+    [
+        (16388, "B", "16,388"),
+        (0.17, "relative", "17%"),
+        (3e-4, "relative", "3e-04"),
+        (4321.0, "ulp", "4e+03"),
+        (53.2, "ulp", "53"),
+        (2.34, "ulp", "2.3"),
+        (256.149, "MiB", "256.15"),
+        (0.016741, "s", "16.74 ms"),
+        (2.5e-6, "s", "2.5 us"),
+        (0.12345, "", "0.1235"),
+    ],
+)
+def test_a_number_is_shown_as_its_unit_is(value, unit, text):
+    assert f"{Record('', '', '', value, unit)}" == text
+
+
+def test_what_is_refused_says_so_in_its_cell():
+    record = Record("CPU devices", "loss", "bytes", None, "B", note="TypeError: no")
+    assert pivot([record], {"": "{program}"}, "{metric}")[1] == [["loss", "refused: TypeError: no"]]
+
+
+def test_several_numbers_of_a_cell_are_divided_by_a_slash_and_a_cell_may_be_empty():
+    found = records("Errors", "optax", {"loss": 1, "label": 2}, case="a")
+    found += records("Errors", "xent_jax", {"loss": 3}, case="b")
+    head, rows = pivot(found, {"case": "{case}"}, "{program}")
+    assert (head, rows) == (["case", "optax", "xent_jax"], [["a", "1 / 2", ""], ["b", "", "3"]])
+    assert table(head, rows).splitlines()[1] == "| --- | ---: | ---: |"
+
+
+def test_a_span_is_of_the_numbers():
+    assert span(records("", "", {"a": 10.0, "b": 9.0}), ".1f") == "9.0 to 10.0"
 
 
 @pytest.mark.parametrize("smoothing", [{}, {"label_smoothing": 0.1}])
 @pytest.mark.parametrize("z_loss", [{}, {"z_loss": 0.01}])
 @pytest.mark.parametrize("labels", ["integer", "soft"])
 def test_the_options_in_optax_are_those_of_xent_jax(labels, z_loss, smoothing):
+    _peers = pytest.importorskip("benchmarks._peers", reason=BENCH)
     z, y = jnp.sin(jnp.arange(20.0).reshape(4, 5)), jnp.array([0, -100, 3, 4])
     if labels == "integer":
-        ours, theirs = xent_jax.softmax_cross_entropy_with_integer_labels, _optax_options.integer
+        ours, theirs = xent_jax.softmax_cross_entropy_with_integer_labels, _peers.optax_integer
         own = {"ignore_index": -100}
     else:
-        ours, theirs = xent_jax.softmax_cross_entropy, _optax_options.soft
+        ours, theirs = xent_jax.softmax_cross_entropy, _peers.optax_soft
         y, own = jax.nn.softmax(-z), {"class_weights": jnp.linspace(0.5, 1.5, 5)}
     options = own | z_loss | smoothing
     np.testing.assert_allclose(ours(z, y, **options), theirs(z, y, **options), rtol=1e-5)
 
 
 def test_equations_inside_others_are_counted():
+    compile_time = pytest.importorskip("benchmarks.compile_time", reason=BENCH)
     jaxpr = jax.make_jaxpr(lambda x: jax.jit(lambda x: jnp.sin(x) + 1)(x) * 2)(1.0)
-    assert len(jaxpr.eqns) == 2 and equations(jaxpr) == 4
+    assert len(jaxpr.eqns) == 2 and compile_time.equations(jaxpr) == 4
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():
@@ -191,11 +241,13 @@ def test_an_unknown_name_is_refused_with_those_there_are():
 
 
 def test_the_cheapest_part_runs(tmp_path):
+    pytest.importorskip("benchmarks.accuracy", reason=BENCH)
     run = command("--quick", "--only", "accuracy", "--output", str(tmp_path))
     assert run.returncode == 0, run.stdout
     section = load(tmp_path)["accuracy"]
     assert section["quick"] and (tmp_path / "accuracy.png").exists()
-    head, rows = section["tables"]["float32, in units of the last place"]
-    found = {row[0]: max(map(float, row[head.index("xent_jax")].split(" / "))) for row in rows}
-    beyond = {what for what, e in found.items() if not e <= (8 + 80 / 2 if what == "gap 80" else 8)}
-    assert found and not beyond
+    assert all(dataclasses.asdict(record)["unit"] for record in section["records"])
+    ours = find(section["records"], study="Errors", program="xent_jax", dtype="float32")
+    allowed = {"gap 80": 8 + 80 / 2}
+    beyond = [r for r in ours if not (r.unit == "ulp" and r.value <= allowed.get(r.case, 8))]
+    assert ours and not beyond

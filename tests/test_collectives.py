@@ -4,14 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-from _collectives import bytes_per_device, collectives, grouped  # noqa: E402  where it lies
+from benchmarks._collectives import bytes_per_device, collectives, grouped
 
 MESH = {"data": 2, "model": 4}
 
@@ -229,7 +226,12 @@ def test_the_trips_of_nested_loops_multiply():
 
 @pytest.mark.parametrize(
     "less, step",
-    [("NE", "add(%c, %two)"), ("LT", "multiply(%c, %two)"), ("LT", "add(%two, %two)")],
+    [
+        ("NE", "add(%c, %two)"),
+        ("LT", "multiply(%c, %two)"),
+        ("LT", "add(%two, %two)"),
+        ("LT", "add(%x, %two)"),
+    ],
 )
 def test_a_collective_in_a_loop_of_unknown_length_is_refused(less, step):
     body = loop("a", f"%r = f32[16] {REDUCE}", less, step)

@@ -1,7 +1,6 @@
 """The site: it is complete, its links lead somewhere, and it fetches nothing from elsewhere."""
 
 import functools
-import json
 import os
 import re
 import subprocess
@@ -22,6 +21,8 @@ import xent_jax.proofs  # noqa: E402
 from xent_jax.proofs._theorems.shipped import UNPROVED  # noqa: E402
 
 import xent_jax  # noqa: E402
+from benchmarks._store import load  # noqa: E402
+from benchmarks._views import tables  # noqa: E402
 from tests.browser import start_browser  # noqa: E402
 from tests.cases import FUNCTIONS  # noqa: E402
 
@@ -147,18 +148,18 @@ def test_mathematics_is_mathml(pages):
 
 
 def test_what_benchmarks_wrote_is_shown(pages):
-    written = json.loads((ROOT / "benchmarks/report.json").read_text("utf-8"))
+    written = load()
     sources = "".join(path.read_text("utf-8") for path in DOCS.rglob("*.md"))
     shown = {Path(url).name for p in pages.values() for url in p.fetched}
     texts = [unescape(p.text) for page, p in pages.items() if page.startswith("measured/")]
     assert written
     for name, section in written.items():
         assert f'--8<-- "benchmarks/report.md:{name}"' in sources
-        assert f"benchmarks-{name}.png" in shown or not section.get("picture", True)
+        assert f"benchmarks-{name}.png" in shown or not section["picture"]
         # a page shows its notes, its tables and one in short, and the day of measurement
         assert any(
             f"Measured {section['date']}" in text
-            and text.count("<table>") == 1 + len(section["tables"])
+            and text.count("<table>") == 1 + len(tables(section["records"]))
             and section["question"] in text
             for text in texts
         ), name

@@ -18,8 +18,7 @@ TOKENS, WIDTH, CLASSES = 1024, 128, 2004  # of --smoke; three of the classes are
 @pytest.fixture
 def beside(monkeypatch):
     """Lets a copy of the example import what lies beside the original."""
-    folders = EXAMPLES, EXAMPLES.parent / "benchmarks"
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES), prepend=os.pathsep)
 
 
 def traffic(output):

@@ -1,0 +1,65 @@
+"""The losses of xent_jax and of its peers that several benchmarks compile."""
+
+import logging
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import xent_jax
+
+try:
+    from tokamax import linear_softmax_cross_entropy_loss as tokamax_loss
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of every shape not tuned for
+    TOKAMAX, LEFT_OUT = ["tokamax head, chunked_xla"], []
+except ImportError:
+    TOKAMAX, LEFT_OUT = [], ["tokamax: pip install tokamax, for Python 3.12 or later"]
+
+INTEGER = "softmax_cross_entropy_with_integer_labels"
+MIB = 2**20
+head = xent_jax.linear_softmax_cross_entropy
+ours, of_optax = getattr(xent_jax, INTEGER), getattr(optax, INTEGER)
+
+
+def held(loss: Callable, dtype=None) -> Callable:
+    """Returns the mean loss of all logits, which are cast to a dtype if one is given."""
+    return lambda x, w, y: loss(jnp.asarray(x @ w, dtype), y).mean()
+
+
+def of_tokamax(x, w, y):
+    return tokamax_loss(x, y, w, reduction="mean", implementation="chunked_xla")
+
+
+def pulled_back(x, w, y, g, *_):
+    """Returns the head's losses without a reduction, and the gradients for their cotangents g."""
+    losses, pull = jax.vjp(lambda x, w: head(x, w, y, reduction="none"), x, w)
+    return losses, pull(g)
+
+
+def room(tokens: int, classes: int) -> dict[str, int]:
+    """Returns the head's option for chunks of so many tokens, from the float32 bytes they take."""
+    return {"max_logits_bytes": 2 * 4 * tokens * classes}
+
+
+def optax_soft(z, t, label_smoothing=0.0, z_loss=0.0, class_weights=None):
+    """Losses with soft labels, and our options as users of optax write them."""
+    if label_smoothing:
+        t = optax.smooth_labels(t, label_smoothing)
+    losses = optax.softmax_cross_entropy(z, t if class_weights is None else class_weights * t)
+    return losses + z_loss * jax.nn.logsumexp(z, -1) ** 2 if z_loss else losses
+
+
+def optax_integer(z, y, label_smoothing=0.0, z_loss=0.0, ignore_index=None):
+    """Losses with integer labels, and our options as users of optax write them."""
+    if ignore_index is not None:
+        kept = y != ignore_index
+        y = jnp.where(kept, y, 0)
+    if label_smoothing:
+        losses = optax_soft(z, jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype), label_smoothing)
+    else:
+        losses = of_optax(z, y)
+    if z_loss:
+        losses = losses + z_loss * jax.nn.logsumexp(z, -1) ** 2
+    return losses if ignore_index is None else jnp.where(kept, losses, 0.0)

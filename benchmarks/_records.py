@@ -1,0 +1,143 @@
+"""Records are the numbers that the benchmarks measure; tables and sentences are made from them."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One number, its unit, and what it was measured for.
+
+    A format string shows the value, in the usual format of its unit if it names no other. Four more
+    formats are "limit", "reached", "note", and "short" for bytes. If a record lacks what a format
+    needs, it raises LookupError.
+    """
+
+    study: str  # the table that it stands in
+    program: str
+    metric: str
+    value: float | None  # None where there is no number; the note says why
+    unit: str = ""
+    dtype: str = ""
+    shape: tuple[int, ...] = ()  # of the logits, or tokens, width and vocabulary
+    case: str = ""  # labels, options, gap or device
+    limit: float | None = None  # the target: the value shall be at most this
+    note: str = ""
+
+    def __format__(self, spec: str) -> str:
+        value = {"limit": self.limit, "note": self.note or None}.get(spec, self.value)
+        if value is None or (spec == "reached" and self.limit is None):
+            raise LookupError(f"nothing to show as {spec!r} in {self!r}")
+        if spec == "reached":
+            return "reached" if value <= self.limit else "missed"
+        special = {"note": str, "limit": "{:,}".format, "short": short, "": self.usual}
+        return special[spec](value) if spec in special else format(value, spec)
+
+    def usual(self, value: float) -> str:
+        return (
+            f"{value:,}"
+            if isinstance(value, int)
+            else FORMATS.get(self.unit, "{:.4g}".format)(value)
+        )
+
+    @property
+    def size(self) -> str:
+        pairs = zip("NDV", self.shape, strict=True) if len(self.shape) == 3 else ()
+        return " ".join(f"{x}={n}" for x, n in pairs) or " x ".join(map(str, self.shape))
+
+    def fill(self, template: str) -> str:
+        """Returns a template of the record's fields."""
+        return template.format_map(vars(self) | {"size": self.size})
+
+
+def short(size: float) -> str:
+    """Returns a size in B to TB, which are powers of ten."""
+    for step, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if size >= step:
+            return f"{size / step:.3g} {unit}"
+    return f"{size:.0f} B"
+
+
+def ulps(error: float) -> str:
+    return f"{error:.1g}" if error >= 1e3 else f"{error:.0f}" if error >= 10 else f"{error:.1f}"
+
+
+FORMATS = {  # of units; the others have four digits
+    "ulp": ulps,
+    "relative": lambda error: f"{error:.0%}" if error >= 0.01 else f"{error:.0e}",
+    "of the largest": "{:.1e}".format,
+    "s": lambda time: f"{1e3 * time:.2f} ms" if time >= 1e-4 else f"{1e6 * time:.1f} us",
+    "MiB": "{:.2f}".format,
+}
+UNITS = {"time": "ms", "temp": "MiB", "share": "%", "bytes": "B"}  # of metrics
+
+
+def records(
+    study: str, program: str, numbers: Mapping[str, float], limits: Mapping | None = None, **fields
+) -> list[Record]:
+    """Returns a record for each metric; ``limits`` has the targets of some of them."""
+    limits = limits or {}
+    return [
+        Record(study, program, m, value, limit=limits.get(m), **{"unit": UNITS.get(m, "")} | fields)
+        for m, value in numbers.items()
+    ]
+
+
+def target(what: str, found: float, limit: float, unit: str = "") -> Record:
+    """Returns a record for the table of targets."""
+    return Record("Targets", what, "found", found, unit, limit=limit)
+
+
+def find(known: Iterable[Record], **fields) -> list[Record]:
+    """Returns the records with those fields."""
+    wanted = fields.items()
+    return [r for r in known if all(getattr(r, name) == value for name, value in wanted)]
+
+
+def fill(template: str, named: Mapping[str, Record]) -> str:
+    """Returns a template of records, or nothing if one of them is not there."""
+    try:
+        return template.format_map(named)
+    except LookupError:
+        return ""
+
+
+def shown(known: Iterable[Record], template: str, by: str = "metric", **fields) -> str:
+    """Fills a template that names metrics, or another field, of the records with those fields."""
+    return fill(template, {getattr(record, by): record for record in find(known, **fields)})
+
+
+def span(known: Iterable[Record], spec: str) -> str:
+    """Returns the least and the greatest of some records."""
+    first, *_, last = sorted(2 * list(known), key=lambda record: record.value)
+    return f"{first:{spec}} to {last:{spec}}"
+
+
+def pivot(known: Iterable[Record], rows: Mapping[str, str], columns: str) -> tuple[list, list]:
+    """Returns head and rows of a table.
+
+    The templates of rows and columns say where a record stands. Several in one cell are divided by
+    a slash. A column of numbers with a target is followed by one that says if it is reached.
+    """
+    cells: dict[tuple, dict[str, list[str]]] = {}
+    for record in known:
+        row = cells.setdefault(tuple(record.fill(title) for title in rows.values()), {})
+        column, found = record.fill(columns).strip(), {"metric": record}
+        text = fill("{metric}", found) or fill("refused: {metric:note}", found)
+        row.setdefault(column, []).append(text)
+        if record.limit is not None:
+            text = fill("<= {metric:limit}: {metric:reached}", found)
+            row.setdefault(f"{column}, target", []).append(text)
+    titles = list(dict.fromkeys(title for row in cells.values() for title in row))
+    lines = [
+        [*first, *(" / ".join(row.get(title, [])) for title in titles)]
+        for first, row in cells.items()
+    ]
+    return [*rows, *titles], lines
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Returns a table in Markdown, with columns of numbers aligned to the right."""
+    columns = zip(*rows, strict=True)
+    rule = ["---:" if all(c == "" or c[0].isdigit() for c in cells) else "---" for cells in columns]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *rows])

@@ -1,0 +1,188 @@
+"""What the benchmarks share: the command line, timed runs, the machine, and storing results."""
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks._records import Record
+from benchmarks._store import FOLDER, QUICK, decoded, encoded, load, note, save
+from benchmarks._views import tables
+
+PACKAGES = "jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "optax", "tokamax", "xent_jax"
+Drawing = Callable[[Figure], None]
+
+
+class NotHere(Exception):
+    """Says, in its arguments, why a benchmark cannot run on this machine."""
+
+
+@dataclasses.dataclass
+class Benchmark:
+    """A chapter of the report, and the program that measures it."""
+
+    name: str
+    title: str
+    question: str
+    notes: str
+    measure: Callable[[bool, Progress], tuple[list[Record], Drawing | None]]  # of quick or not
+    inside: Callable[[str, bool], Iterator[list[Record]]] | None = None  # for one device
+    left_out: Sequence[str] = ()
+    timed: bool = False  # other programs then matter
+
+    def main(self) -> None:
+        """Measures, prints the tables, and stores them in the report."""
+        parser = argparse.ArgumentParser(description=self.question)
+        parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
+        where = f"default: {FOLDER.name}; if quick, {QUICK}"
+        parser.add_argument("--output", type=Path, metavar="DIR", help=where)
+        parser.add_argument("--inside", help=argparse.SUPPRESS)  # for a process of its own
+        options = parser.parse_args()
+        folder = options.output or (QUICK if options.quick else FOLDER)
+        try:
+            if options.inside:
+                for found in self.inside(options.inside, options.quick):
+                    print(f"[{', '.join(map(encoded, found))}]", flush=True)
+            else:
+                self.run(options.quick, folder)
+        except NotHere as error:
+            note(self.name, list(error.args), folder)
+            console().print("not run here:", *error.args, sep="\n", markup=False)
+        except KeyboardInterrupt:
+            sys.exit("interrupted")
+
+    def run(self, quick: bool, folder: Path) -> None:
+        """Measures, prints the tables, and stores them in the report of that folder."""
+        began = busy()
+        # No refresh from a thread: it would take a core during the runs.
+        with Progress(console=console(), auto_refresh=False) as progress:
+            records, draw = self.measure(quick, progress)
+        section = {name: getattr(self, name) for name in ("title", "question", "notes")} | {
+            "others": others(began) if self.timed else "",
+            "left_out": list(self.left_out),
+            "picture": draw is not None,
+            "date": str(datetime.date.today()),
+            "machine": machine(),
+            "quick": quick,
+            "records": records,
+        }
+        for title, rows in tables(records).items():
+            show(title, *rows)
+        save(load(folder) | {self.name: section}, folder)
+        if draw:
+            draw(figure := Figure(layout="constrained"))
+            figure.savefig(folder / f"{self.name}.png", dpi=120)
+        console().print(f"{folder / 'report.md'}, {section['machine']}")
+
+
+def read_line(line: str) -> list[Record]:
+    """Reads what a process that runs for one device prints."""
+    return [decoded(fields) for fields in json.loads(line)]
+
+
+def console() -> Console:
+    """Returns a wide console; otherwise tables in a file would have 80 columns."""
+    return Console(width=max(Console().width, 170))
+
+
+def show(title: str, head: list[str], rows: list[list[str]]) -> None:
+    shown = Table(*head, title=title)
+    for row in rows:
+        shown.add_row(*row)
+    console().print(shown)
+
+
+# ---------------------------------------------------------------- timed runs
+
+
+def timed(program: Callable, arguments: Sequence) -> float:
+    """Returns the milliseconds of one run, and frees its results afterwards."""
+    began = time.perf_counter()
+    out = jax.block_until_ready(program(*arguments))
+    seconds = time.perf_counter() - began
+    del out
+    return 1e3 * seconds
+
+
+def in_rounds(
+    measures: Sequence[Callable], least: int, seconds: float = 0.0, tick: Callable = float
+) -> np.ndarray:
+    """Calls each function once in every round, in a random order; [rounds, functions, ...].
+
+    Goes on for at least ``least`` rounds and so many seconds. ``tick`` is told the seconds spent.
+    """
+    rng, rounds, began = np.random.default_rng(0), [], time.perf_counter()
+    while len(rounds) < least or time.perf_counter() - began < seconds:
+        found = {}
+        for i in rng.permutation(len(measures)):
+            found[i] = measures[i]()
+            tick(time.perf_counter() - began)
+        rounds.append([found[i] for i in range(len(measures))])
+    return np.array(rounds)
+
+
+def ratios(times: np.ndarray, over: np.ndarray) -> dict[str, float]:
+    """Returns median and spread of the ratios of two programs' times, round by round."""
+    low, ratio, high = np.percentile(times / over, (10, 50, 90)).tolist()
+    return {"ratio": ratio, "ratio, 10 %": low, "ratio, 90 %": high}
+
+
+def temp_bytes(program) -> int:
+    """Returns the bytes of temporary memory of a compiled program, as the compiler states it."""
+    return program.memory_analysis().temp_size_in_bytes
+
+
+# ---------------------------------------------------------------- the machine
+
+
+def machine() -> str:
+    """Returns the processor, the system and the versions of everything that is compared."""
+    versions = [f"Python {platform.python_version()}"]
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    info, memory = Path("/proc/cpuinfo"), ""
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = f", {size / 2**30:.0f} GiB"
+    hardware = f"{(models or [platform.processor()])[0]}, {os.cpu_count()} cores{memory}"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return "; ".join([hardware, system, ", ".join(versions)])
+
+
+def busy() -> tuple[float, float, float] | None:
+    """Returns the seconds that all cores and this program were busy, and the time; Linux only."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    ticks = [int(number) for number in stat.read_text().splitlines()[0].split()[1:9]]
+    idle, waiting = ticks[3:5]
+    cores = (sum(ticks) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+    return cores, sum(os.times()[:4]), time.perf_counter()
+
+
+def others(began: tuple[float, float, float] | None) -> str:
+    """Returns how many cores other programs have kept busy, if known and not 0."""
+    if began is None or (now := busy()) is None:
+        return ""
+    cores, own, seconds = (b - a for a, b in zip(began, now, strict=True))
+    kept = f"{max(0.0, (cores - own) / seconds):.1f}"
+    return "" if kept == "0.0" else kept
