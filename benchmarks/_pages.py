@@ -103,7 +103,7 @@ def accuracy(records: Records) -> str:
 
 def compile_time(records: Records) -> str:
     steps = "trace", "lower", "compile", "equations", "call"
-    over = find(records, study="Over optax's")
+    over = [r for r in records if "over optax" in r.study.lower()]
     lines = [
         [f"{r.case}, {r.size}"]
         + [shown(over, f"{{{step}:.2f}}", case=r.case, shape=r.shape) for step in steps]

@@ -32,6 +32,7 @@ VIEWS = {
     "Value alone": View("{study}", *_LOGITS),
     "Options, value and gradient": View("{study}", *_LOGITS),
     "Over optax's": View("{study}", _STEPS),
+    "The linear head over optax on held logits": View("{study}", _STEPS),
     "Of each library": View("{study}", _STEPS | {"library": "{program}"}),
     "Calls outside jit": View("{study}, {size}", {"": "{case}"}, "{program} {metric} {unit}"),
     "Time": _HEAD,

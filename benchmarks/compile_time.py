@@ -1,4 +1,4 @@
-"""Times tracing and compiling of the losses, and calls outside ``jax.jit``, beside optax.
+"""Times tracing and compiling of losses and linear head, and calls outside jit, beside optax.
 
 Each case is value and gradient of a mean loss. Each repeat clears JAX's caches before each of the
 two libraries, in a random order, and traces, lowers and compiles again. Then the jitted functions
@@ -26,7 +26,9 @@ from benchmarks._running import Benchmark, in_rounds, timed
 
 SHAPES = (8, 10), (512, 8192)
 TIMED, COUNTED = ("trace", "lower", "compile"), ("equations", "instructions")
-LIMITS = {"trace": 1.5, "compile": 1.2}
+HEAD = 4096, 256, 16384  # tokens, width, vocabulary
+LOSSES, HEADS = "Over optax's", "The linear head over optax on held logits"
+LIMITS = {LOSSES: {"trace": 1.5, "compile": 1.2}, HEADS: {"trace": 2.0, "compile": 1.5}}
 BOTH = {"label_smoothing": 0.1, "z_loss": 1e-4}
 THREE = BOTH | {"ignore_index": 3}
 
@@ -40,6 +42,20 @@ def cases(n: int, k: int) -> dict[str, tuple]:
         "integer labels": (optax_integer, ours, {}, (z, y)),
         "soft labels, all options": (*soft, BOTH | {"class_weights": weights}, (z, t)),
         "integer labels, three options": (optax_integer, ours, THREE, (z, y)),
+    }
+
+
+def heads(tokens: int, width: int, classes: int) -> dict[str, tuple]:
+    """Returns mean losses of held logits and of the head, with their arguments."""
+    x, w = jnp.ones((tokens, width)), jnp.ones((width, classes))
+
+    def capped(x, w, y):
+        return optax_integer(30 * jnp.tanh(x @ w / 30), y, **BOTH).mean()
+
+    given = x, w, jnp.arange(tokens)
+    return {
+        "linear head": (held(of_optax), head, given),
+        "linear head, three options": (capped, partial(head, logit_softcap=30.0, **BOTH), given),
     }
 
 
@@ -112,29 +128,39 @@ def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) 
     return out
 
 
+def mean(loss: Callable, options: dict) -> Callable:
+    return lambda z, labels: loss(z, labels, **options).mean()
+
+
 def measure(quick: bool, progress: Progress):
     jax.config.update("jax_enable_compilation_cache", False)
     repeats, found = 3 if quick else 15, []
-    known = [case for shape in SHAPES for case in cases(*shape).items()]
-    for case, (*losses, options, arguments) in progress.track(known, description="compile"):
-
-        def mean(z, labels, loss, options=options):
-            return loss(z, labels, **options).mean()
-
-        functions = [jax.value_and_grad(partial(mean, loss=loss)) for loss in losses]
+    known = [
+        (LOSSES, case, [jax.value_and_grad(mean(f, options)) for f in losses], arguments)
+        for shape in SHAPES
+        for case, (*losses, options, arguments) in cases(*shape).items()
+    ] + [
+        (HEADS, case, [jax.value_and_grad(f, (0, 1)) for f in functions], arguments)
+        for case, (*functions, arguments) in heads(*HEAD).items()
+    ]
+    for study, case, functions, arguments in progress.track(known, description="compile"):
         builds = [partial(build, function, arguments) for function in functions]
         built = np.moveaxis(in_rounds(builds, repeats + 1)[1:], -1, 0)  # the first warms up
         numbers = dict(zip(TIMED + COUNTED, built, strict=True))
-        numbers["call"] = calls([jax.jit(f) for f in functions], arguments, 20 * repeats)
-        fields = {"case": case, "shape": arguments[0].shape}
-        found += compare(("Over optax's", "Of each library"), numbers, **fields)
+        if study == LOSSES:  # benchmarks.head times calls of the head
+            numbers["call"] = calls([jax.jit(f) for f in functions], arguments, 20 * repeats)
+        fields = {"case": case, "shape": HEAD if study == HEADS else arguments[0].shape}
+        found += compare((study, "Of each library"), numbers, **fields)
     eager = outside_jit(*SHAPES[0]).items()
     for case, (*functions, arguments) in progress.track(eager, description="outside jit"):
         numbers, study = {"call": calls(functions, arguments, 30 * repeats)}, "Calls outside jit"
         found += compare((study, study), numbers, case=case, shape=SHAPES[0])
-    over = find(found, study="Over optax's")
-    largest = {step: max(r.value for r in find(over, metric=step)) for step in LIMITS}
-    targets = [target(f"{step}: largest ratio", largest[step], LIMITS[step]) for step in LIMITS]
+    targets = [
+        target(f"{name}{step}: largest ratio", max(r.value for r in over), limit)
+        for study, name in ((LOSSES, ""), (HEADS, "linear head, "))
+        for step, limit in LIMITS[study].items()
+        if (over := find(found, study=study, metric=step))
+    ]
     return targets + found, None
 
 
@@ -142,7 +168,8 @@ NOTES = """A ratio is that of xent_jax over optax in the same repeat, and the me
 below 1, xent_jax takes less. Every repeat starts with JAX's caches empty. Equations are those of
 the jaxpr, nested ones included. Instructions are those of the program that XLA:CPU runs. A call is
 one of the jitted function. The options are label_smoothing and z_loss, and class_weights with soft
-labels or ignore_index with integer labels."""
+labels or ignore_index with integer labels. The linear head's three options are label_smoothing,
+z_loss and logit_softcap, and its gradients those of inputs and kernel."""
 QUESTION = "How long do tracing and compiling value and gradient take beside optax?"
 BENCHMARK = Benchmark("compile_time", "Tracing and compiling", QUESTION, NOTES, measure, timed=True)
 if __name__ == "__main__":
