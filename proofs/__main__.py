@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = " and ".join(missing)
         print(f"xent-prove needs {names}: pip install 'xent-jax[proofs]'", file=sys.stderr)
         return 2
-    from ._command import Misused, run
+    from ._command import run
+    from ._terminal import Misused
     from ._workers import Died
 
     try:
