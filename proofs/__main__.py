@@ -13,12 +13,13 @@ from ._jax_internals import ANYWAY, READ
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0 if everything holds, 1 if something does not, 2 for a wrong call."""
     options = _parser().parse_args(argv)
-    missing = [m for m in ("sympy", "rich") if importlib.util.find_spec(m) is None]
+    missing = [m for m in ("sympy", "rich", "latex2mathml") if importlib.util.find_spec(m) is None]
     if missing:
         names = " and ".join(missing)
         print(f"xent-prove needs {names}: pip install 'xent-jax[proofs]'", file=sys.stderr)
         return 2
-    from ._command import Misused, run
+    from ._command import run
+    from ._terminal import Misused
     from ._workers import Died
 
     try:

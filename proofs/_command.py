@@ -18,24 +18,19 @@ from rich.table import Table
 
 from ._catalogue import Answer, Claim, claims
 from ._jax_internals import READ, untested
+from ._terminal import Misused, label, progress
 from ._terminal import console as the_console
-from ._terminal import label, progress
 from ._theorems.shipped import UNPROVED
+from ._users import prove_users
 from ._workers import answers, usual_jobs
 
 Results = list[tuple[Claim, Answer]]
-
-
-class Misused(Exception):
-    """Raised if the command cannot use an option; the message says why."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs what the options ask for, and returns the exit status."""
     console = the_console()
     if options.module:
-        from ._users import prove_users
-
         return prove_users(options, console)
     if options.args or options.wrt:
         raise Misused("--args and --wrt describe the function that --module names; give --module")

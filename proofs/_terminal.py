@@ -1,4 +1,4 @@
-"""The output of the commands, on a terminal or in a file."""
+"""The output of the commands, on a terminal or in a file, and their error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Misused(Exception):
+    """Raised if a command cannot use an option; the message says why."""
 
 
 def console() -> Console:

@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from ._command import Misused
 from ._prover import prove as _prove
 from ._prover import spec as _spec
+from ._terminal import Misused
 
 _MAKERS: dict[str, Callable[..., Any]] = {
     "array": _spec.array,

@@ -1,7 +1,10 @@
 """Sets up eight CPU devices for the tests of sharding (others use the first), and the fixtures."""
 
 import os
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -38,3 +41,40 @@ def spoil(monkeypatch):
     yield monkeypatch.setattr
     monkeypatch.undo()
     jax.clear_caches()
+
+
+# ------------------------------------------------------------------------- what people look at
+
+
+@pytest.fixture(scope="session")
+def proved():
+    """All derivations, and the gradient's theorem of most functions without its options."""
+    from xent_jax.proofs._catalogue import claims
+
+    def plain(name):
+        return name.endswith(": gradient") and "(" not in name
+
+    return [(c, c.run()) for c in claims() if c.engine == "derivation" or plain(c.name)]
+
+
+@pytest.fixture(scope="session")
+def proofs_page(proved, tmp_path_factory):
+    """The file of the page of proofs, as xent-prove writes it."""
+    from xent_jax.proofs._page.page import page
+
+    path = tmp_path_factory.mktemp("page") / "proofs.html"
+    path.write_text(page(proved), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder of the site, and what its build printed."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
+    environment = {k: v for k, v in os.environ.items() if k != "PROOFS_HTML"}
+    environment["NO_MKDOCS_2_WARNING"] = "1"  # which is about another program
+    root = Path(__file__).parents[1]
+    run = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return folder, run.stderr

@@ -1,14 +1,9 @@
-"""The site: it is complete, its links lead somewhere, and it fetches nothing from elsewhere."""
+"""The site is complete, its links lead somewhere, and it fetches nothing from elsewhere."""
 
-import functools
 import os
 import re
-import subprocess
-import sys
-import threading
 from html import unescape
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,21 +13,18 @@ pytest.importorskip("material", reason="the site needs mkdocs: pip install xent-
 pytest.importorskip("sympy", reason="the page of proofs needs SymPy: pip install xent-jax[docs]")
 
 import xent_jax.proofs  # noqa: E402
+from xent_jax.proofs._catalogue import claims  # noqa: E402
+from xent_jax.proofs._page.page import page as page_of  # noqa: E402
 from xent_jax.proofs._theorems.shipped import UNPROVED  # noqa: E402
 
 import xent_jax  # noqa: E402
 from benchmarks._store import load  # noqa: E402
 from benchmarks._views import tables  # noqa: E402
-from tests.browser import start_browser  # noqa: E402
 from tests.cases import FUNCTIONS  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-WIDTHS = {"phone": 390, "desk": 1280}
 FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
-
-
-# ------------------------------------------------------------------------------ as it is built
 
 
 class Page(HTMLParser):
@@ -53,23 +45,11 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """The folder of the site, and what the build said."""
-    site = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", site]
-    environment = {k: v for k, v in os.environ.items() if k != "PROOFS_HTML"}
-    environment["NO_MKDOCS_2_WARNING"] = "1"  # which is about another program
-    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return site, run.stderr
-
-
-@pytest.fixture(scope="module")
-def pages(built):
-    """By their place in the site."""
-    site, _ = built
-    found = site.rglob("*.html")
-    return {str(path.relative_to(site)): Page(path.read_text("utf-8")) for path in found}
+def pages(site):
+    """The pages by their place in the site."""
+    folder, _ = site
+    found = folder.rglob("*.html")
+    return {str(path.relative_to(folder)): Page(path.read_text("utf-8")) for path in found}
 
 
 def local(url):
@@ -86,8 +66,8 @@ def target(page, url):
     return str(path if path.suffix else path / "index.html"), unquote(parts.fragment)
 
 
-def test_the_strict_build_warns_of_nothing(built):
-    _, said = built
+def test_the_strict_build_warns_of_nothing(site):
+    _, said = site
     assert "Documentation built" in said and "WARNING" not in said
 
 
@@ -100,18 +80,18 @@ def test_every_link_leads_to_a_page_and_a_place_in_it(pages):
         assert not anchor or anchor in pages[path].ids, (page, url)
 
 
-def test_all_that_pages_fetch_is_in_the_site(built, pages):
-    site, _ = built
+def test_all_that_pages_fetch_is_in_the_site(site, pages):
+    folder, _ = site
     fetched = {(page, url) for page, p in pages.items() for url in p.fetched}
     assert any(url.endswith(".png") for _, url in fetched)
     for page, url in fetched:
         assert local(url), (page, url)
-        assert (site / target(page, url)[0]).exists(), (page, url)
+        assert (folder / target(page, url)[0]).exists(), (page, url)
 
 
-def test_styles_fetch_nothing_from_afar(built):
-    site, _ = built
-    styles = "".join(path.read_text("utf-8") for path in site.rglob("*.css"))
+def test_styles_fetch_nothing_from_afar(site):
+    folder, _ = site
+    styles = "".join(path.read_text("utf-8") for path in folder.rglob("*.css"))
     found = re.findall(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", styles)
     urls = [url or imported for url, imported in found]
     assert urls and all(local(url) or url.startswith("data:") for url in urls)
@@ -147,6 +127,12 @@ def test_mathematics_is_mathml(pages):
     assert not any(mark in text for text in texts for mark in ("arithmatex", r"\(", r"\["))
 
 
+def test_the_site_has_the_page_that_xent_prove_writes(pages):
+    claim = claims()[0]
+    (article,) = re.findall(r"<article.*</article>", page_of([(claim, claim.run())]), re.S)
+    assert article in pages["proofs/page.html"].text
+
+
 def test_what_benchmarks_wrote_is_shown(pages):
     written = load()
     sources = "".join(path.read_text("utf-8") for path in DOCS.rglob("*.md"))
@@ -169,90 +155,3 @@ def test_what_has_no_theorem_is_listed_with_its_reason(pages):
     plain = unescape(re.sub(r"<[^>]+>", "", pages["limits/index.html"].text))
     for u in UNPROVED:
         assert u.what in plain and u.reason in plain
-
-
-# -------------------------------------------------------------------------------- the browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = start_browser()
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def address(built):
-    """Of a server that has the site."""
-    handler = functools.partial(Quiet, directory=built[0])
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """Which does not print what it is asked for."""
-
-    def log_message(self, *_):
-        pass
-
-
-LOOK = """
-const inBox = e =>
-  e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || inBox(e.parentElement));
-const beyond = [...document.querySelectorAll('.md-content *')].filter(e =>
-  e.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && !inBox(e));
-return {
-  width: document.documentElement.scrollWidth,
-  beyond: beyond.map(e => e.outerHTML.slice(0, 80)),
-  fetched: performance.getEntriesByType('resource').map(r => r.name),
-  maths: [...document.querySelectorAll('math')].map(m => m.getBoundingClientRect().height),
-}"""
-
-
-@pytest.fixture(scope="module", params=WIDTHS)
-def looks(request, browser, address, pages):
-    """Of each page at a width: what the browser says of it."""
-    width = WIDTHS[request.param]
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    found = {}
-    for page in sorted(pages.keys() - {"404.html", "proofs/page.html"}):
-        browser.get(address + page.removesuffix("index.html"))
-        said = [m for m in browser.get_log("browser") if "favicon" not in m["message"]]
-        found[page] = browser.execute_script(LOOK) | {"said": said, "at": width}
-    return found
-
-
-def test_no_page_scrolls_sideways(looks):
-    assert {page: look["width"] for page, look in looks.items() if look["width"] > look["at"]} == {}
-
-
-def test_what_is_wide_scrolls_in_its_own_box(looks):
-    assert {page: look["beyond"] for page, look in looks.items() if look["beyond"]} == {}
-
-
-def test_the_console_is_silent(looks):
-    assert {page: look["said"] for page, look in looks.items() if look["said"]} == {}
-
-
-def test_nothing_comes_from_the_network(looks, address):
-    fetched = {url for look in looks.values() for url in look["fetched"]}
-    assert fetched and all(url.startswith((address, "data:")) for url in fetched)
-
-
-def test_mathematics_has_a_size(looks):
-    heights = [height for look in looks.values() for height in look["maths"]]
-    assert heights and all(height > 4 for height in heights)
-
-
-def test_search_finds_a_name(browser, address):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    browser.get(address + "?q=logit_softcap")
-    results = WebDriverWait(browser, 20).until(
-        lambda b: b.find_elements(By.CSS_SELECTOR, ".md-search-result__link")
-    )
-    assert any("api/head/" in result.get_attribute("href") for result in results)

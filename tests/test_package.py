@@ -126,7 +126,7 @@ def test_the_wheel_works_with_its_run_time_dependencies_alone(wheel, tmp_path):
 
 
 def test_importing_the_library_imports_no_optional_dependency():
-    optional = {"sympy", "optax", "matplotlib", "mpmath", "rich", "sklearn"}
+    optional = {"sympy", "optax", "matplotlib", "mpmath", "rich", "sklearn", "latex2mathml"}
     assert importlib.util.find_spec("sympy"), "install xent-jax[test]"
     code = "import json, sys, xent_jax; print(json.dumps(list(sys.modules)))"
     imported = set(printed([sys.executable, "-c", code]))

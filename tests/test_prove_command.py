@@ -103,7 +103,7 @@ def test_a_wrong_call_is_one_line_and_the_status_2(arguments, message, capsys):
     assert line.startswith("xent-prove: ") and message in line
 
 
-@pytest.mark.parametrize("missing", ["sympy", "rich"])
+@pytest.mark.parametrize("missing", ["sympy", "rich", "latex2mathml"])
 def test_without_an_extra_the_error_is_one_line_that_names_it(missing):
     code = (
         "import sys, importlib.util as u; find = u.find_spec\n"

@@ -1,1 +1,1 @@
-"""The page of all that is proved, with expressions in MathML and the code beside them."""
+"""The page of all that is proved, with formulas in MathML and the code beside them."""

@@ -17,7 +17,7 @@ from .._catalogue import DERIVATIONS, Answer, Claim
 from .._derivations.derivation import Derivation, Outcome
 from .._theorems.shipped import UNPROVED
 from .backwards import Source, backwards
-from .mathml import mathml, relation
+from .formulas import mathml
 from .style import STYLE
 
 Results = Sequence[tuple[Claim, Answer]]
@@ -39,7 +39,8 @@ the rules in <code>proofs/_normal_form/</code> and the reading of JAX’s operat
 
 
 _AXES = """<p class="key">What JAX computes from the code, in closed form: i counts the examples, j
-the classes, l is summed over; g is the cotangent, a dot marks a direction, a mask is 1 or 0.</p>"""
+the classes, l is summed over; g is the cotangent, a dot marks a direction, a mask is 1 or 0, and a
+condition in brackets is 1 where it holds and 0 elsewhere.</p>"""
 
 
 def page(results: Results) -> str:
@@ -163,7 +164,7 @@ def _source(source: Source, unfolded: bool = True) -> str:
 
 
 def _context(d: Derivation) -> str:
-    where = [f"<li>{relation(head, '=', body)}</li>" for head, body in d.definitions]
+    where = [f"<li>{mathml(head, body)}</li>" for head, body in d.definitions]
     given = [f"<li>{_text(a.text)}</li>" for a in d.assumptions]
     given += [f"<li>stated for {d.scope}</li>"]
     where_list = f"<div><h4>Where</h4><ul>{''.join(where)}</ul></div>" if where else ""
@@ -177,9 +178,9 @@ def _step(o: Outcome, first: bool) -> str:
     why = _text(o.step.why) + (f' <b class="reason">{escape(o.reason)}</b>' if o.reason else "")
     slack = ""
     if o.step.slack is not None:
-        slack = f' <span class="slack">the difference is {mathml(o.step.slack, False)}</span>'
+        slack = f' <span class="slack">the difference is {mathml(o.step.slack)}</span>'
     return f"""<li><span class="sign">{sign}</span>
-<div class="formula" tabindex="0">{mathml(o.step.expr)}</div>
+{_formula(o.step.expr)}
 <div class="rule">{_mark(o.holds)} <span>{why}{slack}</span>{place}</div></li>"""
 
 
@@ -195,12 +196,10 @@ def _theorem(c: Claim, a: Answer, sources: Iterable[Source]) -> str:
 
 
 def _identity(verdict: Any) -> str:
-    """Returns what was proved, if the printer can show it."""
-    if getattr(verdict, "identity", None) is None:
-        return ""
-    try:
-        return f'<div class="formula" tabindex="0">{mathml(verdict.identity)}</div>'
-    except TypeError:
-        return (
-            f'<div class="formula" tabindex="0"><code>{escape(str(verdict.identity))}</code></div>'
-        )
+    """Returns what was proved, if the verdict has it."""
+    identity = getattr(verdict, "identity", None)
+    return "" if identity is None else _formula(identity)
+
+
+def _formula(e: sp.Expr) -> str:
+    return f'<div class="formula" tabindex="0">{mathml(e)}</div>'

@@ -66,6 +66,7 @@ math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", "Liber
   line-height: 1.45; color: var(--soft); overflow-wrap: anywhere; }
 .rule .place { grid-column: 2; font-style: italic; opacity: .85; }
 .place::before { content: "in the seed: "; font-style: normal; }
+.context math, .slack math { display: inline math; }
 .slack { display: block; overflow-x: auto; overflow-y: hidden; }
 .mark { font-weight: 700; }
 pre { background: var(--code); border: 1px solid var(--line); border-radius: .4rem;

@@ -1,0 +1,64 @@
+"""No modules of the library or the proofs import one another in a circle."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from importlib.util import resolve_name
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_NORMAL_FORM = "xent_jax.proofs._normal_form"
+KNOWN = {  # imports that close a circle, and why
+    (f"{_NORMAL_FORM}.facts", f"{_NORMAL_FORM}.polynomial"): "for an annotation only",
+}
+
+
+def modules():
+    """The files of the library and of the proofs by the names of their modules."""
+    found = {}
+    for path in (*ROOT.glob("xent_jax/**/*.py"), *ROOT.glob("proofs/**/*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = ("xent_jax", *parts) if parts[0] == "proofs" else parts
+        found[".".join(p for p in parts if p != "__init__")] = path
+    return found
+
+
+def imported(name, path, known):
+    """The modules that a file imports, at its top or inside a function."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = resolve_name("." * node.level + (node.module or ""), package)
+            for alias in node.names:
+                inner = f"{source}.{alias.name}"
+                yield inner if inner in known else source
+
+
+def graph_of(known):
+    """The modules that each module imports."""
+    return {n: {m for m in imported(n, path, known) if m in known} for n, path in known.items()}
+
+
+def cycle(graph):
+    """The modules of one circle of imports, or None."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    graph = graph_of(modules())
+    assert len(graph) > 100
+    for importer, source in KNOWN:
+        graph[importer].remove(source)  # a KeyError here says that KNOWN has what is gone
+    assert cycle(graph) is None
+
+
+def test_a_circle_is_found_through_relative_imports_and_functions(tmp_path):
+    (tmp_path / "a.py").write_text("import json\nfrom . import b\n")
+    (tmp_path / "b.py").write_text("def f():\n    from .c import g\n")
+    (tmp_path / "c.py").write_text("from x.a import f\n")
+    graph = graph_of({f"x.{path.stem}": path for path in tmp_path.iterdir()})
+    assert set(cycle(graph)) == set(graph)
