@@ -77,6 +77,14 @@ def test_label_out_of_range_under_options(module, wrap, options):
     assert np.isfinite(losses[1]) and np.all(np.isfinite(gradient[1]))
 
 
+@every_way
+def test_label_out_of_range_in_a_weighted_mean(module, wrap):
+    """It makes the mean NaN, and no gradient but that of its row."""
+    loss = integer(module, class_weights=jnp.asarray([1.0, 2.0, 3.0]), reduction="mean")
+    mean, gradient = both(wrap, loss, [GOOD] * 2, jnp.array([-1, 1]))
+    assert np.isnan(mean) and np.all(np.isnan(gradient[0])) and np.all(np.isfinite(gradient[1]))
+
+
 @pytest.mark.parametrize("outer", [jax.jacfwd, jax.jacrev])
 @pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])
 def test_focal_hessian_where_the_loss_is_zero(gamma, outer):

@@ -57,6 +57,15 @@ def test_the_first_theorems_are_proved_at_every_shape_with_all_labellings(theore
     assert not any("not claimed" in a for a in verdict.assumptions)
 
 
+@pytest.mark.parametrize("least, proved", [(0.0, True), (1.0, False)])
+def test_a_value_alone_is_proved_piece_by_piece(least, proved):
+    def kinked(z):
+        return jnp.maximum(z, least)
+
+    given = kinked, {"z": array("n k")}, (), lambda z: jnp.where(z > 0, z, 0.0)
+    assert prove_concrete(*given, SIZES[:2], "value").proved == proved
+
+
 # ------------------------------------------------------------------- what is wrong is not
 
 

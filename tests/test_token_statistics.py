@@ -217,8 +217,8 @@ def with_gradient(z, y, **options):
 
 
 def special(rng):
-    """Ties between shards; labels out of range and ignored."""
-    z, y = drawn((4,), rng)
+    """Ties between shards; labels out of range, ignored, and of many classes."""
+    z, y = drawn((16,), rng)
     return z, y.at[:3].set(jnp.array([-1, K, 0]))
 
 

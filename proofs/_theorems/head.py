@@ -119,6 +119,13 @@ def _linear(z: Any, t: Any) -> Any:
     return jnp.sum(t * z, axis=-1)
 
 
+def _aux(library: Any, x: Any, w: Any, t: Any, b: Any) -> Any:
+    """The auxiliary output of the head of ``_with_aux``."""
+    chunks = Chunks(x.shape[1], in_place=True)
+    head = library.with_linear_head(_with_aux(library), has_aux=True, max_logits_bytes=chunks)
+    return head(x, w, t, bias=b)[1]
+
+
 def _others() -> list[Case]:
     c, cap = scalar(nonnegative=True), scalar(positive=True)
     return [
@@ -133,6 +140,8 @@ def _others() -> list[Case]:
              lambda z, t, c: book.soft_loss(z, t, c=c), reduction="mean", c=c),
         _any("a loss with aux", _T, "x w b t", _with_aux, book.soft_loss, reduction="mean",
              has_aux=True),
+        Case("with_linear_head", "the aux", _aux, {"x": _X, "w": _KERNEL, "t": _T, "b": _B}, "",
+             lambda x, w, t, b: _linear(x @ w + b, t), kinds=("value",)),
         _any("a loss of one's own", _T, "x w b t", _own, _own_truth, reduction="mean"),
         _any("a loss of one's own", _T, "x", _own, _own_truth, reduction="none",
              kinds=("second order",)),
@@ -146,7 +155,7 @@ def _statistics() -> list[Case]:
     y = labels("m s", classes="k")
     args = {"x": _X, "w": _KERNEL, "y": y, "b": _B}
 
-    def one(field: str, truth: Loss) -> Case:
+    def one(field: str, truth: Loss, kinds: tuple[Kind, ...] = _BOTH) -> Case:
         def call(library: Any, x: Any, w: Any, y: Any, b: Any) -> Any:
             chunks = Chunks(x.shape[1], in_place=True)
             found = library.linear_token_statistics(x, w, y, b, max_logits_bytes=chunks)
@@ -155,33 +164,37 @@ def _statistics() -> list[Case]:
         def reference(x: Any, w: Any, y: Any, b: Any) -> Any:
             return truth(x @ w + b, y)
 
-        return Case(_STATISTICS, field, call, args, "x w b", reference, kinds=_BOTH)
+        return Case(_STATISTICS, field, call, args, "x w b", reference, kinds=kinds)
 
     return [
         one("loss", book.integer_loss),
         one("logsumexp", lambda z, _: book.logsumexp(z)),
         one("entropy", lambda z, _: book.softmax_entropy(z)),
+        one("label_rank", book.label_rank, ("value",)),
     ]
 
 
 CASES = (*_integers(), *_others(), *_statistics())
 UNPROVED = (
-    *(Unproved(name, "second order", "the prover cannot read JAX's transpose of the loop around a "
-               "loss that has its own derivative rule; the second order is proved for the loss of "
-               "logits, and to the inputs for the head around a loss in plain JAX")
+    *(Unproved(name, "second order", "it is not decided by both engines around a loss that has its "
+               "own derivative rule; it is proved for the loss of logits, and to the inputs for "
+               "the head around a loss in plain JAX, and test_head.py compares")
       for name in (_INTEGER, _STATISTICS)),
-    Unproved(_INTEGER, "logit_softcap", "the prover does not see that the sums of capped logits "
-             "are the same on CPU and on other platforms; the cap around a linear loss, the cap "
-             "alone and the loss alone are proved"),
+    Unproved(_INTEGER, "logit_softcap", "the prover does not see that the exponentials of capped "
+             "logits are together positive without that of the label; the cap around a linear "
+             "loss, the cap alone and the loss alone are proved, and test_head.py compares"),
     Unproved(_INTEGER, "temperature", "the second engine, which must agree with the first, "
-             "cannot decide exponentials of quotients; tests check it"),
+             "cannot decide exponentials of quotients; test_head.py compares"),
     Unproved("with_linear_head", "the kernel's gradient in pieces", "on CPU it is summed for some "
-             "of the classes at a time; the prover cannot read these slices for all sizes"),
+             "of the classes at a time; the prover cannot read these slices for all sizes; "
+             "test_head_proofs.py proves a small size, and test_head.py compares"),
     Unproved("with_linear_head", "tokens that are left out", "the theorems with a mask are of the "
              "loop that leaves such tokens in their chunks; the prover cannot read the sort and "
-             "the gathers of the loop that skips them. Tests compare the two"),
+             "the gathers of the loop that skips them; test_masked_tokens.py compares"),
     Unproved("chunked_loss", "any loss", "it takes whatever JAX derives of the loss, in the loop "
-             "that the theorems of the linear head read; tests compare it with jax.grad"),
+             "that the theorems of the linear head read; test_chunked_loss.py compares it with "
+             "jax.grad"),
     Unproved("with_linear_head", "sizes that no chunk divides", "the chunks then overlap, and the "
-             "prover cannot read their slices for all sizes"),
+             "prover cannot read their slices for all sizes; test_head_proofs.py proves a small "
+             "size, and test_head.py compares"),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from xent_jax import forward_mode
 from xent_jax._chunks import Chunks
 
 from .._prover.spec import Spec, array, labels, scalar
+from . import textbook
 from . import textbook_shards as book
 from .in_shards import Axes, in_shards
 from .textbook import reduced
@@ -24,6 +25,7 @@ _EXAMPLES, _CLASSES = array("n", dtype=bool), array("m n k", dtype=bool)
 _E, _C, _S = scalar(unit=True), scalar(nonnegative=True), scalar()
 _ALL: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
 _FIRST: tuple[Kind, ...] = ("gradient", "forward mode")
+_GRADIENT: tuple[Kind, ...] = ("gradient",)
 _INTEGER = "softmax_cross_entropy_with_integer_labels"
 _SOFT, _HEAD = "softmax_cross_entropy", "linear_softmax_cross_entropy"
 _AXES = "axis_name", "batch_axis_name"
@@ -40,6 +42,7 @@ def _case(
     truth: Local,
     least: Mapping[str, int] | None = None,
     kinds: tuple[Kind, ...] = _ALL,
+    divided: str = "classes in shards",
 ) -> Case:
     """Returns a case for ``call(loss, *args)`` in each shard; ``truth`` is of the whole arrays.
 
@@ -65,7 +68,7 @@ def _case(
         axes, x = max(zip(over, values, strict=True), key=lambda pair: len(pair[0]))
         return jnp.broadcast_to(out, (*x.shape[: len(axes)], *out.shape))
 
-    name = ", ".join(filter(None, ("classes in shards", options)))
+    name = ", ".join(filter(None, (divided, options)))
     return Case(function, name, shipped, args, wrt, reference, least or {}, kinds, _NOTE)
 
 
@@ -184,6 +187,37 @@ def _batches() -> list[Case]:
     return [case("sum"), case("mean")]
 
 
+def _examples() -> list[Case]:
+    """Cases with the examples alone sharded, over b shards of n each."""
+    z, kinds = array("b n k"), _GRADIENT
+    y, two = labels("b n", classes="k"), {"z": z, "w": z}
+
+    def case(function: str, args: Mapping[str, Spec], wrt: str, truth: Local, **least: int) -> Case:
+        def call(loss: Local, *args: Any) -> Any:
+            return loss(*args, reduction="sum", batch_axis_name="b")
+
+        def of_all(*args: Any) -> Any:
+            return jnp.sum(jax.vmap(truth)(*args))
+
+        return _case(function, "sum", call, args, wrt, of_all, least, kinds, "examples in shards")
+
+    def head(loss: Local, x: Any, w: Any, y: Any, b: Any) -> Any:
+        chunks = Chunks(x.shape[0], in_place=True)
+        return loss(x, w, y, b, reduction="sum", batch_axis_name="b", max_logits_bytes=chunks)
+
+    of_tokens = {"x": array("b n d"), "w": array("d k"), "y": y, "b": array("k")}
+    return [
+        case(_SOFT, {"z": z, "t": z}, "z t", textbook.soft_loss),
+        case("softmax_focal_loss", {"z": z, "y": y}, "z",
+             lambda z, y: textbook.focal_loss(z, y, 2.0), k=2),
+        case("softmax_kl_divergence", two, "z w", textbook.softmax_kl),
+        case("softmax_jensen_shannon_divergence", two, "z w", textbook.softmax_jensen_shannon),
+        _case(_HEAD, "sum", head, of_tokens, "b",
+              lambda x, w, y, b: jnp.sum(textbook.integer_loss(x @ w + b, y)), None, kinds,
+              "examples in shards"),
+    ]  # fmt: skip
+
+
 def _heads() -> list[Case]:
     """Cases of the linear head with n chunks of s tokens."""
     args = {
@@ -205,10 +239,23 @@ def _heads() -> list[Case]:
         name = f"ignore_index, {reduction}" if ignored else reduction
         return _case(_HEAD, name, call, args | {"y": y}, "x w b", truth, kinds=("gradient",))
 
-    return [case("none"), case("sum"), case("mean"), case("mean", ignore=-100)]
+    def weighed(loss: Local, x: Any, w: Any, y: Any, b: Any, v: Any) -> Any:
+        return loss(x, w, y, bias=b, class_weights=v, axis_name="m",
+                    max_logits_bytes=Chunks(x.shape[0], in_place=True))  # fmt: skip
+
+    def of_weighed(x: Any, w: Any, y: Any, b: Any, v: Any) -> Any:
+        z = jnp.einsum("sd,mdk->msk", x, w) + b[:, None]
+        return book.integer_loss(z, y, w=v, reduction="mean")
+
+    one = {"x": array("s d"), "y": labels("s", classes="m*k"), "v": _WEIGHTS}  # one chunk
+    return [
+        case("none"), case("sum"), case("mean"), case("mean", ignore=-100),
+        _case(_HEAD, "class_weights, mean", weighed, args | one, "b v",
+              of_weighed, kinds=_GRADIENT),
+    ]  # fmt: skip
 
 
-CASES = (*_softmaxes(), *_losses(), *_batches(), *_heads())
+CASES = (*_softmaxes(), *_losses(), *_batches(), *_examples(), *_heads())
 _MANY = (
     "more than four sums are nested, and the prover does not bring so many into one order; the "
     "second order to the logits is proved"
@@ -219,16 +266,20 @@ UNPROVED = (
              "assumption, and they are proved"),
     Unproved(_INTEGER, "classes in shards, jax.shard_map that tracks varying values", "JAX has no "
              "mesh with a symbolic number of devices; the backward pass that JAX runs without "
-             "tracking, which first sums the shards' cotangents, is proved, and tests run both"),
+             "tracking, which first sums the shards' cotangents, is proved, and "
+             "test_sharded_losses.py runs both"),
     *(Unproved(f, "classes in shards, second order to the options", _MANY)
       for f in (_INTEGER, _SOFT, "poly_loss_cross_entropy")),
     *(Unproved(f, f"classes in shards{what}", "the prover does not decide such large terms in "
                "minutes")
       for f, what in (("softmax_focal_loss", ", second order"), ("with_linear_head", ""))),
     Unproved(_HEAD, "num_classes", "the loss of logits is proved with the mask of classes that "
-             "this option makes; in the head, where it also changes the labels, tests check it"),
+             "this option makes; in the head, where it also changes the labels, "
+             "test_head_padding.py compares"),
     Unproved("shard_linear_head", "the call", "what each shard runs is proved, and so are the sums "
-             "of the results; the jax.shard_map around them is JAX's"),
+             "of the results; the jax.shard_map around them is JAX's, and test_sharded_head.py "
+             "compares"),
     Unproved("linear_token_statistics", "classes in shards", "it sums over the shards a value that "
-             "is the same in all of them, and for that JAX needs the number of shards"),
+             "is the same in all of them, and for that JAX needs the number of shards; "
+             "test_sharded_head.py compares"),
 )  # fmt: skip

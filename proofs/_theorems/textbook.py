@@ -96,6 +96,12 @@ def integer_loss(
     return reduced(losses, reduction, examples, None if w is None else weight, v)
 
 
+def label_rank(z: Array, y: Array) -> Array:
+    """How many classes have a larger logit than the label, or the same and a lower number."""
+    own, lower = at_label(z, y)[..., None], jnp.arange(z.shape[-1]) < y[..., None]
+    return jnp.sum(jnp.where(z > own, 1, jnp.where((z == own) & lower, 1, 0)), axis=-1)
+
+
 def head_loss(x: Array, kernel: Array, y: Array, *, b: Any = None, **options: Any) -> Array:
     """``integer_loss`` of ``z = x W + b``."""
     z = x @ kernel
