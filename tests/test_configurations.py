@@ -15,6 +15,8 @@ from tests.chunks import chunks_of
 from tests.meshes import mesh_of
 from tests.test_contract import close
 
+pytestmark = pytest.mark.fast_compile
+
 INF = np.inf
 HARD = {  # three examples by kind; nothing asks for the class that is absent in the second
     "logits": [[1.0, -2.0, 0.5, 0.0], [0.5, 1.0, -INF, 3.0], [200.0, 0.0, -1.0, 3.0]],

@@ -16,6 +16,8 @@ import xent_jax
 from tests.cases import RICHEST
 from tests.test_contract import close
 
+pytestmark = pytest.mark.fast_compile
+
 Y = np.array([0, 2], np.int32)
 _RNG = np.random.default_rng(3)
 X, KERNEL = _RNG.normal(size=(2, 4)), _RNG.normal(size=(4, 3))
@@ -138,7 +140,6 @@ def scanned(gradient, value):
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.usefixtures("unoptimized")
 def test_all_arguments_but_one_are_constants(name):
     """In each form through ``jit``, and as NumPy arrays through each transformation."""
     call, given = CALLS[name]
@@ -161,7 +162,6 @@ def test_all_arguments_but_one_are_constants(name):
 
 @pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.usefixtures("unoptimized")
 def test_every_argument_at_once_is_a_constant(name, library):
     """No argument is traced; then each array with an axis of examples is mapped over it."""
     call, given = CALLS[name]

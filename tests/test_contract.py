@@ -11,6 +11,8 @@ import pytest
 import xent_jax
 from tests.cases import CASES, CLASSES, FUNCTIONS, RICHEST, strict, x64
 
+pytestmark = pytest.mark.fast_compile
+
 TOLERANCE = 1e-12  # float64, against references that are themselves not careful
 
 MODES = {"vjp": xent_jax, "jvp": xent_jax.forward_mode}
@@ -139,7 +141,6 @@ def test_value_and_gradient(case, module, rng):
     close(jax.jit(functools.partial(problem.ours, module))(problem.floats), values)
 
 
-@pytest.mark.usefixtures("unoptimized")
 @cases_and_modes
 def test_second_derivative(case, module, rng):
     problem = Problem(case, rng, batch=(2,), k=4)
@@ -147,13 +148,11 @@ def test_second_derivative(case, module, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unoptimized")
 @each_loss
 def test_third_derivative(case, rng):
     Problem(case, rng, batch=(2,), k=3).check([third], xent_jax.forward_mode, 1e-9)
 
 
-@pytest.mark.usefixtures("unoptimized")
 @cases
 def test_forward_mode(case, rng):
     """jvp, linearize and jvp of jvp."""
@@ -225,7 +224,6 @@ def test_vmap(case, module, rng):
         close(one, expected)
 
 
-@pytest.mark.usefixtures("unoptimized")
 @each_loss
 @pytest.mark.parametrize("axis", [0, 1, (1, 2), (2, 0), None])
 def test_axis(case, axis, rng):
@@ -299,6 +297,7 @@ def test_strict_promotion(case, module, dtype, rng):
         jax.eval_shape(jax.grad(lambda x: problem.ours(module, x).sum()), problem.floats)
 
 
+@pytest.mark.users_compile
 @cases_and_modes
 def test_extremes(case, module, rng):
     """Logits of any finite size give finite values and gradients, in float32."""

@@ -29,6 +29,8 @@ from xent_jax.proofs._derivations.terms import (  # noqa: E402
     total,
 )
 
+pytestmark = pytest.mark.fast_compile
+
 z, I, J = family("z"), notation.I, notation.J
 
 

@@ -8,6 +8,8 @@ import pytest
 import xent_jax as X
 from tests.mistakes import MISTAKES, TRANSCRIPT, told
 
+pytestmark = pytest.mark.fast_compile
+
 Z = jnp.zeros((2, 3))
 Y = jnp.zeros(2, int)
 T = jnp.full((2, 3), 1 / 3)

@@ -15,6 +15,8 @@ from tests.cases import x64
 from tests.chunks import chunks_of
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
 
+pytestmark = pytest.mark.fast_compile
+
 WIDTH, CLASSES = 5, 11
 OPTIONS = {
     "none": {},
@@ -396,6 +398,7 @@ def test_a_head_in_pieces_lowers_for_every_platform():
 # ---------------------------------------------------------------- to the bit
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("size", [16, 20])
 def test_the_same_run_to_run_and_whatever_the_neighbours(size):
     rng = np.random.default_rng(3)

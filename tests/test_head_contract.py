@@ -15,6 +15,8 @@ from tests.cases import CASES, CLASSES, strict, x64
 from tests.chunks import chunks_of
 from tests.test_contract import close
 
+pytestmark = pytest.mark.fast_compile
+
 BATCH, WIDTH, K = (2, 3), 4, 5
 ROWS = [c for c in CASES if c.arguments.get("logits") == "logits" and "softmax" not in c.loss[-7:]]
 PER_TOKEN = CLASSES | {"integers"}

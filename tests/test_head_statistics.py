@@ -13,6 +13,8 @@ from tests.chunks import chunks_of
 from tests.test_contract import close
 from tests.test_head import CLASSES, drawn, same
 
+pytestmark = pytest.mark.fast_compile
+
 FLOATS = ("loss", "logsumexp", "entropy", "top_k_log_probabilities")
 WHOLE = ("argmax", "label_rank", "top_k_indices")
 modes = pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
@@ -88,6 +90,7 @@ def test_gradients(name, module):
     same(got, gradients(held), digits=11)
 
 
+@pytest.mark.users_compile
 def test_the_gradient_of_one_makes_no_work_for_the_others():
     x, w, b, y = drawn((12,))
 

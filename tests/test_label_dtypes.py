@@ -10,6 +10,8 @@ import pytest
 import xent_jax as X
 from tests.cases import x64
 
+pytestmark = pytest.mark.fast_compile
+
 
 def integer(x, w, y, **options):
     return X.softmax_cross_entropy_with_integer_labels(x @ w, y, **options)

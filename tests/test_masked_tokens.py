@@ -12,6 +12,8 @@ from tests.chunks import chunks_of
 from xent_jax import shard_linear_head, softmax_cross_entropy_with_integer_labels
 from xent_jax._linear_layer import LinearLayer
 
+pytestmark = pytest.mark.fast_compile
+
 N, D, V, SIZE = 24, 5, 7, 4
 
 
@@ -218,6 +220,7 @@ def test_each_shard_by_its_own_tokens(computed, rng):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)  # float32, sums of 12 tokens
 
 
+@pytest.mark.users_compile
 def test_memory_grows_by_an_integer_for_each_token():
     n, d, v = 16384, 64, 4096
     shapes = ((n, d), "float32"), ((d, v), "float32"), ((n,), "int32"), ((n,), "bool")

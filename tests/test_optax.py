@@ -22,6 +22,8 @@ from optax.losses import _classification
 
 import xent_jax
 
+pytestmark = pytest.mark.fast_compile
+
 
 def _import_optax_tests() -> types.ModuleType:
     try:

@@ -24,6 +24,8 @@ from tests.meshes import (
 from tests.test_contract import close
 from xent_jax import linear_softmax_cross_entropy, linear_token_statistics, shard_linear_head
 
+pytestmark = pytest.mark.fast_compile
+
 TOKENS, WIDTH, CLASSES = (8, 3), 6, 24
 BUDGET = 5 * 8 * CLASSES  # chunks that the shard's tokens are no multiple of
 KERNELS = {"classes": P(None, "model"), "fully": P("data", "model"), "whole": P()}
@@ -349,6 +351,7 @@ def on(data, model, fully):
         return run(x, w, b), run(x, w, b)
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("data, model", SPLITS)
 @pytest.mark.parametrize("fully", [False, True], ids=["classes", "fully sharded"])
 def test_the_split_changes_no_number(data, model, fully):
@@ -397,6 +400,7 @@ def program(kernel, reduction="mean", tokens=256, **options):
     return jax.jit(step).lower(*arguments).compile().as_text()
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_two_gradients_cross(reduction):
     """In chunks: the inputs' over model, the kernel's over data, and few numbers by token."""
@@ -406,6 +410,7 @@ def test_two_gradients_cross(reduction):
     assert [round(size / large[0]) for size in large] == [1, DW // DX]
 
 
+@pytest.mark.users_compile
 def test_a_mask_sends_nothing_more():
     """The bytes are the same if all chunks are computed, and fewer if not."""
     unmasked = sum(c.moved for c in collectives(program(P(None, "model"))))
@@ -414,6 +419,7 @@ def test_a_mask_sends_nothing_more():
     assert masked == unmasked
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("options", [{"z_loss": 1e-4}, {"z_loss": 1e-4, "ignore_index": -100}])
 def test_a_fully_sharded_kernel_is_gathered_once(options):
     """Not for each chunk; and its gradient is scattered as it is summed."""

@@ -30,6 +30,8 @@ from tests.test_contract import (  # noqa: F401  the last is a fixture
     hessian_times,
 )
 
+pytestmark = pytest.mark.fast_compile
+
 BATCH, CLASS_COUNT = (4, 2), 8
 ELEMENTS = {"elements", "unit elements"}
 LOSS = xent_jax.softmax_cross_entropy_with_integer_labels
@@ -201,6 +203,7 @@ def on(data, model, check_vma):
     return run(*rows), run(*rows)
 
 
+@pytest.mark.users_compile
 @checks
 @pytest.mark.parametrize("data, model", SPLITS)
 def test_the_split_changes_no_number(data, model, check_vma):
@@ -215,12 +218,14 @@ def test_the_split_changes_no_number(data, model, check_vma):
     assert np.isnan(expected[0]).tolist() == [i in (0, 1, 5, 7, 9) for i in range(16)]
 
 
+@pytest.mark.users_compile
 def test_the_order_of_tokens_changes_no_number(rng):
     z, y = one_row_in_four_is_bad(rng)
     order, run = rng.permutation(16), of_rows(mesh_of(2, 4))
     np.testing.assert_array_equal(run(z[order], y[order])[0], run(z, y)[0][order])
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
 def test_confident_rows_are_as_exact_as_on_one_device(soft, rng):
     """Where the label's shard, or another, holds all the mass: S - 1 is no difference."""
@@ -280,6 +285,7 @@ IN_SHARD_MAP = "in shard_map"
 OPTIONS = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4}
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("kind", [AxisType.Auto, EXPLICIT, IN_SHARD_MAP], ids=str)
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["plain", "options"])
 def test_a_few_numbers_for_each_token_cross(kind, options):

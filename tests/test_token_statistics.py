@@ -15,6 +15,8 @@ from tests.meshes import EXPLICIT, mesh_of, put, set_mesh, shard_map
 from tests.test_contract import close
 from tests.test_head_statistics import FLOATS, WHOLE, first_classes, modes, of_logits
 
+pytestmark = pytest.mark.fast_compile
+
 K = 8
 
 

@@ -16,6 +16,8 @@ import xent_jax
 from tests.cases import RICHEST, x64
 from tests.test_contract import close
 
+pytestmark = pytest.mark.fast_compile
+
 N, D, K = 4, 3, 5
 Y = jnp.array([0, 4, 2, 1])
 
@@ -169,14 +171,12 @@ def each_way(every, *others):
 
 
 @each_way(["mean", "none"], *(name for name in HEADS if name not in ("mean", "none")))
-@pytest.mark.usefixtures("unoptimized")
 def test_heads(name, way):
     problem = head(name, xent_jax)
     check(way, problem, subsets(problem[2]))
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.usefixtures("unoptimized")
 def test_heads_with_the_sets_in_reverse_order(name):
     """So that each set comes before each other one, and after it."""
     problem = head(name, xent_jax)
@@ -184,7 +184,6 @@ def test_heads_with_the_sets_in_reverse_order(name):
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.usefixtures("unoptimized")
 def test_heads_in_forward_mode(name):
     problem = head(name, xent_jax.forward_mode)
     check(jitted, problem, subsets(problem[2]))
@@ -194,7 +193,6 @@ def test_heads_in_forward_mode(name):
 @pytest.mark.parametrize(
     "pair", [*itertools.permutations([("x",), ("w",), ("x", "w"), ("x", "w", "b")], 2)], ids=str
 )
-@pytest.mark.usefixtures("unoptimized")
 def test_each_pair_of_sets(name, pair):
     check(eager, head(name, xent_jax), pair)
 
@@ -214,21 +212,18 @@ def test_two_vjps_that_are_pulled_back_later(name):
 
 
 @each_way(["softmax_cross_entropy_with_integer_labels"])
-@pytest.mark.usefixtures("unoptimized")
 def test_a_loss_of_logits(name, way):
     problem = logits(RICHEST[name], xent_jax)
     check(way, problem, subsets(problem[2]))
 
 
 @pytest.mark.parametrize("name", RICHEST)
-@pytest.mark.usefixtures("unoptimized")
 def test_losses_of_logits(name):
     problem = logits(RICHEST[name], xent_jax)
     check(jitted, problem, subsets(problem[2]))
 
 
 @pytest.mark.parametrize("name", ["softmax_cross_entropy", "softmax_kl_divergence"])
-@pytest.mark.usefixtures("unoptimized")
 def test_losses_of_logits_in_forward_mode(name):
     problem = logits(RICHEST[name], xent_jax.forward_mode)
     check(jitted, problem, subsets(problem[2]))
