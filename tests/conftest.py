@@ -75,10 +75,12 @@ def _compile_options(*args, env_options_overrides=None, of=compiler.get_compile_
 def _how_programs_are_compiled(request):
     """As users compile them, unless the test or its file is marked ``fast_compile``.
 
-    Programs of the other kind are dropped, and all of them before they fill the memory.
+    The files of the prover need no mark. Programs of the other kind are dropped, and all of them
+    before they fill the memory.
     """
     marks = request.node.iter_markers()
-    mark = next((m.name for m in marks if m.name.endswith("_compile")), "users_compile")
+    usual = "fast_compile" if "test_prover_" in request.node.nodeid else "users_compile"
+    mark = next((m.name for m in marks if m.name.endswith("_compile")), usual)
     options = _known() if mark == "fast_compile" else {}
     grown = resident() - compiled["resident at last"]
     if options != compiled["options"] or grown > PROGRAMS:

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.fast_compile
 TOLERANCE = 1e-12  # float64, against references that are themselves not careful
 
 MODES = {"vjp": xent_jax, "jvp": xent_jax.forward_mode}
-modes = pytest.mark.parametrize("module", MODES.values(), ids=MODES)
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 each_loss = pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
 # Both modes compute from the same formulas: every row in one, each function in the other.
@@ -132,8 +131,7 @@ def curvature(f, x, direction):
     return slope(lambda x: slope(f, x, direction), x, direction)
 
 
-@cases
-@modes
+@cases_and_modes
 def test_value_and_gradient(case, module, rng):
     """Against autodiff of the reference, with random cotangents."""
     problem = Problem(case, rng, batch=(4, 2))
@@ -260,9 +258,13 @@ def test_axis(case, axis, rng):
     close(both(ours), both(expected))
 
 
-@cases
 @pytest.mark.parametrize(
-    "dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__
+    ("case", "dtype"),
+    [
+        pytest.param(case, dtype, id=f"{dtype.__name__}-{case.id}")
+        for dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
+        for case in (RICHEST.values() if dtype == jnp.float16 else CASES)
+    ],
 )
 def test_dtypes(case, dtype, rng):
     """Half precision: losses in float32, gradients and per-class results in their own."""

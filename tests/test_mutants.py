@@ -22,6 +22,8 @@ from xent_jax.proofs._refutation.reals import real  # noqa: E402
 
 from tests.cases import x64
 
+pytestmark = pytest.mark.fast_compile
+
 RULES = {"arguments", "axis", "branches", "constant", "operand", "operator", "term"}
 BY_NAME = {t.name: t for t in m.SHIPPED}
 SOFTMAX = BY_NAME["softmax: gradient"]

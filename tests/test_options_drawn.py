@@ -12,6 +12,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from jax.sharding import PartitionSpec as P
 
@@ -19,6 +20,8 @@ import xent_jax
 from tests.cases import x64
 from tests.meshes import mesh_of
 from xent_jax import forward_mode, shard_linear_head
+
+pytestmark = pytest.mark.fast_compile
 
 TIMES = int(os.environ.get("XENT_JAX_DRAWS", "1"))
 """How many times as many problems: ``XENT_JAX_DRAWS=50 pytest tests/test_options_drawn.py``."""

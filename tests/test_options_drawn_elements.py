@@ -14,6 +14,8 @@ from tests.meshes import mesh_of
 from tests.test_options_drawn import drawn, modules, reduced, same, seeds, weighed
 from xent_jax import shard_linear_head
 
+pytestmark = pytest.mark.fast_compile
+
 reductions = st.sampled_from(["none", "sum", "mean"])
 
 

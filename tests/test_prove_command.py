@@ -20,6 +20,8 @@ from xent_jax.proofs._derivations.derivation import Step  # noqa: E402
 from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
 from xent_jax.proofs._workers import Died, _uninterrupted, answers, usual_jobs  # noqa: E402
 
+pytestmark = pytest.mark.fast_compile
+
 
 def test_the_module_runs_and_names_what_it_proves(tmp_path):
     command = [sys.executable, "-m", "xent_jax.proofs", "--only", "seed_gradient"]

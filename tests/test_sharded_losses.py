@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import CASES, CLASSES
+from tests.cases import CASES, CLASSES, RICHEST
 from tests.meshes import (
     EXPLICIT,
     SPLITS,
@@ -41,9 +41,23 @@ def in_shards(case):
     return "axis_name" in inspect.signature(getattr(xent_jax, case.loss)).parameters
 
 
-sharded_cases = pytest.mark.parametrize(
-    "case", [c for c in CASES if in_shards(c)], ids=lambda case: case.id
-)
+ROWS = [c for c in CASES if in_shards(c)]
+RICH = [c for c in RICHEST.values() if in_shards(c)]
+
+
+def rows(**ways):
+    """Each row in the first way, each function, with most of its options, in the others."""
+    return pytest.mark.parametrize(
+        ("case", "way"),
+        [
+            pytest.param(case, way, id=f"{name}-{case.id}")
+            for i, (name, way) in enumerate(ways.items())
+            for case in (RICH if i else ROWS)
+        ],
+    )
+
+
+each_function = pytest.mark.parametrize("case", RICH, ids=lambda case: case.id)
 checks = pytest.mark.parametrize("check_vma", [True, False], ids=["tracked", "untracked"])
 
 
@@ -86,31 +100,23 @@ class Sharded(Problem):
         return run({**self.inputs, **floats})
 
 
-@sharded_cases
-@pytest.mark.parametrize(
-    "module, check_vma",
-    [(xent_jax, True), (xent_jax, False), (xent_jax.forward_mode, True)],
-    ids=["tracked", "untracked", "forward mode"],
-)
-def test_value_and_gradient(case, module, check_vma, rng):
+@rows(tracked=(xent_jax, True), untracked=(xent_jax, False), forward=(xent_jax.forward_mode, True))
+def test_value_and_gradient(case, way, rng):
     """Of all floating arguments, replicated ones too, from outside shard_map."""
+    module, check_vma = way
     Sharded(case, rng, mesh_of(), check_vma=check_vma).check_gradient(module)
 
 
-@sharded_cases
-@pytest.mark.parametrize(
-    "check_vma, second",
-    [(True, hessian_times), (False, gradient_of_slope)],
-    ids=["tracked", "untracked"],
-)
-def test_second_derivative(case, check_vma, second, rng):
+@rows(tracked=(True, hessian_times), untracked=(False, gradient_of_slope))
+def test_second_derivative(case, way, rng):
+    check_vma, second = way
     problem = Sharded(case, rng, mesh_of(), check_vma=check_vma)
     first = next(iter(case.arguments))
     problem.floats = {first: problem.floats[first]}
     problem.check([second], xent_jax, 1e-10)
 
 
-@sharded_cases
+@each_function
 def test_forward_mode(case, rng):
     problem = Sharded(case, rng, mesh_of())
     x = problem.floats
@@ -121,7 +127,7 @@ def test_forward_mode(case, rng):
 
 
 @pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
 def test_without_shard_map(case, kind, rng):
     """Divided arrays outside shard_map, as the partitioner or their types divide them."""
     problem, mesh = Problem(case, rng, batch=BATCH, k=CLASS_COUNT), mesh_of(kind=kind)
@@ -133,7 +139,7 @@ def test_without_shard_map(case, kind, rng):
         close(jax.jit(gradient)(floats), expected)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if in_shards(c)], ids=lambda case: case.id)
+@each_function
 def test_gradient_taken_inside(case, rng):
     """As in a train step that lies in shard_map as a whole: no shard's gradient is multiplied."""
     problem = Sharded(case, rng, mesh_of())
