@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from jax._src import compiler
 
+from tests.cases import x64
+
 jax.config.update("jax_num_cpu_devices", 8)
 os.environ.pop("COLUMNS", None)  # as wide as tables are in a file
 
 # ------------------------------------------------------------------------ memory and workers
 
+ROOT = Path(__file__).parents[1]
 GIB = 2**30
 A_WORKER = 2 * GIB  # no worker takes more memory
 PROGRAMS = GIB // 2  # by how much a worker may grow before it drops its compiled programs
@@ -103,6 +106,20 @@ compiler.get_compile_options = _compile_options
 @pytest.fixture
 def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture
+def float64():
+    """JAX computes in float64."""
+    with x64():
+        yield
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """Lets a copy of an example import what lies beside the original."""
+    folders = ROOT / "examples", ROOT / "benchmarks"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)), prepend=os.pathsep)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.test_constants import CALLS
+from tests.calls import CALLS
 
 pytestmark = pytest.mark.fast_compile
 

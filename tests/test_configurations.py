@@ -13,7 +13,7 @@ import xent_jax
 from tests.cases import CASES, RICHEST, x64
 from tests.chunks import chunks_of
 from tests.meshes import mesh_of
-from tests.test_contract import close
+from tests.problems import close
 
 pytestmark = pytest.mark.fast_compile
 

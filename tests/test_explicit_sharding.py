@@ -16,21 +16,15 @@ import pytest
 from jax.sharding import AxisType
 
 import xent_jax
-from tests.cases import CASES, FUNCTIONS, x64
+from tests.cases import CASES, FUNCTIONS
 from tests.meshes import EXPLICIT, collectives, mesh_of, put, set_mesh, shaped
-from tests.test_contract import close
+from tests.problems import close
 
-pytestmark = pytest.mark.fast_compile
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 N, K = 4, 6
 INTEGER_LOSS = xent_jax.softmax_cross_entropy_with_integer_labels
 explicit = pytest.mark.parametrize("kind", [EXPLICIT])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with x64():
-        yield
 
 
 # ---------------------------------------------------------------------- every function, once

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import x64
 from tests.chunks import chunks_of
+from tests.heads import CLASSES, WIDTH, drawn, held, same, scalar
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
 
-pytestmark = pytest.mark.fast_compile
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
-WIDTH, CLASSES = 5, 11
 OPTIONS = {
     "none": {},
     "ignore_index": {"ignore_index": 3},
@@ -37,23 +36,6 @@ CASES = [(name, (13,), "none") for name in OPTIONS] + [(name, (2, 6), "mean") fo
 CASES += [("all", batch, r) for batch in [(13,), (1,), (0,), ()] for r in ("mean", "sum")]
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with x64():
-        yield
-
-
-def drawn(batch, seed=0, classes=CLASSES):
-    rng = np.random.default_rng(seed)
-    x, w, b = (
-        rng.normal(size=(*batch, WIDTH)),
-        rng.normal(size=(WIDTH, classes)),
-        rng.normal(size=classes),
-    )
-    y = rng.integers(0, classes, batch).astype(np.int32)
-    return tuple(map(jnp.asarray, (x, w, b, y)))
-
-
 def options(name, batch):
     rng, given = np.random.default_rng(1), dict(OPTIONS[name])
     left = np.asarray(rng.random(batch) < 0.6)
@@ -68,43 +50,6 @@ def options(name, batch):
     if "weights" in given:
         given["weights"] = jnp.asarray(np.where(rng.random(batch) < 0.3, 0, rng.random(batch)))
     return given
-
-
-def held(
-    x,
-    w,
-    y,
-    bias=None,
-    where=None,
-    *,
-    logit_softcap=None,
-    temperature=1.0,
-    reduction="mean",
-    **given,
-):
-    z = x @ w if bias is None else x @ w + bias
-    z = z if logit_softcap is None else xent_jax.softcap(z, logit_softcap)
-    z = z / temperature
-    loss = xent_jax.softmax_cross_entropy_with_integer_labels
-    return loss(z, y, where=where, reduction=reduction, **given)
-
-
-def scalar(loss):
-    """A number that weighs every loss differently."""
-
-    def of(*args, **kwargs):
-        out = loss(*args, **kwargs)
-        return jnp.sum(out * jnp.cos(1.0 + jnp.arange(out.size)).reshape(out.shape))
-
-    return of
-
-
-def same(got, wanted, digits=12):
-    got, wanted = jax.tree.leaves(got), jax.tree.leaves(wanted)
-    assert len(got) == len(wanted)
-    for a, b in zip(got, wanted, strict=True):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        np.testing.assert_allclose(a, b, rtol=10.0**-digits, atol=10.0**-digits)
 
 
 @pytest.mark.parametrize(("name", "batch", "reduction"), CASES, ids=str)

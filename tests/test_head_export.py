@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.test_contract import close
+from tests.problems import close
 
 pytestmark = pytest.mark.fast_compile
 

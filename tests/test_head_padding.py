@@ -6,19 +6,12 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import x64
-from tests.test_contract import close
+from tests.problems import close
 
-pytestmark = pytest.mark.fast_compile
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 N, D, K, PADDED = 6, 3, 5, 8
 Y = jnp.array([0, 4, 2, 1, 3, 0])
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with x64():
-        yield
 
 
 def drawn(bad):

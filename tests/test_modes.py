@@ -9,7 +9,7 @@ import pytest
 
 import xent_jax
 from tests.cases import FUNCTIONS
-from tests.test_contract import close
+from tests.problems import close
 from xent_jax import forward_mode
 
 pytestmark = pytest.mark.fast_compile

@@ -206,8 +206,10 @@ def test_losses_of_logits(problem, module, first):
         return getattr(module, name)(**given, **static, axis=0 if first else -1)
 
     with x64():
-        wanted = weighed(textbook(name, *masks, fixed, static))(as_dtype(floats, jnp.float64))
-        same(weighed(loss)(as_dtype(floats, dtype)), wanted, dtype)
+        wanted = jax.jit(weighed(textbook(name, *masks, fixed, static)))(
+            as_dtype(floats, jnp.float64)
+        )
+        same(jax.jit(weighed(loss))(as_dtype(floats, dtype)), wanted, dtype)
 
 
 # ---------------------------------------------------------------------------------- the head

@@ -9,23 +9,16 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import x64
 from tests.meshes import bytes_per_device, mesh_of
-from tests.test_contract import close
+from tests.problems import close
 from xent_jax import shard_linear_head
 
-pytestmark = pytest.mark.fast_compile
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 TOKENS, WIDTH, CLASSES = (8, 3), 6, 22  # of which four shards are padded
 KERNELS = {"classes": P(None, "model"), "fully": P("data", "model"), "whole": P()}
 kernels = pytest.mark.parametrize("spec", KERNELS.values(), ids=KERNELS)
 reductions = pytest.mark.parametrize("reduction", ["none", "mean"])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with x64():
-        yield
 
 
 def drawn(rng):

@@ -21,10 +21,10 @@ from tests.meshes import (
     shaped,
     shard_map,
 )
-from tests.test_contract import close
+from tests.problems import close
 from xent_jax import linear_softmax_cross_entropy, linear_token_statistics, shard_linear_head
 
-pytestmark = pytest.mark.fast_compile
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 TOKENS, WIDTH, CLASSES = (8, 3), 6, 24
 BUDGET = 5 * 8 * CLASSES  # chunks that the shard's tokens are no multiple of
@@ -32,12 +32,6 @@ KERNELS = {"classes": P(None, "model"), "fully": P("data", "model"), "whole": P(
 kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 reductions = pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 FIXED = {"ignore_index": 3, "max_logits_bytes": BUDGET}
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with x64():
-        yield
 
 
 def drawn(rng, classes=CLASSES):
@@ -68,11 +62,18 @@ def pulled(head, floats, fixed, g, **options):
     return jax.jit(run)(floats)
 
 
-@kernels
 @pytest.mark.parametrize(
-    ("module", "reduction"),
-    [(xent_jax, "none"), (xent_jax, "sum"), (xent_jax, "mean"), (xent_jax.forward_mode, "mean")],
-    ids=["none", "sum", "mean", "forward mode"],
+    ("module", "reduction", "kernel"),
+    [
+        (xent_jax, "none", KERNELS["classes"]),
+        (xent_jax, "none", KERNELS["fully"]),
+        (xent_jax, "sum", KERNELS["whole"]),
+        (xent_jax, "mean", KERNELS["classes"]),
+        (xent_jax, "mean", KERNELS["fully"]),
+        (xent_jax.forward_mode, "mean", KERNELS["classes"]),
+        (xent_jax.forward_mode, "mean", KERNELS["whole"]),
+    ],
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_one_call(module, kernel, reduction, rng):
     """Every option at once; gradients of what is replicated are not multiplied."""
@@ -207,7 +208,8 @@ def test_where_broadcasts_to_the_tokens(shape, rng):
     sharded = shard_linear_head(head, mesh_of(), inputs=P("data"), kernel=spec)
 
     def run(head):
-        return jax.value_and_grad(lambda x, w: head(x, w, y, b, where=where), (0, 1))(x, w)
+        total = jax.value_and_grad(lambda x, w: head(x, w, y, b, where=where), (0, 1))
+        return jax.jit(total)(x, w)
 
     close(run(sharded), run(head))
 
@@ -293,7 +295,7 @@ def test_explicit_sharding(kernel, rng):
     floats, fixed = drawn(rng)
     mesh = mesh_of(kind=AxisType.Explicit)
     x, w, y = floats["inputs"], floats["kernel"], fixed["labels"]
-    expected = jax.value_and_grad(linear_softmax_cross_entropy, (0, 1))(x, w, y)
+    expected = jax.jit(jax.value_and_grad(linear_softmax_cross_entropy, (0, 1)))(x, w, y)
     with set_mesh(mesh):
         x, w = put(mesh, x, "data"), put(mesh, w, *kernel)
         sharded = shard_linear_head(linear_softmax_cross_entropy, inputs=P("data"), kernel=kernel)

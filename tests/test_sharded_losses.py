@@ -22,15 +22,9 @@ from tests.meshes import (
     shaped,
     shard_map,
 )
-from tests.test_contract import (  # noqa: F401  the last is a fixture
-    Problem,
-    close,
-    float64,
-    gradient_of_slope,
-    hessian_times,
-)
+from tests.problems import Problem, close, gradient_of_slope, hessian_times
 
-pytestmark = pytest.mark.fast_compile
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 BATCH, CLASS_COUNT = (4, 2), 8
 ELEMENTS = {"elements", "unit elements"}
@@ -122,7 +116,7 @@ def test_forward_mode(case, rng):
     x = problem.floats
     direction = {k: jnp.asarray(rng.standard_normal(v.shape)) for k, v in x.items()}
     ours = functools.partial(problem.ours, xent_jax.forward_mode)
-    expected = jax.jvp(problem.expected, (x,), (direction,))
+    expected = jax.jit(lambda: jax.jvp(problem.expected, (x,), (direction,)))()
     close(jax.jit(lambda: jax.jvp(ours, (x,), (direction,)))(), expected)
 
 
@@ -131,7 +125,7 @@ def test_forward_mode(case, rng):
 def test_without_shard_map(case, kind, rng):
     """Divided arrays outside shard_map, as the partitioner or their types divide them."""
     problem, mesh = Problem(case, rng, batch=BATCH, k=CLASS_COUNT), mesh_of(kind=kind)
-    expected = jax.grad(lambda x: jnp.sum(problem.expected(x)))(problem.floats)
+    expected = jax.jit(jax.grad(lambda x: jnp.sum(problem.expected(x))))(problem.floats)
     with set_mesh(mesh):
         problem.inputs = {k: put(mesh, v, *spec(case, k)) for k, v in problem.inputs.items()}
         floats = case.floats(problem.inputs)
@@ -161,7 +155,7 @@ def test_gradient_taken_inside(case, rng):
         in_specs=({name: spec(case, name) for name in problem.inputs},),
         out_specs=spec(case, first),
     )
-    expected = jax.grad(lambda x: jnp.sum(problem.expected({**problem.floats, first: x})))
+    expected = jax.jit(jax.grad(lambda x: jnp.sum(problem.expected({**problem.floats, first: x}))))
     close(jax.jit(mapped)(problem.inputs), expected(problem.floats[first]))
 
 
@@ -251,7 +245,7 @@ def test_a_padded_tail_takes_no_part(rng):
     """22 classes over four shards of six: the mask leaves out what is padding."""
     z, y = rng.standard_normal((8, 22)), rng.integers(0, 22, 8)
     options = {"label_smoothing": 0.1, "z_loss": 1e-3}
-    expected = jax.value_and_grad(lambda z: LOSS(z, y, reduction="mean", **options))(z)
+    expected = jax.jit(jax.value_and_grad(lambda z: LOSS(z, y, reduction="mean", **options)))(z)
 
     def local(z, y):
         classes = jax.lax.axis_index("model") * 6 + jnp.arange(6)

@@ -13,19 +13,13 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import RICHEST, x64
-from tests.test_contract import close
+from tests.cases import RICHEST
+from tests.problems import close
 
-pytestmark = pytest.mark.fast_compile
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 N, D, K = 4, 3, 5
 Y = jnp.array([0, 4, 2, 1])
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with x64():
-        yield
 
 
 def held(x, w, b=0.0):
