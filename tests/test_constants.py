@@ -38,7 +38,11 @@ def total(call, library, given, differentiated, value):
 
 
 @pytest.mark.parametrize(("name", "argument"), EACH, ids="-".join)
-@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+@pytest.mark.parametrize(
+    "library",
+    [xent_jax, pytest.param(xent_jax.forward_mode, marks=pytest.mark.slow)],
+    ids=["vjp", "jvp"],
+)
 def test_an_argument_in_each_form_is_traced(name, argument, library):
     """The argument is closed over, by the gradient to another one or by the function alone."""
     call, given = CALLS[name]

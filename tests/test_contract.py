@@ -9,23 +9,26 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import CASES, CLASSES, FUNCTIONS, RICHEST, strict
+from tests.cases import CASES, CLASSES, FUNCTIONS, RICHEST, row, strict
 from tests.problems import Problem, close, gradient_of_slope, hessian_times, slope
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 
 MODES = {"vjp": xent_jax, "jvp": xent_jax.forward_mode}
-cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+cases = pytest.mark.parametrize("case", [row(case) for case in CASES])
 each_loss = pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
 # Both modes compute from the same formulas: every row in one, each function in the other.
+CASES_AND_MODES = [
+    (case, mode) for mode in MODES for case in (CASES if mode == "vjp" else RICHEST.values())
+]
+every_row = pytest.mark.parametrize(
+    ("case", "module"),
+    [pytest.param(case, MODES[mode], id=f"{mode}-{case.id}") for case, mode in CASES_AND_MODES],
+)
 cases_and_modes = pytest.mark.parametrize(
     ("case", "module"),
-    [
-        pytest.param(case, module, id=f"{mode}-{case.id}")
-        for mode, module in MODES.items()
-        for case in (CASES if mode == "vjp" else RICHEST.values())
-    ],
+    [row(case, MODES[mode], name=mode, quick=mode == "vjp") for case, mode in CASES_AND_MODES],
 )
 
 
@@ -39,7 +42,7 @@ def curvature(f, x, direction):
     return slope(lambda x: slope(f, x, direction), x, direction)
 
 
-@cases_and_modes
+@every_row
 def test_value_and_gradient(case, module, rng):
     """Against autodiff of the reference, with random cotangents."""
     problem = Problem(case, rng, batch=(4, 2))
@@ -130,12 +133,17 @@ def test_vmap(case, module, rng):
         close(one, expected)
 
 
-@each_loss
-@pytest.mark.parametrize("axis", [0, 1, (1, 2), (2, 0), None])
+@pytest.mark.parametrize(
+    ("case", "axis"),
+    [
+        row(case, axis, name=str(axis), quick=axis == (2, 0) or "integer" in case.loss)
+        for axis in [0, 1, (1, 2), (2, 0), None]
+        for case in RICHEST.values()
+        if case.has_axis  # elementwise no axis is special
+    ],
+)
 def test_axis(case, axis, rng):
     """Classes anywhere, or over several axes, in the order given."""
-    if not case.has_axis:
-        pytest.skip("elementwise: no axis is special")
     sizes = (2, 3) if isinstance(axis, tuple) else (4,)
     batch = () if axis is None else (3,) if isinstance(axis, tuple) else (2, 3)
     problem = Problem(case, rng, batch=batch, k=int(np.prod(sizes)))
@@ -169,7 +177,7 @@ def test_axis(case, axis, rng):
 @pytest.mark.parametrize(
     ("case", "dtype"),
     [
-        pytest.param(case, dtype, id=f"{dtype.__name__}-{case.id}")
+        row(case, dtype, name=dtype.__name__, quick=dtype != jnp.float16)
         for dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
         for case in (RICHEST.values() if dtype == jnp.float16 else CASES)
     ],

@@ -51,7 +51,10 @@ DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint6
 LOSSES = [integer, weighted, focal, head, weighted_head, statistics]
 LOSSES += [padded(head), padded(weighted_head), padded(statistics)]
 of_each_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
-of_each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+of_each_dtype = pytest.mark.parametrize(
+    "dtype",
+    [d if d in ("int8", "uint32") else pytest.param(d, marks=pytest.mark.slow) for d in DTYPES],
+)
 
 
 def wide_enough(dtype):

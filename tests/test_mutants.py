@@ -33,6 +33,7 @@ def proves_everything(backward, mutant):
     return Verdict("proved")
 
 
+@pytest.mark.slow
 def test_no_wrong_mutant_of_a_frozen_sample_is_proved():
     found = [o for t, n in m.shares(10, m.SHIPPED[::9]) for o in m.outcomes(t, n)]
     assert [o for o in found if o.escaped] == []

@@ -79,7 +79,7 @@ def logs(folder):
 # ------------------------------------------------------------------------------ the same result
 
 
-@pytest.fixture(scope="module", params=process.DEVICES)
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def answers(request, tmp_path_factory):
     """What each of so many processes computed."""
     count, folder = request.param, tmp_path_factory.mktemp("processes")

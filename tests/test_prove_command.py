@@ -183,7 +183,9 @@ def test_a_claim_that_raises_in_its_process_is_an_error(monkeypatch, capsys):
     "module, name",
     [
         ("xent_jax.proofs", "xent-prove"),
-        ("xent_jax.proofs.mutation", "python -m xent_jax.proofs.mutation"),
+        pytest.param(
+            "xent_jax.proofs.mutation", "python -m xent_jax.proofs.mutation", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_ctrl_c_ends_all_processes_at_once(module, name):

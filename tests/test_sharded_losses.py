@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import CASES, CLASSES, RICHEST
+from tests.cases import CASES, CLASSES, RICHEST, row
 from tests.meshes import (
     EXPLICIT,
     SPLITS,
@@ -44,7 +44,7 @@ def rows(**ways):
     return pytest.mark.parametrize(
         ("case", "way"),
         [
-            pytest.param(case, way, id=f"{name}-{case.id}")
+            row(case, way, name=name, quick=i == 0)
             for i, (name, way) in enumerate(ways.items())
             for case in (RICH if i else ROWS)
         ],
@@ -120,7 +120,9 @@ def test_forward_mode(case, rng):
     close(jax.jit(lambda: jax.jvp(ours, (x,), (direction,)))(), expected)
 
 
-@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(AxisType.Auto, id="auto", marks=pytest.mark.slow), EXPLICIT]
+)
 @pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
 def test_without_shard_map(case, kind, rng):
     """Divided arrays outside shard_map, as the partitioner or their types divide them."""

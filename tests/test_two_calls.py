@@ -162,8 +162,16 @@ def each_way(every, *others):
     """``every`` name in each way; the others under ``jit`` and under ``jax.checkpoint``."""
     pairs = [(name, way) for name in every for way in WAYS]
     pairs += [(name, way) for name in others for way in (jitted, checkpointed)]
-    ids = [f"{name}-{way.__name__}" for name, way in pairs]
-    return pytest.mark.parametrize(("name", "way"), pairs, ids=ids)
+    return pytest.mark.parametrize(
+        ("name", "way"),
+        [
+            pytest.param(
+                name, way, id=f"{name}-{way.__name__}",
+                marks=() if name == every[0] or way is jitted else pytest.mark.slow,
+            )
+            for name, way in pairs
+        ],
+    )  # fmt: skip
 
 
 @each_way(["mean", "none"], *(name for name in HEADS if name not in ("mean", "none")))
@@ -173,6 +181,7 @@ def test_heads(name, way):
 
 
 @pytest.mark.parametrize("name", HEADS)
+@pytest.mark.slow
 def test_heads_with_the_sets_in_reverse_order(name):
     """So that each set comes before each other one, and after it."""
     problem = head(name, xent_jax)
@@ -180,6 +189,7 @@ def test_heads_with_the_sets_in_reverse_order(name):
 
 
 @pytest.mark.parametrize("name", HEADS)
+@pytest.mark.slow
 def test_heads_in_forward_mode(name):
     problem = head(name, xent_jax.forward_mode)
     check(jitted, problem, subsets(problem[2]))
