@@ -22,17 +22,9 @@ def drawn(batch, seed=0, classes=CLASSES):
 
 
 def held(
-    x,
-    w,
-    y,
-    bias=None,
-    where=None,
-    *,
-    logit_softcap=None,
-    temperature=1.0,
-    reduction="mean",
+    x, w, y, bias=None, where=None, *, logit_softcap=None, temperature=1.0, reduction="mean",
     **given,
-):
+):  # fmt: skip
     z = x @ w if bias is None else x @ w + bias
     z = z if logit_softcap is None else xent_jax.softcap(z, logit_softcap)
     z = z / temperature
