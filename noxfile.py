@@ -53,7 +53,7 @@ def _pytest(session: nox.Session, names: list[str], *options: str, python: str =
 def matrix(session: nox.Session, version: str) -> None:
     """The library's contract and the prover, all theorems included."""
     _install(session, version)
-    _pytest(session, LIBRARY + PROVER, *session.posargs)
+    _pytest(session, LIBRARY + PROVER, "-m", "", *session.posargs)
 
 
 @nox.session(tags=["light"], default=False)

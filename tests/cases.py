@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import xent_jax
 
@@ -298,3 +299,10 @@ CASES = [
 
 RICHEST = {c.loss: c for c in sorted(CASES, key=lambda c: len(c.keywords) + len(c.options))}
 """Maps each function to its row with the most options."""
+
+
+def row(*values, name="", quick=True):
+    """The case of a test, of which each function's with the most options is quick."""
+    case = values[0]
+    marks = () if quick and case is RICHEST[case.loss] else pytest.mark.slow
+    return pytest.param(*values, id="-".join(filter(None, [name, case.id])), marks=marks)

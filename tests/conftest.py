@@ -1,5 +1,6 @@
-"""Sets up eight CPU devices for the tests of sharding (others use the first), and the fixtures."""
+"""Eight CPU devices for the tests of sharding (others use the first), and what all tests share."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,9 +10,99 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax._src import compiler
+
+from tests.cases import x64
 
 jax.config.update("jax_num_cpu_devices", 8)
 os.environ.pop("COLUMNS", None)  # as wide as tables are in a file
+
+# ------------------------------------------------------------------------ memory and workers
+
+ROOT = Path(__file__).parents[1]
+GIB = 2**30
+A_WORKER = 2 * GIB  # no worker takes more memory
+PROGRAMS = GIB // 2  # by how much a worker may grow before it drops its compiled programs
+
+
+def available_memory():
+    """Bytes that new processes may take; half of the machine's where the system does not say."""
+    if not Path("/proc/meminfo").exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    found = [1024 * int(lines["MemAvailable"].split()[0])]
+    limit, used = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current"))
+    if limit.exists() and limit.read_text().strip() != "max":  # of a container
+        found.append(int(limit.read_text()) - int(used.read_text()))
+    return min(found)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One worker for each core that may be used, as far as there is memory for them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores, available_memory() // A_WORKER))
+
+
+def resident():
+    """Bytes of memory that this process holds, or 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+# ----------------------------------------------------------------- how programs are compiled
+
+FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+"""A program is compiled in a quarter of the time, and runs the same operations in other loops."""
+
+compiled = {"options": {}, "resident at last": 0}
+
+
+@functools.cache
+def _known():
+    """Those of the options that this jaxlib has."""
+
+    def known(option):
+        try:
+            jax.jit(lambda: 0).lower().compile(compiler_options=dict([option]))
+        except Exception:
+            return False
+        return True
+
+    return dict(filter(known, FAST_COMPILE.items()))
+
+
+def _compile_options(*args, env_options_overrides=None, of=compiler.get_compile_options, **rest):
+    overrides = compiled["options"] | (env_options_overrides or {})
+    return of(*args, env_options_overrides=overrides or None, **rest)
+
+
+@pytest.fixture(autouse=True)
+def _how_programs_are_compiled(request):
+    """As users compile them, unless the test or its file is marked ``fast_compile``.
+
+    The files of the prover need no mark. Programs of the other kind are dropped, and all of them
+    before they fill the memory.
+    """
+    marks = request.node.iter_markers()
+    usual = "fast_compile" if "test_prover_" in request.node.nodeid else "users_compile"
+    mark = next((m.name for m in marks if m.name.endswith("_compile")), usual)
+    options = _known() if mark == "fast_compile" else {}
+    grown = resident() - compiled["resident at last"]
+    if options != compiled["options"] or grown > PROGRAMS:
+        jax.clear_caches()
+        compiled.update({"options": options, "resident at last": resident()})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_are_dropped_after_a_file():
+    yield
+    jax.clear_caches()
+    compiled["resident at last"] = resident()
+
+
+compiler.get_compile_options = _compile_options
+
+# -------------------------------------------------------------------------------- fixtures
 
 
 @pytest.fixture
@@ -19,19 +110,17 @@ def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_programs_are_dropped():
-    """Else a process holds gigabytes of them by the end."""
-    yield
-    jax.clear_caches()
+@pytest.fixture
+def float64():
+    """JAX computes in float64."""
+    with x64():
+        yield
 
 
 @pytest.fixture
-def unoptimized():
-    """Programs compiled in less time, where derivatives are compared and not their compilation."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def beside(monkeypatch):
+    """Lets a copy of an example import what lies beside the original."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples"), prepend=os.pathsep)
 
 
 @pytest.fixture

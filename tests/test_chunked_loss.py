@@ -13,6 +13,8 @@ import xent_jax
 from tests.cases import x64
 from xent_jax import _shards, chunked_loss, forward_mode, softmax_cross_entropy_with_integer_labels
 
+pytestmark = pytest.mark.fast_compile
+
 N, D, V, RANK = 37, 8, 24, 2
 FIVE = 2 * 8 * V * 5  # bytes of the logits of five tokens and their gradient, in float64
 
@@ -117,6 +119,7 @@ def test_three_products_for_each_chunk(rng):
     assert dots(program.jaxpr) == 3 * 7
 
 
+@pytest.mark.users_compile
 def test_memory_does_not_hold_the_logits():
     n, d, v = 8192, 32, 4096
     shapes = ((d, v), "float32"), ((n, d), "float32"), ((n,), "int32")

@@ -12,7 +12,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.test_constants import CALLS
+from tests.calls import CALLS
+
+pytestmark = pytest.mark.fast_compile
 
 Z, Y = jnp.linspace(-1.0, 1.0, 40).reshape(8, 5), jnp.arange(8) % 5
 X, KERNEL = jnp.linspace(-1.0, 1.0, 24).reshape(8, 3), jnp.linspace(0.0, 1.0, 15).reshape(3, 5)

@@ -10,10 +10,12 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import CASES, RICHEST, x64
+from tests.cases import CASES, RICHEST, row, x64
 from tests.chunks import chunks_of
 from tests.meshes import mesh_of
-from tests.test_contract import close
+from tests.problems import close
+
+pytestmark = pytest.mark.fast_compile
 
 INF = np.inf
 HARD = {  # three examples by kind; nothing asks for the class that is absent in the second
@@ -145,7 +147,7 @@ def op_by_op(module, function, floats):
         derivatives(module, function, as_dtype(floats, jnp.float32))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [row(case) for case in CASES])
 def test_debug_nans_op_by_op(case):
     """Under ``disable_jit`` JAX checks the result of each operation, inside functions too."""
     floats, function = hard(case, 0)
@@ -153,6 +155,7 @@ def test_debug_nans_op_by_op(case):
         op_by_op(xent_jax, functools.partial(function, **options), floats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
 def test_debug_nans_op_by_op_in_forward_mode(case):
     floats, function = hard(case, 1)

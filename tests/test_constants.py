@@ -13,72 +13,12 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import RICHEST
-from tests.test_contract import close
+from tests.calls import CALLS
+from tests.problems import close
 
-Y = np.array([0, 2], np.int32)
-_RNG = np.random.default_rng(3)
-X, KERNEL = _RNG.normal(size=(2, 4)), _RNG.normal(size=(4, 3))
-BIAS, WEIGHTS = _RNG.normal(size=3), _RNG.uniform(0.5, 1.5, 3)
-SOFT = _RNG.dirichlet(np.ones(3), 2)
+pytestmark = pytest.mark.fast_compile
 
 
-def token_statistics(library, logits, labels, where):
-    found = library.token_statistics(logits, labels, where, top_k=2)
-    return found.loss + found.entropy + found.top_k_log_probabilities.sum(-1)
-
-
-def statistics(library, inputs, kernel, labels, bias, where, logit_softcap):
-    found = library.linear_token_statistics(
-        inputs, kernel, labels, bias, where, logit_softcap=logit_softcap, top_k=2
-    )
-    return found.loss + found.entropy + found.top_k_log_probabilities.sum(-1)
-
-
-def head(library, inputs, kernel, labels, bias, where, **options):
-    return library.linear_softmax_cross_entropy(inputs, kernel, labels, bias, where, **options)
-
-
-def any_head(library, inputs, kernel, labels, bias, where):
-    loss = library.with_linear_head(library.softmax_cross_entropy)
-    return loss(inputs, kernel, labels, bias=bias, where=where)
-
-
-_LAYER = {"inputs": X, "kernel": KERNEL, "bias": BIAS}
-_MASK = np.array([True, False])
-CALLS = {
-    "linear_softmax_cross_entropy": (head, _LAYER | {
-        "labels": Y, "where": _MASK, "label_smoothing": np.float32(0.1), "z_loss": np.float32(0.2),
-        "class_weights": WEIGHTS, "logit_softcap": np.float32(3.0),
-        "temperature": np.float32(0.7), "weights": WEIGHTS[:2],
-    }),
-    "with_linear_head": (any_head, _LAYER | {"labels": SOFT, "where": _MASK}),
-    "token_statistics": (token_statistics, {"logits": X[:, :3], "labels": Y, "where": _MASK}),
-    "linear_token_statistics": (statistics, _LAYER | {
-        "labels": Y, "where": _MASK, "logit_softcap": np.float32(3.0)
-    }),
-}  # fmt: skip
-_MASKED = {
-    "softmax", "log_softmax", "logsumexp", "softmax_entropy", "kl_divergence",
-    "kl_divergence_with_log_targets", "generalized_kl_divergence",
-    "poly_loss_cross_entropy", "softmax_cross_entropy",
-    "softmax_cross_entropy_with_integer_labels", "softmax_focal_loss", "softmax_kl_divergence",
-    "softmax_jensen_shannon_divergence",
-}  # fmt: skip
-
-
-def _of_logits(name):
-    case = RICHEST[name]
-
-    def call(library, where=None, **given):
-        masked = {} if where is None else {"where": where}
-        return case.call(library, given, **masked)
-
-    given = case.inputs(np.random.default_rng(0), (2,), 3)
-    return call, given | ({"where": _MASK} if name in _MASKED else {})
-
-
-CALLS |= {name: _of_logits(name) for name in RICHEST}
 EACH = [(name, argument) for name, (_, given) in CALLS.items() for argument in given]
 
 
@@ -98,7 +38,11 @@ def total(call, library, given, differentiated, value):
 
 
 @pytest.mark.parametrize(("name", "argument"), EACH, ids="-".join)
-@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+@pytest.mark.parametrize(
+    "library",
+    [xent_jax, pytest.param(xent_jax.forward_mode, marks=pytest.mark.slow)],
+    ids=["vjp", "jvp"],
+)
 def test_an_argument_in_each_form_is_traced(name, argument, library):
     """The argument is closed over, by the gradient to another one or by the function alone."""
     call, given = CALLS[name]
@@ -138,7 +82,6 @@ def scanned(gradient, value):
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.usefixtures("unoptimized")
 def test_all_arguments_but_one_are_constants(name):
     """In each form through ``jit``, and as NumPy arrays through each transformation."""
     call, given = CALLS[name]
@@ -161,7 +104,6 @@ def test_all_arguments_but_one_are_constants(name):
 
 @pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.usefixtures("unoptimized")
 def test_every_argument_at_once_is_a_constant(name, library):
     """No argument is traced; then each array with an axis of examples is mapped over it."""
     call, given = CALLS[name]

@@ -9,115 +9,27 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import CASES, CLASSES, FUNCTIONS, RICHEST, strict, x64
+from tests.cases import CASES, CLASSES, FUNCTIONS, RICHEST, row, strict
+from tests.problems import Problem, close, gradient_of_slope, hessian_times, slope
 
-TOLERANCE = 1e-12  # float64, against references that are themselves not careful
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
+
 
 MODES = {"vjp": xent_jax, "jvp": xent_jax.forward_mode}
-modes = pytest.mark.parametrize("module", MODES.values(), ids=MODES)
-cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+cases = pytest.mark.parametrize("case", [row(case) for case in CASES])
 each_loss = pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
 # Both modes compute from the same formulas: every row in one, each function in the other.
+CASES_AND_MODES = [
+    (case, mode) for mode in MODES for case in (CASES if mode == "vjp" else RICHEST.values())
+]
+every_row = pytest.mark.parametrize(
+    ("case", "module"),
+    [pytest.param(case, MODES[mode], id=f"{mode}-{case.id}") for case, mode in CASES_AND_MODES],
+)
 cases_and_modes = pytest.mark.parametrize(
     ("case", "module"),
-    [
-        pytest.param(case, module, id=f"{mode}-{case.id}")
-        for mode, module in MODES.items()
-        for case in (CASES if mode == "vjp" else RICHEST.values())
-    ],
+    [row(case, MODES[mode], name=mode, quick=mode == "vjp") for case, mode in CASES_AND_MODES],
 )
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with x64():
-        yield
-
-
-def close(actual, expected, tolerance=TOLERANCE):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(
-            np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=tolerance, atol=tolerance
-        ),
-        actual,
-        expected,
-    )
-
-
-def arrays(inputs, dtype=None):
-    return {
-        k: jnp.asarray(v, dtype if dtype and jnp.issubdtype(v.dtype, jnp.floating) else v.dtype)
-        for k, v in inputs.items()
-    }
-
-
-class Problem:
-    """One row with its inputs: both sides as functions of the floating arguments."""
-
-    def __init__(self, case, rng, dtype=jnp.float64, **shape):
-        self.case, self.rng = case, rng
-        self.inputs = arrays(case.inputs(rng, **shape), dtype)
-        self.floats = case.floats(self.inputs)
-        out = jax.eval_shape(case.expected, self.inputs)
-        self.cotangent = jnp.asarray(rng.standard_normal(out.shape))
-
-    def ours(self, module, floats):
-        return self.case.call(module, {**self.inputs, **floats})
-
-    def expected(self, floats):
-        return self.case.expected({**self.inputs, **floats})
-
-    def check_gradient(self, module):
-        """The losses and their gradient for the cotangent, jitted, and the losses alone."""
-
-        def both(losses):
-            values, pull = jax.vjp(losses, self.floats)
-            return values, pull(self.cotangent.astype(values.dtype))[0]
-
-        ours = functools.partial(self.ours, module)
-        found = jax.jit(lambda: both(ours))()
-        close(found, jax.jit(lambda: both(self.expected))())
-        return found
-
-    def check(self, derivatives, module, tolerance=TOLERANCE):
-        """Each derivative of <g, loss>, jitted, is the first one of the reference.
-
-        A derivative maps a function, a point and a direction to an array or a tree of arrays.
-        """
-        direction = jax.tree.map(
-            lambda x: jnp.asarray(self.rng.uniform(0.5, 1, x.shape)), self.floats
-        )
-
-        def run(losses, derivatives):
-            def loss(x):
-                return jnp.vdot(self.cotangent, losses(x))
-
-            return jax.jit(
-                lambda x: [derivative(loss, x, direction) for derivative in derivatives]
-            )(self.floats)
-
-        (expected,) = run(self.expected, derivatives[:1])
-        for found in run(functools.partial(self.ours, module), derivatives):
-            close(found, expected, tolerance)
-
-
-def slope(f, x, direction):
-    """The derivative of ``f`` along the direction, in forward mode."""
-    return jax.jvp(f, (x,), (direction,))[1]
-
-
-def hessian_times(f, x, direction):
-    """Returns the Hessian times the direction, by forward over reverse mode."""
-    return slope(jax.grad(f), x, direction)
-
-
-def gradient_of_slope(f, x, direction):
-    """Returns the Hessian times the direction, by reverse over reverse mode."""
-
-    def along(x):
-        return sum(map(jnp.vdot, jax.tree.leaves(jax.grad(f)(x)), jax.tree.leaves(direction)))
-
-    return jax.grad(along)(x)
 
 
 def third(f, x, direction):
@@ -130,8 +42,7 @@ def curvature(f, x, direction):
     return slope(lambda x: slope(f, x, direction), x, direction)
 
 
-@cases
-@modes
+@every_row
 def test_value_and_gradient(case, module, rng):
     """Against autodiff of the reference, with random cotangents."""
     problem = Problem(case, rng, batch=(4, 2))
@@ -139,7 +50,6 @@ def test_value_and_gradient(case, module, rng):
     close(jax.jit(functools.partial(problem.ours, module))(problem.floats), values)
 
 
-@pytest.mark.usefixtures("unoptimized")
 @cases_and_modes
 def test_second_derivative(case, module, rng):
     problem = Problem(case, rng, batch=(2,), k=4)
@@ -147,13 +57,11 @@ def test_second_derivative(case, module, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unoptimized")
 @each_loss
 def test_third_derivative(case, rng):
     Problem(case, rng, batch=(2,), k=3).check([third], xent_jax.forward_mode, 1e-9)
 
 
-@pytest.mark.usefixtures("unoptimized")
 @cases
 def test_forward_mode(case, rng):
     """jvp, linearize and jvp of jvp."""
@@ -225,13 +133,17 @@ def test_vmap(case, module, rng):
         close(one, expected)
 
 
-@pytest.mark.usefixtures("unoptimized")
-@each_loss
-@pytest.mark.parametrize("axis", [0, 1, (1, 2), (2, 0), None])
+@pytest.mark.parametrize(
+    ("case", "axis"),
+    [
+        row(case, axis, name=str(axis), quick=axis == (2, 0) or "integer" in case.loss)
+        for axis in [0, 1, (1, 2), (2, 0), None]
+        for case in RICHEST.values()
+        if case.has_axis  # elementwise no axis is special
+    ],
+)
 def test_axis(case, axis, rng):
     """Classes anywhere, or over several axes, in the order given."""
-    if not case.has_axis:
-        pytest.skip("elementwise: no axis is special")
     sizes = (2, 3) if isinstance(axis, tuple) else (4,)
     batch = () if axis is None else (3,) if isinstance(axis, tuple) else (2, 3)
     problem = Problem(case, rng, batch=batch, k=int(np.prod(sizes)))
@@ -262,9 +174,13 @@ def test_axis(case, axis, rng):
     close(both(ours), both(expected))
 
 
-@cases
 @pytest.mark.parametrize(
-    "dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__
+    ("case", "dtype"),
+    [
+        row(case, dtype, name=dtype.__name__, quick=dtype != jnp.float16)
+        for dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
+        for case in (RICHEST.values() if dtype == jnp.float16 else CASES)
+    ],
 )
 def test_dtypes(case, dtype, rng):
     """Half precision: losses in float32, gradients and per-class results in their own."""
@@ -299,6 +215,7 @@ def test_strict_promotion(case, module, dtype, rng):
         jax.eval_shape(jax.grad(lambda x: problem.ours(module, x).sum()), problem.floats)
 
 
+@pytest.mark.users_compile
 @cases_and_modes
 def test_extremes(case, module, rng):
     """Logits of any finite size give finite values and gradients, in float32."""

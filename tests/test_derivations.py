@@ -29,6 +29,8 @@ from xent_jax.proofs._derivations.terms import (  # noqa: E402
     total,
 )
 
+pytestmark = pytest.mark.fast_compile
+
 z, I, J = family("z"), notation.I, notation.J
 
 
@@ -324,7 +326,7 @@ def shipped_heads():
 @pytest.fixture(scope="module")
 def gradients():
     with x64():
-        return {name: np.atleast_1d(g) for name, g in shipped().items()}
+        return {name: np.atleast_1d(g) for name, g in jax.jit(shipped)().items()}
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, "softmax_cross_entropy.labels"])

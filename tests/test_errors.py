@@ -8,6 +8,8 @@ import pytest
 import xent_jax as X
 from tests.mistakes import MISTAKES, TRANSCRIPT, told
 
+pytestmark = pytest.mark.fast_compile
+
 Z = jnp.zeros((2, 3))
 Y = jnp.zeros(2, int)
 T = jnp.full((2, 3), 1 / 3)
@@ -219,8 +221,8 @@ PAIRS = {  # of a loss and an array beside the logits, whose dtype is free
 def test_the_dtype_of_what_stands_beside_the_logits_is_free(pair, first, second):
     z, t = Z.astype(first), jnp.full((2, 3), 0.5, second)
     with jax.numpy_dtype_promotion("strict"):
-        value, gradients = jax.value_and_grad(
-            lambda z, t: jnp.sum(PAIRS[pair](z, t).astype(jnp.float32)), (0, 1)
+        value, gradients = jax.jit(
+            jax.value_and_grad(lambda z, t: jnp.sum(PAIRS[pair](z, t).astype(jnp.float32)), (0, 1))
         )(z, t)
     wanted = jnp.sum(PAIRS[pair](Z, jnp.full((2, 3), 0.5)))
     # softcap rounds its value to bfloat16, which has 8 bits.

@@ -1,25 +1,15 @@
 import re
 
+import pytest
 from matplotlib.image import imread
 
-from tests.test_examples import EXAMPLES, run, share_of
+from tests.examples import FAST_COMPILE, changed, run, share_of
 
 SUMMARY = re.compile(
     r"held-out perplexity (?P<before>\d+) -> (?P<after>\d+); "
     r"largest difference of the two curves (?P<difference>\d+e[+-]\d+); "
     r"temporary memory (?P<head>\d+) MiB with the head, (?P<logits>\d+) MiB without"
 )
-
-
-def changed(example, tmp_path, *changes):
-    """A copy of an example in which each old text, there once, has become the new one."""
-    text = (EXAMPLES / example).read_text("utf-8")
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    copy = tmp_path / example
-    copy.write_text(text, "utf-8")
-    return copy
 
 
 def test_language_model(tmp_path):
@@ -46,11 +36,12 @@ def test_language_model(tmp_path):
         assert share_of(bars, color) > 0.02
 
 
+@pytest.mark.slow
 def test_language_model_fails_when_it_learns_nothing_or_the_losses_differ(tmp_path):
     head = "return head(hidden, kernel, labels)"
     doubled = "value, right = head(hidden, kernel, labels)\n    return 2 * value, right"
     wrong = changed("language_model.py", tmp_path, (head, doubled), ("= 4e-3,", "= -4e-3,"))
-    result = run(wrong, "--smoke", "--steps", "2")
+    result = run(wrong, "--smoke", "--steps", "2", **FAST_COMPILE)
     assert result.returncode == 1
     assert "held-out perplexity did not fall" in result.stderr
     assert "two loss curves differ by more than 1e-03" in result.stderr
@@ -74,6 +65,6 @@ def test_equinox_head():
 
 def test_equinox_head_fails_when_its_loss_does_not_fall(tmp_path):
     wrong = changed("equinox_head.py", tmp_path, ("optax.adam(1e-2)", "optax.adam(-1e-2)"))
-    result = run(wrong, "--smoke")
+    result = run(wrong, "--smoke", **FAST_COMPILE)
     assert result.returncode == 1
     assert "The loss did not fall" in result.stderr

@@ -1,10 +1,9 @@
 import re
 
+import pytest
 from matplotlib.image import imread
 
-from tests.test_example_language_model import changed
-from tests.test_example_sharded import beside  # noqa: F401  a fixture
-from tests.test_examples import run, share_of
+from tests.examples import FAST_COMPILE, changed, run, share_of
 
 SUMMARY = re.compile(
     r"reward (?P<before>0\.\d+) -> (?P<after>0\.\d+); largest difference from plain JAX "
@@ -36,10 +35,11 @@ def test_post_training(tmp_path):
     assert share_of(picture, "#0072B2") > 0.002 and share_of(picture, "#E69F00") > 0.05
 
 
+@pytest.mark.slow
 def test_post_training_fails_when_it_learns_nothing_or_a_loss_differs(tmp_path, beside):  # noqa: F811
     still = "optax.adam(3e-3), params", "optax.sgd(0.0), params"
     doubled = "head, plain, (a, b))", "head, lambda a, b: 2 * plain(a, b), (a, b))"
     wrong = changed("post_training.py", tmp_path, still, doubled)
-    result = run(wrong, "--smoke")
+    result = run(wrong, "--smoke", **FAST_COMPILE)
     assert result.returncode == 1
     assert "Values or gradients differ from plain JAX's by over 1e-04" in result.stderr

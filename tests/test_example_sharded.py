@@ -1,11 +1,9 @@
-import os
 import re
 
 import pytest
 from matplotlib.image import imread
 
-from tests.test_example_language_model import changed
-from tests.test_examples import EXAMPLES, run, share_of
+from tests.examples import FAST_COMPILE, changed, run, share_of
 
 SUMMARY = re.compile(
     r"loss (?P<before>\d+\.\d+) -> (?P<after>\d+\.\d+); 2 x 4 devices, fully sharded or not, and "
@@ -13,12 +11,6 @@ SUMMARY = re.compile(
 )
 DIFFERS = r"^{} +differs from one device by: losses (\d+e[+-]\d+)"
 TOKENS, WIDTH, CLASSES = 1024, 128, 2004  # of --smoke; three of the classes are padding
-
-
-@pytest.fixture
-def beside(monkeypatch):
-    """Lets a copy of the example import what lies beside the original."""
-    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES), prepend=os.pathsep)
 
 
 def traffic(output):
@@ -70,21 +62,25 @@ def test_sharded(tmp_path):
         assert share_of(mesh, color) > 0.02
 
 
+@pytest.mark.slow
 def test_sharded_fails_when_it_learns_nothing_or_a_device_differs(tmp_path, beside):
     head = "head(*inputs, num_classes=classes)"
     one_class_less = head.replace("classes)", "classes - (mesh.size > 1))")
     rate = "optax.adamw(1e-2,", "optax.adamw(-1e-2,"
-    result = run(changed("sharded.py", tmp_path, (head, one_class_less), rate), "--smoke")
+    result = run(
+        changed("sharded.py", tmp_path, (head, one_class_less), rate), "--smoke", **FAST_COMPILE
+    )
     assert result.returncode == 1
     assert "The loss did not fall" in result.stderr
     assert "Losses or parameters differ from one device's by over 3e-06" in result.stderr
     assert (tmp_path / "sharded.png").exists()
 
 
+@pytest.mark.slow
 def test_sharded_fails_when_one_of_its_processes_does(tmp_path, beside):
     start = "        jax.distributed.initialize("
     wrong = changed("sharded.py", tmp_path, (start, f"        assert index == 0\n{start}"))
-    result = run(wrong, "--smoke")
+    result = run(wrong, "--smoke", **FAST_COMPILE)
     assert result.returncode == 1
     assert "assert index == 0" in result.stderr
     assert "The two processes ended with [None, 1]" in result.stderr

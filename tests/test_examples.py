@@ -1,28 +1,12 @@
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from tests.examples import EXAMPLES, run, share_of
+
 LABEL_ULP, OTHER_ULP = 6, 8  # the library's contract for float32 gradients
 ROW = r"^\W*{}\W+([\d,]+\.\d)\W+([\d,]+\.\d)\W*$"
-
-
-def run(example, *args):
-    # The reports are read below: no colours, and no narrower than they are.
-    env = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
-    return subprocess.run(
-        [sys.executable, EXAMPLES / example, *args],
-        env={**env, "COLUMNS": "80"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
 
 
 def ulp_errors(output, name):
@@ -30,11 +14,6 @@ def ulp_errors(output, name):
     found = re.findall(ROW.format(name), output, flags=re.MULTILINE)
     assert len(found) == 1, output
     return [float(number.replace(",", "")) for number in found[0]]
-
-
-def share_of(picture, color):
-    """The share of a picture's pixels that have just this color."""
-    return np.mean(np.all(np.abs(picture[..., :3] - to_rgb(color)) < 1 / 255, axis=-1))
 
 
 def test_digits(tmp_path):

@@ -16,19 +16,15 @@ import pytest
 from jax.sharding import AxisType
 
 import xent_jax
-from tests.cases import CASES, FUNCTIONS, x64
+from tests.cases import CASES, FUNCTIONS
 from tests.meshes import EXPLICIT, collectives, mesh_of, put, set_mesh, shaped
-from tests.test_contract import close
+from tests.problems import close
+
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 N, K = 4, 6
 INTEGER_LOSS = xent_jax.softmax_cross_entropy_with_integer_labels
 explicit = pytest.mark.parametrize("kind", [EXPLICIT])
-
-
-@pytest.fixture(autouse=True)
-def float64(unoptimized):
-    with x64():
-        yield
 
 
 # ---------------------------------------------------------------------- every function, once
@@ -305,6 +301,7 @@ def crossing(mesh, function, *arrays):
     return sorted(c.kind for c in collectives(text, dict(mesh.shape)))
 
 
+@pytest.mark.users_compile
 @explicit
 @pytest.mark.parametrize("spec", LOGITS, ids=str)
 @pytest.mark.parametrize("loss", ["integer", "soft"])
@@ -323,6 +320,7 @@ def test_labels_that_are_not_divided_add_no_collective(loss, spec, kind):
     assert set(whole) == {"all-reduce"}
 
 
+@pytest.mark.users_compile
 @explicit
 def test_data_parallel_class_weights_add_no_collective_to_the_losses(kind):
     mesh = mesh_of(4, 1, kind)

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import x64
 from tests.chunks import chunks_of
+from tests.heads import CLASSES, WIDTH, drawn, held, same, scalar
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
 
-WIDTH, CLASSES = 5, 11
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
+
 OPTIONS = {
     "none": {},
     "ignore_index": {"ignore_index": 3},
@@ -35,23 +36,6 @@ CASES = [(name, (13,), "none") for name in OPTIONS] + [(name, (2, 6), "mean") fo
 CASES += [("all", batch, r) for batch in [(13,), (1,), (0,), ()] for r in ("mean", "sum")]
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with x64():
-        yield
-
-
-def drawn(batch, seed=0, classes=CLASSES):
-    rng = np.random.default_rng(seed)
-    x, w, b = (
-        rng.normal(size=(*batch, WIDTH)),
-        rng.normal(size=(WIDTH, classes)),
-        rng.normal(size=classes),
-    )
-    y = rng.integers(0, classes, batch).astype(np.int32)
-    return tuple(map(jnp.asarray, (x, w, b, y)))
-
-
 def options(name, batch):
     rng, given = np.random.default_rng(1), dict(OPTIONS[name])
     left = np.asarray(rng.random(batch) < 0.6)
@@ -66,43 +50,6 @@ def options(name, batch):
     if "weights" in given:
         given["weights"] = jnp.asarray(np.where(rng.random(batch) < 0.3, 0, rng.random(batch)))
     return given
-
-
-def held(
-    x,
-    w,
-    y,
-    bias=None,
-    where=None,
-    *,
-    logit_softcap=None,
-    temperature=1.0,
-    reduction="mean",
-    **given,
-):
-    z = x @ w if bias is None else x @ w + bias
-    z = z if logit_softcap is None else xent_jax.softcap(z, logit_softcap)
-    z = z / temperature
-    loss = xent_jax.softmax_cross_entropy_with_integer_labels
-    return loss(z, y, where=where, reduction=reduction, **given)
-
-
-def scalar(loss):
-    """A number that weighs every loss differently."""
-
-    def of(*args, **kwargs):
-        out = loss(*args, **kwargs)
-        return jnp.sum(out * jnp.cos(1.0 + jnp.arange(out.size)).reshape(out.shape))
-
-    return of
-
-
-def same(got, wanted, digits=12):
-    got, wanted = jax.tree.leaves(got), jax.tree.leaves(wanted)
-    assert len(got) == len(wanted)
-    for a, b in zip(got, wanted, strict=True):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        np.testing.assert_allclose(a, b, rtol=10.0**-digits, atol=10.0**-digits)
 
 
 @pytest.mark.parametrize(("name", "batch", "reduction"), CASES, ids=str)
@@ -178,12 +125,14 @@ def test_a_loss_of_logits_of_any_kind_with_gradients_to_its_targets(loss, reduct
     floats = jnp.issubdtype(jax.tree.leaves(t)[0].dtype, jnp.floating)
     wrt = (0, 1, 2, 3) if floats else (0, 1, 2)
     reduce = {"mean": jnp.mean, "sum": jnp.sum, "none": lambda x: x}[reduction]
-    wanted = jax.value_and_grad(
-        scalar(lambda x, w, b, t: reduce(loss(jnp.tanh(x @ w + b), t))), wrt
-    )(x, w, b, t)
     head = with_linear_head(loss, reduction=reduction, logit_transform=jnp.tanh)
+
+    def run(loss):
+        return jax.jit(jax.value_and_grad(scalar(loss), wrt))(x, w, b, t)
+
+    wanted = run(lambda x, w, b, t: reduce(loss(jnp.tanh(x @ w + b), t)))
     with chunks_of(size):
-        got = jax.value_and_grad(scalar(lambda x, w, b, t: head(x, w, t, bias=b)), wrt)(x, w, b, t)
+        got = run(lambda x, w, b, t: head(x, w, t, bias=b))
     same(got, wanted)
 
 
@@ -266,6 +215,7 @@ def test_nothing_of_a_token_that_is_out_comes_through(bad, size, reduction):
     left = jnp.arange(10) != 4
     poisoned, wild = x.at[4].set(bad), y.at[4].set(-7)
 
+    @jax.jit
     def of(x, y):
         run = scalar(functools.partial(linear_softmax_cross_entropy, reduction=reduction))
         return jax.value_and_grad(lambda x, w, b: run(x, w, y, b, left), (0, 1, 2))(x, w, b)
@@ -291,8 +241,8 @@ def _curvature(loss, how):
         return sum(jnp.vdot(a, c) for a, c in zip(g, v, strict=True))
 
     if how == "jvp of grad":
-        return jax.jvp(jax.grad(of), ((x, w, b),), (v,))
-    return jax.grad(slope)((x, w, b))
+        return jax.jit(lambda *p: jax.jvp(jax.grad(of), (p,), (v,)))(x, w, b)
+    return jax.jit(jax.grad(slope))((x, w, b))
 
 
 @pytest.mark.parametrize("how", ["jvp of grad", "grad of grad"])
@@ -314,13 +264,13 @@ def test_forward_mode(size, reduction):
 
     run = of(xent_jax.forward_mode.linear_softmax_cross_entropy)
     with chunks_of(size):
-        got = jax.jvp(run, (x, w, b), v)
-        gradients = jax.grad(scalar(run), (0, 1, 2))(x, w, b)
+        got = jax.jit(lambda *args: jax.jvp(run, args, v))(x, w, b)
+        gradients = jax.jit(jax.grad(scalar(run), (0, 1, 2)))(x, w, b)
         head = xent_jax.forward_mode.with_linear_head(
             xent_jax.softmax_focal_loss, reduction=reduction
         )
-        focused = jax.jvp(lambda x: head(x, w, y), (x,), v[:1])
-    same(gradients, jax.grad(scalar(of(held)), (0, 1, 2))(x, w, b))
+        focused = jax.jit(lambda x: jax.jvp(lambda x: head(x, w, y), (x,), v[:1]))(x)
+    same(gradients, jax.jit(jax.grad(scalar(of(held)), (0, 1, 2)))(x, w, b))
     loss = of(functools.partial(held))
     same(got[0], loss(x, w, b))
     _, pull = jax.vjp(loss, x, w, b)
@@ -343,18 +293,20 @@ def test_vmap_checkpoint_scan_and_tied_embeddings():
 
     gradients = jax.value_and_grad(loss, (0, 1))
     with chunks_of(4):
-        each = jax.vmap(gradients, (0, None, 0))(x, w, y)
-        again = jax.grad(jax.checkpoint(loss), 1)(x, w, y)
+        each = jax.jit(jax.vmap(gradients, (0, None, 0)))(x, w, y)
+        again = jax.jit(jax.grad(jax.checkpoint(loss), 1))(x, w, y)
 
         def microbatch(total, rows):
             return total + jax.grad(loss, 1)(rows[0], w, rows[1]), None
 
         summed, _ = jax.jit(lambda: jax.lax.scan(microbatch, jnp.zeros_like(w), (x, y)))()
-        tied = jax.grad(lambda e: loss(x, e.T, y))(w.T)
-        lying = jax.grad(lambda e: linear_softmax_cross_entropy(x, e, y, b, kernel_axes="VD"))(w.T)
+        tied = jax.jit(jax.grad(lambda e: loss(x, e.T, y)))(w.T)
+        lying = jax.jit(
+            jax.grad(lambda e: linear_softmax_cross_entropy(x, e, y, b, kernel_axes="VD"))
+        )(w.T)
     plain_gradients = jax.value_and_grad(wanted, (0, 1))
-    same(each, jax.vmap(plain_gradients, (0, None, 0))(x, w, y))
-    whole = jax.grad(wanted, 1)(x, w, y)
+    same(each, jax.jit(jax.vmap(plain_gradients, (0, None, 0)))(x, w, y))
+    whole = jax.jit(jax.grad(wanted, 1))(x, w, y)
     same((again, summed / 4, tied.T, lying.T), 4 * (whole,))
 
 
@@ -371,18 +323,22 @@ def test_the_kernels_gradient_in_pieces(reduction, axes):
         with chunks_of(4, pieces):
             gradient = jax.grad(lambda x, w: run(x, w, y, b), (0, 1))
             assert ("length=4" in str(jax.make_jaxpr(gradient)(x, w))) == (pieces == 4)
-            first = jax.jit(gradient)(x, w)
-            curved = jax.jvp(gradient, (x, w), (x, w))[1]
-            back = jax.grad(lambda w: jnp.vdot(gradient(x, w)[1], w))(w)
-            mapped = jax.vmap(gradient, (0, None))(jnp.stack([x, 2 * x]), w)
-        return first, curved, back, mapped
+
+            @jax.jit
+            def every(x, w):
+                curved = jax.jvp(gradient, (x, w), (x, w))[1]
+                back = jax.grad(lambda w: jnp.vdot(gradient(x, w)[1], w))(w)
+                mapped = jax.vmap(gradient, (0, None))(jnp.stack([x, 2 * x]), w)
+                return gradient(x, w), curved, back, mapped
+
+            return every(x, w)
 
     whole = gradients(1)
     same(gradients(4), whole)
     wanted = scalar(functools.partial(held, reduction=reduction, z_loss=0.1))
     kernel = w if axes == "DV" else w.T
     (dx, dw), *_ = whole
-    same((dx, dw if axes == "DV" else dw.T), jax.grad(wanted, (0, 1))(x, kernel, y, b))
+    same((dx, dw if axes == "DV" else dw.T), jax.jit(jax.grad(wanted, (0, 1)))(x, kernel, y, b))
 
 
 def test_a_head_in_pieces_lowers_for_every_platform():
@@ -396,6 +352,7 @@ def test_a_head_in_pieces_lowers_for_every_platform():
 # ---------------------------------------------------------------- to the bit
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("size", [16, 20])
 def test_the_same_run_to_run_and_whatever_the_neighbours(size):
     rng = np.random.default_rng(3)
@@ -425,7 +382,7 @@ def test_chunks_of_any_size_agree_to_rounding(reduction):
     found = []
     for size in (1, 2, 5, 7, 24):
         with chunks_of(size):
-            found.append(run(x, w, b))
+            found.append(jax.jit(lambda *args: run(*args))(x, w, b))
     for one, other in itertools.pairwise(found):
         same(one, other, digits=13)
 
@@ -465,12 +422,16 @@ def test_where_broadcasts_as_that_of_the_loss_of_logits(shape, reduction):
             xent_jax.softmax_cross_entropy_with_integer_labels, reduction=reduction
         )(x, w, y, bias=b, where=where),
     }
+
+    @jax.jit
+    def each(x, w):
+        pairs = [jax.vjp(f, x, w) for f in calls.values()]
+        return [(value, pull(jnp.ones_like(value))) for value, pull in pairs]
+
     with chunks_of(5):
-        found = {k: jax.vjp(f, x, w) for k, f in calls.items()}
-    g = jnp.ones_like(found["held"][0])
-    wanted = found["held"][0], found["held"][1](g)
-    for name in ("loss", "any"):
-        same((found[name][0], found[name][1](g)), wanted)
+        wanted, *found = each(x, w)
+    for of_head in found:
+        same(of_head, wanted)
 
 
 @pytest.mark.parametrize("shape", [(3,), (6, 2), (2, 6, 11), (1, 2, 6), (2, 6, 1, 1)], ids=str)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import CASES, CLASSES, strict, x64
+from tests.cases import CASES, CLASSES, strict
 from tests.chunks import chunks_of
-from tests.test_contract import close
+from tests.problems import close
+
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 BATCH, WIDTH, K = (2, 3), 4, 5
 ROWS = [c for c in CASES if c.arguments.get("logits") == "logits" and "softmax" not in c.loss[-7:]]
@@ -21,12 +23,6 @@ PER_TOKEN = CLASSES | {"integers"}
 
 modes = pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
 rows = pytest.mark.parametrize("case", ROWS, ids=lambda case: case.id)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with x64():
-        yield
 
 
 def drawn(case, dtype=jnp.float64):

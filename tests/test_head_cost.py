@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cases import x64
+from tests.programs import compiled, temp
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
 from xent_jax._chunks import LIVE, chunks_for
 
@@ -93,16 +94,6 @@ def test_a_budget_below_one_token_is_refused():
 
 
 # ---------------------------------------------------------------- memory and products
-
-
-def compiled(loss, n, d, v, dtype="float32", wrt=(0, 1)):
-    shapes = ((n, d), dtype), ((d, v), dtype), ((n,), "int32")
-    program = jax.value_and_grad(loss, wrt) if wrt else loss
-    return jax.jit(program).lower(*(jax.ShapeDtypeStruct(*s) for s in shapes)).compile()
-
-
-def temp(program):
-    return program.memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 import xent_jax
 from tests.cases import strict
 from tests.meshes import mesh_of
-from tests.test_head_plan import named
+from tests.programs import named
 
 N, D, V = 16, 8, 32
 Y = jnp.arange(N) % V

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.test_contract import close
+from tests.problems import close
+
+pytestmark = pytest.mark.fast_compile
 
 D, K = 3, 7
 
@@ -56,7 +58,6 @@ def exported(function, tokens, classes):
     ("name", "tokens"),
     [("none", "n"), ("none", "b, 3"), *((name, "b, t") for name in FUNCTIONS)],
 )
-@pytest.mark.usefixtures("unoptimized")
 def test_a_head_for_any_number_of_tokens(name, tokens):
     def function(*args):
         return FUNCTIONS[name](xent_jax, *args)
@@ -68,7 +69,6 @@ def test_a_head_for_any_number_of_tokens(name, tokens):
 
 
 @pytest.mark.parametrize("name", ["mean", "focal"])
-@pytest.mark.usefixtures("unoptimized")
 def test_a_head_for_any_number_of_tokens_and_classes(name):
     def function(*args):
         return FUNCTIONS[name](xent_jax, *args)

@@ -6,17 +6,12 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import x64
-from tests.test_contract import close
+from tests.problems import close
+
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 N, D, K, PADDED = 6, 3, 5, 8
 Y = jnp.array([0, 4, 2, 1, 3, 0])
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with x64():
-        yield
 
 
 def drawn(bad):
@@ -46,7 +41,6 @@ def any_loss(library, x, w, b, axes, **more):
 @pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
 @pytest.mark.parametrize("axes", ["DV", "VD"])
 @pytest.mark.parametrize("function", [integer("mean"), integer("none"), any_loss, statistics])
-@pytest.mark.usefixtures("unoptimized")
 def test_padding_of_any_value(function, axes, library):
     def of(x, w, b, **more):
         w = w if axes == "DV" else w.T

@@ -10,7 +10,7 @@ import pytest
 
 import xent_jax
 from tests.cases import x64
-from tests.test_head_cost import compiled, temp
+from tests.programs import compiled, named, temp
 from xent_jax import linear_softmax_cross_entropy, linear_token_statistics
 
 N, D, V = 2048, 96, 16384
@@ -71,21 +71,19 @@ ROWS = [
 ]
 
 
-def named(x):
-    if isinstance(x, str):
-        return x
-    return x.__name__ if callable(x) else "+".join(x) or "none"
+def measured():
+    """Rows and a dtype: without options for each gradient alone, with them for none, two and all.
+
+    Quick are those of all gradients in float32, and in bfloat16 and for each gradient the plain.
+    """
+    every = [(*row, "float32") for row in ROWS if not row[1] or len(row[2]) != 1]
+    every += [(*row, "bfloat16") for row in ROWS if row[2] in ((), NAMES)]
+    for head, given, wrt, dtype in every:
+        quick = wrt == NAMES and dtype == "float32" or not given
+        yield pytest.param(head, given, wrt, dtype, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(
-    ("head", "given", "wrt", "dtype"),
-    [
-        # Without options for each gradient alone, with them for none, two and all.
-        *((*row, "float32") for row in ROWS if not row[1] or len(row[2]) != 1),
-        *((*row, "bfloat16") for row in ROWS if row[2] in ((), NAMES)),
-    ],
-    ids=named,
-)
+@pytest.mark.parametrize(("head", "given", "wrt", "dtype"), measured(), ids=named)
 def test_no_head_takes_more_than_its_plan(head, given, wrt, dtype):
     plan = planned(head, wrt, dtype, given)
     assert (plan.chunk, plan.chunks) == (256, 8)
@@ -93,7 +91,7 @@ def test_no_head_takes_more_than_its_plan(head, given, wrt, dtype):
     assert got <= plan.temporary_bytes <= 4 * got
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("wrt", SOME, ids=named)
 @pytest.mark.parametrize("head", [linear_softmax_cross_entropy, linear_token_statistics])
 def test_nor_in_chunks_that_do_not_divide_the_tokens_or_with_a_tied_kernel(head, wrt, dtype):
@@ -102,11 +100,14 @@ def test_nor_in_chunks_that_do_not_divide_the_tokens_or_with_a_tied_kernel(head,
         assert taken(head, wrt, dtype, (), axes, tokens) <= plan.temporary_bytes
 
 
-@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(
+    ("loss", "reduction"),
+    [
+        (xent_jax.softmax_cross_entropy_with_integer_labels, "mean"),
+        (xent_jax.softmax_focal_loss, "none"),
+    ],
+)
 @pytest.mark.parametrize("wrt", SOME, ids=named)
-@pytest.mark.parametrize("loss", [
-    xent_jax.softmax_cross_entropy_with_integer_labels, xent_jax.softmax_focal_loss
-])  # fmt: skip
 def test_nor_with_linear_head_of_losses_with_integer_labels(loss, wrt, reduction):
     def head(x, w, y, b, reduction, logit_softcap, **options):
         transform = functools.partial(xent_jax.softcap, cap=logit_softcap)

@@ -18,6 +18,8 @@ from tests.chunks import chunks_of
 from xent_jax import _engine, linear_softmax_cross_entropy  # noqa: E402
 from xent_jax._linear_layer import LinearLayer  # noqa: E402
 
+pytestmark = pytest.mark.fast_compile
+
 ARGS = {"x": array("m s d"), "w": array("d k"), "y": labels("m s", classes="k")}
 
 

@@ -8,37 +8,21 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import x64
 from tests.chunks import chunks_of
-from tests.test_contract import close
-from tests.test_head import CLASSES, drawn, same
+from tests.heads import (
+    CLASSES,
+    FLOATS,
+    WHOLE,
+    drawn,
+    first_classes,
+    jit_and_mode,
+    modes,
+    of_logits,
+    same,
+)
+from tests.problems import close
 
-FLOATS = ("loss", "logsumexp", "entropy", "top_k_log_probabilities")
-WHOLE = ("argmax", "label_rank", "top_k_indices")
-modes = pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with x64():
-        yield
-
-
-def of_logits(z, y, top_k=3):
-    """By NumPy's definitions, ties in the order of the classes."""
-    p = np.exp(np.asarray(z) - np.max(z, axis=-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    order = np.argsort(-np.asarray(z), axis=-1, kind="stable")
-    given = np.take_along_axis(p, np.asarray(y)[..., None], -1)[..., 0]
-    return {
-        "loss": -np.log(given),
-        "logsumexp": np.log(np.exp(np.asarray(z)).sum(-1)),
-        "entropy": -(p * np.log(p)).sum(-1),
-        "argmax": order[..., 0],
-        "label_rank": np.argmax(order == np.asarray(y)[..., None], axis=-1),
-        "top_k_log_probabilities": np.log(np.take_along_axis(p, order, -1))[..., :top_k],
-        "top_k_indices": order[..., :top_k],
-    }
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 
 @modes
@@ -79,15 +63,14 @@ def test_gradients(name, module):
         }[name])  # fmt: skip
 
     def gradients(f):
-        gradients = jax.value_and_grad(f, (0, 1, 2, 3))
-        eager = module is xent_jax.forward_mode
-        return (gradients if eager else jax.jit(gradients))(x, w, b, jnp.asarray(3.0))
+        return jax.jit(jax.value_and_grad(f, (0, 1, 2, 3)))(x, w, b, jnp.asarray(3.0))
 
     with chunks_of(4):
         got = gradients(ours)
     same(got, gradients(held), digits=11)
 
 
+@pytest.mark.users_compile
 def test_the_gradient_of_one_makes_no_work_for_the_others():
     x, w, b, y = drawn((12,))
 
@@ -149,14 +132,7 @@ def test_a_class_that_the_bias_rules_out():
     assert np.all(np.isfinite(gradient)) and gradient[3] == 0
 
 
-def first_classes(z, top_k):
-    """Argmax, rank of each label and the likeliest classes, by NumPy, where -0.0 equals 0.0."""
-    order = np.argsort(-np.asarray(z, np.float64), axis=-1, kind="stable")
-    return order[:, 0], np.argsort(order, axis=-1), order[:, :top_k]
-
-
-@modes
-@pytest.mark.parametrize("jit", [False, True])
+@jit_and_mode
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 @pytest.mark.parametrize("zeros", ["of the kernel", "of the bias"])
 def test_negative_zero_ties_with_zero(zeros, dtype, jit, module):

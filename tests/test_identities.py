@@ -21,6 +21,8 @@ sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xen
 from xent_jax.proofs._refutation.samples import draw  # noqa: E402
 from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
+pytestmark = pytest.mark.fast_compile
+
 GRADIENTS = {t.name: t for t in THEOREMS if t.kind == "gradient"}
 SIZES = {"n": 2, "k": 3, "m": 2, "s": 2, "d": 2, "b": 2}
 DRAWS = 4  # so that masks and ignored labels are seen in several ways

@@ -10,6 +10,8 @@ import pytest
 import xent_jax as X
 from tests.cases import x64
 
+pytestmark = pytest.mark.fast_compile
+
 
 def integer(x, w, y, **options):
     return X.softmax_cross_entropy_with_integer_labels(x @ w, y, **options)
@@ -49,7 +51,10 @@ DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint6
 LOSSES = [integer, weighted, focal, head, weighted_head, statistics]
 LOSSES += [padded(head), padded(weighted_head), padded(statistics)]
 of_each_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
-of_each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+of_each_dtype = pytest.mark.parametrize(
+    "dtype",
+    [d if d in ("int8", "uint32") else pytest.param(d, marks=pytest.mark.slow) for d in DTYPES],
+)
 
 
 def wide_enough(dtype):

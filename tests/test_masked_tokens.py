@@ -12,6 +12,8 @@ from tests.chunks import chunks_of
 from xent_jax import shard_linear_head, softmax_cross_entropy_with_integer_labels
 from xent_jax._linear_layer import LinearLayer
 
+pytestmark = pytest.mark.fast_compile
+
 N, D, V, SIZE = 24, 5, 7, 4
 
 
@@ -120,7 +122,7 @@ def test_what_fills_up_a_chunk_is_a_token_that_takes_part():
     mask = jnp.arange(N) % 5 == 3
     x, w = jnp.where(mask[:, None], 1.0, jnp.zeros((N, D))), jnp.ones((D, V))
     with chunks_of(SIZE):
-        gradient = jax.grad(lambda w: head(x, w, where=mask))(w)
+        gradient = jax.jit(jax.grad(lambda w: head(x, w, where=mask)))(w)
     held = jax.grad(lambda w: jnp.mean(1 / jnp.sum((x[mask] @ w) ** 2, -1)))(w)
     np.testing.assert_allclose(gradient, held, rtol=1e-5)  # float32, a mean of equal numbers
 
@@ -138,7 +140,9 @@ def test_auxiliaries_of_a_weight_of_0_are_0_whatever_is_differentiated(rng):
         loss(x, weights)[1],
         jax.grad(loss, 0, has_aux=True)(x, weights)[1],
         jax.grad(loss, 1, has_aux=True)(x, weights)[1],
-        jax.jvp(lambda x: jax.grad(loss, 0, has_aux=True)(x, weights)[1], (x,), (x,))[0],
+        jax.jit(lambda x: jax.jvp(jax.grad(lambda x: loss(x, weights), has_aux=True), (x,), (x,)))(
+            x
+        )[0][1],
     ):
         assert np.array_equal(np.asarray(aux) != 0, mask)
 
@@ -218,6 +222,7 @@ def test_each_shard_by_its_own_tokens(computed, rng):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)  # float32, sums of 12 tokens
 
 
+@pytest.mark.users_compile
 def test_memory_grows_by_an_integer_for_each_token():
     n, d, v = 16384, 64, 4096
     shapes = ((n, d), "float32"), ((d, v), "float32"), ((n,), "int32"), ((n,), "bool")

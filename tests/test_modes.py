@@ -9,8 +9,10 @@ import pytest
 
 import xent_jax
 from tests.cases import FUNCTIONS
-from tests.test_contract import close
+from tests.problems import close
 from xent_jax import forward_mode
+
+pytestmark = pytest.mark.fast_compile
 
 X, KERNEL, Y = jnp.eye(3, 4), jnp.linspace(-1.0, 1.0, 20).reshape(4, 5), jnp.array([0, 4, 2])
 NAME = "softmax_cross_entropy_with_integer_labels"

@@ -22,6 +22,8 @@ from xent_jax.proofs._refutation.reals import real  # noqa: E402
 
 from tests.cases import x64
 
+pytestmark = pytest.mark.fast_compile
+
 RULES = {"arguments", "axis", "branches", "constant", "operand", "operator", "term"}
 BY_NAME = {t.name: t for t in m.SHIPPED}
 SOFTMAX = BY_NAME["softmax: gradient"]
@@ -31,6 +33,7 @@ def proves_everything(backward, mutant):
     return Verdict("proved")
 
 
+@pytest.mark.slow
 def test_no_wrong_mutant_of_a_frozen_sample_is_proved():
     found = [o for t, n in m.shares(10, m.SHIPPED[::9]) for o in m.outcomes(t, n)]
     assert [o for o in found if o.escaped] == []

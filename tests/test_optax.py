@@ -22,6 +22,8 @@ from optax.losses import _classification
 
 import xent_jax
 
+pytestmark = pytest.mark.fast_compile
+
 
 def _import_optax_tests() -> types.ModuleType:
     try:
@@ -64,7 +66,9 @@ each = pytest.mark.parametrize(
     "test", TESTS, ids=lambda test: f"{type(test).__name__}.{test._testMethodName}"
 )
 modes = pytest.mark.parametrize(
-    "module", [xent_jax.forward_mode, xent_jax], ids=["forward_mode", "default"]
+    "module",
+    [pytest.param(xent_jax.forward_mode, marks=pytest.mark.slow), xent_jax],
+    ids=["forward_mode", "default"],
 )
 
 

@@ -12,6 +12,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from jax.sharding import PartitionSpec as P
 
@@ -19,6 +20,8 @@ import xent_jax
 from tests.cases import x64
 from tests.meshes import mesh_of
 from xent_jax import forward_mode, shard_linear_head
+
+pytestmark = pytest.mark.fast_compile
 
 TIMES = int(os.environ.get("XENT_JAX_DRAWS", "1"))
 """How many times as many problems: ``XENT_JAX_DRAWS=50 pytest tests/test_options_drawn.py``."""
@@ -203,8 +206,10 @@ def test_losses_of_logits(problem, module, first):
         return getattr(module, name)(**given, **static, axis=0 if first else -1)
 
     with x64():
-        wanted = weighed(textbook(name, *masks, fixed, static))(as_dtype(floats, jnp.float64))
-        same(weighed(loss)(as_dtype(floats, dtype)), wanted, dtype)
+        wanted = jax.jit(weighed(textbook(name, *masks, fixed, static)))(
+            as_dtype(floats, jnp.float64)
+        )
+        same(jax.jit(weighed(loss))(as_dtype(floats, dtype)), wanted, dtype)
 
 
 # ---------------------------------------------------------------------------------- the head

@@ -79,7 +79,7 @@ def logs(folder):
 # ------------------------------------------------------------------------------ the same result
 
 
-@pytest.fixture(scope="module", params=process.DEVICES)
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def answers(request, tmp_path_factory):
     """What each of so many processes computed."""
     count, folder = request.param, tmp_path_factory.mktemp("processes")
@@ -187,9 +187,9 @@ def alive(one):
     "count, ending, victim",
     [
         (2, "kill", 1),
-        (4, "kill", 2),
-        pytest.param(2, "kill", 0, id="2-kill-coordinator"),
-        pytest.param(2, "fail", 1, marks=waits),
+        pytest.param(4, "kill", 2, marks=pytest.mark.slow),
+        pytest.param(2, "kill", 0, id="2-kill-coordinator", marks=pytest.mark.slow),
+        pytest.param(2, "fail", 1, marks=[waits, pytest.mark.slow]),
     ],
 )
 def test_one_that_dies_ends_the_others(tmp_path, count, ending, victim):

@@ -75,8 +75,17 @@ def logits(scale, k):
     return jnp.asarray(x, jnp.float32)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("k", [20, 1000])
+QUICK = {("vjp of jit", 1000), ("jit of vjp", 20), ("value alone", 1000)}
+
+
+@pytest.mark.parametrize(
+    ("way", "k"),
+    [
+        pytest.param(way, k, marks=() if (way, k) in QUICK else pytest.mark.slow)
+        for way in WAYS
+        for k in (20, 1000)
+    ],
+)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_divided_logits(loss, k, way):
     """The loss of ``x / 3`` is that of the quotients as they are stored."""

@@ -4,10 +4,13 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 import xent_jax
 from tests.cases import x64
+
+pytestmark = pytest.mark.fast_compile
 
 bounded = settings(
     max_examples=25,

@@ -20,6 +20,8 @@ from xent_jax.proofs._derivations.derivation import Step  # noqa: E402
 from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
 from xent_jax.proofs._workers import Died, _uninterrupted, answers, usual_jobs  # noqa: E402
 
+pytestmark = pytest.mark.fast_compile
+
 
 def test_the_module_runs_and_names_what_it_proves(tmp_path):
     command = [sys.executable, "-m", "xent_jax.proofs", "--only", "seed_gradient"]
@@ -181,7 +183,9 @@ def test_a_claim_that_raises_in_its_process_is_an_error(monkeypatch, capsys):
     "module, name",
     [
         ("xent_jax.proofs", "xent-prove"),
-        ("xent_jax.proofs.mutation", "python -m xent_jax.proofs.mutation"),
+        pytest.param(
+            "xent_jax.proofs.mutation", "python -m xent_jax.proofs.mutation", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_ctrl_c_ends_all_processes_at_once(module, name):

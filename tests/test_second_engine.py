@@ -22,6 +22,8 @@ from xent_jax.proofs._second_engine.rationals import Number
 from xent_jax.proofs._second_engine.reading import Reader  # noqa: E402
 from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
+pytestmark = pytest.mark.fast_compile
+
 Z, Y = array("n k"), labels("n", classes="k")
 TWO = ({"n": 1, "k": 2, "m": 1, "s": 1, "d": 1, "b": 1},)
 GRADIENTS = [t for t in THEOREMS if t.kind == "gradient"]

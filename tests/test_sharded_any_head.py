@@ -9,21 +9,16 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import x64
 from tests.meshes import bytes_per_device, mesh_of
-from tests.test_contract import close
+from tests.problems import close
 from xent_jax import shard_linear_head
+
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 TOKENS, WIDTH, CLASSES = (8, 3), 6, 22  # of which four shards are padded
 KERNELS = {"classes": P(None, "model"), "fully": P("data", "model"), "whole": P()}
 kernels = pytest.mark.parametrize("spec", KERNELS.values(), ids=KERNELS)
 reductions = pytest.mark.parametrize("reduction", ["none", "mean"])
-
-
-@pytest.fixture(autouse=True)
-def float64(unoptimized):
-    with x64():
-        yield
 
 
 def drawn(rng):
@@ -117,6 +112,7 @@ def test_padding_that_its_owner_made(rng):
     assert (dw[:, CLASSES:] == 0).all()
 
 
+@pytest.mark.users_compile
 def test_no_more_crosses_than_with_the_head_of_integer_labels():
     """Both send the gradients and a few numbers for each token between the devices."""
     n, d, v = 256, 32, 512

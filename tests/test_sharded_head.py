@@ -21,8 +21,10 @@ from tests.meshes import (
     shaped,
     shard_map,
 )
-from tests.test_contract import close
+from tests.problems import close
 from xent_jax import linear_softmax_cross_entropy, linear_token_statistics, shard_linear_head
+
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 TOKENS, WIDTH, CLASSES = (8, 3), 6, 24
 BUDGET = 5 * 8 * CLASSES  # chunks that the shard's tokens are no multiple of
@@ -30,12 +32,6 @@ KERNELS = {"classes": P(None, "model"), "fully": P("data", "model"), "whole": P(
 kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 reductions = pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 FIXED = {"ignore_index": 3, "max_logits_bytes": BUDGET}
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with x64():
-        yield
 
 
 def drawn(rng, classes=CLASSES):
@@ -66,11 +62,18 @@ def pulled(head, floats, fixed, g, **options):
     return jax.jit(run)(floats)
 
 
-@kernels
 @pytest.mark.parametrize(
-    ("module", "reduction"),
-    [(xent_jax, "none"), (xent_jax, "sum"), (xent_jax, "mean"), (xent_jax.forward_mode, "mean")],
-    ids=["none", "sum", "mean", "forward mode"],
+    ("module", "reduction", "kernel"),
+    [
+        (xent_jax, "none", KERNELS["classes"]),
+        (xent_jax, "none", KERNELS["fully"]),
+        (xent_jax, "sum", KERNELS["whole"]),
+        (xent_jax, "mean", KERNELS["classes"]),
+        (xent_jax, "mean", KERNELS["fully"]),
+        (xent_jax.forward_mode, "mean", KERNELS["classes"]),
+        (xent_jax.forward_mode, "mean", KERNELS["whole"]),
+    ],
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_one_call(module, kernel, reduction, rng):
     """Every option at once; gradients of what is replicated are not multiplied."""
@@ -205,7 +208,8 @@ def test_where_broadcasts_to_the_tokens(shape, rng):
     sharded = shard_linear_head(head, mesh_of(), inputs=P("data"), kernel=spec)
 
     def run(head):
-        return jax.value_and_grad(lambda x, w: head(x, w, y, b, where=where), (0, 1))(x, w)
+        total = jax.value_and_grad(lambda x, w: head(x, w, y, b, where=where), (0, 1))
+        return jax.jit(total)(x, w)
 
     close(run(sharded), run(head))
 
@@ -291,7 +295,7 @@ def test_explicit_sharding(kernel, rng):
     floats, fixed = drawn(rng)
     mesh = mesh_of(kind=AxisType.Explicit)
     x, w, y = floats["inputs"], floats["kernel"], fixed["labels"]
-    expected = jax.value_and_grad(linear_softmax_cross_entropy, (0, 1))(x, w, y)
+    expected = jax.jit(jax.value_and_grad(linear_softmax_cross_entropy, (0, 1)))(x, w, y)
     with set_mesh(mesh):
         x, w = put(mesh, x, "data"), put(mesh, w, *kernel)
         sharded = shard_linear_head(linear_softmax_cross_entropy, inputs=P("data"), kernel=kernel)
@@ -349,6 +353,7 @@ def on(data, model, fully):
         return run(x, w, b), run(x, w, b)
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("data, model", SPLITS)
 @pytest.mark.parametrize("fully", [False, True], ids=["classes", "fully sharded"])
 def test_the_split_changes_no_number(data, model, fully):
@@ -397,6 +402,7 @@ def program(kernel, reduction="mean", tokens=256, **options):
     return jax.jit(step).lower(*arguments).compile().as_text()
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_two_gradients_cross(reduction):
     """In chunks: the inputs' over model, the kernel's over data, and few numbers by token."""
@@ -406,6 +412,7 @@ def test_two_gradients_cross(reduction):
     assert [round(size / large[0]) for size in large] == [1, DW // DX]
 
 
+@pytest.mark.users_compile
 def test_a_mask_sends_nothing_more():
     """The bytes are the same if all chunks are computed, and fewer if not."""
     unmasked = sum(c.moved for c in collectives(program(P(None, "model"))))
@@ -414,6 +421,7 @@ def test_a_mask_sends_nothing_more():
     assert masked == unmasked
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("options", [{"z_loss": 1e-4}, {"z_loss": 1e-4, "ignore_index": -100}])
 def test_a_fully_sharded_kernel_is_gathered_once(options):
     """Not for each chunk; and its gradient is scattered as it is summed."""

@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import CASES, CLASSES
+from tests.cases import CASES, CLASSES, RICHEST, row
 from tests.meshes import (
     EXPLICIT,
     SPLITS,
@@ -22,13 +22,9 @@ from tests.meshes import (
     shaped,
     shard_map,
 )
-from tests.test_contract import (  # noqa: F401  the last is a fixture
-    Problem,
-    close,
-    float64,
-    gradient_of_slope,
-    hessian_times,
-)
+from tests.problems import Problem, close, gradient_of_slope, hessian_times
+
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 BATCH, CLASS_COUNT = (4, 2), 8
 ELEMENTS = {"elements", "unit elements"}
@@ -39,9 +35,23 @@ def in_shards(case):
     return "axis_name" in inspect.signature(getattr(xent_jax, case.loss)).parameters
 
 
-sharded_cases = pytest.mark.parametrize(
-    "case", [c for c in CASES if in_shards(c)], ids=lambda case: case.id
-)
+ROWS = [c for c in CASES if in_shards(c)]
+RICH = [c for c in RICHEST.values() if in_shards(c)]
+
+
+def rows(**ways):
+    """Each row in the first way, each function, with most of its options, in the others."""
+    return pytest.mark.parametrize(
+        ("case", "way"),
+        [
+            row(case, way, name=name, quick=i == 0)
+            for i, (name, way) in enumerate(ways.items())
+            for case in (RICH if i else ROWS)
+        ],
+    )
+
+
+each_function = pytest.mark.parametrize("case", RICH, ids=lambda case: case.id)
 checks = pytest.mark.parametrize("check_vma", [True, False], ids=["tracked", "untracked"])
 
 
@@ -84,46 +94,40 @@ class Sharded(Problem):
         return run({**self.inputs, **floats})
 
 
-@sharded_cases
-@pytest.mark.parametrize(
-    "module, check_vma",
-    [(xent_jax, True), (xent_jax, False), (xent_jax.forward_mode, True)],
-    ids=["tracked", "untracked", "forward mode"],
-)
-def test_value_and_gradient(case, module, check_vma, rng):
+@rows(tracked=(xent_jax, True), untracked=(xent_jax, False), forward=(xent_jax.forward_mode, True))
+def test_value_and_gradient(case, way, rng):
     """Of all floating arguments, replicated ones too, from outside shard_map."""
+    module, check_vma = way
     Sharded(case, rng, mesh_of(), check_vma=check_vma).check_gradient(module)
 
 
-@sharded_cases
-@pytest.mark.parametrize(
-    "check_vma, second",
-    [(True, hessian_times), (False, gradient_of_slope)],
-    ids=["tracked", "untracked"],
-)
-def test_second_derivative(case, check_vma, second, rng):
+@rows(tracked=(True, hessian_times), untracked=(False, gradient_of_slope))
+def test_second_derivative(case, way, rng):
+    check_vma, second = way
     problem = Sharded(case, rng, mesh_of(), check_vma=check_vma)
     first = next(iter(case.arguments))
     problem.floats = {first: problem.floats[first]}
     problem.check([second], xent_jax, 1e-10)
 
 
-@sharded_cases
+@each_function
 def test_forward_mode(case, rng):
     problem = Sharded(case, rng, mesh_of())
     x = problem.floats
     direction = {k: jnp.asarray(rng.standard_normal(v.shape)) for k, v in x.items()}
     ours = functools.partial(problem.ours, xent_jax.forward_mode)
-    expected = jax.jvp(problem.expected, (x,), (direction,))
+    expected = jax.jit(lambda: jax.jvp(problem.expected, (x,), (direction,)))()
     close(jax.jit(lambda: jax.jvp(ours, (x,), (direction,)))(), expected)
 
 
-@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(AxisType.Auto, id="auto", marks=pytest.mark.slow), EXPLICIT]
+)
+@pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
 def test_without_shard_map(case, kind, rng):
     """Divided arrays outside shard_map, as the partitioner or their types divide them."""
     problem, mesh = Problem(case, rng, batch=BATCH, k=CLASS_COUNT), mesh_of(kind=kind)
-    expected = jax.grad(lambda x: jnp.sum(problem.expected(x)))(problem.floats)
+    expected = jax.jit(jax.grad(lambda x: jnp.sum(problem.expected(x))))(problem.floats)
     with set_mesh(mesh):
         problem.inputs = {k: put(mesh, v, *spec(case, k)) for k, v in problem.inputs.items()}
         floats = case.floats(problem.inputs)
@@ -131,7 +135,7 @@ def test_without_shard_map(case, kind, rng):
         close(jax.jit(gradient)(floats), expected)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if in_shards(c)], ids=lambda case: case.id)
+@each_function
 def test_gradient_taken_inside(case, rng):
     """As in a train step that lies in shard_map as a whole: no shard's gradient is multiplied."""
     problem = Sharded(case, rng, mesh_of())
@@ -153,7 +157,7 @@ def test_gradient_taken_inside(case, rng):
         in_specs=({name: spec(case, name) for name in problem.inputs},),
         out_specs=spec(case, first),
     )
-    expected = jax.grad(lambda x: jnp.sum(problem.expected({**problem.floats, first: x})))
+    expected = jax.jit(jax.grad(lambda x: jnp.sum(problem.expected({**problem.floats, first: x}))))
     close(jax.jit(mapped)(problem.inputs), expected(problem.floats[first]))
 
 
@@ -201,6 +205,7 @@ def on(data, model, check_vma):
     return run(*rows), run(*rows)
 
 
+@pytest.mark.users_compile
 @checks
 @pytest.mark.parametrize("data, model", SPLITS)
 def test_the_split_changes_no_number(data, model, check_vma):
@@ -215,12 +220,14 @@ def test_the_split_changes_no_number(data, model, check_vma):
     assert np.isnan(expected[0]).tolist() == [i in (0, 1, 5, 7, 9) for i in range(16)]
 
 
+@pytest.mark.users_compile
 def test_the_order_of_tokens_changes_no_number(rng):
     z, y = one_row_in_four_is_bad(rng)
     order, run = rng.permutation(16), of_rows(mesh_of(2, 4))
     np.testing.assert_array_equal(run(z[order], y[order])[0], run(z, y)[0][order])
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
 def test_confident_rows_are_as_exact_as_on_one_device(soft, rng):
     """Where the label's shard, or another, holds all the mass: S - 1 is no difference."""
@@ -240,7 +247,7 @@ def test_a_padded_tail_takes_no_part(rng):
     """22 classes over four shards of six: the mask leaves out what is padding."""
     z, y = rng.standard_normal((8, 22)), rng.integers(0, 22, 8)
     options = {"label_smoothing": 0.1, "z_loss": 1e-3}
-    expected = jax.value_and_grad(lambda z: LOSS(z, y, reduction="mean", **options))(z)
+    expected = jax.jit(jax.value_and_grad(lambda z: LOSS(z, y, reduction="mean", **options)))(z)
 
     def local(z, y):
         classes = jax.lax.axis_index("model") * 6 + jnp.arange(6)
@@ -280,6 +287,7 @@ IN_SHARD_MAP = "in shard_map"
 OPTIONS = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4}
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("kind", [AxisType.Auto, EXPLICIT, IN_SHARD_MAP], ids=str)
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["plain", "options"])
 def test_a_few_numbers_for_each_token_cross(kind, options):

@@ -29,6 +29,8 @@ from xent_jax.proofs._theorems.theorem import theorems_of  # noqa: E402
 
 from xent_jax import _rows, _shards  # noqa: E402
 
+pytestmark = pytest.mark.fast_compile
+
 GRADIENTS = {(c.function, c.options): theorems_of(c)[0] for c in CASES}
 INTEGER = GRADIENTS["softmax_cross_entropy_with_integer_labels", "classes in shards"]
 SOFTMAX = GRADIENTS["softmax", "classes in shards"]

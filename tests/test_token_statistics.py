@@ -10,18 +10,21 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import strict, x64
+from tests.cases import strict
+from tests.heads import (
+    FLOATS,
+    WHOLE,
+    first_classes,
+    jit_and_mode,
+    modes,
+    of_logits,
+)
 from tests.meshes import EXPLICIT, mesh_of, put, set_mesh, shard_map
-from tests.test_contract import close
-from tests.test_head_statistics import FLOATS, WHOLE, first_classes, modes, of_logits
+from tests.problems import close
+
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 K = 8
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with x64():
-        yield
 
 
 def drawn(batch, rng, k=K):
@@ -44,9 +47,8 @@ def weighed(found):
     return found.loss + 2 * found.logsumexp * found.entropy + found.top_k_log_probabilities[..., 0]
 
 
-@modes
 @pytest.mark.parametrize("batch", [(), (5,), (2, 3), (0,)], ids=str)
-@pytest.mark.parametrize("jit", [False, True])
+@jit_and_mode
 def test_each_is_what_its_definition_says(jit, batch, module, rng):
     z, y = drawn(batch, rng)
     run = functools.partial(module.token_statistics, top_k=3)
@@ -71,18 +73,27 @@ def test_gradients(name, module, rng):
             "top_k_log_probabilities": jax.lax.top_k(log_p, 3)[0].sum(-1),
         }[name]  # fmt: skip
 
-    close(jax.grad(ours)(z), jax.grad(held)(z), 1e-12)
     v = jnp.asarray(rng.standard_normal(z.shape))
-    close(jax.grad(lambda z: jax.grad(ours)(z).ravel() @ v.ravel())(z),
-          jax.grad(lambda z: jax.grad(held)(z).ravel() @ v.ravel())(z), 1e-11)  # fmt: skip
-    if module is not xent_jax:
-        close(jax.jvp(ours, (z,), (v,)), jax.jvp(held, (z,), (v,)), 1e-12)
+
+    def derivatives(f):
+        @jax.jit
+        def run(z):
+            second = jax.grad(lambda z: jnp.vdot(jax.grad(f)(z), v))(z)
+            tangent = 0.0 if module is xent_jax else jax.jvp(f, (z,), (v,))
+            return (jax.grad(f)(z), tangent), second
+
+        return run(z)
+
+    (first, second), (wanted, wanted_second) = derivatives(ours), derivatives(held)
+    close(first, wanted, 1e-12)
+    close(second, wanted_second, 1e-11)
 
 
 @pytest.mark.parametrize("transform", ["vmap", "scan", "checkpoint"])
 def test_transformed(transform, rng):
     z, y = drawn((3, 2), rng)
 
+    @jax.jit
     def run(z, y):
         return jax.grad(lambda z: jnp.sum(weighed(xent_jax.token_statistics(z, y, top_k=1))))(z)
 
@@ -186,8 +197,9 @@ def test_tokens_that_are_out(head, shape, module, rng):
             found = module.token_statistics(z, y, top_k=2, **more)
         return jnp.sum(jnp.where(kept, weighed(found), 0.0)), found
 
-    gradient, found = jax.grad(run, has_aux=True)(bad, jnp.where(kept, y, K), where=mask)
-    wanted_gradient, wanted = jax.grad(run, has_aux=True)(z, y)
+    both = jax.jit(jax.grad(run, has_aux=True))
+    gradient, found = both(bad, jnp.where(kept, y, K), where=mask)
+    wanted_gradient, wanted = both(z, y)
     # In float64: XLA may order the sums of the two programs, with and without a mask, differently.
     np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-12)
     for name in FLOATS + WHOLE:
@@ -216,6 +228,9 @@ def with_gradient(z, y, **options):
     return found, gradient
 
 
+on_one_device = jax.jit(with_gradient)
+
+
 def special(rng):
     """Ties between shards; labels out of range, ignored, and of many classes."""
     z, y = drawn((16,), rng)
@@ -232,7 +247,7 @@ def test_classes_in_shards(rng):
     # In float64: a sum over the shards has another order, and gradients near 0 have no digits.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14),
-        found, with_gradient(z, y),
+        found, on_one_device(z, y),
     )  # fmt: skip
 
 
@@ -241,7 +256,7 @@ def test_classes_in_shards(rng):
 @pytest.mark.parametrize("spec", [("data",), (None, "model"), ("data", "model")], ids=str)
 def test_arrays_divided_over_a_mesh(spec, of_labels, kind, rng):
     z, y = special(rng)
-    wanted, mesh = with_gradient(z, y), mesh_of(2, 2, kind)
+    wanted, mesh = on_one_device(z, y), mesh_of(2, 2, kind)
     with set_mesh(mesh):
         found = jax.jit(with_gradient)(put(mesh, z, *spec), put(mesh, y, *of_labels))
     # In float64: a sum over the devices has another order, and gradients near 0 have no digits.

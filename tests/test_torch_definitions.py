@@ -16,6 +16,8 @@ from hypothesis.extra import numpy as hnp
 import xent_jax
 from tests.cases import x64
 
+pytestmark = pytest.mark.fast_compile
+
 TOLERANCE = 1e-12  # float64, for logits within 20 of each other
 
 some = settings(derandomize=True, deadline=None, max_examples=6)

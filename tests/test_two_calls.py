@@ -13,17 +13,13 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.cases import RICHEST, x64
-from tests.test_contract import close
+from tests.cases import RICHEST
+from tests.problems import close
+
+pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 N, D, K = 4, 3, 5
 Y = jnp.array([0, 4, 2, 1])
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with x64():
-        yield
 
 
 def held(x, w, b=0.0):
@@ -149,10 +145,12 @@ WAYS = [eager, jitted, checkpointed, scanned, conditional, mapped]
 
 def check(way, problem, sets):
     ours, plain, a, b = problem
-    got, wanted = (
-        jax.grad(lambda p, call=call: way(call, sets, *p))((a, b)) for call in (ours, plain)
-    )
-    close(got, wanted, 1e-10)
+
+    def gradient(call):
+        return jax.grad(lambda p: way(call, sets, *p))
+
+    run = gradient(ours) if way is eager else jax.jit(gradient(ours))
+    close(run((a, b)), jax.jit(gradient(plain))((a, b)), 1e-10)
 
 
 def subsets(names):
@@ -164,19 +162,26 @@ def each_way(every, *others):
     """``every`` name in each way; the others under ``jit`` and under ``jax.checkpoint``."""
     pairs = [(name, way) for name in every for way in WAYS]
     pairs += [(name, way) for name in others for way in (jitted, checkpointed)]
-    ids = [f"{name}-{way.__name__}" for name, way in pairs]
-    return pytest.mark.parametrize(("name", "way"), pairs, ids=ids)
+    return pytest.mark.parametrize(
+        ("name", "way"),
+        [
+            pytest.param(
+                name, way, id=f"{name}-{way.__name__}",
+                marks=() if name == every[0] or way is jitted else pytest.mark.slow,
+            )
+            for name, way in pairs
+        ],
+    )  # fmt: skip
 
 
 @each_way(["mean", "none"], *(name for name in HEADS if name not in ("mean", "none")))
-@pytest.mark.usefixtures("unoptimized")
 def test_heads(name, way):
     problem = head(name, xent_jax)
     check(way, problem, subsets(problem[2]))
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.usefixtures("unoptimized")
+@pytest.mark.slow
 def test_heads_with_the_sets_in_reverse_order(name):
     """So that each set comes before each other one, and after it."""
     problem = head(name, xent_jax)
@@ -184,7 +189,7 @@ def test_heads_with_the_sets_in_reverse_order(name):
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.usefixtures("unoptimized")
+@pytest.mark.slow
 def test_heads_in_forward_mode(name):
     problem = head(name, xent_jax.forward_mode)
     check(jitted, problem, subsets(problem[2]))
@@ -194,7 +199,6 @@ def test_heads_in_forward_mode(name):
 @pytest.mark.parametrize(
     "pair", [*itertools.permutations([("x",), ("w",), ("x", "w"), ("x", "w", "b")], 2)], ids=str
 )
-@pytest.mark.usefixtures("unoptimized")
 def test_each_pair_of_sets(name, pair):
     check(eager, head(name, xent_jax), pair)
 
@@ -214,21 +218,18 @@ def test_two_vjps_that_are_pulled_back_later(name):
 
 
 @each_way(["softmax_cross_entropy_with_integer_labels"])
-@pytest.mark.usefixtures("unoptimized")
 def test_a_loss_of_logits(name, way):
     problem = logits(RICHEST[name], xent_jax)
     check(way, problem, subsets(problem[2]))
 
 
 @pytest.mark.parametrize("name", RICHEST)
-@pytest.mark.usefixtures("unoptimized")
 def test_losses_of_logits(name):
     problem = logits(RICHEST[name], xent_jax)
     check(jitted, problem, subsets(problem[2]))
 
 
 @pytest.mark.parametrize("name", ["softmax_cross_entropy", "softmax_kl_divergence"])
-@pytest.mark.usefixtures("unoptimized")
 def test_losses_of_logits_in_forward_mode(name):
     problem = logits(RICHEST[name], xent_jax.forward_mode)
     check(jitted, problem, subsets(problem[2]))

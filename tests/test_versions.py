@@ -16,6 +16,8 @@ from xent_jax.proofs._second_engine.concrete import prove_concrete  # noqa: E402
 
 from tests.terms import agree  # noqa: E402
 
+pytestmark = pytest.mark.fast_compile
+
 SPECS = {"x": array("n k"), "p": array("n k", positive=True), "y": labels("n", classes="k")}
 
 

@@ -11,6 +11,8 @@ from flax import nnx
 
 import xent_jax as X
 
+pytestmark = pytest.mark.fast_compile
+
 Z, Y, W = jnp.array([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0]]), jnp.array([2, 0]), jnp.eye(3)
 WHERE = jnp.array([True, False])
 integer = functools.partial(X.softmax_cross_entropy_with_integer_labels, Z, Y)
