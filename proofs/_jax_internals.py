@@ -55,6 +55,8 @@ def doubt() -> str:
 
 def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
     """Returns a symbolic dimension as a sum of products of named dimensions, or None."""
+    if isinstance(dim, int):
+        return [(dim, [])] if dim else []
     found = []
     for term, coefficient in dim._sorted_terms:
         factors = []

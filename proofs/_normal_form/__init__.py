@@ -5,7 +5,7 @@ dimensions, sums over an index, and functions of terms. Two are equal if they ar
 the same one. The files, each on those before it:
 
 - ``limits``, ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
-- ``known``, ``signs``, ``cases``: what is sure in one case of a distinction;
+- ``known``, ``signs``, ``places``, ``cases``: what is sure in one case of a distinction;
 - ``quotients``, ``exponentials``, ``dominance``, ``rounding``, ``zero``, ``comparisons``,
   ``maxima``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
@@ -22,6 +22,7 @@ from .facts import forget, knowing
 from .indices import Symbol, as_index, delta, entry, fresh, index
 from .limits import Exceeded, limited, look
 from .maxima import at_least, greatest
+from .places import divided
 from .polynomial import (
     ONE,
     ZERO,
@@ -61,6 +62,7 @@ __all__ = [
     "by_cases",
     "delta",
     "derivative",
+    "divided",
     "entry",
     "exp",
     "fewer_bits",

@@ -22,6 +22,7 @@ from .._normal_form import Exceeded, Refused, forget, forgotten_if, limited
 from . import counterexample as numbers
 from . import elementwise as elementwise  # these put in what ``read`` can read
 from . import lookups as lookups
+from . import parts as parts
 from . import scan as scan
 from . import shapes as shapes
 from . import truth as truth

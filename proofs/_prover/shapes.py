@@ -9,9 +9,11 @@ import numpy as np
 
 from .._normal_form import (
     ONE,
+    ZERO,
     Atom,
     Poly,
     Refused,
+    divided,
     fresh,
     greatest,
     is_zero,
@@ -48,15 +50,24 @@ def _transpose(eqn: Any, t: Tensor) -> Tensor:
 
 @reads("squeeze", "reshape")
 def _reshape(eqn: Any, t: Tensor, *_: Tensor) -> Tensor:
-    """Axes of size 1 come and go; nothing else is read."""
+    """The same entries in the same order: counted in the one shape, and found in the other."""
     if eqn.params.get("dimensions") is not None and eqn.primitive.name == "reshape":
         raise Refused("a reshape that transposes")
     shape = shape_of(eqn.outvars[0].aval)
-    old = [i for i, d in enumerate(t.shape) if d != ONE]
-    new = [i for i, d in enumerate(shape) if d != ONE]
-    if [t.shape[i] for i in old] != [shape[i] for i in new]:
-        raise Refused(f"a reshape from {t.shape} to {shape}")
-    return _moved(eqn, t, dict(zip(old, new, strict=True)))
+    old = [(axis(i, d), d) for i, d in enumerate(t.shape) if d != ONE]
+    new = [(axis(i, d), d) for i, d in enumerate(shape) if d != ONE]
+    places: dict[Atom, Poly] = {}
+    for end in (0, -1):
+        while old and new and old[end][1] == new[end][1]:
+            places[old.pop(end)[0]] = poly(new.pop(end)[0])  # type: ignore[index]
+    count = ZERO
+    for here, d in new:
+        count = count * d + here
+    for there, d in reversed(old[1:]):
+        count, places[there] = divided(count, d)  # type: ignore[index]
+    if old:
+        places[old[0][0]] = count  # type: ignore[index]
+    return shaped(eqn, t.at(places))
 
 
 @reads("iota")
