@@ -62,6 +62,12 @@ class Evaluation:
     def _exp(self, at, p):
         return math.exp(self(p, at))
 
+    def _sin(self, at, p):
+        return math.sin(self(p, at))
+
+    def _cos(self, at, p):
+        return math.cos(self(p, at))
+
     def _log(self, at, p):
         x = self(p, at)
         return math.log(x) if x > 0 else 0.0

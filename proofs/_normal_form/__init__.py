@@ -6,14 +6,15 @@ the same one. The files, each on those before it:
 
 - ``limits``, ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
 - ``known``, ``signs``, ``places``, ``cases``: what is sure in one case of a distinction;
-- ``quotients``, ``exponentials``, ``dominance``, ``rounding``, ``zero``, ``comparisons``,
-  ``maxima``: functions of terms, each normalised as it is made;
+- ``quotients``, ``exponentials``, ``angles``, ``dominance``, ``rounding``, ``zero``,
+  ``comparisons``, ``maxima``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
 - ``remainders``: fractions under a sum, modulo their denominators;
 - ``derivatives``, ``vanishing``: what the prover asks.
 """
 
 from . import products as products  # puts its rules where ``polynomial`` looks for them
+from .angles import cos, sin
 from .cases import by_cases
 from .comparisons import greater
 from .derivatives import derivative
@@ -60,6 +61,7 @@ __all__ = [
     "any_number",
     "atom",
     "by_cases",
+    "cos",
     "delta",
     "derivative",
     "divided",
@@ -88,6 +90,7 @@ __all__ = [
     "power_of",
     "product",
     "reciprocal",
+    "sin",
     "substitute",
     "tanh",
     "total",

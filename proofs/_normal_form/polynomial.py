@@ -230,7 +230,7 @@ def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> 
     for a, e in factors:
         powers[a] = powers.get(a, 0) + e
     m = frozenset(t for t in powers.items() if t[1])
-    if any(a.boolean or a.kind in {"group", "recip", "sum"} for a, _ in m):
+    if any(a.boolean or a.kind in {"group", "recip", "sum", "sin"} for a, _ in m):
         result = _by_rules(m)
         return result if coefficient == 1 else result * coefficient
     return Poly({m: coefficient})

@@ -68,6 +68,8 @@ def _function(a: Atom) -> Any:
         return sp.exp(to_sympy(args[0]))
     if a.kind == "log":
         return sp.log(to_sympy(args[0]))
+    if a.kind in {"sin", "cos"}:
+        return getattr(sp, a.kind)(to_sympy(args[0]))
     if a.kind == "group":
         return to_sympy(args[0])
     if a.kind == "recip":
