@@ -306,7 +306,6 @@ def test_the_helper_says_why():
         (lambda z: z[:, 1], "clamped"),
         (lambda z: z.at[0].set(0), "scatter"),
         (lambda z: z * jnp.arange(z.shape[1], dtype=jnp.int8), "int8"),
-        (lambda z: (z, z), "2 outputs"),
     ],
 )
 def test_refused_by_name(fun, reason, monkeypatch):
