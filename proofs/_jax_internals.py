@@ -228,6 +228,15 @@ def without_dead_code(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
     return jaxpr.replace(jaxpr=live)
 
 
+def only_output(jaxpr: core.ClosedJaxpr, output: int) -> core.ClosedJaxpr:
+    """The same of its inputs with one of its outputs, and without what that needs not."""
+    from jax._src.interpreters import partial_eval
+
+    outputs = [i == output for i in range(len(jaxpr.jaxpr.outvars))]
+    live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs, instantiate=True)
+    return jaxpr.replace(jaxpr=live)
+
+
 def in_float64() -> Any:
     """Returns a context in which JAX computes in float64."""
     if hasattr(jax, "enable_x64"):

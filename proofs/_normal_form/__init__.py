@@ -20,7 +20,7 @@ from .comparisons import greater
 from .derivatives import derivative
 from .exponentials import exp, log, power_of, tanh
 from .facts import forget, knowing
-from .indices import Symbol, as_index, delta, entry, fresh, index
+from .indices import Symbol, as_index, delta, entry, fresh, index, same_place
 from .limits import Exceeded, limited, look
 from .maxima import at_least, greatest
 from .places import divided
@@ -90,6 +90,7 @@ __all__ = [
     "power_of",
     "product",
     "reciprocal",
+    "same_place",
     "sin",
     "substitute",
     "tanh",

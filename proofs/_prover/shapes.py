@@ -15,6 +15,7 @@ from .._normal_form import (
     Refused,
     divided,
     fresh,
+    greater,
     greatest,
     is_zero,
     poly,
@@ -128,6 +129,22 @@ def _reduce_sum(eqn: Any, *ts: Tensor) -> list[Tensor]:
         return Tensor((), total(t.value, i), anywhere(t.lowest, i), anywhere(t.bad, i))
 
     return [_reduced(eqn, t, over, out) for out, t in enumerate(ts)]
+
+
+@reads("cumsum")
+def _cumsum(eqn: Any, t: Tensor) -> Tensor:
+    """The sum of the entries up to each one, or from it on."""
+    _whole_sums(eqn)
+    if not t.finite:
+        raise Refused("a sum of what may be infinite")
+    k = eqn.params["axis"]
+    here = axis(k, t.shape[k])
+    if not isinstance(here, Atom):
+        return t
+    j = fresh(t.shape[k])
+    before = poly(here) - j
+    counts = greater((-before if eqn.params["reverse"] else before) + 1)
+    return shaped(eqn, Tensor((), total(counts * substitute(t.value, {here: poly(j)}), j)))
 
 
 @reads("reduce_max", "pmax")
