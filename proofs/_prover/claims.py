@@ -185,7 +185,10 @@ def read_all(fun: Function, a: Arguments) -> list[Tensor]:
     outs = read(trace(fun, a.shapes), a.tensors)
     for t in outs if len(outs) > 1 else ():
         if not np.issubdtype(t.dtype, np.floating):
-            raise Refused(f"an output of {np.dtype(t.dtype)} beside others")
+            raise Refused(
+                f"an output of {np.dtype(t.dtype)} beside others: leave it out, for only arrays of "
+                "floats have a derivative"
+            )
     return outs
 
 
