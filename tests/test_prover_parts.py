@@ -195,3 +195,23 @@ def test_a_slice_that_may_be_moved_is_refused():
     verdict = prove_equal(fun, fun, {"x": array("n")}, least={"n": 2}, search=False)
     assert verdict.status == "refused" and "clamped" in verdict.reason
     assert prove_equal(fun, fun, {"x": array("n")}, least={"n": 3}).proved
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_a_sum_that_may_be_empty_is_not_taken_for_positive(least):
+    def fun(x):
+        return 1 / jnp.sum(jnp.exp(x[1:]))
+
+    verdict = prove_vjp(fun, {"x": array("n")}, ("x",), least={"n": least}, search=False)
+    assert verdict.status == ("proved" if least == 2 else "refused"), verdict
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_indices_are_unique_where_they_are_counted(step):
+    def fun(x, u):
+        return x.at[step * jnp.arange(u.shape[0])].add(u, unique_indices=True, mode="clip")
+
+    args = {"x": array("n"), "u": array("n")}
+    wanted = (lambda x, u: x + u) if step else fun
+    verdict = prove_equal(fun, wanted, args, search=False)
+    assert verdict.status == ("proved" if step else "refused"), verdict
