@@ -55,6 +55,8 @@ def doubt() -> str:
 
 def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
     """Returns a symbolic dimension as a sum of products of named dimensions, or None."""
+    if isinstance(dim, int):
+        return [(dim, [])] if dim else []
     found = []
     for term, coefficient in dim._sorted_terms:
         factors = []
@@ -222,6 +224,15 @@ def without_dead_code(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
     from jax._src.interpreters import partial_eval
 
     outputs = [True] * len(jaxpr.jaxpr.outvars)
+    live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs, instantiate=True)
+    return jaxpr.replace(jaxpr=live)
+
+
+def only_output(jaxpr: core.ClosedJaxpr, output: int) -> core.ClosedJaxpr:
+    """The same of its inputs with one of its outputs, and without what that needs not."""
+    from jax._src.interpreters import partial_eval
+
+    outputs = [i == output for i in range(len(jaxpr.jaxpr.outvars))]
     live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs, instantiate=True)
     return jaxpr.replace(jaxpr=live)
 

@@ -293,8 +293,9 @@ MISTAKES = [
       "prove_vjp: timeout must be a number of seconds above 0, or None", "'1 min'"),
     M("A factor forgotten", "assert_vjp_proved(squared, {'z': array('n')}, wrt=('z',))",
       "squared is not proved: refuted: the gradient to z: -1*g[a0]*z[a0] is left over", "should be: [0.25]"),
-    M("Two outputs", "assert_vjp_proved(lambda z: (z, z), {'z': array('n k')}, wrt=('z',))",
-      "<lambda> is not proved: refused: a function of 2 outputs", "give one at a time"),
+    M("An integer beside another output",
+      "assert_vjp_proved(lambda z: (z, jnp.arange(3)), {'z': array('n k')}, wrt=('z',))",
+      "<lambda> is not proved: refused: an output of int32 beside others", "only arrays of floats have a derivative"),
     M("SymPy is not installed", "from xent_jax.proofs import prove_vjp", "xent_jax.proofs.prove_vjp needs sympy",
       "pip install 'xent-jax[proofs]'"),
     # ------------------------------------------------------------ its command

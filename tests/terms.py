@@ -41,13 +41,32 @@ class Evaluation:
         return self.sizes[name]
 
     def _entry(self, at, symbol, indices):
-        return float(self.arrays[symbol.name][tuple(self._index(i, at) for i in indices)])
+        place = tuple(self._index(i, at) for i in indices)
+        array = self.arrays[symbol.name]
+        inside = all(0 <= i < d for i, d in zip(place, array.shape, strict=True))
+        # Beside an array there may be any numbers, but of its kind: such as its own, turned over.
+        return float(array[place if inside else tuple(np.mod(place, array.shape))])
+
+    def _place(self, at, p):
+        return self(p, at)
+
+    def _div(self, at, t, size, _):
+        return self._index(t, at) // round(self(size, at))
+
+    def _mod(self, at, t, size, _):
+        return self._index(t, at) % round(self(size, at))
 
     def _delta(self, at, i, j):
         return float(self._index(i, at) == self._index(j, at))
 
     def _exp(self, at, p):
         return math.exp(self(p, at))
+
+    def _sin(self, at, p):
+        return math.sin(self(p, at))
+
+    def _cos(self, at, p):
+        return math.cos(self(p, at))
 
     def _log(self, at, p):
         x = self(p, at)

@@ -428,9 +428,10 @@ def test_dominance_is_of_one_class_only_from_one_half_on(numerator):
     assert exclusive == (numerator >= 500)
 
 
-def test_an_index_of_another_dimension_is_refused():
-    with pytest.raises(Refused):
-        total(delta(J, index("i", N)) * entry(Z, ROW, J), J)
+def test_an_index_of_another_dimension_is_met_where_it_is_in_range():
+    i = index("i", N)
+    met = total(delta(J, i) * entry(Z, ROW, J), J)
+    assert met == entry(Z, ROW, i) * f.greater(K - i)
 
 
 # ---------------------------------------------------------------- sums rounded once

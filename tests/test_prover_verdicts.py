@@ -286,8 +286,8 @@ def test_a_divergence_to_a_mixture_has_one_gradient(change):
 
 
 def test_the_helper_says_why():
-    with pytest.raises(AssertionError, match="cumsum"):
-        assert_vjp_proved(lambda z: jnp.cumsum(z, -1), {"z": Z}, ("z",))
+    with pytest.raises(AssertionError, match="cumprod"):
+        assert_vjp_proved(lambda z: jax.lax.cumprod(z, 1), {"z": Z}, ("z",))
 
 
 # ---------------------------------------------------------------- what is not read
@@ -296,18 +296,16 @@ def test_the_helper_says_why():
 @pytest.mark.parametrize(
     ("fun", "reason"),
     [
-        (lambda z: jnp.cumsum(z, -1), "cumsum"),
+        (lambda z: jax.lax.cumprod(z, 1), "cumprod"),
         (lambda z: jnp.sort(z, -1), "sort"),
-        (lambda z: z[:, ::-1], "rev"),
         (lambda z: jax.scipy.special.erf(z), "erf"),
         (lambda z: jnp.maximum(z, 0), "derivative of an inequality"),
         (lambda z: jnp.max(z, -1), "derivative of a maximum"),
         (lambda z: 1 / z, "may be NaN"),
-        (lambda z: z.reshape(-1), "reshape"),
-        (lambda z: jax.lax.fori_loop(0, 3, lambda i, x: x + i, z), "scan|while"),
-        (lambda z: z[:, 1], "clamped|tracing|primitive|index"),
+        (lambda z: jax.lax.fori_loop(0, 3, lambda i, x: x * i, z), "scan"),
+        (lambda z: z[:, 1], "clamped"),
+        (lambda z: z.at[0].set(0), "scatter"),
         (lambda z: z * jnp.arange(z.shape[1], dtype=jnp.int8), "int8"),
-        (lambda z: (z, z), "2 outputs"),
     ],
 )
 def test_refused_by_name(fun, reason, monkeypatch):

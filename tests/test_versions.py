@@ -53,17 +53,23 @@ MEETS = {
     "broadcast_in_dim": lambda x, p, y: x + jnp.sum(p, -1, keepdims=True),
     "ceil": lambda x, p, y: jnp.ceil(x),
     "clamp": lambda x, p, y: lax.clamp(jnp.asarray(-1, x.dtype), x, jnp.asarray(1, x.dtype)),
+    "concatenate": lambda x, p, y: jnp.concatenate([x, p, -x], 1),
     "cond": by_platform,
     "convert_element_type": lambda x, p, y: x * y[:, None],
     "copy": lambda x, p, y: jnp.array(x, copy=True),
+    "cos": lambda x, p, y: jnp.cos(x),
+    "cumsum": lambda x, p, y: lax.cumsum(x, 1) * lax.cumsum(p, 1, reverse=True),
     "custom_jvp_call": lambda x, p, y: jax.nn.relu(x),
     "custom_vjp_call": lambda x, p, y: doubled(x),
     "custom_vjp_call_jaxpr": lambda x, p, y: doubled(x),
     "dim_as_value": lambda x, p, y: x * x.shape[1],
     "div": lambda x, p, y: x / p,
     "dot_general": lambda x, p, y: x.T @ p,
+    "dynamic_slice": lambda x, p, y: lax.dynamic_slice(x, (0, 0), (1, x.shape[1])),
+    "dynamic_update_slice": lambda x, p, y: lax.dynamic_update_slice(x, 2 * p[:1], (0, 0)),
     "eq": lambda x, p, y: jnp.where(x == 0.5, p, x),
     "exp": lambda x, p, y: jnp.exp(x),
+    "exp2": lambda x, p, y: jnp.exp2(x),
     "expm1": lambda x, p, y: jnp.expm1(x),
     "floor": lambda x, p, y: jnp.floor(x),
     "gather": lambda x, p, y: label(x, y),
@@ -87,6 +93,7 @@ MEETS = {
     "one_minus_square": lambda x, p, y: jax.grad(lambda x: jnp.sum(jnp.tanh(x)))(x),
     "optimization_barrier": lambda x, p, y: lax.optimization_barrier(x),
     "or": lambda x, p, y: jnp.where((x > 0) | (p > 1), x, p),
+    "pad": lambda x, p, y: lax.pad(x, jnp.asarray(2, x.dtype), ((1, 0, 0), (0, 2, 1))),
     "pjit": lambda x, p, y: jax.jit(jnp.tanh)(x),
     "platform_index": by_platform,
     "pmax": over_shards(lax.pmax),
@@ -99,6 +106,7 @@ MEETS = {
     "reduce_sum": lambda x, p, y: jnp.sum(x, -1),
     "remat2": lambda x, p, y: jax.checkpoint(jnp.tanh)(x),
     "reshape": lambda x, p, y: jnp.reshape(x, (x.shape[0], 1, x.shape[1])),
+    "rev": lambda x, p, y: x[:, ::-1],
     "round": lambda x, p, y: jnp.round(x),
     "rsqrt": lambda x, p, y: lax.rsqrt(p),
     "scan": lambda x, p, y: lax.scan(lambda s, r: (s + r[0] * r[1], r[0]), 0 * x[0], (x, p)),
@@ -106,19 +114,26 @@ MEETS = {
     "select_n": lambda x, p, y: jnp.where(x > 0.5, p, x),
     "sharding_constraint": on_one_device,
     "sign": lambda x, p, y: jnp.sign(x),
+    "sin": lambda x, p, y: jnp.sin(x),
+    "slice": lambda x, p, y: lax.slice_in_dim(x, 0, 1, axis=1),
+    "split": lambda x, p, y: sum(jnp.split(jnp.concatenate([x, p], 1), 2, 1)),
     "sqrt": lambda x, p, y: jnp.sqrt(p),
     "square": lambda x, p, y: jnp.square(x),
     "squeeze": lambda x, p, y: jnp.squeeze(jnp.sum(x, -1, keepdims=True), -1),
+    "stack": lambda x, p, y: jnp.stack([x, p], 1),
     "stop_gradient": lambda x, p, y: lax.stop_gradient(x),
     "sub": lambda x, p, y: x - p,
     "tanh": lambda x, p, y: jnp.tanh(x),
     "transpose": lambda x, p, y: x.T,
+    "unstack": lambda x, p, y: sum(jnp.unstack(jnp.stack([x, p]))),
+    "while": lambda x, p, y: lax.fori_loop(0, x.shape[0], lambda i, s: s + x[i], 0 * p[0]),
     "xor": lambda x, p, y: jnp.where((x > 0) ^ (p > 1), x, p),
 }
 
 JAX = jax.__version_info__[:2]
 BEFORE_07, FROM_07 = {"custom_vjp_call_jaxpr", "pjit"}, {"custom_vjp_call", "jit"}
 FROM_11 = {"one_minus_square"}
+STACKS = {name for name in ("stack", "unstack") if not hasattr(lax, f"{name}_p")}
 ABSENT = (BEFORE_07 if JAX >= (0, 7) else FROM_07) | (set() if JAX >= (0, 11) else FROM_11)
 """Rules for what only other versions trace."""
 

@@ -5,23 +5,25 @@ dimensions, sums over an index, and functions of terms. Two are equal if they ar
 the same one. The files, each on those before it:
 
 - ``limits``, ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
-- ``known``, ``signs``, ``cases``: what is sure in one case of a distinction;
-- ``quotients``, ``exponentials``, ``dominance``, ``rounding``, ``zero``, ``comparisons``,
-  ``maxima``: functions of terms, each normalised as it is made;
+- ``known``, ``signs``, ``places``, ``cases``: what is sure in one case of a distinction;
+- ``quotients``, ``exponentials``, ``angles``, ``dominance``, ``rounding``, ``zero``,
+  ``comparisons``, ``maxima``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
 - ``remainders``: fractions under a sum, modulo their denominators;
 - ``derivatives``, ``vanishing``: what the prover asks.
 """
 
 from . import products as products  # puts its rules where ``polynomial`` looks for them
+from .angles import cos, sin
 from .cases import by_cases
 from .comparisons import greater
 from .derivatives import derivative
 from .exponentials import exp, log, power_of, tanh
 from .facts import forget, knowing
-from .indices import Symbol, as_index, delta, entry, fresh, index
+from .indices import Symbol, as_index, delta, entry, fresh, index, same_place
 from .limits import Exceeded, limited, look
 from .maxima import at_least, greatest
+from .places import divided
 from .polynomial import (
     ONE,
     ZERO,
@@ -59,8 +61,10 @@ __all__ = [
     "any_number",
     "atom",
     "by_cases",
+    "cos",
     "delta",
     "derivative",
+    "divided",
     "entry",
     "exp",
     "fewer_bits",
@@ -86,6 +90,8 @@ __all__ = [
     "power_of",
     "product",
     "reciprocal",
+    "same_place",
+    "sin",
     "substitute",
     "tanh",
     "total",

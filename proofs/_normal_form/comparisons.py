@@ -9,7 +9,18 @@ from fractions import Fraction
 from .cases import by_cases
 from .facts import facts
 from .indices import as_index, fresh, index_range
-from .polynomial import ONE, ZERO, Atom, Number, Poly, atom, first_positive, poly, product
+from .polynomial import (
+    ONE,
+    ZERO,
+    Atom,
+    Number,
+    Poly,
+    atom,
+    first_positive,
+    monomial_key,
+    poly,
+    product,
+)
 from .quotients import content, together
 from .rounding import digits, integral
 from .signs import nonnegative, positive
@@ -53,8 +64,20 @@ def _greater_of_digits(p: Poly) -> Poly | None:
 
 
 def _greater_of_integers(p: Poly) -> Poly | None:
-    """``a + 1 > 0`` for an integer a: not ``-a > 0``."""
-    return 1 - greater(1 - p) if integral(p) and p.terms.get(frozenset()) == 1 else None
+    """``p > 0`` for an integer p: ``p = 1`` if it is 1 at most; or not ``1 - p > 0``.
+
+    The latter where the first coefficient is below 0; but ``a + 1 > 0`` without dimensions is not
+    ``-a > 0``, so that ``a > 0``, ``a = 0`` and ``a < 0`` are three cases of one comparison.
+    """
+    if not integral(p):
+        return None
+    if nonnegative(1 - p):
+        return is_zero(1 - p)
+    number = p.terms.get(frozenset(), 0)
+    if number in (0, 1) and not any(a.kind == "dim" for a in p.atoms()):
+        return 1 - greater(1 - p) if number else None
+    first = min((m for m in p.terms if m), key=monomial_key)
+    return 1 - greater(1 - p) if p.terms[first] < 0 else poly(atom("positive", p))
 
 
 def _dominance(p: Poly) -> Poly | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from .angles import cos, sin
 from .indices import Symbol, same_place
 from .polynomial import ZERO, Atom, Monomial, Number, Poly, Refused, add_all, atom, poly, product
 from .quotients import inverse
@@ -53,6 +54,10 @@ def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
         return same_place(a.args[1], place)
     if a.kind == "exp":
         return poly(a) * derivative(a.args[0], symbol, *place)
+    if a.kind == "sin":
+        return cos(a.args[0]) * derivative(a.args[0], symbol, *place)
+    if a.kind == "cos":
+        return -sin(a.args[0]) * derivative(a.args[0], symbol, *place)
     if a.kind == "log":
         _discrete(a.args[0], symbol)
         slope = derivative(a.args[0], symbol, *place)

@@ -1,4 +1,9 @@
-"""Arguments and their entries, indices and dimensions."""
+"""Arguments and their entries, indices and dimensions.
+
+An entry has a number for every integer as its index, as if arrays went on without an end: so
+``x[j - 1]`` is a term at j = 0 too. What a program computes has such entries only times 0, and
+what is proved of all arrays that go on is true of those that end.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .polynomial import ONE, ZERO, Atom, Number, Poly, Refused, atom, poly
+from .polynomial import ONE, ZERO, Atom, Monomial, Number, Poly, Refused, atom, poly, product
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,26 +65,28 @@ def fresh(dim: Poly) -> Atom:
 
 
 def is_index(t: Atom) -> bool:
-    """Whether an atom is an index or a label."""
-    return t.kind == "index" or (t.kind == "entry" and t.args[0].sort == "index")
+    """Whether an atom is an index, a quotient or a remainder of one, or a label."""
+    return t.kind in {"index", "div", "mod"} or (t.kind == "entry" and t.args[0].sort == "index")
 
 
 def index_range(t: Atom) -> Poly:
     """The number of values of an index or of a label."""
-    return t.args[1] if t.kind == "index" else t.args[0].dim
+    if t.kind == "div":
+        return t.args[2]
+    return t.args[0].dim if t.kind == "entry" else t.args[1]
 
 
 def least_size(dim: Poly) -> Number:
     """The least value of a dimension."""
     low: Number = 0
     for m, c in dim.terms.items():
-        if c < 0:
+        if c < 0 and m:
             return 0
         least: Number = 1
         for a, e in m:
             least *= a.args[1] ** e if a.kind == "dim" else 0
         low += c * least
-    return low
+    return max(low, 0)
 
 
 def delta(a: Atom | int, b: Atom | int) -> Poly:
@@ -88,18 +95,27 @@ def delta(a: Atom | int, b: Atom | int) -> Poly:
         return ONE
     if isinstance(a, int) and isinstance(b, int):
         return ZERO
-    if isinstance(a, int) or (isinstance(b, Atom) and _elimination(b) < _elimination(a)):
+    if any(isinstance(t, Atom) and t.kind == "place" for t in (a, b)):
+        from .zero import is_zero  # which builds on this file
+
+        return is_zero(poly(a) - poly(b))
+    for i, t in ((a, b), (b, a)):
+        if isinstance(i, Atom) and isinstance(t, int):
+            size = index_range(i).number()
+            if t < 0 or (size is not None and t >= size):
+                return ZERO
+    if isinstance(a, int) or (isinstance(b, Atom) and elimination(b) < elimination(a)):
         a, b = b, a
     return poly(atom("delta", a, b))
 
 
-def _elimination(t: Atom) -> tuple:
-    """Plain indices are replaced before labels are."""
+def elimination(t: Atom) -> tuple:
+    """The order in which indices are solved for: plain indices are replaced before labels are."""
     return t.kind != "index", t.key
 
 
 def as_index(p: Poly) -> Atom | int:
-    """A term that is an index, a label or a number, as such."""
+    """A term that is an index, a label or a number, as such; a sum of those as a place."""
     number = p.number()
     if number is not None and number == int(number):
         return int(number)
@@ -108,14 +124,45 @@ def as_index(p: Poly) -> Atom | int:
         ((a, e),) = term[0]
         if e == 1 and is_index(a):
             return a
-    raise Refused(f"an index that is not read: {p}")
+    if not all(c == int(c) and _linear(m) for m, c in p.terms.items()):
+        raise Refused(f"an index that is not read: {p}")
+    whole = _put_together(p)
+    return atom("place", p) if whole is None else as_index(whole)
+
+
+def _put_together(p: Poly) -> Poly | None:
+    """A place with t in the place of ``div(t) s + mod(t)``, if it holds one."""
+    for m, c in p.terms.items():
+        for r in (a for a, _ in m if a.kind == "mod"):
+            t, s, many = r.args
+            beside = product([*m, (r, -1)], c)
+            quotient = beside * s * atom("div", t, s, many)
+            if all(p.terms.get(n) == d for n, d in quotient.terms.items()):
+                return p - quotient + beside * (poly(t) - r)
+    return None
+
+
+def _linear(m: Monomial) -> bool:
+    """Whether a monomial is a product of dimensions and of at most one index."""
+    places = [e for a, e in m if is_index(a)]
+    sizes = [e for a, e in m if a.kind == "dim"]
+    return places in ([], [1]) and len(places) + len(sizes) == len(m) and min([1, *sizes]) > 0
+
+
+def solved(p: Poly, i: Atom) -> Poly | None:
+    """What an index i is where ``p = 0``, if p is i or -i beside what does not depend on it."""
+    c = p.terms.get(frozenset({(i, 1)}))
+    if c not in (1, -1):
+        return None
+    rest = p - poly(i) * c
+    return None if i in rest.inside() else rest * -c
 
 
 def surely_positive(a: Atom) -> bool:
     """Whether the atom alone is above 0 by what it is: such atoms may be divided by."""
     if a.kind == "entry":
         return a.args[0].sort in {"positive", "unit"}
-    if a.kind == "sum":
+    if a.kind == "sum" and least_size(a.args[0].args[1]) > 0:
         ((m, _),) = a.args[1].terms.items()
         unsure = [b for b, _ in m if not surely_positive(b)]
         return not unsure or _keep_one_label(unsure, a.args[0])

@@ -100,6 +100,8 @@ def _key(kind: str, args: tuple) -> str:
         return f"{args[0]}<{args[1]}"
     if kind == "entry":
         return f"{args[0]}{_text(args[1])}"
+    if kind == "place":
+        return repr(args[0])
     return f"{kind}({', '.join(map(_text, args))})"
 
 
@@ -134,7 +136,7 @@ class Poly:
             self._key = " + ".join(_term_key(k, c) for k, c in lines) or "0"
         return self._key
 
-    def __add__(self, other: Poly | Number) -> Poly:
+    def __add__(self, other: Poly | Atom | Number) -> Poly:
         terms = dict(self.terms)
         for m, c in poly(other).terms.items():
             terms[m] = terms.get(m, 0) + c
@@ -145,15 +147,16 @@ class Poly:
     def __neg__(self) -> Poly:
         return Poly({m: -c for m, c in self.terms.items()})
 
-    def __sub__(self, other: Poly | Number) -> Poly:
+    def __sub__(self, other: Poly | Atom | Number) -> Poly:
         return self + -poly(other)
 
-    def __rsub__(self, other: Number) -> Poly:
+    def __rsub__(self, other: Atom | Number) -> Poly:
         return poly(other) - self
 
-    def __mul__(self, other: Poly | Number) -> Poly:
+    def __mul__(self, other: Poly | Atom | Number) -> Poly:
         if isinstance(other, int | Fraction):
             return Poly({m: c * other for m, c in self.terms.items()})
+        other = poly(other)
         if self is ONE or other is ONE:
             return self if other is ONE else other
         return add_all(
@@ -201,9 +204,11 @@ ZERO, ONE = Poly({}), Poly({_UNIT: 1})
 
 
 def poly(x: Poly | Atom | Number) -> Poly:
-    """A number or an atom as a polynomial."""
+    """A number or an atom as a polynomial; a place is the sum of indices that it stands for."""
     if isinstance(x, Poly):
         return x
+    if isinstance(x, Atom) and x.kind == "place":
+        return x.args[0]
     return Poly({frozenset({(x, 1)}): 1}) if isinstance(x, Atom) else Poly({_UNIT: x})
 
 
@@ -225,7 +230,7 @@ def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> 
     for a, e in factors:
         powers[a] = powers.get(a, 0) + e
     m = frozenset(t for t in powers.items() if t[1])
-    if any(a.boolean or a.kind in {"group", "recip", "sum"} for a, _ in m):
+    if any(a.boolean or a.kind in {"group", "recip", "sum", "sin"} for a, _ in m):
         result = _by_rules(m)
         return result if coefficient == 1 else result * coefficient
     return Poly({m: coefficient})

@@ -68,6 +68,14 @@ def _expanded(powers: dict[Atom, Number]) -> Poly | None:
     return None
 
 
+def _squared_sines(powers: dict[Atom, Number]) -> Poly | None:
+    for a, e in powers.items():
+        if a.kind == "sin" and e >= 2 and e == int(e):
+            rest = product((b, n - 2 * (b is a)) for b, n in powers.items())
+            return rest * (1 - product([(atom("cos", *a.args), 2)]))
+    return None
+
+
 def _deltas(powers: dict[Atom, Number]) -> Poly | None:
     for a in powers:
         if a.kind == "delta":
@@ -162,4 +170,4 @@ def _dominants(powers: dict[Atom, Number]) -> Poly | None:
     return None
 
 
-rules += [_idempotent, _kept_labels, _expanded, _deltas, _zeros, _dominants]
+rules += [_idempotent, _kept_labels, _expanded, _squared_sines, _deltas, _zeros, _dominants]

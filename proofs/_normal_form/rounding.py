@@ -27,7 +27,7 @@ def _integral_atom(a: Atom) -> bool:
         return a.boolean or a.args[0].sort in {"index", "integer"}
     if a.kind == "sum":
         return integral(peek(a))
-    return a.boolean or a.kind in {"index", "dim", "floor", "round"}
+    return a.boolean or a.kind in {"index", "div", "mod", "dim", "floor", "round"}
 
 
 def digits(p: Poly) -> Iterator[tuple[Poly, Poly, Atom]]:

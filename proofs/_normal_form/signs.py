@@ -22,7 +22,8 @@ def atom_positive(a: Atom) -> bool:
     if surely_positive(a):
         return True
     if a.kind == "sum":
-        return positive(peek(a)) or _has_witness(a)
+        some = least_size(a.args[0].args[1]) > 0
+        return (some and positive(peek(a))) or _has_witness(a)
     return poly(a) in facts() and atom_nonnegative(a)
 
 
@@ -62,7 +63,7 @@ def _holds_at(a: Atom, t: Atom) -> bool:
 
 def atom_nonnegative(a: Atom) -> bool:
     """Whether an atom is at least 0, here."""
-    if surely_positive(a) or a.boolean or a.kind == "index":
+    if surely_positive(a) or a.boolean or a.kind in {"index", "div", "mod"}:
         return True
     if a.kind == "entry":
         return a.args[0].sort in {"nonnegative", "index"}

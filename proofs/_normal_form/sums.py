@@ -13,8 +13,10 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from .facts import remembered
-from .indices import fresh, index, index_range, least_size
+from .indices import as_index, fresh, index, index_range, is_index, least_size, solved
 from .polynomial import (
+    ONE,
+    ZERO,
     Atom,
     Monomial,
     Number,
@@ -78,29 +80,76 @@ def peek(a: Atom) -> Poly:
 
 def total(p: Poly, i: Atom) -> Poly:
     """The sum of p over the index i."""
+    if not i.args[1].terms:
+        return ZERO
+    parts = [a for a in p.inside() if a.kind in {"div", "mod"} and a.args[0] is i]
+    if parts:
+        _, size, many = min(parts, key=lambda a: a.key).args
+        q, r = fresh(many), fresh(size)
+        return total(total(substitute(p, {i: size * q + r}), r), q)
+    start = _cut(p, i)
+    if start is not None:
+        return _part(p, i, ZERO, start) + _part(p, i, start, i.args[1] - start)
     return add_all(_total_of(m, i) * c for m, c in p.terms.items())
+
+
+def _part(p: Poly, i: Atom, start: Poly, size: Poly) -> Poly:
+    """The sum over so many places from a start."""
+    if size == ONE:
+        return substitute(p, {i: start})
+    j = fresh(size)
+    return total(substitute(p, {i: j + start}), j)
+
+
+def _cut(p: Poly, i: Atom) -> Poly | None:
+    """A place inside the range of i, before which ``[e > 0]`` in p is 1 and then 0, or reversed.
+
+    So is ``[i = 0]`` after the first place, and ``[i = N - 1]`` before the last: where p has such
+    beside an entry whose place is a sum, that is cut off, for it may be no entry there.
+    """
+    dim = i.args[1]
+    for a in sorted(p.atoms(), key=lambda a: a.key):
+        if a.kind == "positive" and i in a.free and solved(a.args[0], i) is not None:
+            above = a.args[0].terms[frozenset({(i, 1)})]
+            start = (1 - a.args[0] + i) if above == 1 else a.args[0] + i
+            if all(b.kind == "dim" for b in start.atoms()) and _within_sizes(start, dim):
+                return start
+        if a.kind == "delta" and a.args[0] is i and poly(a.args[1]) in (ZERO, dim - 1):
+            if least_size(dim) > 0 and any(b.kind == "place" and i in b.free for b in p.inside()):
+                return dim - 1 if a.args[1] != 0 else ONE
+    return None
+
+
+def _within_sizes(start: Poly, dim: Poly) -> bool:
+    from .signs import nonnegative  # which builds on this file
+
+    return nonnegative(start) and nonnegative(dim - start)
 
 
 def _total_of(m: Monomial, i: Atom) -> Poly:
     for a, _ in m:
-        if a.kind == "delta" and i in a.args:
-            other = a.args[1] if a.args[0] is i else a.args[0]
-            if isinstance(other, Atom) and i in other.free:
+        if a.kind == "delta" and i in a.free:
+            place = solved(poly(a.args[0]) - poly(a.args[1]), i)
+            if place is None:
                 continue
-            _within(other, i)
-            return substitute(product((b, e) for b, e in m if b is not a), {i: poly(other)})
+            rest = product((b, e) for b, e in m if b is not a)
+            return _within(place, i) * substitute(rest, {i: place})
     bound = [(a, e) for a, e in m if i in a.free]
     rest = product((a, e) for a, e in m if i not in a.free)
     return rest * (i.args[1] if not bound else product(_nested(bound, i).items()))
 
 
-def _within(t: Atom | int, i: Atom) -> None:
-    dim = i.args[1]
+def _within(p: Poly, i: Atom) -> Poly:
+    """Whether a place is one of those that an index runs over, 0 or 1."""
+    t, dim = as_index(p), i.args[1]
     if isinstance(t, int):
-        if t < 0 or t >= least_size(dim):
-            raise Refused(f"index {t} of a dimension {dim}")
-    elif index_range(t) != dim:
-        raise Refused(f"an index below {index_range(t)} among {dim}")
+        if 0 <= t < least_size(dim):
+            return ONE
+    elif is_index(t) and index_range(t) == dim:
+        return ONE
+    from .comparisons import greater  # which builds on this file
+
+    return greater(p + 1) * greater(dim - p)
 
 
 def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> dict[Atom, Number]:

@@ -8,7 +8,8 @@ from .cases import by_cases
 from .dominance import opened_dominance
 from .exponentials import exp, log
 from .facts import facts
-from .indices import as_index, delta, surely_positive
+from .indices import as_index, delta, elimination, is_index, solved, surely_positive
+from .places import equal_parts
 from .polynomial import (
     ONE,
     ZERO,
@@ -65,7 +66,7 @@ def _zero_of_factor(a: Atom) -> Poly:
         return ZERO
     if a.kind == "sum" and atom_nonnegative(a):
         return _zero_of_sum(a)
-    if a.kind == "index":
+    if is_index(a):
         return delta(a, 0)
     return poly(atom("zero", poly(a)))
 
@@ -97,15 +98,19 @@ def _without_positive(a: Atom) -> Poly:
 
 
 def _zero_of_indices(p: Poly) -> Poly | None:
-    if len(p.terms) != 2:
+    """Of a sum of indices, one of which is solved for."""
+    try:
+        as_index(p)
+    except Refused:
         return None
-    for left, c in p.terms.items():
-        if not left or c not in (1, -1):
-            continue
-        try:
-            return delta(as_index(Poly({left: 1})), as_index((Poly({left: c}) - p) * c))
-        except Refused:
-            continue
+    indices = sorted((a for a in p.atoms() if is_index(a)), key=elimination)
+    places = [(i, place) for i in indices if (place := solved(p, i)) is not None]
+    for i, place in places:
+        parts = equal_parts(i, place)
+        if parts is not None:
+            return is_zero(parts[0]) * is_zero(parts[1])
+    for i, place in places:
+        return poly(atom("delta", i, as_index(place)))
     return None
 
 
@@ -170,8 +175,8 @@ def _zero_of_logs(p: Poly) -> Poly | None:
 
 
 _RULES_OF_ZERO = (
-    _zero_of_indices,
     _zero_of_digits,
+    _zero_of_indices,
     _zero_of_count,
     _zero_of_common_factor,
     _zero_of_sum_of_parts,

@@ -23,13 +23,15 @@ def vjp(
     specs: Mapping[str, Spec],
     wrt: Sequence[str],
     reference: Function,
+    slope: Function,
     least: Least,
     order: int,
     until: float,
 ) -> Found | None:
     """Arguments at which the reverse derivative, or that of it, is wrong; None if none is met.
 
-    It is looked for until a time of ``time.perf_counter``.
+    The value is to be that of ``reference``, and the derivative that of ``slope``. It is looked for
+    until a time of ``time.perf_counter``.
     """
     names, places = list(specs), [list(specs).index(w) for w in wrt]
     if order == 2:
@@ -42,7 +44,7 @@ def vjp(
         [
             *_values(fun, reference),
             Values("the value that jax.vjp gives", primal, reference),
-            Question("the gradient to", fun, reference, names, places),
+            Question("the gradient to", fun, slope, names, places),
         ],
         specs,
         least,

@@ -139,6 +139,22 @@ def _exp(eqn: Any, x: Tensor) -> Tensor:
     return result(eqn, value - x.lowest * value, bad=x.bad)
 
 
+@reads("exp2")
+def _exp2(eqn: Any, x: Tensor) -> Tensor:
+    value = f.exp(x.value * f.log(poly(2)))
+    return result(eqn, value - x.lowest * value, bad=x.bad)
+
+
+@reads("sin")
+def _sin(eqn: Any, x: Tensor) -> Tensor:
+    return result(eqn, f.sin(x.value), bad=either(x.bad, x.lowest))
+
+
+@reads("cos")
+def _cos(eqn: Any, x: Tensor) -> Tensor:
+    return result(eqn, f.cos(x.value), bad=either(x.bad, x.lowest))
+
+
 @reads("expm1")
 def _expm1(eqn: Any, x: Tensor) -> Tensor:
     value = f.exp(x.value)

@@ -9,6 +9,7 @@ from jax.lax import GatherScatterMode
 
 from .._normal_form import (
     ONE,
+    ZERO,
     Atom,
     Poly,
     Refused,
@@ -16,39 +17,18 @@ from .._normal_form import (
     by_cases,
     delta,
     fresh,
-    nonnegative,
     poly,
     substitute,
     total,
 )
+from .parts import in_range, taken
 from .read import dimension, reads, shape_of, shaped
 from .tensor import Tensor, axis, renamed
 
 
-def _lookup(t: Tensor, i: Atom, where: Poly) -> Tensor:
-    """The entry of an axis at an index that is sure to be in its range."""
-
-    def at(part: Poly) -> Poly:
-        def case(q: Poly) -> Poly:
-            _in_range(q, i)
-            return substitute(part, {i: poly(as_index(q))})
-
-        return by_cases(case, where)
-
-    return Tensor((), at(t.value), at(t.lowest), at(t.bad), t.dtype)
-
-
-def _in_range(q: Poly, i: Atom) -> None:
-    if not nonnegative(q) or not nonnegative(i.args[1] - 1 - q):
-        raise Refused(f"the index {q} of a dimension {i.args[1]}: it may be clamped")
-
-
 @reads("gather")
 def _gather(eqn: Any, t: Tensor, where: Tensor) -> Tensor:
-    """One entry of each indexed axis; the others whole, or batched with the indices.
-
-    An axis of which a slice of 1 is taken without an index is taken at 0.
-    """
+    """A slice of each axis, from an index or from 0; an entry where it is batched with indices."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     if not where.finite:
         raise Refused("an index that may be bad")
@@ -61,27 +41,24 @@ def _gather(eqn: Any, t: Tensor, where: Tensor) -> Tensor:
     )
     windows = _windows(t, (*numbers.collapsed_slice_dims, *batched), numbers.offset_dims)
     new: dict[Atom, Poly] = {}
-    looked: list[tuple[Atom, Poly]] = []
+    looked: list[tuple[Atom, Poly, Poly, Atom | int]] = []
     for i, d in enumerate(t.shape):
         size = dimension(sizes[i])
-        place: Atom | int = 0
+        here = axis(windows[i], size) if i in windows else 0
+        place: Atom | int = here
         if i in numbers.start_index_map:
             q = _component(where, rows, numbers.start_index_map.index(i))
-            _one_entry(eqn, q, d, size)
+            start = _start(eqn, q, d, size)
             if d != ONE:
                 place = fresh(d)
-                looked.append((place, q))
+                looked.append((place, start, size, here))
         elif i in batched:
             place = rows[batched[i]]
-        elif size == d and i in windows:
-            place = axis(windows[i], d)
-        elif size != ONE:
-            raise Refused("a part of an axis")
         if d != ONE:
             new[axis(i, d)] = poly(place)  # type: ignore[index]
     t = t.at(new)
-    for mark, q in looked:
-        t = _lookup(t, mark, q)
+    for mark, start, size, here in looked:
+        t = taken(t, mark, start, size, here)
     return shaped(eqn, t)
 
 
@@ -96,26 +73,37 @@ def _windows(t: Tensor, without: Sequence[int], axes: Sequence[int]) -> dict[int
     return dict(zip(kept, axes, strict=True))
 
 
-def _one_entry(eqn: Any, q: Poly, d: Poly, size: Poly) -> None:
-    """Refuses an index that names more than an entry of an axis, or none where it has but one."""
-    if size != ONE:
-        raise Refused("a slice longer than 1 from an index")
+def _start(eqn: Any, q: Poly, d: Poly, size: Poly) -> Poly:
+    """Where a slice starts that an index names: 0 if it is all of the axis.
 
-    def case(q: Poly) -> Poly:
-        if not nonnegative(q) or not nonnegative(-q):
-            raise Refused(f"the index {q} of a dimension 1: it may be out of range")
+    Then another index is moved to 0, or else the slice is filled or dropped: that is refused.
+    """
+    if size != d:
         return q
+    if eqn.params["mode"] != GatherScatterMode.CLIP:
 
-    if d == ONE and eqn.params["mode"] != GatherScatterMode.CLIP:
+        def case(p: Poly) -> Poly:
+            in_range(p, d, size)
+            return p
+
         by_cases(case, q)
+    return ZERO
 
 
 def _no_promises(eqn: Any, where: Tensor, batch: Any) -> None:
     """Refuses what is undefined if it is not so: that several indices are sorted or unique."""
-    one = all(d == ONE for i, d in enumerate(where.shape[:-1]) if i not in batch)
-    for promise in () if one else ("indices_are_sorted", "unique_indices"):
+    rows = [i for i, d in enumerate(where.shape[:-1]) if i not in batch and d != ONE]
+    kept = not rows or (len(rows) == 1 and where.shape[-1] == ONE and _rises(where, rows[0]))
+    for promise in () if kept else ("indices_are_sorted", "unique_indices"):
         if eqn.params.get(promise):
             raise Refused(f"{promise}=True, which is not checked")
+
+
+def _rises(where: Tensor, row: int) -> bool:
+    """Whether the indices along an axis of their table are c, 2c, 3c, ... and a number, c > 0."""
+    i = axis(row, where.shape[row])
+    step = where.value.terms.get(frozenset({(i, 1)}), 0)
+    return step > 0 and i not in (where.value - step * poly(i)).inside()
 
 
 def _component(where: Tensor, lead: dict[int, Atom | int], position: int) -> Poly:
@@ -132,10 +120,7 @@ def _component(where: Tensor, lead: dict[int, Atom | int], position: int) -> Pol
 
 @reads("scatter-add")
 def _scatter_add(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
-    """Entries, or slices along whole axes, added at indices that are sure to be in range.
-
-    Along an axis of which slices of 1 are added without an index, they are added at 0.
-    """
+    """Slices added from indices that are sure to be in range; without an index, from 0."""
     numbers = eqn.params["dimension_numbers"]
     if not (t.finite and where.finite and updates.finite):
         raise Refused("numbers that may be bad")
@@ -143,7 +128,9 @@ def _scatter_add(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
     lead = _scattered(updates.shape, numbers.update_window_dims)
     inserted = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
     windows = _windows(t, inserted, numbers.update_window_dims)
-    fixed = {u: axis(i, t.shape[i]) for i, u in windows.items() if updates.shape[u] == t.shape[i]}
+    indexed = numbers.scatter_dims_to_operand_dims
+    whole = [i for i, u in windows.items() if i not in indexed and updates.shape[u] == t.shape[i]]
+    fixed = {windows[i]: axis(i, t.shape[i]) for i in whole}
     pairs = zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True)
     fixed |= {lead[j]: axis(i, t.shape[i]) for i, j in pairs}
     new_axes, new = renamed(updates.shape)
@@ -154,26 +141,25 @@ def _scatter_add(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
     value = substitute(updates.value, new)
     for i, d in enumerate(t.shape):
         size = updates.shape[windows[i]] if i in windows else ONE
-        if i in numbers.scatter_dims_to_operand_dims:
-            position = numbers.scatter_dims_to_operand_dims.index(i)
-            value = value * _hits(eqn, _component(where, rows, position), i, d, size)
-        elif i not in numbers.operand_batching_dims and size != d:
-            if size != ONE:
-                raise Refused("a part of an axis")
-            value = value * delta(axis(i, d), 0)
+        start = ZERO
+        if i in indexed:
+            start = _component(where, rows, indexed.index(i))
+            start = _start(eqn, start, d, size)
+        elif i in numbers.operand_batching_dims or i in whole:
+            continue
+        window = new_axes[windows[i]] if i in windows else 0
+        value = value * _hits(start, window, axis(i, d), d, size)
     for u, bound in enumerate(new_axes):
         if isinstance(bound, Atom) and u not in fixed:
             value = total(value, bound)
     return shaped(eqn, Tensor((), t.value + value))
 
 
-def _hits(eqn: Any, where: Poly, i: int, d: Poly, size: Poly) -> Poly:
-    """1 at the entry of an axis that an index names, else 0."""
-    _one_entry(eqn, where, d, size)
-    here = axis(i, d)
+def _hits(start: Poly, window: Atom | int, here: Atom | int, d: Poly, size: Poly) -> Poly:
+    """1 at the entry of an axis to which an entry of a slice is added, else 0."""
 
     def hit(q: Poly) -> Poly:
-        _in_range(q, here)  # type: ignore[arg-type]
-        return delta(here, as_index(q))
+        in_range(q, d, size)
+        return delta(here, as_index(q + window))
 
-    return by_cases(hit, where) if d != ONE else ONE
+    return by_cases(hit, start)

@@ -22,6 +22,7 @@ from .._normal_form import Exceeded, Refused, forget, forgotten_if, limited
 from . import counterexample as numbers
 from . import elementwise as elementwise  # these put in what ``read`` can read
 from . import lookups as lookups
+from . import parts as parts
 from . import scan as scan
 from . import shapes as shapes
 from . import truth as truth
@@ -33,9 +34,10 @@ from .claims import (
     extra,
     finite,
     gradients,
-    read_one,
+    numbered,
+    read_all,
     require,
-    value_of,
+    values_of,
 )
 from .linear import push
 from .read import assume, assumed, least_sizes, read
@@ -44,7 +46,7 @@ from .spec import Spec, check
 from .sympy import to_sympy
 from .trace import Arguments, arguments, new_tensor, note, only, trace
 from .verdict import Verdict
-from .words import left_over, refusal
+from .words import few_terms, left_over, refusal
 
 TIMEOUT = 120.0
 """For how many seconds a verdict is tried for, unless told otherwise."""
@@ -86,6 +88,7 @@ def prove_vjp(
     wrt: Sequence[str],
     reference: Function | None = None,
     *,
+    surrogate: Function | None = None,
     least: Mapping[str, int] | None = None,
     second_order: bool = False,
     timeout: float | None = TIMEOUT,
@@ -98,11 +101,14 @@ def prove_vjp(
     or set that is asked for one, is refused.
 
     Args:
-        fun: as the user calls it, with positional arguments, to one array.
+        fun: as the user calls it, with positional arguments, to one array or a tree of them.
         args: the spec of each argument, in their order: ``array``, ``labels``, ``scalar``.
         wrt: the names of the arguments to differentiate.
         reference: a textbook function of the same arguments that ``fun`` must equal.
             Without it the value of ``fun`` itself is differentiated, if it is smooth.
+        surrogate: for a rule that is no derivative on purpose, such as a straight-through
+            estimator: a function whose derivative the backward pass is meant to be. The value
+            is still that of ``fun``, and of the reference.
         least: least sizes of dimensions, where 1 will not do: ``{"k": 2}``.
         second_order: instead of the gradient, whether forward mode over it and reverse
             mode over it give its derivative.
@@ -110,16 +116,17 @@ def prove_vjp(
             "unknown" at the end of it, or where the process has grown by 4 GiB of memory.
         search: whether arguments at which it is wrong are looked for where it is proved, too.
     """
-    check("prove_vjp", (fun, reference or fun), args, wrt, least)
+    check("prove_vjp", (fun, reference or fun, surrogate or fun), args, wrt, least)
     limits = Limits("prove_vjp", timeout, search)
 
     def claims(a: Arguments) -> Claims:
-        return list(claims_of(fun, a, wrt, reference, second_order))
+        return list(claims_of(fun, a, wrt, reference, second_order, surrogate))
 
     order = 2 if second_order else 1
 
     def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
-        return numbers.vjp(fun, args, wrt, reference or fun, least, order, until)
+        slope = surrogate or reference or fun
+        return numbers.vjp(fun, args, wrt, reference or fun, slope, least, order, until)
 
     return _decide(args, claims, least, limits, wrong)
 
@@ -139,7 +146,7 @@ def prove_jvp(
     limits = Limits("prove_jvp", timeout, search)
 
     def claims(a: Arguments) -> Claims:
-        out = value_of(fun, a, reference)
+        outs = values_of(fun, a, reference)
         symbols = [extra(a, f"{w}_dot") for w in wrt]
         tangents = [new_tensor(s, a.tensor(w)) for s, w in zip(symbols, wrt, strict=True)]
 
@@ -150,11 +157,13 @@ def prove_jvp(
 
         shapes = [a.shape(w) for w in wrt]
         jaxpr = trace(lambda m, *r: forward(m, *r), [shapes, *a.shapes])
-        value, claimed = read(jaxpr, [*tangents, *a.tensors])
+        found = read(jaxpr, [*tangents, *a.tensors])
         pairs = [(a.symbols[w], t) for w, t in zip(wrt, tangents, strict=True)]
+        values, claimed = found[: len(outs)], found[len(outs) :]
+        wanted = [push(out, pairs) for out in outs]
         return [
-            ("the tangent", claimed, push(out, pairs)),
-            ("the value that jax.jvp gives", value, out),
+            *zip(numbered("the tangent", outs), claimed, wanted, strict=True),
+            *zip(numbered("the value that jax.jvp gives", outs), values, outs, strict=True),
         ]
 
     def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
@@ -180,10 +189,13 @@ def prove_equal(
     limits = Limits("prove_equal", timeout, search)
 
     def claims(a: Arguments) -> Claims:
-        one, other = read_one(f, a), read_one(g, a)
-        if one.bad.terms and one.bad == other.bad:
-            raise Refused(f"both may be NaN or +inf, which are not told apart, where {one.bad}")
-        return [("the value", one, other)]
+        ones, others = read_all(f, a), read_all(g, a)
+        if len(ones) != len(others):
+            raise Refused(f"a function of {len(ones)} outputs beside one of {len(others)}")
+        for one, other in zip(ones, others, strict=True):
+            if one.bad.terms and one.bad == other.bad:
+                raise Refused(f"both may be NaN or +inf, which are not told apart, where {one.bad}")
+        return list(zip(numbered("the value", ones), ones, others, strict=True))
 
     def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
         return numbers.equal(f, g, args, least, until)
@@ -217,12 +229,12 @@ def prove_backward(
     def claims(a: Arguments) -> Claims:
         (out,) = read(value, a.tensors)
         if reference is not None:
-            wanted = read_one(reference, a)
+            (wanted,) = read_all(reference, a)
             require([("the value", out, wanted)])
             out = wanted
         finite("the value", out)
         g = new_tensor(extra(a, "g"), out)
-        return gradients(read(backward, [g, *a.tensors]), out, g, a, wrt)
+        return gradients(read(backward, [g, *a.tensors]), [out], [g], a, wrt)
 
     return _decide(args, claims, least, limits, lambda *_: None, retraced=False)
 
@@ -310,6 +322,8 @@ def _decide_at(
             status, reason = "refused", refusal(error)
         except Differs as error:
             status, reason = "unknown", left_over(error.what, error.residual)
+            if error.what.startswith("the gradient"):
+                reason += f"; the backward is {few_terms(error.claimed)}"
         except Exceeded as error:
             status, reason = "unknown", str(error)
     if reason and sizes.where:

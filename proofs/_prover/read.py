@@ -13,8 +13,19 @@ from jax.dtypes import float0
 from jax.extend import core
 
 from .._jax_internals import is_origin, symbolic_terms, where_written
-from .._normal_form import ONE, ZERO, Poly, Refused, any_number, atom, poly, product, vanishes
-from .tensor import Tensor, either
+from .._normal_form import (
+    ONE,
+    ZERO,
+    Poly,
+    Refused,
+    any_number,
+    atom,
+    poly,
+    product,
+    same_place,
+    vanishes,
+)
+from .tensor import Tensor, axes, either
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -111,7 +122,7 @@ def _equation(eqn: core.JaxprEqn, operands: list[Tensor]) -> list[Tensor]:
 
 
 def constant(x: Any, aval: Any = None) -> Tensor:
-    """A number, or an array that holds one number."""
+    """A number, or an array that holds one number, or a few."""
     if isinstance(x, Tensor):
         return x
     values = np.asarray(x)
@@ -119,8 +130,10 @@ def constant(x: Any, aval: Any = None) -> Tensor:
     if values.dtype == float0:  # the tangent of an integer: never used
         return Tensor(shape, ZERO, dtype=values.dtype)
     first = values.flat[0] if values.size else None
-    if first is None or not all(v == first or (v != v and first != first) for v in values.flat):
+    if first is None:
         raise Refused(f"an array of constants of shape {values.shape}")
+    if not all(v == first or (v != v and first != first) for v in values.flat):
+        return _few_constants(values, shape)
     dtype = values.dtype
     if np.issubdtype(dtype, np.complexfloating):
         raise Refused("complex numbers")
@@ -132,6 +145,22 @@ def constant(x: Any, aval: Any = None) -> Tensor:
     exact = Fraction(value)
     return Tensor(shape, poly(int(exact) if exact.denominator == 1 else exact), dtype=dtype)
 
+
+def _few_constants(values: np.ndarray, shape: tuple[Poly, ...]) -> Tensor:
+    """An array as its last number, and at each other place what differs from that."""
+    if values.size > _MOST_CONSTANTS:
+        raise Refused(f"an array of constants of shape {values.shape}")
+    numbers = [constant(v) for v in values.flat]
+    if not all(t.finite for t in numbers):
+        raise Refused("an array of constants of which some are not finite")
+    value = last = numbers[-1].value
+    for place, t in zip(np.ndindex(values.shape), numbers, strict=True):
+        here = same_place(axes(shape), place)
+        value = value + here * (t.value - last)
+    return Tensor(shape, value, dtype=values.dtype)
+
+
+_MOST_CONSTANTS = 64
 
 _INLINED = {
     "jit": "jaxpr",

@@ -9,10 +9,13 @@ import numpy as np
 
 from .._normal_form import (
     ONE,
+    ZERO,
     Atom,
     Poly,
     Refused,
+    divided,
     fresh,
+    greater,
     greatest,
     is_zero,
     poly,
@@ -48,15 +51,24 @@ def _transpose(eqn: Any, t: Tensor) -> Tensor:
 
 @reads("squeeze", "reshape")
 def _reshape(eqn: Any, t: Tensor, *_: Tensor) -> Tensor:
-    """Axes of size 1 come and go; nothing else is read."""
+    """The same entries in the same order: counted in the one shape, and found in the other."""
     if eqn.params.get("dimensions") is not None and eqn.primitive.name == "reshape":
         raise Refused("a reshape that transposes")
     shape = shape_of(eqn.outvars[0].aval)
-    old = [i for i, d in enumerate(t.shape) if d != ONE]
-    new = [i for i, d in enumerate(shape) if d != ONE]
-    if [t.shape[i] for i in old] != [shape[i] for i in new]:
-        raise Refused(f"a reshape from {t.shape} to {shape}")
-    return _moved(eqn, t, dict(zip(old, new, strict=True)))
+    old = [(axis(i, d), d) for i, d in enumerate(t.shape) if d != ONE]
+    new = [(axis(i, d), d) for i, d in enumerate(shape) if d != ONE]
+    places: dict[Atom, Poly] = {}
+    for end in (0, -1):
+        while old and new and old[end][1] == new[end][1]:
+            places[old.pop(end)[0]] = poly(new.pop(end)[0])  # type: ignore[index]
+    count = ZERO
+    for here, d in new:
+        count = count * d + here
+    for there, d in reversed(old[1:]):
+        count, places[there] = divided(count, d)  # type: ignore[index]
+    if old:
+        places[old[0][0]] = count  # type: ignore[index]
+    return shaped(eqn, t.at(places))
 
 
 @reads("iota")
@@ -117,6 +129,22 @@ def _reduce_sum(eqn: Any, *ts: Tensor) -> list[Tensor]:
         return Tensor((), total(t.value, i), anywhere(t.lowest, i), anywhere(t.bad, i))
 
     return [_reduced(eqn, t, over, out) for out, t in enumerate(ts)]
+
+
+@reads("cumsum")
+def _cumsum(eqn: Any, t: Tensor) -> Tensor:
+    """The sum of the entries up to each one, or from it on."""
+    _whole_sums(eqn)
+    if not t.finite:
+        raise Refused("a sum of what may be infinite")
+    k = eqn.params["axis"]
+    here = axis(k, t.shape[k])
+    if not isinstance(here, Atom):
+        return t
+    j = fresh(t.shape[k])
+    before = poly(here) - j
+    counts = greater((-before if eqn.params["reverse"] else before) + 1)
+    return shaped(eqn, Tensor((), total(counts * substitute(t.value, {here: poly(j)}), j)))
 
 
 @reads("reduce_max", "pmax")

@@ -99,6 +99,8 @@ def _equal(question: Question, sizes: Sizes) -> list[dict[str, str]] | None:
     terms = symbolic_terms(question.left - question.right)
     if terms is None:
         return None
+    if not terms:
+        return [{}]
     signs = {coefficient > 0 for coefficient, _ in terms}
     if len(signs) == 1:
         return []  # a sum of positive numbers is not 0

@@ -32,6 +32,12 @@ def _atom(a: Atom) -> Any:
         if not args[1]:
             return sp.Symbol(args[0].name, real=True)
         return sp.IndexedBase(args[0].name, real=True)[tuple(map(_index, args[1]))]
+    if a.kind == "place":
+        return to_sympy(args[0])
+    if a.kind == "div":
+        return sp.floor(_atom(args[0]) / to_sympy(args[1]))
+    if a.kind == "mod":
+        return sp.Mod(_atom(args[0]), to_sympy(args[1]))
     if a.kind == "index":
         return sp.Symbol(_plain(str(args[0])), integer=True)
     if a.kind == "dim":
@@ -62,6 +68,8 @@ def _function(a: Atom) -> Any:
         return sp.exp(to_sympy(args[0]))
     if a.kind == "log":
         return sp.log(to_sympy(args[0]))
+    if a.kind in {"sin", "cos"}:
+        return getattr(sp, a.kind)(to_sympy(args[0]))
     if a.kind == "group":
         return to_sympy(args[0])
     if a.kind == "recip":

@@ -63,6 +63,17 @@ def either(*flags: Poly) -> Poly:
     return result
 
 
+def chosen(which: Poly, yes: Tensor, no: Tensor) -> Tensor:
+    """The one array where a 0-1 term is 1, the other elsewhere."""
+
+    def mixed(a: Poly, b: Poly) -> Poly:
+        return b + which * (a - b)
+
+    return Tensor(
+        (), mixed(yes.value, no.value), mixed(yes.lowest, no.lowest), mixed(yes.bad, no.bad)
+    )
+
+
 def anywhere(flag: Poly, i: Atom) -> Poly:
     """Whether a 0-1 term is 1 at any index."""
     return 1 - is_zero(total(flag, i)) if flag.terms else ZERO

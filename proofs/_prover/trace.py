@@ -39,7 +39,7 @@ class Arguments:
 def arguments(specs: Mapping[str, Spec]) -> Arguments:
     """Their shapes and terms."""
     names = [d for spec in specs.values() for d in (*spec.dims, spec.classes or "1")]
-    scope = jax.export.SymbolicScope(_products(names))
+    scope = jax.export.SymbolicScope([*_products(names), *_least(names)])
     known = {d: _size(d, scope) for d in names}
     shapes, tensors = [], []
     symbols: dict[str, Symbol] = {}
@@ -66,6 +66,12 @@ def _products(dims: Sequence[str]) -> list[str]:
     """That a product is at least each of its factors, as all are at least 1: JAX asks."""
     products = sorted({d for d in dims if "*" in d})
     return [f"{d} >= {f}" for d in products for f in sorted(set(d.split("*")))]
+
+
+def _least(dims: Sequence[str]) -> list[str]:
+    """The least sizes, which JAX asks for where a slice may be empty."""
+    named = {f for d in dims for f in d.split("*") if not f.isdigit()}
+    return [f"{d} >= {n}" for d, n in sorted(least_sizes.get().items()) if n > 1 and d in named]
 
 
 def _size(name: str, scope: Any) -> Any:

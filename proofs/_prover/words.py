@@ -28,14 +28,19 @@ _NO_NUMBER = ("_DimExpr", "ymbolic dimension cannot")
 
 def left_over(what: str, residual: Poly) -> str:
     """A difference that was not shown to be 0: its largest terms."""
-    every: list[tuple[Any, Any]] = list(residual.terms.items())
-    terms = sorted(every, key=lambda t: (-abs(t[1]), monomial_key(t[0])))
-    shown = [_term(monomial_key(m), c) for m, c in terms[:_TERMS]]
-    more = f" + {len(terms) - _TERMS} more terms" if len(terms) > _TERMS else ""
     hint = ""
-    if all(abs(c) < _SMALL for _, c in terms):
+    if all(-_SMALL < c < _SMALL for c in residual.terms.values()):
         hint = f"; all that is left is below {_SMALL:g}: constants rounded?"
-    return f"{what}: {' + '.join(shown)}{more} is left over{hint}"
+    return f"{what}: {few_terms(residual)} is left over{hint}"
+
+
+def few_terms(p: Poly) -> str:
+    """The largest terms of a term, and how many more there are."""
+    every: list[tuple[Any, Any]] = list(p.terms.items())
+    terms = sorted(every, key=lambda t: (-abs(t[1]), monomial_key(t[0])))
+    shown = [_term(monomial_key(m), c) for m, c in terms[:_TERMS]] or ["0"]
+    more = f" + {len(terms) - _TERMS} more terms" if len(terms) > _TERMS else ""
+    return " + ".join(shown) + more
 
 
 def refusal(error: Exception) -> str:

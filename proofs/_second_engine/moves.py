@@ -18,7 +18,8 @@ class Moves(Entries):
     def move(self, equation, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """By running the primitive on positions, 0 being what is out of bounds."""
         name, params = equation.primitive.name, dict(equation.params)
-        many = {"concatenate": len(inputs), "dynamic_update_slice": 2}
+        every = dict.fromkeys(("concatenate", "stack"), len(inputs))
+        many = {**every, "dynamic_update_slice": 2, "pad": 2}
         data = inputs[: many.get(name, 1)]
         entries = np.concatenate([x.ravel() for x in data])
         if name == "gather":

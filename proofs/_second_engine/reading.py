@@ -23,6 +23,7 @@ _CALLS = {
 _MOVES = {
     "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice", "rev",
     "concatenate", "dynamic_slice", "dynamic_update_slice", "gather", "copy", "copy_p", "split",
+    "stack", "unstack", "pad",
 }  # fmt: skip
 _SAME = {"stop_gradient", "copy", "copy_p", "optimization_barrier"}
 

@@ -1,0 +1,65 @@
+"""sin, cos and exp2, and what holds of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from xent_jax.proofs import array, prove_equal, prove_jvp, prove_vjp
+from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
+from xent_jax.proofs._prover.read import read
+from xent_jax.proofs._prover.trace import arguments, trace
+
+from tests.terms import agree
+
+ARGS = {"x": array("n"), "y": array("n")}
+
+
+def _with_backward(value, backward):
+    fun = jax.custom_vjp(value)
+    fun.defvjp(lambda *args: (value(*args), args), lambda args, g: backward(g, *args))
+    return fun
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x, y: jnp.sin(x) ** 5 * jnp.cos(-y) + jnp.sin(-x * y),
+        lambda x, y: jnp.sin(jnp.where(x > 0, x, 0.0)) - jnp.cos(jnp.where(y > 0, y, 0.0)),
+        lambda x, y: lax.exp2(x - y) + jnp.expm1(y),
+    ],
+)
+def test_they_mean_what_jax_computes(fun):
+    a = arguments(ARGS)
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.normal(size=4) for name in ARGS}
+    agree(fun, ARGS, read(trace(fun, a.shapes), a.tensors), inputs, {"n": 4})
+
+
+def test_jax_own_derivatives_are_proved():
+    def fun(x, y):
+        return jnp.sin(x * y) * jnp.cos(x) + jnp.exp(jnp.sin(y))
+
+    assert prove_vjp(fun, ARGS, ("x", "y")).proved
+    assert prove_jvp(fun, ARGS, ("x", "y")).proved
+    assert prove_vjp(fun, ARGS, ("x", "y"), second_order=True).proved
+
+
+@pytest.mark.parametrize(("sign", "proved"), [(-1, True), (1, False)])
+def test_the_derivative_of_the_cosine_has_its_sign(sign, proved):
+    fun = _with_backward(jnp.cos, lambda g, x: (sign * g * jnp.sin(x),))
+    assert prove_vjp(fun, {"x": array("n")}, ("x",)).proved == proved
+
+
+@pytest.mark.parametrize(("sign", "proved"), [(1, True), (-1, False)])
+def test_squares_add_up_to_one(sign, proved):
+    verdict = prove_equal(
+        lambda x: jnp.sin(x) ** 2 + sign * jnp.cos(x) ** 2, jnp.ones_like, {"x": array("n")}
+    )
+    assert verdict.proved == proved
+
+
+@pytest.mark.parametrize(("base", "proved"), [(2.0, True), (3.0, False)])
+def test_a_power_of_two_has_the_logarithm_of_two(base, proved):
+    fun = _with_backward(lax.exp2, lambda g, x: (g * lax.exp2(x) * jnp.log(base),))
+    assert prove_vjp(fun, {"x": array("n")}, ("x",)).proved == proved
