@@ -81,7 +81,7 @@ def test_of_many_terms_the_largest_are_shown():
 def test_numbers_are_short():
     wrong = with_backward(squares, lambda g, z: (1.9999 * g[:, None] * z,))
     reason = prove_vjp(wrong, Z, ("z",)).reason
-    assert reason == "the gradient to z: -0.000100017*g[a0]*z[a0, a1] is left over"
+    assert reason == "the gradient to z: -0.0001*g[a0]*z[a0, a1] is left over"
 
 
 def test_rounded_constants_are_suspected():

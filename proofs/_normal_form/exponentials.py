@@ -24,9 +24,12 @@ def _exp(p: Poly) -> Poly:
         if len(m) == 1:
             ((a, e),) = m
             if a.kind == "log" and e == 1 and positive(a.args[0]):
-                if a.args[0].number() is None or c == int(c):
+                number = a.args[0].number()
+                if number is None or c == int(c):
                     result = result * power_of(a.args[0], c)
-                    continue
+                else:
+                    result = result * product([(atom("prime", number), c)])
+                continue
         result = result * product([(atom("exp", Poly({m: 1})), c)])
     return result
 
@@ -62,6 +65,8 @@ def _log(p: Poly, anywhere: bool = False) -> Poly:
 def _log_of_atom(a: Atom) -> Poly:
     if a.kind == "exp":
         return a.args[0]
+    if a.kind == "prime":
+        return poly(atom("log", poly(a.args[0])))
     return poly(atom("log", a.args[0] if a.kind == "group" else poly(a)))
 
 

@@ -29,7 +29,7 @@ _BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
 _MAX_TERMS = 20_000
 
 
-_MAX_POWER, _MAX_POWER_OF_NUMBER = 16, 2048
+_MAX_POWER, MAX_POWER_OF_NUMBER = 16, 2048
 
 
 class Atom:
@@ -164,7 +164,7 @@ class Poly:
     __rmul__ = __mul__
 
     def __pow__(self, exponent: int) -> Poly:
-        if exponent > (_MAX_POWER if self.atoms() else _MAX_POWER_OF_NUMBER):
+        if exponent > (_MAX_POWER if self.atoms() else MAX_POWER_OF_NUMBER):
             raise Refused(f"the power {exponent} of {self}")
         result = ONE
         for _ in range(exponent):
@@ -225,7 +225,7 @@ def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> 
     for a, e in factors:
         powers[a] = powers.get(a, 0) + e
     m = frozenset(t for t in powers.items() if t[1])
-    if any(a.boolean or a.kind in {"group", "recip", "sum"} for a, _ in m):
+    if any(a.boolean or a.kind in {"group", "recip", "sum", "prime"} for a, _ in m):
         result = _by_rules(m)
         return result if coefficient == 1 else result * coefficient
     return Poly({m: coefficient})

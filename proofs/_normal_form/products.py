@@ -8,6 +8,8 @@ than half there is one at most.
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
 
 from .dominance import opened_dominance
 from .indices import (
@@ -21,6 +23,7 @@ from .indices import (
 )
 from .known import known_where_zero, solution, sum_of_booleans
 from .polynomial import (
+    MAX_POWER_OF_NUMBER,
     ZERO,
     Atom,
     Monomial,
@@ -49,6 +52,18 @@ def _idempotent(powers: dict[Atom, Number]) -> None:
             if e != int(e) or e < 0:
                 raise Refused(f"division by {a}, which may be 0")
             powers[a] = 1
+
+
+def _powers_of_primes(powers: dict[Atom, Number]) -> Poly | None:
+    """``p^e = p^n p^(e - n)`` with 0 <= e - n < 1 for a prime p: 2^(7/2) is 8 2^(1/2)."""
+    for a, e in powers.items():
+        whole = math.floor(e) if a.kind == "prime" else 0
+        if abs(whole) > MAX_POWER_OF_NUMBER:
+            raise Refused(f"the power {e} of {a}")
+        if whole:
+            rest = [*((b, n) for b, n in powers.items() if b is not a), (a, e - whole)]
+            return product(rest, Fraction(a.args[0]) ** whole)
+    return None
 
 
 def _kept_labels(powers: dict[Atom, Number]) -> Poly | None:
@@ -162,4 +177,4 @@ def _dominants(powers: dict[Atom, Number]) -> Poly | None:
     return None
 
 
-rules += [_idempotent, _kept_labels, _expanded, _deltas, _zeros, _dominants]
+rules += [_idempotent, _powers_of_primes, _kept_labels, _expanded, _deltas, _zeros, _dominants]

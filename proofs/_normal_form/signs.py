@@ -6,13 +6,15 @@ Every rule is sufficient and none is necessary: "cannot say" is the usual answer
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 
 from .facts import facts
 from .indices import index_range, is_index, label_of, least_size, surely_positive
 from .known import all_hold, holds, known_ones
-from .polynomial import Atom, Monomial, Poly, monomial_key, poly, product
+from .polynomial import ONE, Atom, Monomial, Number, Poly, monomial_key, poly, product
 from .substitution import substitute
-from .sums import aligned, each_nest, peek
+from .sums import aligned, each_nest, opened, peek, total, unnested
 
 _MAX_CORNERS = 6
 
@@ -22,7 +24,7 @@ def atom_positive(a: Atom) -> bool:
     if surely_positive(a):
         return True
     if a.kind == "sum":
-        return positive(peek(a)) or _has_witness(a)
+        return positive(peek(a)) or _has_witness(a) or _counts_the_largest(a)
     return poly(a) in facts() and atom_nonnegative(a)
 
 
@@ -41,6 +43,18 @@ def _has_witness(a: Atom) -> bool:
             if masks <= mine and all(m.boolean for m, _ in masks):
                 if positive(product(mine - masks)):
                     return True
+    return False
+
+
+def _counts_the_largest(a: Atom) -> bool:
+    """``sum_i [x_i = max_j x_j]``: a maximum over all indices is one of its terms."""
+    term = a.args[1].single()
+    ((b, _),) = term[0] if term is not None and len(term[0]) == 1 else ((a, 1),)
+    for m in b.args[0].atoms() if b.kind == "zero" else ():
+        if m.kind == "max" and m.args[2] == ONE and m.args[0].args[1] == a.args[0].args[1]:
+            x = substitute(m.args[1], {m.args[0]: poly(a.args[0])})
+            if b.args[0] in (poly(m) - x, x - poly(m)):
+                return True
     return False
 
 
@@ -89,7 +103,7 @@ def _sign(p: Poly, strict: bool) -> bool:
         return number > 0 or (number == 0 and not strict)
     if _termwise(p, strict) or _by_bounds(p, strict) or _without_instances(p, strict):
         return True
-    return _at_corners(p, strict)
+    return _by_cauchy_schwarz(p, strict) or _at_corners(p, strict)
 
 
 def _monomial_sign(m: Monomial, strict: bool) -> bool:
@@ -141,6 +155,55 @@ def _without_instances(p: Poly, strict: bool) -> bool:
                 if _sign(rest, strict and not more):
                     return True
     return _above_a_term_of_a_maximum(p, strict)
+
+
+def _by_cauchy_schwarz(p: Poly, strict: bool) -> bool:
+    """``(sum_i w_i y_i)^2 <= sum_i w_i  sum_i w_i y_i^2`` for w >= 0: a lower bound for p."""
+    for m, c in sorted(p.terms.items(), key=lambda t: monomial_key(t[0])):
+        for a, e in m if c < 0 else ():
+            kept = product((b, n) for b, n in m if b is not a)
+            if a.kind != "sum" or e != 2 or not nonnegative(kept):
+                continue
+            beside = {b: Fraction(d, 2 * c) for b, d in _beside(p, a, m - {(a, 2)})}
+            for lower in _lower_bounds_of_spreads(a, beside):
+                rest = p + kept * lower * -c
+                if len(rest.terms) < len(p.terms) and _sign(rest, strict):
+                    return True
+    return False
+
+
+def _beside(p: Poly, a: Atom, rest: Monomial) -> Iterator[tuple[Atom, Number]]:
+    """Other sums over as many indices that stand beside a sum a, with their coefficients."""
+    for n, d in p.terms.items():
+        others = n - rest - {(a, 1)}
+        if n - others == rest | {(a, 1)} and len(others) == 1:
+            ((b, e),) = others
+            if b.kind == "sum" and e == 1 and b.args[0].args[1] == a.args[0].args[1]:
+                yield b, d
+
+
+def _lower_bounds_of_spreads(a: Atom, beside: Mapping[Atom, Number]) -> Iterator[Poly]:
+    """Of ``(sum w y)^2 - sum w  sum w y^2``, which is at most 0.
+
+    The sum is that of a and of others, with w = 1; or a alone, with its 0-1 factors for w, or with
+    all factors that are at least 0.
+    """
+    if beside:
+        i, y = opened(a)
+        for b, c in beside.items():
+            y = y + substitute(b.args[1], {b.args[0]: poly(i)}) * c
+        yield total(y, i) ** 2 - i.args[1] * total(y * y, i)
+    for depth in range(1, len(unnested(a)[0]) + 1):
+        binders, body = unnested(a, depth)
+        ((m, _),) = body.terms.items()
+        guards = frozenset((b, e) for b, e in m if b.boolean)
+        for w in {frozenset(), guards, frozenset((b, e) for b, e in m if atom_nonnegative(b))}:
+            bound = ONE
+            for part in (product(w), product([*m, *m, *((b, -e) for b, e in w)])):
+                for i in binders:
+                    part = total(part, i)
+                bound = bound * part
+            yield poly(a) ** 2 - bound
 
 
 def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
