@@ -10,6 +10,7 @@ the same one. The files, each on those before it:
   ``maxima``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
 - ``remainders``: fractions under a sum, modulo their denominators;
+- ``kinks``: what holds almost everywhere;
 - ``derivatives``, ``vanishing``: what the prover asks.
 """
 
@@ -20,6 +21,7 @@ from .derivatives import derivative
 from .exponentials import exp, log, power_of, tanh
 from .facts import forget, knowing
 from .indices import Symbol, as_index, delta, entry, fresh, index
+from .kinks import Kinked, almost_everywhere, usual
 from .limits import Exceeded, limited, look
 from .maxima import at_least, greatest
 from .polynomial import (
@@ -46,6 +48,7 @@ from .zero import is_zero
 __all__ = [
     "Atom",
     "Exceeded",
+    "Kinked",
     "Monomial",
     "Number",
     "ONE",
@@ -54,6 +57,7 @@ __all__ = [
     "Symbol",
     "ZERO",
     "above_zero",
+    "almost_everywhere",
     "as_index",
     "at_least",
     "any_number",
@@ -89,5 +93,6 @@ __all__ = [
     "substitute",
     "tanh",
     "total",
+    "usual",
     "vanishes",
 ]

@@ -1,12 +1,15 @@
-"""The derivative of a term."""
+"""The derivative of a term; almost everywhere, where ``kinks`` says so, that of its pieces."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from .indices import Symbol, same_place
+from .comparisons import greater
+from .indices import Symbol, fresh, same_place
+from .kinks import Kinked, off_kinks
 from .polynomial import ZERO, Atom, Monomial, Number, Poly, Refused, add_all, atom, poly, product
-from .quotients import inverse
+from .quotients import inverse, reciprocal
+from .substitution import substitute
 from .sums import opened, total
 from .zero import is_zero
 
@@ -18,7 +21,6 @@ _KINKED = {
     "floor": "a rounding",
     "round": "a rounding",
     "at_least": "a maximum",
-    "fewer_bits": "a rounding",
 }
 
 
@@ -66,14 +68,40 @@ def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
     if a.kind == "sum":
         i, body = opened(a)
         return total(derivative(body, symbol, *place), i)
-    raise Refused(f"the derivative of {_KINKED.get(a.kind, a.kind)}, in {symbol}: {a}")
+    what = f"the derivative of {_KINKED.get(a.kind, a.kind)}, in {symbol}: {a}"
+    if a.kind not in _KINKED or any(b.kind in {"any_number", "fewer_bits"} for b in a.inside):
+        raise Refused(what)
+    if not off_kinks():
+        raise Kinked(what)
+    return _of_piece(a, symbol, place)
+
+
+def _of_piece(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
+    """Of what is a comparison, a rounding or a maximum, but on a set of measure 0.
+
+    Terms that are the maximum together on more than that have the same derivative there, which is
+    their mean.
+    """
+    if a.kind == "at_least":
+        number, p = a.args
+        return greater(p - number) * derivative(p, symbol, *place)
+    if a.kind != "max":
+        return ZERO
+    i = fresh(a.args[0].args[1])
+    body, inside = (substitute(p, {a.args[0]: poly(i)}) for p in a.args[1:])
+    here = inside * is_zero(body - poly(a))
+    slope = total(here * derivative(body, symbol, *place), i)
+    return slope * reciprocal(total(here, i))
 
 
 def _discrete(p: Poly, symbol: Symbol) -> None:
-    """Where p vanishes must not depend on the symbol: there log and recip are made up."""
+    """Where p vanishes must not depend on the symbol: there log and recip are made up.
+
+    Almost everywhere they are 0 near a point at which they are, and so are their derivatives.
+    """
     where = is_zero(p)
-    if any(a.kind == "entry" and a.args[0] == symbol for a in where.inside()):
-        raise Refused(f"the derivative of a function of {p}, which may be 0")
+    if not off_kinks() and any(a.kind == "entry" and a.args[0] == symbol for a in where.inside()):
+        raise Kinked(f"the derivative of a function of {p}, which may be 0")
 
 
 def _reciprocal(p: Poly) -> Poly:

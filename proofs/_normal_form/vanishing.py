@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .indices import fresh
+from .kinks import usual
 from .polynomial import Atom, Monomial, Number, Poly, Refused, add_all, poly
 from .quotients import together
 from .remainders import reduced
@@ -10,7 +11,8 @@ from .substitution import substitute
 
 
 def vanishes(p: Poly) -> bool:
-    """Whether a term is 0 everywhere. True is a proof; False says nothing."""
+    """Whether a term is 0 everywhere, or off kinks. True is a proof; False says nothing."""
+    p = usual(p)
     if not p.terms:
         return True
     numerator, _ = together(p)
