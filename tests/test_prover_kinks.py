@@ -15,6 +15,21 @@ def relu(x):
     return jnp.maximum(x, 0)
 
 
+def huber(x):
+    small = jnp.minimum(jnp.abs(x), 1.0)
+    return 0.5 * small**2 + jnp.abs(x) - small
+
+
+def norm(x):
+    return jnp.sqrt(jnp.sum(x * x, -1, keepdims=True))
+
+
+def unit(g, x):
+    """g x / norm(x), and 0 where that is 0 / 0: NaN would reach rows whose cotangent is 0."""
+    zero = norm(x) == 0
+    return jnp.where(zero, 0, g * x / jnp.where(zero, 1, norm(x)))
+
+
 def pinball(x):
     return jnp.where(x < 0, -0.3 * x, 0.7 * x)
 
@@ -37,6 +52,8 @@ RIGHT = {
     "clip": (lambda x: jnp.clip(x, -1, 2), ROW, lambda g, x: (g * ((x > -1) & (x < 2)),)),
     "kept above": (lambda x: jnp.log(jnp.maximum(x, 0.1)), ROW,
                    lambda g, x: (jnp.where(x > 0.1, g / jnp.maximum(x, 0.1), 0),)),
+    "Huber": (huber, ROW, lambda g, x: (g * jnp.clip(x, -1, 1),)),
+    "norm": (norm, MATRIX, lambda g, x: (unit(g, x),)),
     "largest": (lambda x: jnp.max(x, -1), MATRIX, None),
     "rounding": (lambda x: x + jnp.floor(x), ROW, lambda g, x: (g,)),
     "mask": (lambda x, m: jnp.where(m, relu(x), 2 * x), MASKED,
@@ -45,6 +62,11 @@ RIGHT = {
              lambda g, x: (2 * x * (g * (jnp.sum(x * x, -1) >= 1))[:, None],)),
 }  # fmt: skip
 WRONG = {
+    "Huber of another threshold": (huber, ROW, lambda g, x: (g * jnp.clip(x, -1, 1.01),)),
+    "Huber of one side": (huber, ROW, lambda g, x: (g * jnp.minimum(x, 1),)),
+    "norm of another power": (norm, MATRIX, lambda g, x: (g * x / norm(x) ** 2,)),
+    "norm of the wrong sign": (norm, MATRIX, lambda g, x: (-g * x / norm(x),)),
+    "norm, twice": (norm, MATRIX, lambda g, x: (2 * g * x / norm(x),)),
     "relu with a slope below 0": (relu, ROW, lambda g, x: (jnp.where(x > 0, g, 0.01 * g),)),
     "relu with another slope above 0": (relu, ROW, lambda g, x: (0.99 * g * (x > 0),)),
     "pieces swapped": (pinball, ROW, lambda g, x: (g * jnp.where(x < 0, 0.7, -0.3),)),

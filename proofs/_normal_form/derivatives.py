@@ -65,6 +65,10 @@ def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
         base = poly(a.args[0])
         _discrete(base, symbol)
         return -(poly(a) ** 2) * derivative(base, symbol, *place)
+    if a.kind == "sqrt":
+        _discrete(a.args[0], symbol)
+        slope = derivative(a.args[0], symbol, *place)
+        return reciprocal(poly(a)) * slope * Fraction(1, 2)
     if a.kind == "sum":
         i, body = opened(a)
         return total(derivative(body, symbol, *place), i)
@@ -95,7 +99,7 @@ def _of_piece(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
 
 
 def _discrete(p: Poly, symbol: Symbol) -> None:
-    """Where p vanishes must not depend on the symbol: there log and recip are made up.
+    """Where p vanishes must not depend on the symbol: there log, recip and sqrt are made up.
 
     Almost everywhere they are 0 near a point at which they are, and so are their derivatives.
     """

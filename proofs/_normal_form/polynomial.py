@@ -26,6 +26,8 @@ Monomial = frozenset  # of (Atom, exponent)
 
 _BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
 
+_WITH_RULES = frozenset({"group", "recip", "sum", "prime", "sqrt"})
+
 _MAX_TERMS = 20_000
 
 
@@ -225,7 +227,7 @@ def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> 
     for a, e in factors:
         powers[a] = powers.get(a, 0) + e
     m = frozenset(t for t in powers.items() if t[1])
-    if any(a.boolean or a.kind in {"group", "recip", "sum", "prime"} for a, _ in m):
+    if any(a.boolean or a.kind in _WITH_RULES for a, _ in m):
         result = _by_rules(m)
         return result if coefficient == 1 else result * coefficient
     return Poly({m: coefficient})
@@ -253,6 +255,11 @@ def _term_key(monomial: str, c: Number) -> str:
 
 
 def first_positive(p: Poly) -> Poly:
-    """p or -p: that whose first coefficient by name is positive."""
-    first = min(p.terms, key=monomial_key)
+    """p or -p: that whose first coefficient by name is positive.
+
+    The number beside it counts last, so that ``x > 0`` and ``x < 1`` are both told by how far x is
+    above a number; but for exponentials, whose comparisons with numbers are those of logarithms.
+    """
+    last = not any(a.kind == "exp" for a in p.atoms())
+    first = min(p.terms, key=lambda m: (last and not m, monomial_key(m)))
     return p if p.terms[first] > 0 else -p

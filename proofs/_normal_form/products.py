@@ -21,6 +21,7 @@ from .indices import (
     same_place,
     surely_positive,
 )
+from .kinks import off_kinks
 from .known import known_where_zero, solution, sum_of_booleans
 from .polynomial import (
     MAX_POWER_OF_NUMBER,
@@ -37,6 +38,7 @@ from .polynomial import (
     rules,
 )
 from .quotients import inverse
+from .signs import nonnegative
 from .substitution import substitute
 from .sums import total, unnested
 from .zero import is_zero
@@ -77,6 +79,9 @@ def _expanded(powers: dict[Atom, Number]) -> Poly | None:
     for a, e in powers.items():
         if a.kind == "group" and e > 0 and e == int(e):
             return _without(powers, a) * a.args[0] ** int(e)
+        if a.kind == "sqrt" and e >= 2:
+            rest = [(b, n - 2 * (b is a)) for b, n in powers.items()]
+            return product(rest) * a.args[0]
         if a.kind == "recip" and (base := a.args[0]) in powers and powers[base] > 0:
             rest = [(b, n - (b in (a, base))) for b, n in powers.items()]
             return product(rest) * (1 - is_zero(poly(base)))
@@ -109,6 +114,27 @@ def _zeros(powers: dict[Atom, Number]) -> Poly | None:
             if rest is not None:
                 return rest * poly(a)
     return None
+
+
+def _implied(powers: dict[Atom, Number]) -> Poly | None:
+    """``[p > 0]`` is 1 beside ``[q > 0]`` if it follows, and max(p, number) is p if p > number."""
+    signs = sorted((a for a in powers if a.kind == "positive"), key=lambda a: a.key)
+    for a, b in itertools.permutations(signs, 2):
+        if _follows(a.args[0], b.args[0]):
+            return _without(powers, a)
+    for a, e in powers.items() if off_kinks() else ():
+        if a.kind == "at_least" and e > 0 and e == int(e):
+            if any(_follows(a.args[1] - a.args[0], b.args[0]) for b in signs):
+                return _without(powers, a) * a.args[1] ** int(e)
+    return None
+
+
+def _follows(p: Poly, q: Poly) -> bool:
+    """Whether p - c q >= 0 for the number c > 0 that takes a term away: p > 0 where q > 0."""
+    lead = next((m for m in q.terms if m and m in p.terms), None)
+    if lead is None or p.terms[lead] * q.terms[lead] < 0:
+        return False
+    return nonnegative(p - q * Fraction(p.terms[lead], q.terms[lead]))
 
 
 def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
@@ -177,4 +203,13 @@ def _dominants(powers: dict[Atom, Number]) -> Poly | None:
     return None
 
 
-rules += [_idempotent, _powers_of_primes, _kept_labels, _expanded, _deltas, _zeros, _dominants]
+rules += [
+    _idempotent,
+    _powers_of_primes,
+    _kept_labels,
+    _expanded,
+    _deltas,
+    _zeros,
+    _implied,
+    _dominants,
+]

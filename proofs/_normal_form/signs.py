@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 from .facts import facts
-from .indices import index_range, is_index, label_of, least_size, surely_positive
+from .indices import fresh, index_range, is_index, label_of, least_size, surely_positive
 from .known import all_hold, holds, known_ones
-from .polynomial import ONE, Atom, Monomial, Number, Poly, monomial_key, poly, product
+from .polynomial import ONE, Atom, Monomial, Number, Poly, add_all, monomial_key, poly, product
 from .substitution import substitute
 from .sums import aligned, each_nest, opened, peek, total, unnested
 
@@ -23,6 +23,8 @@ def atom_positive(a: Atom) -> bool:
     """Whether an atom is above 0, here."""
     if surely_positive(a):
         return True
+    if a.kind == "sqrt":
+        return positive(a.args[0])
     if a.kind == "sum":
         return positive(peek(a)) or _has_witness(a) or _counts_the_largest(a)
     return poly(a) in facts() and atom_nonnegative(a)
@@ -76,7 +78,7 @@ def _holds_at(a: Atom, t: Atom) -> bool:
 
 def atom_nonnegative(a: Atom) -> bool:
     """Whether an atom is at least 0, here."""
-    if surely_positive(a) or a.boolean or a.kind == "index":
+    if surely_positive(a) or a.boolean or a.kind in {"index", "sqrt"}:
         return True
     if a.kind == "entry":
         return a.args[0].sort in {"nonnegative", "index"}
@@ -103,7 +105,12 @@ def _sign(p: Poly, strict: bool) -> bool:
         return number > 0 or (number == 0 and not strict)
     if _termwise(p, strict) or _by_bounds(p, strict) or _without_instances(p, strict):
         return True
-    return _by_cauchy_schwarz(p, strict) or _at_corners(p, strict)
+    return (
+        _by_exponents(p, strict)
+        or _by_cauchy_schwarz(p, strict)
+        or _without_masked(p, strict)
+        or _at_corners(p, strict)
+    )
 
 
 def _monomial_sign(m: Monomial, strict: bool) -> bool:
@@ -155,6 +162,46 @@ def _without_instances(p: Poly, strict: bool) -> bool:
                 if _sign(rest, strict and not more):
                     return True
     return _above_a_term_of_a_maximum(p, strict)
+
+
+def _by_exponents(p: Poly, strict: bool) -> bool:
+    """``c exp(a) - d exp(b)``, for c >= d > 0, beside a positive factor: the sign of a - b."""
+    for (m, c), (n, d) in itertools.permutations(p.terms.items()) if len(p.terms) == 2 else ():
+        if d < 0 and c >= -d and all(map(surely_positive, dict(n))):
+            ratio = product([*m, *((a, -e) for a, e in n)]).single()
+            if ratio is not None and ratio[1] == 1 and all(a.kind == "exp" for a, _ in ratio[0]):
+                exponent = add_all(a.args[0] * e for a, e in ratio[0])
+                return _sign(exponent, strict and c == -d)
+    return False
+
+
+def _without_masked(p: Poly, strict: bool) -> bool:
+    """``sum_j a_j - sum_j a_j b_j >= a_t`` for a >= 0 and 0-1 terms b of which b_t is 0."""
+    for (m, c), (n, d) in itertools.permutations(p.terms.items(), 2):
+        for a, b in itertools.product(dict(m - n), dict(n - m)) if c >= -d > 0 else ():
+            kept = m - {(a, 1)}
+            parts = _masked_parts(a, b) if kept == n - {(b, 1)} else None
+            if parts is not None and nonnegative(parts[1]) and nonnegative(product(kept)):
+                i, every, masked = parts
+                seen = positive(product(kept)) and any(
+                    positive(substitute(every - masked, {i: poly(t)}))
+                    for t in _terms_of(p, i.args[1])
+                )
+                return _sign(p + Poly({m: d, n: -d}), strict and not seen)
+    return False
+
+
+def _masked_parts(a: Atom, b: Atom) -> tuple[Atom, Poly, Poly] | None:
+    """An index, the body of a sum a (or of a size, 1), and that times 0-1 atoms, of a sum b."""
+    if a.kind not in {"sum", "dim"} or b.kind != "sum":
+        return None
+    i, every = opened(a) if a.kind == "sum" else (fresh(poly(a)), ONE)
+    masked = substitute(b.args[1], {b.args[0]: poly(i)})
+    ours, theirs = every.single(), masked.single()
+    if i.args[1] != b.args[0].args[1] or not ours or not theirs or not ours[0] < theirs[0]:
+        return None
+    more = ours[1] == theirs[1] and all(g.boolean for g, _ in theirs[0] - ours[0])
+    return (i, every, masked) if more else None
 
 
 def _by_cauchy_schwarz(p: Poly, strict: bool) -> bool:

@@ -154,6 +154,6 @@ def require(claims: Claims) -> None:
         for flags in ((claimed.lowest, wanted.lowest), (claimed.bad, wanted.bad)):
             if (flag := usual(flags[0] - flags[1])).terms:
                 raise Refused(f"{what} may be infinite or NaN, where {flag}")
-        residual = claimed.value - wanted.value
+        residual = usual(claimed.value - wanted.value)
         if not vanishes(residual):
             raise Differs(what, residual)

@@ -59,7 +59,8 @@ TIMEOUT = 120.0
 _SEARCH = 10.0
 _WRONG_RULE = "it seemed proved: one of the prover's rules is wrong, please report it"
 _AT_A_KINK = (
-    "it is proved almost everywhere, but is wrong where pieces of the function meet smoothly"
+    "it is proved almost everywhere, but wrong where pieces of the function meet and it has a "
+    "derivative all the same"
 )
 
 
@@ -328,6 +329,7 @@ def _decide_at(
                     if not kinks:
                         raise
                     assume(OFF_KINKS)
+                    forget()
                     with almost_everywhere(frozenset(a.symbols.values())):
                         found = claims(a)
                         require(found)

@@ -60,6 +60,8 @@ def _function(a: Atom) -> Any:
     args = a.args
     if a.kind == "exp":
         return sp.exp(to_sympy(args[0]))
+    if a.kind == "sqrt":
+        return sp.sqrt(to_sympy(args[0]))
     if a.kind == "prime":
         return sp.Integer(args[0])
     if a.kind == "log":
