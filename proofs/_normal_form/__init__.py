@@ -6,11 +6,11 @@ the same one. The files, each on those before it:
 
 - ``limits``, ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
 - ``known``, ``signs``, ``cases``: what is sure in one case of a distinction;
+- ``kinks``: what holds almost everywhere;
 - ``quotients``, ``exponentials``, ``dominance``, ``rounding``, ``zero``, ``comparisons``,
   ``maxima``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
 - ``remainders``: fractions under a sum, modulo their denominators;
-- ``kinks``: what holds almost everywhere;
 - ``derivatives``, ``vanishing``: what the prover asks.
 """
 

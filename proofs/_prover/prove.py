@@ -116,7 +116,7 @@ def prove_vjp(
         args: the spec of each argument, in their order: ``array``, ``labels``, ``scalar``.
         wrt: the names of the arguments to differentiate.
         reference: a textbook function of the same arguments that ``fun`` must equal.
-            Without it the value of ``fun`` itself is differentiated, if it is smooth.
+            Without it the value of ``fun`` itself is differentiated.
         least: least sizes of dimensions, where 1 will not do: ``{"k": 2}``.
         second_order: instead of the gradient, whether forward mode over it and reverse
             mode over it give its derivative.
