@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from .facts import facts
+from .facts import facts, remembered
 from .indices import fresh, index_range, is_index, label_of, least_size, surely_positive
 from .known import all_hold, holds, known_ones
 from .polynomial import ONE, Atom, Monomial, Number, Poly, add_all, monomial_key, poly, product
@@ -91,14 +91,15 @@ def atom_nonnegative(a: Atom) -> bool:
 
 def positive(p: Poly) -> bool:
     """Whether p > 0 is sure."""
-    return _sign(p, strict=True)
+    return _sign(p, True)
 
 
 def nonnegative(p: Poly) -> bool:
     """Whether p >= 0 is sure."""
-    return not p.terms or _sign(p, strict=False)
+    return not p.terms or _sign(p, False)
 
 
+@remembered
 def _sign(p: Poly, strict: bool) -> bool:
     number = p.number()
     if number is not None:
@@ -177,8 +178,9 @@ def _by_exponents(p: Poly, strict: bool) -> bool:
 
 def _without_masked(p: Poly, strict: bool) -> bool:
     """``sum_j a_j - sum_j a_j b_j >= a_t`` for a >= 0 and 0-1 terms b of which b_t is 0."""
-    for (m, c), (n, d) in itertools.permutations(p.terms.items(), 2):
-        for a, b in itertools.product(dict(m - n), dict(n - m)) if c >= -d > 0 else ():
+    above, below = ([t for t in p.terms.items() if t[1] * s > 0] for s in (1, -1))
+    for (m, c), (n, d) in itertools.product(above, below):
+        for a, b in itertools.product(dict(m - n), dict(n - m)) if c >= -d else ():
             kept = m - {(a, 1)}
             parts = _masked_parts(a, b) if kept == n - {(b, 1)} else None
             if parts is not None and nonnegative(parts[1]) and nonnegative(product(kept)):
