@@ -72,6 +72,12 @@ class Evaluation:
         x = self(p, at)
         return math.log(x) if x > 0 else 0.0
 
+    def _sqrt(self, at, p):
+        return math.sqrt(max(self(p, at), 0.0))
+
+    def _prime(self, at, number):
+        return number
+
     def _group(self, at, p):
         return self(p, at)
 

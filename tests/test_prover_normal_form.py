@@ -26,6 +26,7 @@ from xent_jax.proofs._normal_form import (
     vanishes,
 )
 from xent_jax.proofs._normal_form.remainders import reduced
+from xent_jax.proofs._prover.read import constant
 
 from tests.terms import Evaluation
 
@@ -36,6 +37,11 @@ Z, W = Symbol("z", "real"), Symbol("w", "positive")
 B, Y = Symbol("b", "boolean"), Symbol("y", "index", K)
 ROW, J = index("i", N), index("j", K)
 (LABEL,) = entry(Y, ROW).atoms()
+
+
+def _spread(p, i):
+    """``k sum p^2 - (sum p)^2``, which is at least 0."""
+    return i.args[1] * total(p * p, i) - total(p, i) ** 2
 
 
 def _steps():
@@ -67,6 +73,10 @@ def _steps():
         "greatest of all": lambda p: p - f.greatest(f.greatest(p, ONE, J), ONE, ROW),
         "some row": lambda p: f.greater(total(1 - f.is_zero(total(masked, J)), ROW)) * p,
         "floor": lambda p: f.floor(p) - p,
+        "norm": lambda p: f.power_of(2 * total(p * p, J), Fraction(1, 2)) - p,
+        "norm cubed": lambda p: f.power_of(total(p * p, J), Fraction(3, 2)) * entry(Z, ROW, J),
+        "root": lambda p: f.power_of(12 * (p * p + 1), Fraction(3, 4)),
+        "deviation": lambda p: f.power_of(_spread(p, J) + 1, Fraction(1, 2)) - p,
     }
 
 
@@ -106,6 +116,10 @@ def _direct(names, arrays):
         "greatest of all": lambda p: p - p.max(),
         "some row": lambda p: b.any() * p,
         "floor": lambda p: np.floor(p + 1e-9) - p,
+        "norm": lambda p: np.sqrt(2 * row(p * p)) - p,
+        "norm cubed": lambda p: row(p * p) ** 1.5 * z,
+        "root": lambda p: (12 * (p * p + 1)) ** 0.75,
+        "deviation": lambda p: np.sqrt(3 * row(p * p) - row(p) ** 2 + 1) - p,
     }
     p = z
     for name in names:
@@ -125,13 +139,21 @@ def _arrays(seed):
 
 
 _OF_ALL = ["half of all", "greatest of all", "some row"]
-_OF_ROWS = sorted(set(_steps()) - set(_OF_ALL))
+_ROOTS = ["root", "deviation", "norm", "norm cubed"]
+_OF_ROWS = sorted(set(_steps()) - {*_OF_ALL, *_ROOTS})
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=_SLOW)
 @given(st.lists(st.sampled_from(_OF_ROWS), min_size=1, max_size=4), st.integers(0, 999))
 def test_terms_mean_what_they_were_made_of(names, seed):
     _means_what_it_was_made_of(names, seed)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@given(st.sampled_from(["plus z", "times w", "exp", "mask", "where positive", "hit"]),
+       st.sampled_from(_ROOTS), st.integers(0, 999))  # fmt: skip
+def test_roots_mean_what_they_were_made_of(first, root, seed):
+    _means_what_it_was_made_of([first, root], seed)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=_SLOW)
@@ -494,3 +516,95 @@ def test_a_high_power_is_refused_and_not_multiplied_out_for_hours():
     assert (poly(2) ** 1074).number() == 2**1074
     with pytest.raises(Refused, match="the power"):
         poly(2) ** 10**9
+
+
+# ---------------------------------------------------------------- squares of sums, and numbers
+
+
+def test_the_square_of_a_sum_is_bounded():
+    z, w, b = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
+    masked = total(b, J) * total(b * z * z, J) - total(b * z, J) ** 2
+    weighted = total(w, J) * total(w * z * z, J) - total(w * z, J) ** 2
+    both = K * N * total(total(z * z, J), ROW) - total(total(z, J), ROW) ** 2
+    for p in (_spread(z, J), _spread(z - w * 2 + b, J), masked, weighted, both):
+        assert f.nonnegative(p) and positive(p + w) and not positive(p)
+
+
+def test_and_not_by_less():
+    z, w, b = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
+    spread = _spread(z, J)
+    for p in (
+        -spread,
+        spread - total(z * z, J),
+        spread - total(z, J) ** 2,
+        total(z * z, J) - total(z, J) ** 2,
+        N * total(z * z, J) - total(z, J) ** 2,
+        total(b, J) * total(z * z, J) - total(z, J) ** 2,
+        total(w, J) * total(z * z, J) - total(w * z, J) ** 2,
+        K * total(z * z, J) - total(z, J) ** 3,
+        _spread(z + w, J) - total(z, J) * total(w, J),
+        _spread(z - w, J) + total(z * w, J),
+    ):
+        assert not f.nonnegative(p)
+
+
+def test_exponentials_are_ordered_by_their_exponents():
+    w, z = entry(W, ROW, J), entry(Z, ROW, J)
+    assert positive(f.exp(w) - 1) and f.above_zero(1 - f.inverse(f.exp(w)))
+    assert positive(2 * f.exp(z + w * w) - f.exp(z)) and positive(2 * f.exp(w) - 1)
+    for p in (f.exp(z) - 1, 1 - f.exp(w), f.exp(w) - 2, f.exp(z + w) - f.exp(2 * z)):
+        assert not f.nonnegative(p)
+
+
+def test_a_sum_is_above_a_part_of_it():
+    """``sum_j e_j [j <= i]``: e_i at least, so that a causal mask leaves something."""
+    t, square = index("t", K), f.exp(entry(Z, ROW, J))
+    later = f.greater(poly(J) - poly(t))
+    for every in (square, ONE):
+        left = total(every, J) - total(every * later, J)
+        assert positive(left) and positive(2 * left + entry(W, ROW, t))
+    not_before = total(square * (1 - f.greater(poly(t) - poly(J))), J)
+    assert positive(not_before)
+    strictly = total(square * later, J)
+    assert f.nonnegative(strictly) and not positive(strictly)
+    signed = entry(Z, ROW, J)
+    for p in (
+        total(square, J) - 2 * total(square * later, J),
+        total(signed, J) - total(signed * later, J),
+        total(square, J) - total(square * signed, J),
+    ):
+        assert not f.nonnegative(p)
+    before = total(square, J) - total(square * later, J) - total(square * delta(J, t), J)
+    assert not positive(before)
+
+
+def test_a_root_of_what_may_be_0_is_0_there():
+    square = total(entry(Z, ROW, J) ** 2, J)
+    root = f.power_of(square, Fraction(1, 2))
+    assert root * root == square and root != square and f.nonnegative(root) and not positive(root)
+    assert f.is_zero(root) == f.is_zero(square) and not (root * f.is_zero(root)).terms
+    assert root * f.reciprocal(root) == 1 - f.is_zero(square)
+    with pytest.raises(Refused, match="not known to be positive"):
+        f.power_of(entry(Z, ROW, J), Fraction(1, 2))
+    with pytest.raises(Refused, match="not known to differ from 0"):
+        f.power_of(square, Fraction(-1, 2))
+
+
+def test_powers_of_numbers_are_whole_and_a_rest():
+    root = f.power_of(poly(2), Fraction(1, 2))
+    assert root * root == poly(2) and f.power_of(poly(8), Fraction(1, 2)) == 2 * root
+    assert f.power_of(poly(Fraction(1, 2)), Fraction(43, 2)) * 2**22 == root
+    assert f.power_of(poly(6), Fraction(1, 3)) ** 3 == poly(6)
+    assert f.log(root) * 2 == f.log(poly(2))
+    assert root != f.power_of(poly(2), Fraction(1, 3)) and (root - 1).number() is None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_decimals_are_read_as_written_and_stay_different(dtype):
+    for text in ("1e-06", "0.044715", "0.1", "-2.5"):
+        number = constant(dtype(text)).value.number()
+        assert number == Fraction(text) or dtype is np.float16
+        following = constant(np.nextafter(dtype(text), dtype(1))).value.number()
+        assert number < following and dtype(float(number)) == dtype(text)
+    tiny = np.finfo(dtype).tiny
+    assert constant(tiny).value.number() == Fraction(float(tiny))

@@ -6,6 +6,7 @@ the same one. The files, each on those before it:
 
 - ``limits``, ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
 - ``known``, ``signs``, ``places``, ``cases``: what is sure in one case of a distinction;
+- ``kinks``: what holds almost everywhere;
 - ``quotients``, ``exponentials``, ``angles``, ``dominance``, ``rounding``, ``zero``,
   ``comparisons``, ``maxima``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
@@ -21,6 +22,7 @@ from .derivatives import derivative
 from .exponentials import exp, log, power_of, tanh
 from .facts import forget, knowing
 from .indices import Symbol, as_index, delta, entry, fresh, index, same_place
+from .kinks import Kinked, almost_everywhere, usual
 from .limits import Exceeded, limited, look
 from .maxima import at_least, greatest
 from .places import divided
@@ -48,6 +50,7 @@ from .zero import is_zero
 __all__ = [
     "Atom",
     "Exceeded",
+    "Kinked",
     "Monomial",
     "Number",
     "ONE",
@@ -56,6 +59,7 @@ __all__ = [
     "Symbol",
     "ZERO",
     "above_zero",
+    "almost_everywhere",
     "as_index",
     "at_least",
     "any_number",
@@ -95,5 +99,6 @@ __all__ = [
     "substitute",
     "tanh",
     "total",
+    "usual",
     "vanishes",
 ]

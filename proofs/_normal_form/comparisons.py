@@ -8,13 +8,15 @@ from fractions import Fraction
 
 from .cases import by_cases
 from .facts import facts
-from .indices import as_index, fresh, index_range
+from .indices import as_index, fresh, index_range, later
+from .kinks import off_kinks
 from .polynomial import (
     ONE,
     ZERO,
     Atom,
     Number,
     Poly,
+    add_all,
     atom,
     first_positive,
     monomial_key,
@@ -26,7 +28,7 @@ from .rounding import digits, integral
 from .signs import nonnegative, positive
 from .substitution import rebuilds, substitute
 from .sums import bind_all, each_nest, peek, total
-from .zero import counted, is_zero
+from .zero import chosen, counted, is_zero, kept_above
 
 
 def greater(p: Poly) -> Poly:
@@ -45,12 +47,14 @@ def _greater(p: Poly) -> Poly:
         return ZERO
     if nonnegative(rest) or counted(rest) is not None:
         return 1 - is_zero(rest)
-    for rule in (_dominance, _greater_of_digits, _greater_of_integers):
+    if kept := kept_above(rest):
+        return chosen(greater, rest, kept)
+    for rule in (_greater_of_product, _dominance, _greater_of_digits, _greater_of_integers):
         result = rule(rest)
         if result is not None:
             return result
     ordered = first_positive(rest)
-    if ordered == rest:
+    if ordered == rest or _of_indices(rest):
         return poly(atom("positive", rest))
     return 1 - poly(atom("positive", ordered)) - is_zero(rest)
 
@@ -60,6 +64,21 @@ def _greater_of_digits(p: Poly) -> Poly | None:
     for high, low, d in digits(p):
         if positive(poly(d) + low) and nonnegative(-low):
             return greater(high)
+    return None
+
+
+def _of_indices(p: Poly) -> bool:
+    """Whether p is the difference of two indices: a sum renames them, and must not turn it."""
+    return len(p.terms) == 2 and all(a.kind == "index" for a in p.atoms()) and len(p.atoms()) == 2
+
+
+def _greater_of_product(p: Poly) -> Poly | None:
+    """``a q > 0``: both are above 0, or both below. Pieces are told by it."""
+    common = frozenset.intersection(*(frozenset(m) for m in p.terms)) if off_kinks() else ()
+    for a in sorted((a for a, e in common if e == 1), key=lambda a: a.key):
+        q = add_all(product(m - {(a, 1)}, c) for m, c in p.terms.items())
+        if q.number() is None:
+            return greater(poly(a)) * greater(q) + greater(-poly(a)) * greater(-q)
     return None
 
 
@@ -150,3 +169,6 @@ def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     for i in binders:
         every = total(every, i)
     return greater(substitute(inner, there) - threshold * every)
+
+
+later["greater"] = greater

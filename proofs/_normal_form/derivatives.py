@@ -1,13 +1,16 @@
-"""The derivative of a term."""
+"""The derivative of a term; almost everywhere, where ``kinks`` says so, that of its pieces."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 from .angles import cos, sin
-from .indices import Symbol, same_place
+from .comparisons import greater
+from .indices import Symbol, fresh, same_place
+from .kinks import Kinked, off_kinks
 from .polynomial import ZERO, Atom, Monomial, Number, Poly, Refused, add_all, atom, poly, product
-from .quotients import inverse
+from .quotients import inverse, reciprocal
+from .substitution import substitute
 from .sums import opened, total
 from .zero import is_zero
 
@@ -19,7 +22,6 @@ _KINKED = {
     "floor": "a rounding",
     "round": "a rounding",
     "at_least": "a maximum",
-    "fewer_bits": "a rounding",
 }
 
 
@@ -68,17 +70,47 @@ def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
         base = poly(a.args[0])
         _discrete(base, symbol)
         return -(poly(a) ** 2) * derivative(base, symbol, *place)
+    if a.kind == "sqrt":
+        _discrete(a.args[0], symbol)
+        slope = derivative(a.args[0], symbol, *place)
+        return reciprocal(poly(a)) * slope * Fraction(1, 2)
     if a.kind == "sum":
         i, body = opened(a)
         return total(derivative(body, symbol, *place), i)
-    raise Refused(f"the derivative of {_KINKED.get(a.kind, a.kind)}, in {symbol}: {a}")
+    what = f"the derivative of {_KINKED.get(a.kind, a.kind)}, in {symbol}: {a}"
+    if a.kind not in _KINKED or any(b.kind in {"any_number", "fewer_bits"} for b in a.inside):
+        raise Refused(what)
+    if not off_kinks():
+        raise Kinked(what)
+    return _of_piece(a, symbol, place)
+
+
+def _of_piece(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
+    """Of what is a comparison, a rounding or a maximum, but on a set of measure 0.
+
+    Terms that are the maximum together on more than that have the same derivative there, which is
+    their mean.
+    """
+    if a.kind == "at_least":
+        number, p = a.args
+        return greater(p - number) * derivative(p, symbol, *place)
+    if a.kind != "max":
+        return ZERO
+    i = fresh(a.args[0].args[1])
+    body, inside = (substitute(p, {a.args[0]: poly(i)}) for p in a.args[1:])
+    here = inside * is_zero(body - poly(a))
+    slope = total(here * derivative(body, symbol, *place), i)
+    return slope * reciprocal(total(here, i))
 
 
 def _discrete(p: Poly, symbol: Symbol) -> None:
-    """Where p vanishes must not depend on the symbol: there log and recip are made up."""
+    """Where p vanishes must not depend on the symbol: there log, recip and sqrt are made up.
+
+    Almost everywhere they are 0 near a point at which they are, and so are their derivatives.
+    """
     where = is_zero(p)
-    if any(a.kind == "entry" and a.args[0] == symbol for a in where.inside()):
-        raise Refused(f"the derivative of a function of {p}, which may be 0")
+    if not off_kinks() and any(a.kind == "entry" and a.args[0] == symbol for a in where.inside()):
+        raise Kinked(f"the derivative of a function of {p}, which may be 0")
 
 
 def _reciprocal(p: Poly) -> Poly:

@@ -24,9 +24,12 @@ def _exp(p: Poly) -> Poly:
         if len(m) == 1:
             ((a, e),) = m
             if a.kind == "log" and e == 1 and positive(a.args[0]):
-                if a.args[0].number() is None or c == int(c):
+                number = a.args[0].number()
+                if number is None or c == int(c):
                     result = result * power_of(a.args[0], c)
-                    continue
+                else:
+                    result = result * product([(atom("prime", number), c)])
+                continue
         result = result * product([(atom("exp", Poly({m: 1})), c)])
     return result
 
@@ -62,6 +65,8 @@ def _log(p: Poly, anywhere: bool = False) -> Poly:
 def _log_of_atom(a: Atom) -> Poly:
     if a.kind == "exp":
         return a.args[0]
+    if a.kind == "prime":
+        return poly(atom("log", poly(a.args[0])))
     return poly(atom("log", a.args[0] if a.kind == "group" else poly(a)))
 
 
@@ -88,22 +93,32 @@ def _primes(n: int) -> dict[int, int]:
 
 @rebuilds("power")
 def power_of(p: Poly, e: Number) -> Poly:
-    """A power of a term above 0."""
+    """A power of a term above 0; a whole power of the root of one that is at least 0."""
     if e == int(e):
         return p ** int(e) if e >= 0 else inverse(p) ** int(-e)
     return by_cases(lambda q: _root(q, e), p)
 
 
 def _root(p: Poly, e: Number) -> Poly:
+    if not p.terms and e > 0:
+        return ZERO
     numerator, below = together(p)
     size, shared, rest = content(numerator)
     with without_facts():
-        if not positive(rest):
+        sure = positive(rest)
+        if not sure and not (nonnegative(rest) and 2 * e == int(2 * e)):
             raise Refused(f"a root of {p}, which is not known to be positive")
+    last = ONE if sure else _half_power(rest, int(2 * e))
     powers = [*((a, -n) for a, n in below.items()), *shared.items()]
-    if rest != ONE:
+    if sure and rest != ONE:
         powers.append((atom("group", rest), 1))
-    return product((a, n * e) for a, n in powers) * exp(_log_of_number(Fraction(size)) * e)
+    return product((a, n * e) for a, n in powers) * exp(_log_of_number(Fraction(size)) * e) * last
+
+
+def _half_power(p: Poly, n: int) -> Poly:
+    """``p^(n/2)`` of p >= 0, by its root, an atom that is 0 where p is."""
+    whole = p ** (n // 2) if n >= 0 else inverse(p) ** -(n // 2)
+    return whole * (poly(atom("sqrt", p)) if n % 2 else ONE)
 
 
 def tanh(p: Poly) -> Poly:
@@ -114,6 +129,11 @@ def tanh(p: Poly) -> Poly:
 @rebuilds("exp")
 def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     return exp(substitute(a.args[0], new))
+
+
+@rebuilds("sqrt")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return power_of(substitute(a.args[0], new), Fraction(1, 2))
 
 
 @rebuilds("log")

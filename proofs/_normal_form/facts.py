@@ -6,22 +6,20 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-if TYPE_CHECKING:
-    from .polynomial import Poly
+Term = Any  # a ``polynomial.Poly``, whose file builds on this one
 
-
-_facts: ContextVar[frozenset[Poly]] = ContextVar("facts", default=frozenset())
+_facts: ContextVar[frozenset[Term]] = ContextVar("facts", default=frozenset())
 
 
-def facts() -> frozenset[Poly]:
+def facts() -> frozenset[Term]:
     """The terms known not to be 0 here; ``knowing`` tells them."""
     return _facts.get()
 
 
 @contextlib.contextmanager
-def knowing(*nonzero: Poly) -> Iterator[None]:
+def knowing(*nonzero: Term) -> Iterator[None]:
     """Inside, these terms are not 0."""
     token = _facts.set(_facts.get() | frozenset(nonzero))
     try:

@@ -26,10 +26,12 @@ Monomial = frozenset  # of (Atom, exponent)
 
 _BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
 
+_WITH_RULES = frozenset({"group", "recip", "sum", "prime", "sin", "sqrt"})
+
 _MAX_TERMS = 20_000
 
 
-_MAX_POWER, _MAX_POWER_OF_NUMBER = 16, 2048
+_MAX_POWER, MAX_POWER_OF_NUMBER = 16, 2048
 
 
 class Atom:
@@ -167,7 +169,7 @@ class Poly:
     __rmul__ = __mul__
 
     def __pow__(self, exponent: int) -> Poly:
-        if exponent > (_MAX_POWER if self.atoms() else _MAX_POWER_OF_NUMBER):
+        if exponent > (_MAX_POWER if self.atoms() else MAX_POWER_OF_NUMBER):
             raise Refused(f"the power {exponent} of {self}")
         result = ONE
         for _ in range(exponent):
@@ -230,7 +232,7 @@ def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> 
     for a, e in factors:
         powers[a] = powers.get(a, 0) + e
     m = frozenset(t for t in powers.items() if t[1])
-    if any(a.boolean or a.kind in {"group", "recip", "sum", "sin"} for a, _ in m):
+    if any(a.boolean or a.kind in _WITH_RULES for a, _ in m):
         result = _by_rules(m)
         return result if coefficient == 1 else result * coefficient
     return Poly({m: coefficient})
@@ -258,6 +260,11 @@ def _term_key(monomial: str, c: Number) -> str:
 
 
 def first_positive(p: Poly) -> Poly:
-    """p or -p: that whose first coefficient by name is positive."""
-    first = min(p.terms, key=monomial_key)
+    """p or -p: that whose first coefficient by name is positive.
+
+    The number beside it counts last, so that ``x > 0`` and ``x < 1`` are both told by how far x is
+    above a number; but for exponentials, whose comparisons with numbers are those of logarithms.
+    """
+    last = not any(a.kind == "exp" for a in p.atoms())
+    first = min(p.terms, key=lambda m: (last and not m, monomial_key(m)))
     return p if p.terms[first] > 0 else -p

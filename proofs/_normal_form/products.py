@@ -8,6 +8,8 @@ than half there is one at most.
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
 
 from .dominance import opened_dominance
 from .indices import (
@@ -19,8 +21,10 @@ from .indices import (
     same_place,
     surely_positive,
 )
+from .kinks import off_kinks
 from .known import known_where_zero, solution, sum_of_booleans
 from .polynomial import (
+    MAX_POWER_OF_NUMBER,
     ZERO,
     Atom,
     Monomial,
@@ -34,6 +38,7 @@ from .polynomial import (
     rules,
 )
 from .quotients import inverse
+from .signs import nonnegative
 from .substitution import substitute
 from .sums import total, unnested
 from .zero import is_zero
@@ -51,6 +56,18 @@ def _idempotent(powers: dict[Atom, Number]) -> None:
             powers[a] = 1
 
 
+def _powers_of_primes(powers: dict[Atom, Number]) -> Poly | None:
+    """``p^e = p^n p^(e - n)`` with 0 <= e - n < 1 for a prime p: 2^(7/2) is 8 2^(1/2)."""
+    for a, e in powers.items():
+        whole = math.floor(e) if a.kind == "prime" else 0
+        if abs(whole) > MAX_POWER_OF_NUMBER:
+            raise Refused(f"the power {e} of {a}")
+        if whole:
+            rest = [*((b, n) for b, n in powers.items() if b is not a), (a, e - whole)]
+            return product(rest, Fraction(a.args[0]) ** whole)
+    return None
+
+
 def _kept_labels(powers: dict[Atom, Number]) -> Poly | None:
     for a in powers:
         if a.kind == "entry" and a.args[0].kept and at_kept_label(a) and row_kept(a) in powers:
@@ -62,6 +79,9 @@ def _expanded(powers: dict[Atom, Number]) -> Poly | None:
     for a, e in powers.items():
         if a.kind == "group" and e > 0 and e == int(e):
             return _without(powers, a) * a.args[0] ** int(e)
+        if a.kind == "sqrt" and e >= 2:
+            rest = [(b, n - 2 * (b is a)) for b, n in powers.items()]
+            return product(rest) * a.args[0]
         if a.kind == "recip" and (base := a.args[0]) in powers and powers[base] > 0:
             rest = [(b, n - (b in (a, base))) for b, n in powers.items()]
             return product(rest) * (1 - is_zero(poly(base)))
@@ -102,6 +122,27 @@ def _zeros(powers: dict[Atom, Number]) -> Poly | None:
             if rest is not None:
                 return rest * poly(a)
     return None
+
+
+def _implied(powers: dict[Atom, Number]) -> Poly | None:
+    """``[p > 0]`` is 1 beside ``[q > 0]`` if it follows, and max(p, number) is p if p > number."""
+    signs = sorted((a for a in powers if a.kind == "positive"), key=lambda a: a.key)
+    for a, b in itertools.permutations(signs, 2):
+        if _follows(a.args[0], b.args[0]):
+            return _without(powers, a)
+    for a, e in powers.items() if off_kinks() else ():
+        if a.kind == "at_least" and e > 0 and e == int(e):
+            if any(_follows(a.args[1] - a.args[0], b.args[0]) for b in signs):
+                return _without(powers, a) * a.args[1] ** int(e)
+    return None
+
+
+def _follows(p: Poly, q: Poly) -> bool:
+    """Whether p - c q >= 0 for the number c > 0 that takes a term away: p > 0 where q > 0."""
+    lead = next((m for m in q.terms if m and m in p.terms), None)
+    if lead is None or p.terms[lead] * q.terms[lead] < 0:
+        return False
+    return nonnegative(p - q * Fraction(p.terms[lead], q.terms[lead]))
 
 
 def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
@@ -170,4 +211,14 @@ def _dominants(powers: dict[Atom, Number]) -> Poly | None:
     return None
 
 
-rules += [_idempotent, _kept_labels, _expanded, _squared_sines, _deltas, _zeros, _dominants]
+rules += [
+    _idempotent,
+    _powers_of_primes,
+    _kept_labels,
+    _expanded,
+    _squared_sines,
+    _deltas,
+    _zeros,
+    _implied,
+    _dominants,
+]

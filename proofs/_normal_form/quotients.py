@@ -91,7 +91,7 @@ def _inverse_of_rest(rest: Poly, anywhere: bool) -> Poly:
             raise Refused(f"division by {rest}, which is not known to differ from 0")
         result = poly(1 / Fraction(term[1]))
         for a, e in term[0]:
-            one = poly(a) if a.boolean else poly(atom("recip", a))
+            one = poly(a) if a.boolean else _reciprocal_of(a, anywhere)
             result = result * (product([(a, -e)]) if surely_positive(a) else one ** int(e))
         return result
     with without_facts():
@@ -99,6 +99,13 @@ def _inverse_of_rest(rest: Poly, anywhere: bool) -> Poly:
             if positive(rest * sign):
                 return product([(atom("group", rest * sign), -1)], sign)
     raise Refused(f"division by {rest}, which is not known to differ from 0")
+
+
+def _reciprocal_of(a: Atom, anywhere: bool) -> Poly:
+    """``1 / sqrt(p) = sqrt(p) / p``, both 0 where p is, so that there is one form of it."""
+    if a.kind == "sqrt":
+        return poly(a) * _inverse(a.args[0], anywhere)
+    return poly(atom("recip", a))
 
 
 @rebuilds("group")

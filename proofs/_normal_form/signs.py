@@ -6,13 +6,15 @@ Every rule is sufficient and none is necessary: "cannot say" is the usual answer
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 
-from .facts import facts
-from .indices import index_range, is_index, label_of, least_size, surely_positive
+from .facts import facts, remembered
+from .indices import fresh, index_range, is_index, label_of, later, least_size, surely_positive
 from .known import all_hold, holds, known_ones
-from .polynomial import Atom, Monomial, Poly, monomial_key, poly, product
+from .polynomial import ONE, Atom, Monomial, Number, Poly, add_all, monomial_key, poly, product
 from .substitution import substitute
-from .sums import aligned, each_nest, peek
+from .sums import aligned, each_nest, opened, peek, total, unnested
 
 _MAX_CORNERS = 6
 
@@ -21,9 +23,13 @@ def atom_positive(a: Atom) -> bool:
     """Whether an atom is above 0, here."""
     if surely_positive(a):
         return True
+    if a.kind == "sqrt":
+        return positive(a.args[0])
     if a.kind == "sum":
+        if _has_witness(a):
+            return True
         some = least_size(a.args[0].args[1]) > 0
-        return (some and positive(peek(a))) or _has_witness(a)
+        return some and (positive(peek(a)) or _counts_the_largest(a))
     return poly(a) in facts() and atom_nonnegative(a)
 
 
@@ -45,6 +51,18 @@ def _has_witness(a: Atom) -> bool:
     return False
 
 
+def _counts_the_largest(a: Atom) -> bool:
+    """``sum_i [x_i = max_j x_j]``: a maximum over all indices is one of its terms."""
+    term = a.args[1].single()
+    ((b, _),) = term[0] if term is not None and len(term[0]) == 1 else ((a, 1),)
+    for m in b.args[0].atoms() if b.kind == "zero" else ():
+        if m.kind == "max" and m.args[2] == ONE and m.args[0].args[1] == a.args[0].args[1]:
+            x = substitute(m.args[1], {m.args[0]: poly(a.args[0])})
+            if b.args[0] in (poly(m) - x, x - poly(m)):
+                return True
+    return False
+
+
 def _labels_kept(a: Atom) -> set[Atom]:
     masks = [b for b in a.args[1].atoms() if b.kind == "entry" and b.args[0].keeps]
     return {label_of(b) for b in masks if a.args[0] not in label_of(b).free}
@@ -63,7 +81,7 @@ def _holds_at(a: Atom, t: Atom) -> bool:
 
 def atom_nonnegative(a: Atom) -> bool:
     """Whether an atom is at least 0, here."""
-    if surely_positive(a) or a.boolean or a.kind in {"index", "div", "mod"}:
+    if surely_positive(a) or a.boolean or a.kind in {"index", "div", "mod", "sqrt"}:
         return True
     if a.kind == "entry":
         return a.args[0].sort in {"nonnegative", "index"}
@@ -76,21 +94,27 @@ def atom_nonnegative(a: Atom) -> bool:
 
 def positive(p: Poly) -> bool:
     """Whether p > 0 is sure."""
-    return _sign(p, strict=True)
+    return _sign(p, True)
 
 
 def nonnegative(p: Poly) -> bool:
     """Whether p >= 0 is sure."""
-    return not p.terms or _sign(p, strict=False)
+    return not p.terms or _sign(p, False)
 
 
+@remembered
 def _sign(p: Poly, strict: bool) -> bool:
     number = p.number()
     if number is not None:
         return number > 0 or (number == 0 and not strict)
     if _termwise(p, strict) or _by_bounds(p, strict) or _without_instances(p, strict):
         return True
-    return _at_corners(p, strict)
+    return (
+        _by_exponents(p, strict)
+        or _by_cauchy_schwarz(p, strict)
+        or _without_masked(p, strict)
+        or _at_corners(p, strict)
+    )
 
 
 def _monomial_sign(m: Monomial, strict: bool) -> bool:
@@ -142,6 +166,96 @@ def _without_instances(p: Poly, strict: bool) -> bool:
                 if _sign(rest, strict and not more):
                     return True
     return _above_a_term_of_a_maximum(p, strict)
+
+
+def _by_exponents(p: Poly, strict: bool) -> bool:
+    """``c exp(a) - d exp(b)``, for c >= d > 0, beside a positive factor: the sign of a - b."""
+    for (m, c), (n, d) in itertools.permutations(p.terms.items()) if len(p.terms) == 2 else ():
+        if d < 0 and c >= -d and all(map(surely_positive, dict(n))):
+            ratio = product([*m, *((a, -e) for a, e in n)]).single()
+            if ratio is not None and ratio[1] == 1 and all(a.kind == "exp" for a, _ in ratio[0]):
+                exponent = add_all(a.args[0] * e for a, e in ratio[0])
+                return _sign(exponent, strict and c == -d)
+    return False
+
+
+def _without_masked(p: Poly, strict: bool) -> bool:
+    """``sum_j a_j - sum_j a_j b_j >= a_t`` for a >= 0 and 0-1 terms b of which b_t is 0."""
+    above, below = ([t for t in p.terms.items() if t[1] * s > 0] for s in (1, -1))
+    for (m, c), (n, d) in itertools.product(above, below):
+        for a, b in itertools.product(dict(m - n), dict(n - m)) if c >= -d else ():
+            kept = m - {(a, 1)}
+            parts = _masked_parts(a, b) if kept == n - {(b, 1)} else None
+            if parts is not None and nonnegative(parts[1]) and nonnegative(product(kept)):
+                i, every, masked = parts
+                seen = positive(product(kept)) and any(
+                    positive(substitute(every - masked, {i: poly(t)}))
+                    for t in _terms_of(p, i.args[1])
+                )
+                return _sign(p + Poly({m: d, n: -d}), strict and not seen)
+    return False
+
+
+def _masked_parts(a: Atom, b: Atom) -> tuple[Atom, Poly, Poly] | None:
+    """An index, the body of a sum a (or of a size, 1), and that times 0-1 atoms, of a sum b."""
+    if a.kind not in {"sum", "dim"} or b.kind != "sum":
+        return None
+    i, every = opened(a) if a.kind == "sum" else (fresh(poly(a)), ONE)
+    masked = substitute(b.args[1], {b.args[0]: poly(i)})
+    ours, theirs = every.single(), masked.single()
+    if i.args[1] != b.args[0].args[1] or not ours or not theirs or not ours[0] < theirs[0]:
+        return None
+    more = ours[1] == theirs[1] and all(g.boolean for g, _ in theirs[0] - ours[0])
+    return (i, every, masked) if more else None
+
+
+def _by_cauchy_schwarz(p: Poly, strict: bool) -> bool:
+    """``(sum_i w_i y_i)^2 <= sum_i w_i  sum_i w_i y_i^2`` for w >= 0: a lower bound for p."""
+    for m, c in sorted(p.terms.items(), key=lambda t: monomial_key(t[0])):
+        for a, e in m if c < 0 else ():
+            kept = product((b, n) for b, n in m if b is not a)
+            if a.kind != "sum" or e != 2 or not nonnegative(kept):
+                continue
+            beside = {b: Fraction(d, 2 * c) for b, d in _beside(p, a, m - {(a, 2)})}
+            for lower in _lower_bounds_of_spreads(a, beside):
+                rest = p + kept * lower * -c
+                if len(rest.terms) < len(p.terms) and _sign(rest, strict):
+                    return True
+    return False
+
+
+def _beside(p: Poly, a: Atom, rest: Monomial) -> Iterator[tuple[Atom, Number]]:
+    """Other sums over as many indices that stand beside a sum a, with their coefficients."""
+    for n, d in p.terms.items():
+        others = n - rest - {(a, 1)}
+        if n - others == rest | {(a, 1)} and len(others) == 1:
+            ((b, e),) = others
+            if b.kind == "sum" and e == 1 and b.args[0].args[1] == a.args[0].args[1]:
+                yield b, d
+
+
+def _lower_bounds_of_spreads(a: Atom, beside: Mapping[Atom, Number]) -> Iterator[Poly]:
+    """Of ``(sum w y)^2 - sum w  sum w y^2``, which is at most 0.
+
+    The sum is that of a and of others, with w = 1; or a alone, with its 0-1 factors for w, or with
+    all factors that are at least 0.
+    """
+    if beside:
+        i, y = opened(a)
+        for b, c in beside.items():
+            y = y + substitute(b.args[1], {b.args[0]: poly(i)}) * c
+        yield total(y, i) ** 2 - i.args[1] * total(y * y, i)
+    for depth in range(1, len(unnested(a)[0]) + 1):
+        binders, body = unnested(a, depth)
+        ((m, _),) = body.terms.items()
+        guards = frozenset((b, e) for b, e in m if b.boolean)
+        for w in {frozenset(), guards, frozenset((b, e) for b, e in m if atom_nonnegative(b))}:
+            bound = ONE
+            for part in (product(w), product([*m, *m, *((b, -e) for b, e in w)])):
+                for i in binders:
+                    part = total(part, i)
+                bound = bound * part
+            yield poly(a) ** 2 - bound
 
 
 def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
@@ -241,3 +355,6 @@ def _corner(p: Poly, between: list[Atom], strict: bool) -> bool:
         _corner(x, rest, True) and _corner(y, rest, False)
         for x, y in itertools.permutations((low, high))
     )
+
+
+later["nonnegative"] = nonnegative

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from .facts import remembered
 from .indices import as_index, delta, entry, index
-from .polynomial import Atom, Poly, add_all, poly, product
+from .polynomial import Atom, Poly, add_all, atom, poly, product
 
 _rebuild: dict[str, Callable[..., Poly]] = {}
 
@@ -23,6 +23,11 @@ def rebuilds(kind: str) -> Callable[[Callable[..., Poly]], Callable[..., Poly]]:
         return function
 
     return register
+
+
+def rebuilt(kind: str, *args: Poly) -> Poly:
+    """An atom of a kind, as a file makes it that stands on the one that asks."""
+    return _rebuild[kind](atom(kind, *args), {})
 
 
 def substitute(p: Poly, new: Mapping[Atom, Poly]) -> Poly:

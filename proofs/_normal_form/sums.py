@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from .facts import remembered
-from .indices import as_index, fresh, index, index_range, is_index, least_size, solved
+from .indices import as_index, fresh, index, index_range, is_index, later, least_size, solved
 from .polynomial import (
     ONE,
     ZERO,
@@ -121,8 +121,7 @@ def _cut(p: Poly, i: Atom) -> Poly | None:
 
 
 def _within_sizes(start: Poly, dim: Poly) -> bool:
-    from .signs import nonnegative  # which builds on this file
-
+    nonnegative = later["nonnegative"]
     return nonnegative(start) and nonnegative(dim - start)
 
 
@@ -147,8 +146,7 @@ def _within(p: Poly, i: Atom) -> Poly:
             return ONE
     elif is_index(t) and index_range(t) == dim:
         return ONE
-    from .comparisons import greater  # which builds on this file
-
+    greater = later["greater"]
     return greater(p + 1) * greater(dim - p)
 
 

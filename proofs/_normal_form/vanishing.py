@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .indices import fresh, is_index
+from .kinks import usual
 from .places import divided
 from .polynomial import ONE, Atom, Monomial, Number, Poly, Refused, add_all, poly, product
 from .quotients import together
@@ -16,7 +17,8 @@ _FEW = (2, 3, 4)  # places, at each of which a term is looked at
 
 
 def vanishes(p: Poly) -> bool:
-    """Whether a term is 0 everywhere. True is a proof; False says nothing."""
+    """Whether a term is 0 everywhere, or off kinks. True is a proof; False says nothing."""
+    p = usual(p)
     if not p.terms:
         return True
     numerator, _ = together(p)

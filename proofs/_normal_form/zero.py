@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .cases import by_cases
 from .dominance import opened_dominance
 from .exponentials import exp, log
 from .facts import facts
-from .indices import as_index, delta, elimination, is_index, solved, surely_positive
+from .indices import as_index, delta, elimination, is_index, later, solved, surely_positive
+from .kinks import off_kinks
 from .places import equal_parts
 from .polynomial import (
     ONE,
@@ -26,7 +27,7 @@ from .polynomial import (
 from .quotients import content, together
 from .rounding import digits
 from .signs import atom_nonnegative, nonnegative, positive
-from .substitution import rebuilds, substitute
+from .substitution import rebuilds, rebuilt, substitute
 from .sums import opened, total
 
 
@@ -42,6 +43,8 @@ def _zero(p: Poly) -> Poly:
     _, _, rest = content(numerator)
     if rest.number() is not None or {rest, -rest} & facts() or positive(rest) or positive(-rest):
         return ZERO
+    if kept := kept_above(rest):
+        return chosen(is_zero, rest, kept)
     term = rest.single()
     if term is not None:
         return _zero_of_product(term[0])
@@ -50,6 +53,21 @@ def _zero(p: Poly) -> Poly:
         if result is not None:
             return result
     return poly(atom("zero", first_positive(rest)))
+
+
+def kept_above(p: Poly) -> Atom | None:
+    """A maximum with a number among the factors of p, which pieces are told by."""
+    if not off_kinks():
+        return None
+    return min((a for a in p.atoms() if a.kind == "at_least"), key=lambda a: a.key, default=None)
+
+
+def chosen(f: Callable[[Poly], Poly], p: Poly, kept: Atom) -> Poly:
+    """f of p, with a maximum with a number told apart into what it is the maximum of."""
+    number, q = kept.args
+    above = rebuilt("positive", q - number)
+    no, yes = (f(substitute(p, {kept: x})) for x in (poly(number), q))
+    return no + above * (yes - no)
 
 
 def _zero_of_product(m: Monomial) -> Poly:
@@ -64,6 +82,8 @@ def _zero_of_factor(a: Atom) -> Poly:
         return 1 - poly(a)
     if surely_positive(a) or poly(a) in facts():
         return ZERO
+    if a.kind == "sqrt":
+        return is_zero(a.args[0])
     if a.kind == "sum" and atom_nonnegative(a):
         return _zero_of_sum(a)
     if is_index(a):
@@ -187,3 +207,6 @@ _RULES_OF_ZERO = (
 @rebuilds("zero")
 def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     return is_zero(substitute(a.args[0], new))
+
+
+later["is_zero"] = is_zero

@@ -130,7 +130,7 @@ def _sqrt(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("rsqrt")
 def _rsqrt(eqn: Any, x: Tensor) -> Tensor:
-    return result(eqn, f.power_of(x.value, Fraction(-1, 2)), bad=either(x.bad, x.lowest))
+    return _reciprocal(_sqrt(eqn, x))
 
 
 @reads("exp")
@@ -208,6 +208,9 @@ def _max(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
         if number is not None and number > 0:
             kept = f.at_least(number, a.value)
             return result(eqn, kept + a.lowest * (number - kept), bad=a.bad)
+    for a, b in ((x, y), (y, x)) if x.finite and y.finite else ():
+        if f.nonnegative(a.value - b.value):
+            return result(eqn, a.value)
     above = greater(x, y)
     value = y.value + above * (x.value - y.value)
     return result(eqn, value, x.lowest * y.lowest, either(x.bad, y.bad))

@@ -18,7 +18,15 @@ import jax
 from jax.extend import core
 
 from .._jax_internals import Question, doubt, lines_of_backwards, questions, untested
-from .._normal_form import Exceeded, Refused, forget, forgotten_if, limited
+from .._normal_form import (
+    Exceeded,
+    Kinked,
+    Refused,
+    almost_everywhere,
+    forget,
+    forgotten_if,
+    limited,
+)
 from . import counterexample as numbers
 from . import elementwise as elementwise  # these put in what ``read`` can read
 from . import lookups as lookups
@@ -45,12 +53,17 @@ from .sizes import Sizes, Waiting
 from .spec import Spec, check
 from .sympy import to_sympy
 from .trace import Arguments, arguments, new_tensor, note, only, trace
-from .verdict import Verdict
+from .verdict import OFF_KINKS, Verdict
 from .words import few_terms, left_over, refusal
 
 TIMEOUT = 120.0
 """For how many seconds a verdict is tried for, unless told otherwise."""
 _SEARCH = 10.0
+_WRONG_RULE = "it seemed proved: one of the prover's rules is wrong, please report it"
+_AT_A_KINK = (
+    "it is proved almost everywhere, but wrong where pieces of the function meet and it has a "
+    "derivative all the same"
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,7 @@ def prove_vjp(
     second_order: bool = False,
     timeout: float | None = TIMEOUT,
     search: bool = True,
+    kinks: bool = True,
 ) -> Verdict:
     """Whether ``jax.vjp`` of a function gives its derivative, for all sizes.
 
@@ -105,7 +119,7 @@ def prove_vjp(
         args: the spec of each argument, in their order: ``array``, ``labels``, ``scalar``.
         wrt: the names of the arguments to differentiate.
         reference: a textbook function of the same arguments that ``fun`` must equal.
-            Without it the value of ``fun`` itself is differentiated, if it is smooth.
+            Without it the value of ``fun`` itself is differentiated.
         surrogate: for a rule that is no derivative on purpose, such as a straight-through
             estimator: a function whose derivative the backward pass is meant to be. The value
             is still that of ``fun``, and of the reference.
@@ -115,6 +129,8 @@ def prove_vjp(
         timeout: for how many seconds at most to try; None for any time. The verdict is
             "unknown" at the end of it, or where the process has grown by 4 GiB of memory.
         search: whether arguments at which it is wrong are looked for where it is proved, too.
+        kinks: whether a function in pieces, such as relu, is proved almost everywhere: nothing is
+            claimed where its pieces meet, and ``assumptions`` say so. If False it is refused.
     """
     check("prove_vjp", (fun, reference or fun, surrogate or fun), args, wrt, least)
     limits = Limits("prove_vjp", timeout, search)
@@ -128,7 +144,7 @@ def prove_vjp(
         slope = surrogate or reference or fun
         return numbers.vjp(fun, args, wrt, reference or fun, slope, least, order, until)
 
-    return _decide(args, claims, least, limits, wrong)
+    return _decide(args, claims, least, limits, wrong, kinks=kinks)
 
 
 def prove_jvp(
@@ -140,6 +156,7 @@ def prove_jvp(
     least: Mapping[str, int] | None = None,
     timeout: float | None = TIMEOUT,
     search: bool = True,
+    kinks: bool = True,
 ) -> Verdict:
     """Whether ``jax.jvp`` of a function gives its derivative; arguments as ``prove_vjp``."""
     check("prove_jvp", (fun, reference or fun), args, wrt, least)
@@ -169,7 +186,7 @@ def prove_jvp(
     def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
         return numbers.jvp(fun, args, wrt, reference or fun, least, until)
 
-    return _decide(args, claims, least, limits, wrong)
+    return _decide(args, claims, least, limits, wrong, kinks=kinks)
 
 
 def prove_equal(
@@ -260,6 +277,7 @@ def _decide(
     limits: Limits,
     counterexample: Callable[[Mapping[str, Spec], Mapping[str, int], float], Any],
     retraced: bool = True,
+    kinks: bool = False,
 ) -> Verdict:
     """The verdict for all sizes: symbolic ones, then those that the code asks for.
 
@@ -276,7 +294,7 @@ def _decide(
         for sizes in waiting:
             seconds = limits.of_proof - (time.perf_counter() - start)
             status, reason, identity_here, asked = _decide_at(
-                sizes, claims, book, seconds, limits.timeout
+                sizes, claims, book, seconds, limits.timeout, kinks
             )
             identity = identity or identity_here
             if status != "proved":
@@ -289,7 +307,7 @@ def _decide(
     if tried.small and (status != "proved" or limits.search):
         wrong = counterexample(tried.args, tried.least, limits.of_search(start))
     if wrong is not None:
-        reason = reason or "it seemed proved: one of the prover's rules is wrong, please report it"
+        reason = reason or (_AT_A_KINK if OFF_KINKS in book else _WRONG_RULE)
         status, identity = "refuted", None
     took = time.perf_counter() - start
     answer = Verdict(status, None, tuple(book), reason, identity, took)  # type: ignore[arg-type]
@@ -302,6 +320,7 @@ def _decide_at(
     book: dict[str, None],
     seconds: float,
     timeout: float | None,
+    kinks: bool,
 ) -> tuple[str, str, Any, Iterable[Question]]:
     """Status, reason and identity for the sizes at which no question holds; and the questions."""
     identity, status, reason = None, "proved", ""
@@ -315,8 +334,17 @@ def _decide_at(
                 limited(seconds, f"timeout={timeout} s"),
             ):
                 a = arguments(sizes.args)
-                found = claims(a)
-                require(found)
+                try:
+                    found = claims(a)
+                    require(found)
+                except Kinked:
+                    if not kinks:
+                        raise
+                    assume(OFF_KINKS)
+                    forget()
+                    with almost_everywhere(frozenset(a.symbols.values())):
+                        found = claims(a)
+                        require(found)
                 identity = to_sympy(found[0][2].value)
         except (Refused, RecursionError) as error:
             status, reason = "refused", refusal(error)

@@ -16,6 +16,7 @@ from .._jax_internals import is_origin, symbolic_terms, where_written
 from .._normal_form import (
     ONE,
     ZERO,
+    Number,
     Poly,
     Refused,
     any_number,
@@ -142,8 +143,22 @@ def constant(x: Any, aval: Any = None) -> Tensor:
         return Tensor(shape, ZERO, bad=ONE, dtype=dtype, infinite=value == math.inf)
     if value == -math.inf:
         return Tensor(shape, ZERO, lowest=ONE, dtype=dtype)
+    return Tensor(shape, poly(_number(value, first)), dtype=dtype)
+
+
+def _number(value: float | int, rounded: Any) -> Number:
+    """The shortest decimal that rounds to a float, which is what was written: 1e-6, not its bits.
+
+    Whole numbers and powers of 2 are what they are: those are the limits and steps of a dtype.
+    Different numbers of a dtype stay different, and the order of two stays as it is.
+    """
     exact = Fraction(value)
-    return Tensor(shape, poly(int(exact) if exact.denominator == 1 else exact), dtype=dtype)
+    if exact.denominator == 1:
+        return int(exact)
+    written = exact if abs(exact.numerator) == 1 else Fraction(str(rounded))
+    if written != exact:
+        assume("constants such as 1e-6 are the decimals that were written")
+    return written
 
 
 def _few_constants(values: np.ndarray, shape: tuple[Poly, ...]) -> Tensor:

@@ -66,6 +66,10 @@ def _function(a: Atom) -> Any:
     args = a.args
     if a.kind == "exp":
         return sp.exp(to_sympy(args[0]))
+    if a.kind == "sqrt":
+        return sp.sqrt(to_sympy(args[0]))
+    if a.kind == "prime":
+        return sp.Integer(args[0])
     if a.kind == "log":
         return sp.log(to_sympy(args[0]))
     if a.kind in {"sin", "cos"}:

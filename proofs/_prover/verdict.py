@@ -8,6 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+OFF_KINKS = (
+    "almost everywhere: nothing is claimed of what JAX gives where pieces of the function meet, as "
+    "at 0 of relu"
+)
 Status = Literal["proved", "refuted", "unknown", "refused"]
 
 
@@ -41,7 +45,8 @@ class Verdict:
 
     def __str__(self) -> str:
         """The status and why; where it is refuted, the arguments as they can be pasted."""
-        return "\n".join([f"{self.status}: {self.reason}", *self.evidence()])
+        reason = self.reason or (OFF_KINKS if OFF_KINKS in self.assumptions else "")
+        return "\n".join([f"{self.status}: {reason}", *self.evidence()])
 
     def evidence(self) -> list[str]:
         """The counterexample, as assignments that can be pasted, and both gradients there."""

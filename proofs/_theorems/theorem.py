@@ -102,6 +102,7 @@ def _prove(kind: Kind, b: Build, search: bool = False) -> Verdict:
     options: Any = {"least": b.least, "timeout": _TIMEOUT, "search": search}
     if kind == "value":
         return prove_equal(b.fun, b.reference, b.args, **options)
+    options["kinks"] = False
     if kind == "forward mode":
         return prove_jvp(b.fun, b.args, b.wrt, b.reference, **options)
     second = kind == "second order"
