@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from .spec import Spec
 
 Function = Callable[..., Any]
 Least = Mapping[str, int] | None
+GoesOn = Callable[[], bool]  # asked before each question at each point
 
 
 def vjp(
@@ -26,16 +26,15 @@ def vjp(
     slope: Function,
     least: Least,
     order: int,
-    until: float,
+    goes_on: GoesOn,
 ) -> Found | None:
     """Arguments at which the reverse derivative, or that of it, is wrong; None if none is met.
 
-    The value is to be that of ``reference``, and the derivative that of ``slope``. It is looked for
-    until a time of ``time.perf_counter``.
+    The value is to be that of ``reference``, and the derivative that of ``slope``.
     """
     names, places = list(specs), [list(specs).index(w) for w in wrt]
     if order == 2:
-        return _search(_second_order(fun, reference, names, places), specs, least, until)
+        return _search(_second_order(fun, reference, names, places), specs, least, goes_on)
 
     def primal(*args: Any) -> Any:
         return jax.vjp(_of(fun, args, places), *[args[p] for p in places])[0]
@@ -48,7 +47,7 @@ def vjp(
         ],
         specs,
         least,
-        until,
+        goes_on,
     )
 
 
@@ -58,7 +57,7 @@ def jvp(
     wrt: Sequence[str],
     reference: Function,
     least: Least,
-    until: float,
+    goes_on: GoesOn,
 ) -> Found | None:
     """Arguments at which the forward derivative is wrong."""
     names, places = list(specs), [list(specs).index(w) for w in wrt]
@@ -75,15 +74,15 @@ def jvp(
         ],
         specs,
         least,
-        until,
+        goes_on,
     )
 
 
 def equal(
-    f: Function, g: Function, specs: Mapping[str, Spec], least: Least, until: float
+    f: Function, g: Function, specs: Mapping[str, Spec], least: Least, goes_on: GoesOn
 ) -> Found | None:
     """Arguments at which two functions differ."""
-    return _search(_values(f, g), specs, least, until)
+    return _search(_values(f, g), specs, least, goes_on)
 
 
 def _values(fun: Function, reference: Function) -> list[Values]:
@@ -138,8 +137,8 @@ def _search(
     questions: Sequence[Question | Values],
     specs: Mapping[str, Spec],
     least: Least,
-    until: float,
+    goes_on: GoesOn,
 ) -> Found | None:
     rng = np.random.default_rng(0)
     points = samples(specs, np.random.default_rng(0), least)
-    return first_wrong(questions, points, rng, lambda: time.perf_counter() < until)
+    return first_wrong(questions, points, rng, goes_on)

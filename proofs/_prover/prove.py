@@ -89,10 +89,15 @@ class Limits:
             return float("inf")
         return self.timeout - min(_SEARCH, self.timeout / 4)
 
-    def of_search(self, start: float) -> float:
-        """When the search ends, of a verdict that was begun at ``start``."""
-        ends = time.perf_counter() + _SEARCH
-        return ends if self.timeout is None else min(ends, start + self.timeout)
+    def searching(self, start: float) -> Callable[[], bool]:
+        """Returns whether a search that begins now goes on, of a verdict begun at ``start``.
+
+        It has some seconds of this process's own time, so that other programs, which may keep the
+        processor busy, do not change what it finds.
+        """
+        enough = time.process_time() + _SEARCH
+        ends = float("inf") if self.timeout is None else start + self.timeout
+        return lambda: time.process_time() < enough and time.perf_counter() < ends
 
 
 def prove_vjp(
@@ -140,9 +145,11 @@ def prove_vjp(
 
     order = 2 if second_order else 1
 
-    def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
+    def wrong(
+        args: Mapping[str, Spec], least: Mapping[str, int], goes_on: Callable[[], bool]
+    ) -> Any:
         slope = surrogate or reference or fun
-        return numbers.vjp(fun, args, wrt, reference or fun, slope, least, order, until)
+        return numbers.vjp(fun, args, wrt, reference or fun, slope, least, order, goes_on)
 
     return _decide(args, claims, least, limits, wrong, kinks=kinks)
 
@@ -183,8 +190,10 @@ def prove_jvp(
             *zip(numbered("the value that jax.jvp gives", outs), values, outs, strict=True),
         ]
 
-    def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
-        return numbers.jvp(fun, args, wrt, reference or fun, least, until)
+    def wrong(
+        args: Mapping[str, Spec], least: Mapping[str, int], goes_on: Callable[[], bool]
+    ) -> Any:
+        return numbers.jvp(fun, args, wrt, reference or fun, least, goes_on)
 
     return _decide(args, claims, least, limits, wrong, kinks=kinks)
 
@@ -214,8 +223,10 @@ def prove_equal(
                 raise Refused(f"both may be NaN or +inf, which are not told apart, where {one.bad}")
         return list(zip(numbered("the value", ones), ones, others, strict=True))
 
-    def wrong(args: Mapping[str, Spec], least: Mapping[str, int], until: float) -> Any:
-        return numbers.equal(f, g, args, least, until)
+    def wrong(
+        args: Mapping[str, Spec], least: Mapping[str, int], goes_on: Callable[[], bool]
+    ) -> Any:
+        return numbers.equal(f, g, args, least, goes_on)
 
     return _decide(args, claims, least, limits, wrong)
 
@@ -275,7 +286,7 @@ def _decide(
     claims: Callable[[Arguments], Claims],
     least: Mapping[str, int] | None,
     limits: Limits,
-    counterexample: Callable[[Mapping[str, Spec], Mapping[str, int], float], Any],
+    counterexample: Callable[[Mapping[str, Spec], Mapping[str, int], Callable[[], bool]], Any],
     retraced: bool = True,
     kinks: bool = False,
 ) -> Verdict:
@@ -305,7 +316,7 @@ def _decide(
         status, reason = "refused", str(error)
     tried = every if status == "proved" else sizes
     if tried.small and (status != "proved" or limits.search):
-        wrong = counterexample(tried.args, tried.least, limits.of_search(start))
+        wrong = counterexample(tried.args, tried.least, limits.searching(start))
     if wrong is not None:
         reason = reason or (_AT_A_KINK if OFF_KINKS in book else _WRONG_RULE)
         status, identity = "refuted", None
