@@ -95,10 +95,16 @@ def of_head(function, end):
     return floats, function
 
 
-def each(heads):
+def each(heads, quick=None):
+    """Each function's richest row, and heads; those that are not ``quick`` are slow."""
     problems = {name: functools.partial(hard, case) for name, case in RICHEST.items()}
     problems |= {name: functools.partial(of_head, head) for name, head in heads.items()}
-    return pytest.mark.parametrize("problem", problems.values(), ids=problems)
+    slow = [] if quick is None else problems.keys() - quick
+    rows = [
+        pytest.param(problem, id=name, marks=[pytest.mark.slow] * (name in slow))
+        for name, problem in problems.items()
+    ]
+    return pytest.mark.parametrize("problem", rows)
 
 
 def derivatives(module, function, floats):
@@ -183,7 +189,7 @@ def test_disable_jit(problem):
             close(run(floats), wanted)
 
 
-@each({"linear_token_statistics": token_statistics})
+@each({"linear_token_statistics": token_statistics}, quick={"softmax", "linear_token_statistics"})
 def test_no_tracer_leaks(problem):
     """Neither from the value nor from the gradient."""
     floats, function = problem(0)

@@ -122,6 +122,7 @@ def test_what_has_another_type_is_invalid():
     assert Numerics(backward, m.SEED).classify(summed) == "invalid"
 
 
+@pytest.mark.slow
 def test_a_mutant_that_overflows_is_the_same_over_the_reals():
     # Any whole numbers may stand for the floors, but float64 loses the rest beside large ones.
     backward = Backward.of(BY_NAME["linear_token_statistics (entropy): gradient"])
