@@ -201,19 +201,19 @@ def _examples() -> list[Case]:
 
         return _case(function, "sum", call, args, wrt, of_all, least, kinds, "examples in shards")
 
-    def head(loss: Local, x: Any, w: Any, y: Any, b: Any) -> Any:
+    def head(loss: Local, x: Any, w: Any, y: Any, c: Any) -> Any:
         chunks = Chunks(x.shape[0], in_place=True)
-        return loss(x, w, y, b, reduction="sum", batch_axis_name="b", max_logits_bytes=chunks)
+        return loss(x, w, y, c, reduction="sum", batch_axis_name="b", max_logits_bytes=chunks)
 
-    of_tokens = {"x": array("b n d"), "w": array("d k"), "y": y, "b": array("k")}
+    of_tokens = {"x": array("b n d"), "w": array("d k"), "y": y, "c": array("k")}
     return [
         case(_SOFT, {"z": z, "t": z}, "z t", textbook.soft_loss),
         case("softmax_focal_loss", {"z": z, "y": y}, "z",
              lambda z, y: textbook.focal_loss(z, y, 2.0), k=2),
         case("softmax_kl_divergence", two, "z w", textbook.softmax_kl),
         case("softmax_jensen_shannon_divergence", two, "z w", textbook.softmax_jensen_shannon),
-        _case(_HEAD, "sum", head, of_tokens, "b",
-              lambda x, w, y, b: jnp.sum(textbook.integer_loss(x @ w + b, y)), None, kinds,
+        _case(_HEAD, "sum", head, of_tokens, "c",
+              lambda x, w, y, c: jnp.sum(textbook.integer_loss(x @ w + c, y)), None, kinds,
               "examples in shards"),
     ]  # fmt: skip
 
