@@ -134,7 +134,7 @@ JAX = jax.__version_info__[:2]
 BEFORE_07, FROM_07 = {"custom_vjp_call_jaxpr", "pjit"}, {"custom_vjp_call", "jit"}
 FROM_11 = {"one_minus_square"}
 STACKS = {name for name in ("stack", "unstack") if not hasattr(lax, f"{name}_p")}
-ABSENT = (BEFORE_07 if JAX >= (0, 7) else FROM_07) | (set() if JAX >= (0, 11) else FROM_11)
+ABSENT = (BEFORE_07 if JAX >= (0, 7) else FROM_07) | (FROM_11 if JAX < (0, 11) else set()) | STACKS
 """Rules for what only other versions trace."""
 
 
