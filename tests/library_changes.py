@@ -144,8 +144,8 @@ CHANGES = (
     ),
     Change(
         "_rows.py",
-        "lax.floor(m - lax.clamp(zero, m, zero + most)), m)",
-        "zero * m, zero * m)",
+        "lax.floor(m - lax.clamp(low, m, high)), m)",
+        "low * m, low * m)",
         tests="test_rows.py::test_exponentials_of_many_classes_do_not_overflow",
     ),
     Change(

@@ -115,8 +115,8 @@ def row_origin(m: Array) -> Array:
     is 0, so that nothing is rounded, or a whole number that keeps exp(z - c) in range.
     """
     most = 64 if jnp.finfo(m.dtype).bits == 32 else 512  # 2^20 of exp(most) can be added
-    zero = jnp.zeros((), m.dtype)
-    return lax.select(lax.abs(m) < 4 * most, lax.floor(m - lax.clamp(zero, m, zero + most)), m)
+    low, high = m.dtype.type(0), m.dtype.type(most)  # no operation: JAX could split it off
+    return lax.select(lax.abs(m) < 4 * most, lax.floor(m - lax.clamp(low, m, high)), m)
 
 
 def exponentials(rows: Rows, z: Array, y: Array | None) -> Array:
