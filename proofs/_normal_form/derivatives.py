@@ -86,10 +86,10 @@ def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
 
 
 def _of_piece(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
-    """Of what is a comparison, a rounding or a maximum, but on a set of measure 0.
+    """Returns the derivative of a comparison, a rounding or a maximum, off a set of measure 0.
 
-    Terms that are the maximum together on more than that have the same derivative there, which is
-    their mean.
+    Where several terms are the maximum together on a larger set, they have the same derivative
+    there, and it is computed as their mean.
     """
     if a.kind == "at_least":
         number, p = a.args
@@ -104,9 +104,10 @@ def _of_piece(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
 
 
 def _discrete(p: Poly, symbol: Symbol) -> None:
-    """Where p vanishes must not depend on the symbol: there log, recip and sqrt are made up.
+    """Raises Kinked if where p vanishes depends on the symbol.
 
-    Almost everywhere they are 0 near a point at which they are, and so are their derivatives.
+    At zeros of p, the terms log p, 1 / p and sqrt p are defined as 0. Almost everywhere, p then
+    vanishes in a neighbourhood too, and the derivatives of these terms are 0.
     """
     where = is_zero(p)
     if not off_kinks() and any(a.kind == "entry" and a.args[0] == symbol for a in where.inside()):

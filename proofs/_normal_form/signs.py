@@ -235,10 +235,10 @@ def _beside(p: Poly, a: Atom, rest: Monomial) -> Iterator[tuple[Atom, Number]]:
 
 
 def _lower_bounds_of_spreads(a: Atom, beside: Mapping[Atom, Number]) -> Iterator[Poly]:
-    """Of ``(sum w y)^2 - sum w  sum w y^2``, which is at most 0.
+    """Yields terms ``(sum w y)^2 - sum w  sum w y^2``, which are at most 0.
 
-    The sum is that of a and of others, with w = 1; or a alone, with its 0-1 factors for w, or with
-    all factors that are at least 0.
+    Either the sum is a together with the sums beside it, and w is 1. Or it is a alone, and w is 1,
+    the product of its 0-1 factors, or the product of all its factors that are at least 0.
     """
     if beside:
         i, y = opened(a)

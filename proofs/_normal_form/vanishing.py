@@ -78,13 +78,13 @@ def _written_out(a: Atom) -> Poly:
 
 
 def _sizes_of_rows(p: Poly) -> set[Poly]:
-    """By which sizes the indices in places are multiplied."""
+    """Returns the sizes that multiply an index in some place of p."""
     terms = [(m, c) for a in p.inside() if a.kind == "place" for m, c in a.args[0].terms.items()]
     return {product([*m, (i, -1)], abs(c)) for m, c in terms for i, _ in m if is_index(i)} - {ONE}
 
 
 def _over_rows(a: Atom, sizes: Sequence[Poly]) -> Poly:
-    """A sum as one over rows of one of these sizes, and over the places in each."""
+    """Returns a sum as one over the rows of one of these sizes and over the places in a row."""
     i, body = opened(a)
     for size in sizes:
         try:

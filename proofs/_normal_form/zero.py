@@ -118,7 +118,7 @@ def _without_positive(a: Atom) -> Poly:
 
 
 def _zero_of_indices(p: Poly) -> Poly | None:
-    """Of a sum of indices, one of which is solved for."""
+    """Returns ``[p = 0]`` for a sum of indices, solved for one of them; None for another p."""
     try:
         as_index(p)
     except Refused:

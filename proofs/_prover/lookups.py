@@ -74,9 +74,10 @@ def _windows(t: Tensor, without: Sequence[int], axes: Sequence[int]) -> dict[int
 
 
 def _start(eqn: Any, q: Poly, d: Poly, size: Poly) -> Poly:
-    """Where a slice starts that an index names: 0 if it is all of the axis.
+    """Returns the start of the slice that an index names: 0 if it is the whole axis.
 
-    Then another index is moved to 0, or else the slice is filled or dropped: that is refused.
+    In mode "clip", JAX moves any other index to 0. In other modes it fills or drops the slice, so
+    an index that is not surely in range is refused.
     """
     if size != d:
         return q

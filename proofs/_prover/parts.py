@@ -97,7 +97,7 @@ def _joined(parts: Sequence[tuple[Tensor, Poly]], here: Atom | int) -> Tensor:
 
 @reads("pad")
 def _pad(eqn: Any, t: Tensor, fill: Tensor) -> Tensor:
-    """Where it has zeros between the entries, a sum over the entries that finds each one."""
+    """Reads ``pad``; with zeros between the entries, it is a sum over entries that finds each."""
     shape = shape_of(eqn.outvars[0].aval)
     inside = ONE
     places: dict[int, Poly] = {}
@@ -149,7 +149,7 @@ def _dynamic_update_slice(eqn: Any, t: Tensor, new: Tensor, *starts: Tensor) -> 
 
 
 def start_of(start: Tensor, d: Poly, size: Poly) -> Poly:
-    """Where a slice starts: at 0 if it is the whole axis, for JAX moves it into the array."""
+    """Returns the start of a slice: 0 if it is the whole axis, as JAX moves it into the array."""
     if size == d:
         return ZERO
     if not start.finite:
