@@ -1,4 +1,4 @@
-"""Any loss of parameters and tokens, taken for a chunk of tokens at a time: see ``_engine``."""
+"""Any loss of parameters and tokens, one chunk of tokens at a time: see ``_engine``."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -28,44 +28,44 @@ def chunked_loss(
     max_logits_bytes: int | None = None,
     batch_axis_name: AxisName | None = None,
 ) -> Callable[..., Any]:
-    """Turns a loss of parameters and tokens into one that takes a chunk of tokens at a time.
+    """Turns a loss of parameters and tokens into one that computes a chunk of tokens at a time.
 
-    Use it where the logits come from a function instead of one kernel: a norm before the product,
-    a LoRA adapter, dropout, a multiplier. It never holds the logits of all tokens. With a sum or
-    mean the gradients are taken in the forward pass, so that nothing is computed twice;
-    ``jax.checkpoint`` inside ``jax.lax.scan`` would compute the logits again. For one kernel
-    ``with_linear_head`` does the same, and is faster on a CPU.
+    Use it if the logits come from a function and not from one kernel: from a norm before the
+    product, a LoRA adapter, dropout, or a multiplier. It never holds the logits of all tokens.
+    With a sum or mean, the gradients are computed in the forward pass, so that nothing is computed
+    twice; ``jax.checkpoint`` inside ``jax.lax.scan`` would compute the logits again. For one
+    kernel, ``with_linear_head`` does the same and is faster on a CPU.
 
     Args:
-        loss: ``(params, *arrays) -> [tokens]``, a loss for each token of a chunk that depends on
-            no other token. Arrays that it closes over get their gradients too.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens that take part, with
-            weights over the sum of those (0 where it is 0).
-        has_aux: whether ``loss`` gives ``(losses, aux)``, with a tree of arrays ``[tokens, ...]``
-            that have no gradient. The function then gives ``(value, aux)``.
-        max_logits_bytes: the size that the largest array of a chunk and its gradient may have. By
-            default it is 128 MiB. Where those are fewer than 512 tokens, a chunk has 512 to 2048
-            tokens: as many as need no more than the parameters in float32.
-        batch_axis_name: inside ``jax.shard_map`` the mesh axes over which the tokens are divided:
-            a sum or mean is then over all of them.
+        loss: ``(params, *arrays) -> [tokens]``, the loss of each token of a chunk. It must not
+            depend on other tokens. Arrays that it closes over get their gradients too.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens that take part. With
+            weights, a mean divides by their sum, and is 0 if that is 0.
+        has_aux: whether ``loss`` returns ``(losses, aux)``, where ``aux`` is a tree of arrays
+            ``[tokens, ...]`` without gradient. The function then returns ``(value, aux)``.
+        max_logits_bytes: the bytes that the largest array of a chunk and its gradient may take.
+            The default is 128 MiB. If that is enough for fewer than 512 tokens, a chunk has 512 to
+            2048 tokens: as many as need no more than the parameters in float32.
+        batch_axis_name: inside ``jax.shard_map``, the mesh axes over which the tokens are
+            sharded; a sum or mean is then over all shards.
 
     Returns:
-        ``f(params, *arrays, where=None, weights=None)``, of a tree of parameters, trees of arrays
-        ``[tokens, ...]``, booleans that broadcast to ``[tokens]``: the tokens that take part, and
-        floats that broadcast to it, at least 0: the factors of the losses. Its value is a scalar,
-        or ``[tokens]``, in the dtype of the losses; a sum or mean is at least float32. Tokens
-        that are left out, by the mask or a weight of 0, are not computed, and their losses and
-        auxiliaries are 0.
+        ``f(params, *arrays, where=None, weights=None)``. It takes a tree of parameters, trees of
+        arrays ``[tokens, ...]``, ``where``, booleans that broadcast to ``[tokens]`` for the tokens
+        that take part, and ``weights``, floats that broadcast to ``[tokens]``, at least 0, which
+        multiply the losses. The value is ``[tokens]`` or a scalar, in the dtype of the losses; a
+        sum or mean is at least float32. Tokens that ``where`` or a weight of 0 leaves out are not
+        computed, and their losses and auxiliaries are 0.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
-    Gradient: that of the reduction of ``loss`` of all tokens, to parameters, arrays and weights
-    in their own dtypes; that of what all tokens share is summed in float32. The proof is of the
-    loop, which the linear head has too; what JAX derives of ``loss`` is taken as it is.
-    Proof: ``with_linear_head``. Source: as ``with_linear_head``.
+    Gradient: that of the reduction of ``loss`` over all tokens, to parameters, arrays and weights
+    in their dtypes; gradients of arrays that all tokens share are summed in float32. The theorem
+    is about the loop, which is also that of the linear head; the derivative of ``loss`` itself is
+    JAX's. Proof: ``with_linear_head``. Source: as ``with_linear_head``.
 
-    A norm before the kernel, with labels as the second array:
+    This example has a norm before the kernel, and the labels as the second array:
 
     >>> from xent_jax import softmax_cross_entropy_with_integer_labels
     >>> def loss(params, x, labels):
@@ -91,7 +91,7 @@ def chunked_loss(
 
 
 class _Options(NamedTuple):
-    """Holds the checked options of ``chunked_loss``, except the limit of bytes."""
+    """The checked options of ``chunked_loss``, except the limit of bytes."""
 
     mode: Mode
     reduction: Reduction
@@ -110,7 +110,7 @@ def _checked_call(
     weights: Any = None,
     **others: Any,
 ) -> Any:
-    """Returns what the function that ``chunked_loss`` made gives."""
+    """Checks the arguments of a call, and returns the value, with ``has_aux`` also the aux."""
     name = "chunked_loss"
     if others:
         raise TypeError(
@@ -190,9 +190,9 @@ _compiled = jax.jit(_reduced, static_argnums=(0, 1))
 
 
 class TokenLoss(NamedTuple):
-    """Is a ``Work`` (see ``_engine``) of any function.
+    """A ``Work`` (see ``_engine``) of any function.
 
-    Its shared operands are what the function closes over, and then the parameters.
+    Its shared operands are the arrays that the function closes over, then the parameters.
     """
 
     loss: Callable[..., tuple[Any, Any]]  # (closed_over, params, *rows)
@@ -223,7 +223,7 @@ class TokenLoss(NamedTuple):
 
 
 def _bytes_of_a_token(function: Callable[..., Any], of_chunk: Callable[[int], Any]) -> int:
-    """Returns the bytes by which the largest array that is computed grows with each token."""
+    """Returns the bytes for each token in the largest array that is computed."""
     few, many = 64, 128
     sizes = [list(_bytes(jax.make_jaxpr(function)(*of_chunk(n)).jaxpr)) for n in (few, many)]
     grown = [b - a for a, b in zip(*sizes, strict=False)]

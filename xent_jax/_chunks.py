@@ -1,9 +1,9 @@
 """Tokens in chunks: how many in each, and the one loop over them.
 
-The loop is never unrolled. Without a mask it reads the arrays as they are: where the chunks do not
-divide the tokens, the second chunk repeats some tokens of the first, which then count once, and
-nothing is padded or copied. With a mask each chunk gathers the next tokens that take part, and
-the loop ends with the last of them.
+The loop is never unrolled. Without a mask, it reads slices of the arrays and pads nothing: if the
+number of tokens is not a multiple of the chunk, the second chunk repeats some tokens of the first,
+which then count once. With a mask, each chunk gathers the next tokens that take part, and the loop
+ends with the last of them.
 """
 
 import functools
@@ -26,10 +26,9 @@ Step = Callable[[Any, Any, Array | None], tuple[Any, Any]]
 
 
 class Chunks(NamedTuple):
-    """Says how the tokens are divided into chunks.
+    """How the tokens are divided into chunks.
 
-    Given as ``max_logits_bytes`` it is taken as it is, whatever the sizes are: in a proof they
-    are symbols.
+    A proof passes one as ``max_logits_bytes``, because its sizes are symbols.
     """
 
     size: int  # tokens in a chunk
@@ -63,19 +62,19 @@ def tokens_within(
 ) -> int:
     """Returns the most tokens that a chunk may have.
 
-    By default a chunk's logits and their gradient take 128 MiB. Where those are the logits of
-    fewer than 512 tokens, a chunk has 512 to 2048: as many as have logits no larger than the sums
-    of the gradients, which are held anyway. For each chunk the kernel is read twice and its
-    gradient is read and written once, some 12 bytes for the 6 floating-point operations of each
-    token, so that on accelerators of today the arithmetic for 512 tokens takes about as long as
-    that traffic, and that for 2048 several times as long.
+    By default, a chunk's logits and their gradient take 128 MiB. If that is enough for fewer than
+    512 tokens, a chunk has 512 to 2048 tokens: as many as have logits no larger than the sums of
+    the gradients, which are held anyway. For each chunk, the kernel is read twice, and its gradient
+    is read and written once. These are about 12 bytes for each entry of the kernel, for which the
+    chunk does 6 floating-point operations per token. On today's accelerators, the arithmetic for
+    512 tokens takes about as long as this traffic, and for 2048 tokens several times as long.
 
     Args:
         function: the public function that was called.
         row: bytes of a token's logits in float32.
         sums: bytes of the gradients in float32 that all chunks share.
         max_logits_bytes: the limit that the user gave.
-        what: names what a row and its gradient hold, before and after their bytes.
+        what: the texts before and after the number of bytes in the error message.
     """
     row *= LIVE
     if max_logits_bytes is None:
@@ -87,10 +86,10 @@ def tokens_within(
 
 
 def size_of(tokens: int, most: int, masked: bool) -> int:
-    """Returns the tokens in a chunk: at most ``most``, in chunks as even as can be.
+    """Returns the number of tokens in a chunk: at most ``most``, in chunks as even as possible.
 
-    Where tokens may be left out the last chunk that is computed is filled in part alone. So there
-    are at least 16 chunks then, or chunks of 512 tokens.
+    If tokens may be left out, the last chunk that is computed is only partly filled. So there are
+    then at least 16 chunks, or chunks of 512 tokens.
     """
     if not isinstance(tokens, int):
         return most
@@ -127,18 +126,18 @@ def over_chunks(
     """Runs a step over chunks of tokens, as ``lax.scan`` does.
 
     Args:
-        step: ``(carry, rows of a chunk, live) -> (carry, outputs of the chunk)``, where every
-            array has the chunk's tokens first. ``live`` says which tokens count, None for all.
-            The others are copies of tokens, and must leave no trace in the carry.
-        carry: its first value.
+        step: ``(carry, rows of a chunk, live) -> (carry, outputs of the chunk)``; the first axis
+            of every array is the tokens of the chunk. ``live`` says which tokens count, None
+            means all. The others are copies of tokens and must not change the carry.
+        carry: the first carry.
         rows: a tree of arrays ``[*batch, ...]``.
         batch: the shape of the tokens.
         chunks: how the tokens are divided.
         mask: booleans ``[*batch]``: the tokens that take part, None for all.
         keep: wraps the body of the loop, such as ``jax.checkpoint``.
         early: whether the loop ends with the last token that takes part. JAX cannot differentiate
-            such a loop. Otherwise the chunks that remain do nothing, for which the compiler of a
-            GPU copies the carry.
+            such a loop. Otherwise the remaining chunks do nothing, for which the compiler for GPUs
+            copies the carry.
 
     Returns:
         The last carry, and the outputs, ``[*batch, ...]``, which are 0 where the mask is false.
@@ -169,7 +168,7 @@ def over_chunks(
 
 
 def _overlapping(step: Step, carry: Any, rows: Any, tokens: int, size: int, keep: Any):
-    """Runs the step over chunks of neighbours, of which the second repeats some of the first."""
+    """Runs the step over chunks of consecutive tokens; the second may repeat some of the first."""
     count = -(-tokens // size)
     extra = count * size - tokens
 
@@ -223,7 +222,7 @@ def _gathered(
 
 
 def _empty(step: Step, carry: Any, rows: Any, live: Array, tokens: int) -> Any:
-    """Returns zeros for the outputs of all tokens, of which a step gives those of a chunk."""
+    """Returns zeros for the outputs of all tokens, from a step's outputs of a chunk."""
     shapes = jax.eval_shape(step, carry, rows, live)[1]
 
     def empty(s: jax.ShapeDtypeStruct) -> Array:
@@ -233,7 +232,7 @@ def _empty(step: Step, carry: Any, rows: Any, live: Array, tokens: int) -> Any:
 
 
 def cleared(values: Any, live: Array | None) -> Any:
-    """Returns the arrays of a tree with 0 in the rows where ``live`` is false."""
+    """Returns the tree with zeros in the rows where ``live`` is false."""
     if live is None:
         return values
 

@@ -52,34 +52,34 @@ def softmax_kl_divergence(
     Exchange the two to get the reverse divergence, ``KL(softmax(z / T) || softmax(w / T))``.
 
     Args:
-        logits: z, ``[*batch, classes]``, floating, in nats: the student's.
-        target_logits: w, floating, broadcast to the logits: the teacher's.
-        axis: the class axis, or axes, or None for all.
-        where: booleans with the shape of the batch: the examples that take part; or that
-            broadcast to the logits: the classes, which have probability 0 in both otherwise.
+        logits: z, ``[*batch, classes]``, floating-point, in nats: the student's logits.
+        target_logits: w, floating-point, broadcast to the logits: the teacher's logits.
+        axis: the class axis or axes; None for all axes.
+        where: booleans with the shape of the batch, for the examples that take part; or
+            booleans that broadcast to the logits, for the classes that take part. Other
+            classes have probability 0 in both.
         temperature: T, a positive number that divides both. Hinton et al. multiply the loss
-            by ``T^2``; it is not done here.
-        weights: floats that broadcast to ``[*batch]``, at least 0: the factor of each loss.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples left in, with weights
-            over the sum of those (0 where it is 0).
-        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
-            divided: both logits and a mask of classes are this shard's.
-        batch_axis_name: the mesh axes over which the examples are divided: a sum or mean is
-            then over all of them.
+            by ``T^2``; this function does not.
+        weights: floats that broadcast to ``[*batch]``, at least 0; each multiplies its loss.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the examples that take part. With
+            weights, a mean divides by their sum, and is 0 if that is 0.
+        axis_name: inside ``jax.shard_map``, the mesh axis or axes over which the classes are
+            sharded. Both logits and a mask of classes are then this shard's.
+        batch_axis_name: the mesh axes over which the examples are sharded; a sum or mean is
+            then over all shards.
 
     Returns:
         Divergences in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
-        wider dtype of the two. 0 for an example that is out, +inf where a class that the
-        target has is at a logit of -inf. NaN for a traced temperature that is not positive,
-        and for a weight that is not at least 0.
+        wider dtype of the two. 0 for an example that does not take part; +inf if a class has a
+        logit of -inf and a positive target probability. NaN for a traced temperature that is
+        not positive, and for a weight that is negative or NaN.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape or option is, or ``temperature`` is
-        not positive.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
-    Gradient: ``(q - p) / T`` to the logits and ``p (log(p / q) - KL) / T`` to the target's,
-    with ``p = softmax(w / T)`` and ``q = softmax(z / T)``, rounded once to the dtype of each;
-    to the temperature too. Where the divergence is +inf the target's is NaN. Proof:
+    Gradient: ``(q - p) / T`` to the logits and ``p (log(p / q) - KL) / T`` to the target logits,
+    with ``p = softmax(w / T)`` and ``q = softmax(z / T)``, each rounded once to its dtype. If
+    the divergence is +inf, the latter is NaN. The temperature has a gradient too. Proof:
     ``softmax_kl_divergence``. Source: Hinton, Vinyals and Dean (2015), "Distilling the
     Knowledge in a Neural Network"; Kullback and Leibler (1951).
 
@@ -109,16 +109,16 @@ def softmax_jensen_shannon_divergence(
 ) -> Float[Shaped, "..."]:
     """Generalized Jensen-Shannon divergence: ``beta KL(p || m) + (1 - beta) KL(q || m)``.
 
-    p = softmax(w / T) is the target's, the teacher's; q = softmax(z / T) the logits', the
-    student's; m = beta p + (1 - beta) q their mixture. beta is that of the paper on generalized
-    knowledge distillation and of TRL's ``GKDTrainer``. The divergence is never infinite: it is at
-    most the entropy of (beta, 1 - beta), log 2 for 1/2, where it is symmetric. It goes to 0 with
-    beta and with 1 - beta: divided by beta its limit is KL(p || q) at 0, divided by 1 - beta
-    KL(q || p) at 1.
+    Here p = softmax(w / T) are the teacher's probabilities, q = softmax(z / T) the student's, and
+    m = beta p + (1 - beta) q is their mixture. beta is defined as in the paper on generalized
+    knowledge distillation and in TRL's ``GKDTrainer``. The divergence is never infinite: it is at
+    most the entropy of (beta, 1 - beta), which is log 2 for beta = 1/2, where it is symmetric. It
+    goes to 0 with beta and with 1 - beta. Divided by beta, it goes to KL(p || q) as beta goes to
+    0; divided by 1 - beta, it goes to KL(q || p) as beta goes to 1.
 
     Args:
-        logits: z, ``[*batch, classes]``, floating, in nats: the student's.
-        target_logits: w, floating, broadcast to the logits: the teacher's.
+        logits: z, ``[*batch, classes]``, floating-point, in nats: the student's logits.
+        target_logits: w, floating-point, broadcast to the logits: the teacher's logits.
         axis, where, weights, reduction, axis_name, batch_axis_name: as for
             ``softmax_kl_divergence``.
         beta: a number above 0 and below 1, the weight of the target in the mixture. Where other
@@ -127,17 +127,17 @@ def softmax_jensen_shannon_divergence(
 
     Returns:
         Divergences in nats, ``[*batch]`` or a scalar; float32 for half precision, else the
-        wider dtype of the two. 0 for an example that is out. NaN for a traced temperature that is
-        not positive, a traced beta that is not above 0 and below 1, and for a weight that is not
-        at least 0.
+        wider dtype of the two. 0 for an example that does not take part. NaN for a traced
+        temperature that is not positive, a traced beta that is not above 0 and below 1, and a
+        weight that is negative or NaN.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape or option is, ``temperature`` is not
-        positive, or ``beta`` not above 0 and below 1 in the dtype of the result.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong; ``beta``
+        must be above 0 and below 1 in the dtype of the result.
 
     Gradient: ``(1 - beta) q (log(q / m) - KL(q || m)) / T`` to the logits,
-    ``beta p (log(p / m) - KL(p || m)) / T`` to the target's, rounded once to the dtype of each;
-    ``KL(p || m) - KL(q || m)`` to beta; to the temperature too. Proof:
+    ``beta p (log(p / m) - KL(p || m)) / T`` to the target logits, each rounded once to its dtype;
+    ``KL(p || m) - KL(q || m)`` to beta. The temperature has a gradient too. Proof:
     ``softmax_jensen_shannon_divergence``. Source: Agarwal et al. (2024), "On-policy distillation
     of language models"; Lin (1991), "Divergence measures based on the Shannon entropy".
 

@@ -1,10 +1,10 @@
-"""Losses of tokens and their gradients, chunk by chunk: what all heads and chunked losses share.
+"""Losses of tokens and their gradients, chunk by chunk, for all heads and for ``chunked_loss``.
 
-The engine knows the work of one chunk as two functions: its losses, and its losses with their
-gradients. It sums the gradients of the arrays that all tokens share, such as a kernel, over the
-chunks in float32. A sum or mean knows the cotangents of the losses up to one factor before the
-loop, so its gradients are taken in the forward pass. Without a reduction they are taken in the
-backward pass, from what the chunk computes anew.
+A ``Work`` does one chunk: it has a function for the losses, and one for the losses with their
+gradients. The engine runs it over the chunks, and sums the gradients of arrays that all tokens
+share, such as a kernel, in float32. For a sum or mean, the cotangents of the losses are known up
+to one factor before the loop, so the gradients are computed in the forward pass. Without a
+reduction, they are computed in the backward pass, where each chunk is computed again.
 """
 
 import functools
@@ -27,14 +27,14 @@ from xent_jax._zero import product
 
 
 class Operands(NamedTuple):
-    """The arrays that losses depend on; None where an optional one is not given."""
+    """The arrays that the losses depend on; None for an optional one that is not given."""
 
     shared: tuple[Any, ...]  # of all tokens: a kernel, a bias, parameters, what a loss closes over
     rows: tuple[Any, ...]  # [*batch, ...]: inputs, targets, and last the weights if there are any
 
 
 class Wanted(NamedTuple):
-    """Says which gradients are asked for; no other is computed.
+    """Which gradients are asked for; no others are computed.
 
     JAX traces a call once and shares that trace between calls whose differentiated arguments
     differ, and it reads the tree of the residuals only when it transposes. So a residual must
@@ -68,7 +68,7 @@ class Wanted(NamedTuple):
 
 
 class Work(Protocol):
-    """Says what is done for a chunk of tokens; ``rows`` are those of the chunk."""
+    """Computes one chunk of tokens; ``rows`` are the rows of the chunk."""
 
     @property
     def dtype(self) -> Any:
@@ -79,7 +79,7 @@ class Work(Protocol):
         """The shards of the classes."""
 
     def value(self, shared: tuple, rows: tuple) -> tuple[Any, Any]:
-        """Returns trees of ``[tokens, ...]``: the losses, and what has no gradient."""
+        """Returns trees of ``[tokens, ...]``: the losses and the auxiliaries."""
 
     def gradients(
         self,
@@ -89,13 +89,14 @@ class Work(Protocol):
         cotangents: Callable[[Any], Any],
         sums: tuple,
     ) -> tuple[tuple[Any, Any], tuple, tuple]:
-        """Returns the value, the sums with this chunk's gradients, and the rows' gradients.
+        """Returns the value, the sums plus this chunk's gradients, and the rows' gradients.
 
-        ``cotangents`` gives those of the losses. Sums and gradients that are not wanted are None.
+        ``cotangents`` returns the cotangents of the losses. Unwanted gradients and their sums
+        are None.
         """
 
     def then(self, function: Callable[[Any], Any]) -> "Work":
-        """Returns the same work with a function of its losses in their place."""
+        """Returns the work whose losses are a function of the losses of this one."""
 
 
 class Engine(NamedTuple):
@@ -137,7 +138,7 @@ class Engine(NamedTuple):
         return losses(operands, mask)
 
     def scaled_sum(self, operands: Operands, mask: Array | None, scale: Array) -> tuple[Array, Any]:
-        """Returns ``scale`` times the sum of the losses, and what has no gradient."""
+        """Returns ``scale`` times the sum of the losses, and the auxiliaries."""
         shards = self.work.shards
         scale = _shards.vary(scale, _shards.varying(operands.rows[0]) - shards.names)
         if self.mode == "forward":
@@ -175,12 +176,12 @@ class Engine(NamedTuple):
     def _leaving_out(
         self, run: Callable[..., Any], wanted: Wanted | None, operands: Operands, mask: Any, *more
     ) -> Any:
-        """Returns ``run(operands, mask, early, *more)`` without the work for what is left out.
+        """Returns ``run(operands, mask, early, *more)`` without computing tokens that are left out.
 
-        The loop ends early, and tokens of weight 0 are left out. JAX cannot differentiate a loop
-        that ends early, and a derivative by the weights needs the losses of all tokens. So the
-        derivatives that JAX takes of this function later, of any order, are those of a loop that
-        does neither; and no weight leaves out a token where its gradient is ``wanted`` now.
+        The loop ends early, and leaves out tokens of weight 0. JAX cannot differentiate a loop that
+        ends early, and a gradient to the weights needs the losses of all tokens. So when JAX
+        differentiates this function later, to any order, it differentiates a loop that does
+        neither. If a gradient to the weights is ``wanted`` now, weights leave out no token.
         """
         if self.chunks.in_place or (mask is None and not self.weighted):
             return run(operands, mask, False, *more)
@@ -210,7 +211,7 @@ class Engine(NamedTuple):
         return leaving_out(mask, operands, *more)
 
     def _asked(self, g: Any) -> tuple["Engine", list[Array]]:
-        """Returns an engine of the losses that have a cotangent, and their cotangents."""
+        """Returns an engine for the losses that have a cotangent, and these cotangents."""
         every = jax.tree.leaves(g, is_leaf=_is_zero)
 
         def some(values: Any) -> list[Any]:
@@ -222,10 +223,10 @@ class Engine(NamedTuple):
     def _values(
         self, operands: Operands, mask: Array | None, early: bool, by_rule: bool = False
     ) -> Any:
-        """Returns the losses, and what has no gradient, of each token.
+        """Returns the losses and the auxiliaries of each token.
 
-        ``by_rule`` takes them by the losses' own forward rules, which JAX can then differentiate
-        again in either mode.
+        With ``by_rule``, they are computed by the forward rules of the losses, which JAX can
+        differentiate again in either mode.
         """
 
         def step(carry: Any, rows: tuple, live: Array | None) -> tuple[Any, Any]:
@@ -248,11 +249,11 @@ class Engine(NamedTuple):
         g: Any,
         scale: Array | None,
     ) -> tuple[Any, Operands]:
-        """Returns the value for each token, and the gradients that are wanted, None for others.
+        """Returns the value for each token, and the wanted gradients, with None for the others.
 
-        ``g`` are the cotangents. ``None`` stands for ones, where the cotangent is not known yet:
-        float16 gradients then stay in float32, see ``kept_dtype``. ``scale`` multiplies the
-        gradients last, in float32: scaled down before, they may be too small for half precision.
+        ``g`` are the cotangents. ``None`` stands for ones if the cotangent is not known yet; then
+        float16 gradients stay in float32, see ``kept_dtype``. ``scale`` multiplies the gradients
+        last, in float32, because scaled down earlier they may be too small for half precision.
         """
         as_dtype = kept_dtype if g is None else jnp.dtype
 
@@ -286,10 +287,10 @@ def reduced(
     by_label: Array | None = None,
     batch_shards: Shards = WHOLE,
 ) -> tuple[Any, Any]:
-    """Returns the reduction of the losses, in ``dtype``, and what has no gradient.
+    """Returns the reduction of the losses, in ``dtype``, and the auxiliaries.
 
-    A mean is over the sum of the weights of the tokens, of those ``by_label``, of their products,
-    or over the number of tokens.
+    A mean divides by the sum of the tokens' weights, of the weights ``by_label``, or of their
+    products, and without weights by the number of tokens.
     """
     with _shards.mesh_by_name():  # without it, the losses would be traced twice
         if reduction == "none":
@@ -334,7 +335,7 @@ def hoisted(
 def weighed(found: tuple[Array, Any], weights: Array | None) -> tuple[Array, Any]:
     """Returns the losses of a chunk times their weights, and the auxiliaries without gradient.
 
-    A loss is NaN where its weight is not at least 0, and a token of weight 0 has auxiliaries of 0.
+    A loss with a negative or NaN weight is NaN, and the auxiliaries of a token of weight 0 are 0.
     """
     losses, aux = found
     if weights is not None:
@@ -344,7 +345,7 @@ def weighed(found: tuple[Array, Any], weights: Array | None) -> tuple[Array, Any
 
 
 def check_losses(name: str, of: str, tokens: int, losses: Any, aux: Any) -> None:
-    """Raises ValueError unless there is a number, and in each array of aux an entry, per token."""
+    """Raises ValueError unless losses and each array of aux have one entry for each token."""
     if getattr(losses, "shape", None) != (tokens,):
         raise ValueError(
             f"{name}: loss must give one number for each token, [{tokens}] for {of}, got "
@@ -362,12 +363,11 @@ def _described(tree: Any) -> Any:
 
 
 def vjp_of(function: Callable[..., Any], wanted: tuple, *args: tuple) -> tuple[Any, Any, Any]:
-    """Returns what ``jax.vjp`` does with ``has_aux``, for the arguments that are wanted.
+    """Returns the result of ``jax.vjp`` with ``has_aux``, for the gradients that are wanted.
 
     Args:
-        function: of tuples of arrays.
-        wanted: for each tuple which of its arrays are wanted; the cotangents of the others are
-            None.
+        function: a function of tuples of arrays.
+        wanted: for each tuple, which gradients are wanted; the others are None.
         args: the tuples.
     """
     some = [chosen(given, flags) for given, flags in zip(args, wanted, strict=True)]
@@ -384,7 +384,7 @@ def added(sums: Any, gradients: Any) -> Any:
 
 
 def chosen(values: tuple, wanted: tuple[bool, ...]) -> tuple:
-    """Returns the values that are wanted, with None in the places of the others."""
+    """Returns the values that are wanted, and None for the others."""
     return tuple(v if w else None for v, w in zip(values, wanted, strict=True))
 
 
@@ -393,7 +393,7 @@ def _joined(some: tuple, rest: tuple) -> tuple:
 
 
 def _or_unasked(gradients: Any) -> Any:
-    """Returns the gradients as residuals, with an array of booleans in the places of None."""
+    """Returns the gradients as residuals, with an array of booleans for each None."""
     empty = jnp.zeros(0, jnp.bool_)
     return jax.tree.map(lambda d: empty if d is None else d, gradients, is_leaf=lambda d: d is None)
 
@@ -404,7 +404,7 @@ def _or_none(gradients: Any) -> Any:
 
 
 def _values_of(primals: Any) -> Any:
-    """Returns the arrays of what ``symbolic_zeros`` hands to a forward rule."""
+    """Returns the arrays of the arguments that ``symbolic_zeros`` passes to a forward rule."""
     return jax.tree.map(
         lambda p: jnp.asarray(p.value), primals, is_leaf=lambda p: hasattr(p, "perturbed")
     )
@@ -415,7 +415,7 @@ def _is_zero(g: Any) -> bool:
 
 
 def _zeros(like: Array) -> Array:
-    """Returns zeros of its shape and mesh axes, in float32 or more."""
+    """Returns zeros with its shape and mesh axes, in float32 or more."""
     zeros = jnp.zeros(like.shape, accumulator(like.dtype))
     return _shards.vary(zeros, _shards.varying(like))
 
@@ -426,14 +426,14 @@ def _narrow(dtype: Any) -> bool:
 
 
 def kept_dtype(dtype: Any) -> Any:
-    """Returns the dtype in which a gradient waits for its cotangent."""
+    """Returns the dtype of a gradient before it is multiplied by its cotangent."""
     return jnp.dtype(jnp.float32 if _narrow(dtype) else dtype)
 
 
 def _near_one(g: list[Array], dtype: Any) -> tuple[list[Array], Array | None]:
-    """Returns cotangents of which the largest is near 1, and the factor that was taken out.
+    """Returns cotangents scaled so that the largest is near 1, and the factor that undoes it.
 
-    Only products in a dtype of small range need it: gradients would become 0 or infinite there.
+    Only products in a dtype of small range need it: their gradients would underflow or overflow.
     """
     if not (g and _narrow(dtype)):
         return g, None
@@ -448,7 +448,7 @@ def _near_one(g: list[Array], dtype: Any) -> tuple[list[Array], Array | None]:
 def _scaled(
     gradients: Any, scale: Array | None, like: Any, as_dtype: Callable[[Any], Any] = jnp.dtype
 ) -> Any:
-    """Returns ``scale`` times each gradient, in the dtype of what it is the gradient of."""
+    """Returns ``scale`` times each gradient, in the dtype of its argument."""
 
     def one(d: Any, a: Any) -> Any:
         if d is None:

@@ -44,66 +44,67 @@ def with_linear_head(
     axis_name: AxisName | None = None,
     batch_axis_name: AxisName | None = None,
 ) -> Callable[..., Any]:
-    """Turns a loss of logits into one of inputs and a kernel, that never holds all logits.
+    """Turns a loss of logits into a loss of inputs and a kernel that never holds all logits.
 
-    ``head(inputs, kernel, *targets, bias=b)`` is the reduction of
-    ``loss(logit_transform(inputs @ kernel + b), *targets)``, taken for a chunk of tokens at
-    a time, forward and backward. Outside ``jax.jit`` a call is compiled once for each shape where
-    the loss and the transform are functions without closures, or a ``functools.partial`` of one
-    and hashable arguments. A closure is compiled at each call, since what it closes over may
-    have changed: call that one under ``jax.jit``.
+    ``head(inputs, kernel, *targets, bias=b)`` returns the reduction of
+    ``loss(logit_transform(inputs @ kernel + b), *targets)``. Forward and backward pass compute
+    the logits of one chunk of tokens at a time. Outside ``jax.jit``, a call is compiled once for
+    each shape if the loss and the transform are functions without closures, or a
+    ``functools.partial`` of such a function with hashable arguments. A loss with a closure is
+    compiled at each call, because what it closes over may have changed: call its head under
+    ``jax.jit``.
 
     Args:
-        loss: ``(logits [tokens, classes], *targets) -> [tokens]``, a loss for each token that
-            depends on no other token: any of this library with ``reduction="none"``, or
-            your own. Arrays that it closes over get their gradients too.
-        has_aux: whether ``loss`` gives ``(losses, aux)``, with a tree of arrays
-            ``[tokens, ...]`` that have no gradient, such as the accuracy of each token. The head
-            then gives ``(value, aux)`` from the same pass, with arrays ``[*batch, ...]`` that are
-            0 at the tokens that are out, as ``jax.value_and_grad(..., has_aux=True)`` takes it.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with weights over
-            the sum of those (0 where it is 0).
-        logit_transform: applied to the logits first, such as a soft cap.
-        num_classes: how many of the kernel's classes there are. Those after them pad it: the loss
-            gets logits of -inf for them, whatever their columns hold. A loss with label smoothing
-            must leave them out by a mask of its own.
-        kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
-            lies; ``embedding.T`` would be copied.
-        dtype: in which inputs and kernel are multiplied, and the products of the gradients;
-            by default that to which JAX promotes both. Give ``jnp.bfloat16`` for activations in
-            it and a kernel kept in float32: JAX would multiply them in float32.
-        max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
-            default 128 MiB, or for a vocabulary above 32k a chunk of 512 to 2048 tokens:
-            ``linear_head_plan``. Where the number of tokens is a symbol of ``jax.export``, a
-            chunk has as many tokens as this allows.
-        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
-            divided: kernel and bias are this shard's, and so are the logits that ``loss``
-            gets, which must know the axis too.
-        batch_axis_name: the mesh axes over which the tokens are divided: a sum or mean is
-            then over all of them.
+        loss: ``(logits [tokens, classes], *targets) -> [tokens]``, any loss of this library with
+            ``reduction="none"``, or your own. The loss of a token must not depend on other
+            tokens. Arrays that the loss closes over get their gradients too.
+        has_aux: whether ``loss`` returns ``(losses, aux)``, where ``aux`` is a tree of arrays
+            ``[tokens, ...]`` without gradient, such as whether each prediction is right. The head
+            then returns ``(value, aux)`` from the same pass, for
+            ``jax.value_and_grad(..., has_aux=True)``. Its arrays are ``[*batch, ...]``, and 0 for
+            tokens that do not take part.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens that take part. With
+            weights, a mean divides by their sum, and is 0 if that is 0.
+        logit_transform: a function of the logits that is applied first, such as a soft cap.
+        num_classes: the number of classes, if the kernel is padded to more. The loss gets
+            logits of -inf for the padding, whatever its columns hold. A loss with label smoothing
+            must mask the padding itself.
+        kernel_axes: ``"DV"``, or ``"VD"`` for a kernel ``[classes, D]`` such as a tied
+            embedding, of which ``embedding.T`` would be a copy.
+        dtype: the dtype of the factors in the matrix products of the loss and its gradients; by
+            default the one to which JAX promotes inputs and kernel. Pass ``jnp.bfloat16`` for
+            activations in bfloat16 and a kernel in float32: JAX would multiply in float32.
+        max_logits_bytes: the bytes that a chunk's logits and their gradient may take in float32.
+            The default is 128 MiB, or for a vocabulary above 32k a chunk of 512 to 2048 tokens;
+            ``linear_head_plan`` prints it. If the number of tokens is a symbol of ``jax.export``,
+            a chunk has as many tokens as this allows.
+        axis_name: inside ``jax.shard_map``, the mesh axis or axes over which the classes are
+            sharded. Kernel, bias and the logits that ``loss`` gets are then this shard's, and
+            ``loss`` must have the same ``axis_name``.
+        batch_axis_name: the mesh axes over which the tokens are sharded; a sum or mean is
+            then over all shards.
 
     Returns:
-        ``head(inputs, kernel, *targets, bias=None, where=None, weights=None)``, of inputs
-        ``[*batch, D]``, a kernel ``[D, classes]``, targets (trees of arrays
-        ``[*batch, ...]``), a bias ``[classes]``, booleans that broadcast to ``[*batch]``: the
-        tokens that take part, and floats that broadcast to it: the factor of each token's loss,
-        at least 0, or else that loss is NaN. Tokens that are left out, by the mask or by a weight
-        of 0, are not computed, except that a gradient to the weights needs the losses of the
-        latter. Its value has the dtype of the losses: logits, and so losses of this library, are
-        float32 for half precision. Its gradients have the dtypes of
-        what they are gradients of, and are summed over the tokens of a device in float32. With a
-        sum or mean those of float16 arrays are kept in float32 until the backward pass, so that a
-        loss scale or a division that follows neither overflows nor loses digits.
+        ``head(inputs, kernel, *targets, bias=None, where=None, weights=None)``. It takes inputs
+        ``[*batch, D]``, a kernel ``[D, classes]``, targets (trees of arrays ``[*batch, ...]``), a
+        bias ``[classes]``, ``where``, booleans that broadcast to ``[*batch]`` for the tokens that
+        take part, and ``weights``, floats that broadcast to ``[*batch]`` and multiply the losses.
+        A loss with a negative or NaN weight is NaN. Tokens that ``where`` or a weight of 0 leaves
+        out are not computed, except that a gradient to the weights needs the losses of tokens
+        with weight 0. The value has the dtype of the losses, which is float32 for half
+        precision. Each gradient has the dtype of its argument, and is summed over the tokens of a
+        device in float32. With a sum or mean, gradients of float16 arrays stay in float32
+        until the backward pass, so that a loss scale neither overflows nor loses digits.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
     Gradient: ``dz W'`` to the inputs, ``x' dz`` to the kernel, ``sum dz`` to the bias, with
-    ``dz`` the loss's own at a token's logits. With a sum or mean they are taken in the
-    forward. Proof: ``with_linear_head``. Source: Hsu et al. (2024), "Liger
+    ``dz`` the gradient of ``loss`` to a token's logits. With a sum or mean, they are computed
+    in the forward pass. Proof: ``with_linear_head``. Source: Hsu et al. (2024), "Liger
     Kernel"; Wijmans et al. (2024), "Cut Your Losses".
 
-    Distillation, from the teacher's ten likeliest tokens:
+    This distills from the teacher's ten likeliest tokens:
 
     >>> import jax
     >>> def distill(logits, ids, p):
@@ -255,49 +256,46 @@ def linear_softmax_cross_entropy(
     axis_name: AxisName | None = None,
     batch_axis_name: AxisName | None = None,
 ) -> Float[Shaped, "..."]:
-    """Softmax cross-entropy of ``inputs @ kernel + bias``, which is never all held.
+    """Softmax cross-entropy of the logits ``inputs @ kernel + bias``, chunk by chunk.
+
+    The logits are computed for one chunk of tokens at a time, and all of them are never held.
 
     Args:
-        inputs: ``[*batch, D]``, floating: what a model's last layer gets.
-        kernel: ``[D, classes]``, floating.
+        inputs: ``[*batch, D]``, floating-point: the inputs of a model's last layer.
+        kernel: ``[D, classes]``, floating-point.
         labels: y, ``[*batch]``, integers in [0, classes).
-        bias: ``[classes]``, floating.
-        where: booleans that broadcast to ``[*batch]``: the tokens that take part.
-        ignore_index: a label that leaves its token out, such as -100.
+        bias: ``[classes]``, floating-point.
+        where: booleans that broadcast to ``[*batch]``, for the tokens that take part.
+        ignore_index: a label whose tokens do not take part, such as -100.
         label_smoothing, z_loss, class_weights: as for
             ``softmax_cross_entropy_with_integer_labels``.
-        weights: floats that broadcast to ``[*batch]``, at least 0: the factor of each loss.
+        weights: floats that broadcast to ``[*batch]``, at least 0; each multiplies its loss.
         logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
-        temperature: above 0; divides the logits, after the soft cap.
-        num_classes: how many of the kernel's classes there are; those after them pad it, and
-            take no part.
-        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens left in, with weights or
-            class weights over the sum of each token's own times its label's (0 where it is 0).
-        kernel_axes: ``"VD"`` for a kernel ``[classes, D]``, such as a tied embedding as it
-            lies; ``embedding.T`` would be copied.
-        dtype: in which inputs and kernel are multiplied; as for ``with_linear_head``.
-        max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
-            default 128 MiB, or for a vocabulary above 32k a chunk of 512 to 2048 tokens:
-            ``linear_head_plan``.
-        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
-            divided: kernel, bias and class_weights are this shard's, labels count over all.
-            ``shard_linear_head`` writes the ``shard_map``.
-        batch_axis_name: the mesh axes over which the tokens are divided: a sum or mean is
-            then over all of them.
+        temperature: a number above 0 that divides the logits, after the soft cap.
+        num_classes: the number of classes, if the kernel is padded to more; the padding takes
+            no part.
+        reduction: ``"none"``, ``"sum"``, or ``"mean"`` over the tokens that take part. With
+            weights or class weights, a mean divides by the sum over the tokens of weight times
+            class weight of the label, and is 0 if the weights are all 0.
+        kernel_axes, dtype, max_logits_bytes: as for ``with_linear_head``.
+        axis_name: inside ``jax.shard_map``, the mesh axis or axes over which the classes are
+            sharded. Kernel, bias and class_weights are then this shard's, and labels are
+            indices among all classes. ``shard_linear_head`` writes the ``shard_map``.
+        batch_axis_name: the mesh axes over which the tokens are sharded; a sum or mean is
+            then over all shards.
 
     Returns:
-        The loss in nats, a scalar, or ``[*batch]``; float32 for half precision. It is 0 for a
-        token that is left out, by ``where``, ``ignore_index`` or a weight of 0, whatever its input
-        holds; such a token is not computed. NaN, in value and gradient, for a label
-        out of range or a weight that is not at least 0, as in the loss of logits, and for a
-        traced temperature that is not above 0.
+        Losses in nats, ``[*batch]`` or a scalar; float32 for half precision. 0 for a token
+        that ``where``, ``ignore_index`` or a weight of 0 leaves out, whatever its input holds;
+        such a token is not computed. Value and gradient are NaN for a label out of range, for a
+        weight that is negative or NaN, and for a traced temperature that is not above 0.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
     Gradient: ``dz W'`` to the inputs, ``x' dz`` to the kernel and ``sum dz`` to the bias,
-    for the ``dz`` of ``softmax_cross_entropy_with_integer_labels``; to the weights, the
-    smoothing, the z-loss, the cap and the temperature too. Proof:
+    with ``dz`` the gradient of ``softmax_cross_entropy_with_integer_labels``. The weights,
+    smoothing, z-loss, cap and temperature have gradients too. Proof:
     ``linear_softmax_cross_entropy``. Source: as ``with_linear_head``.
 
     >>> x, kernel = jnp.ones((3, 8)), jnp.zeros((8, 100))

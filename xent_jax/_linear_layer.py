@@ -4,8 +4,8 @@ For inputs x, a kernel W, a bias b and losses with the cotangents g:
 
     z = x W + b      dz = g dL/dz      dx = dz W'      dW = sum x' dz      db = sum dz
 
-Where the classes are divided over shards, dx is this shard's part of it; JAX adds up the parts,
-once, after the loop, as it adds up what the shards of the tokens know of dW and db.
+If the classes are sharded, dx is this shard's part of it. JAX adds up the parts once, after the
+loop, and likewise the parts of dW and db of the shards of the tokens.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from xent_jax._types import KernelAxes, accumulator
 
 
 class LinearLayer(NamedTuple):
-    """Is a ``Work`` (see ``_engine``) of a loss of logits.
+    """A ``Work`` (see ``_engine``) of a loss of logits.
 
-    Its shared operands are the kernel, the bias or None, and what the loss closes over; its rows
-    are the inputs and the targets.
+    Its shared operands are the kernel, the bias or None, and the arrays that the loss closes over;
+    its rows are the inputs and the targets.
     """
 
     # (closed_over, z [tokens, V], *targets) -> trees of [tokens, ...]: losses, and auxiliaries
@@ -73,7 +73,7 @@ class LinearLayer(NamedTuple):
     def product(self, a: Array, b: Array, over: tuple[int, int]) -> Array:
         """Returns the product over these axes, of factors rounded to ``dtype``, summed in float32.
 
-        In half precision dz is rounded to it too: matrix units take it so.
+        In half precision, dz is rounded too, because matrix units need factors of one dtype.
         """
         return lax.dot_general(
             a.astype(self.dtype),

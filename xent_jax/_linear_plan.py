@@ -1,4 +1,4 @@
-"""What the linear head will do and take for given shapes."""
+"""The chunks and the memory of the linear head, from the shapes of its arguments."""
 
 import inspect
 import math
@@ -26,7 +26,7 @@ _NUMBERS = 32  # bytes for each token and each class: labels, weights, statistic
 
 
 class LinearHeadPlan(NamedTuple):
-    """Tokens in chunks, and bytes of temporary memory; printed, a table."""
+    """The chunks and the bytes of temporary memory of a linear head; ``print`` shows a table."""
 
     tokens: int
     classes: int
@@ -44,7 +44,7 @@ class LinearHeadPlan(NamedTuple):
 
     @property
     def temporary_bytes(self) -> int:
-        """What the head holds beside its arguments and results, at most."""
+        """The most bytes that the head holds beside its arguments and results."""
         held = self.logits_bytes + self.accumulator_bytes + self.inputs_bytes
         return held + self.copies_bytes + self.numbers_bytes
 
@@ -76,14 +76,14 @@ def linear_head_plan(
     dtype: DTypeLike | None = None,
     max_logits_bytes: int | None = None,
 ) -> LinearHeadPlan:
-    """The chunks and the memory of a linear head, without running anything.
+    """The chunks and the memory of a linear head, computed from shapes without running it.
 
     The memory is an upper bound for ``linear_softmax_cross_entropy`` and
     ``linear_token_statistics`` with any of their options, and for ``with_linear_head`` of
-    ``softmax_cross_entropy_with_integer_labels`` or ``softmax_focal_loss``. A loss of your own,
-    or one whose targets have a number for each class, may hold any number of arrays of a chunk's
-    logits, and so may the gradients of ``forward_mode``, which JAX derives from tangents: for
-    these compile the program and read its ``memory_analysis()``.
+    ``softmax_cross_entropy_with_integer_labels`` or ``softmax_focal_loss``. There is no bound for a
+    loss of your own, for a loss whose targets have a number for each class, and for the gradients
+    of ``forward_mode``, which JAX derives from tangents. For these, compile the program and read
+    its ``memory_analysis()``.
 
     Args:
         inputs: ``[*batch, D]``: an array, or a ``jax.ShapeDtypeStruct``.
@@ -91,22 +91,22 @@ def linear_head_plan(
         bias: ``[classes]``, likewise.
         head: ``linear_softmax_cross_entropy``, also for ``with_linear_head``, or
             ``linear_token_statistics``.
-        options: the names of the options that the head is given. ``where``, ``ignore_index``,
-            ``num_classes`` and ``class_weights``, and ``logit_softcap`` (for ``with_linear_head`` a
-            soft cap as its ``logit_transform``), make arrays of the size of a chunk's logits.
-        wrt: the arguments whose gradients are taken; none for the value alone.
-        kernel_axes, dtype, max_logits_bytes: as given to the head.
+        options: the names of the options that you pass to the head. ``where``, ``ignore_index``,
+            ``num_classes``, ``class_weights`` and ``logit_softcap`` (for ``with_linear_head``, a
+            soft cap as its ``logit_transform``) need arrays of the size of a chunk's logits.
+        wrt: the names of the arguments to differentiate; empty for the value alone.
+        kernel_axes, dtype, max_logits_bytes: what you pass to the head.
 
     Returns:
-        ``LinearHeadPlan``: tokens, classes, chunk, chunks, bytes and ``flops_per_byte``; ``print``
-        it. The compiler may well need less: often the gradient takes the place of the logits, and
-        a GPU or TPU multiplies numbers in half precision without a copy. Compare
-        ``flops_per_byte`` with the floating-point operations that the device does in the time in
-        which its memory moves a byte: in bfloat16 about 295 on an H100, 240 on a TPU v5e and 560
-        on a v6e. Where it is above, arithmetic takes longer than the traffic of the kernel.
+        ``LinearHeadPlan``: tokens, classes, chunk, chunks, bytes and ``flops_per_byte``. The
+        compiler may well need less memory: often the gradient overwrites the logits, and a GPU or
+        TPU multiplies half precision without a copy. Compare ``flops_per_byte`` with the number of
+        floating-point operations that the device does while its memory moves one byte: in
+        bfloat16 about 295 on an H100, 240 on a TPU v5e and 560 on a v6e. If it is larger than
+        this, the arithmetic takes longer than reading and writing the kernel and its gradient.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, budget, function or name is.
+        TypeError: a dtype is wrong. ValueError: a shape, a limit, a function or a name is wrong.
 
     >>> x = jax.ShapeDtypeStruct((8, 1024, 2048), jnp.float32)
     >>> kernel = jax.ShapeDtypeStruct((2048, 32768), jnp.float32)
@@ -149,7 +149,7 @@ def linear_head_plan(
     row = itemsize * classes
 
     def of_gradient(which: str) -> int:
-        """Bytes of a gradient as it is computed, and of its cast or of the part that is added."""
+        """Returns the bytes of a gradient, and of its cast or of the part that is added to it."""
         a = getattr(problem, which)
         if a is None or which not in wrt:
             return 0
@@ -188,10 +188,11 @@ def linear_head_plan(
 def _arrays(head: Callable[..., Any], options: set[str], gradient: bool) -> int:
     """Returns how many arrays of the size of a chunk's logits XLA:CPU holds at most.
 
-    The logits and their gradient; for the value alone the logits and, where no blocks of classes
-    are summed, their exponentials. In a gradient masked logits or a smoothed target with
-    class weights are one more, and capped logits another. A gradient of all statistics holds the
-    exponentials in two forms, what the entropy is the sum of, and that of the log-probabilities.
+    A gradient holds the logits and their gradient. The value alone holds the logits and, unless
+    the exponentials are summed in blocks of classes, their exponentials. In a gradient, masked
+    logits or a smoothed target with class weights are one more array, and capped logits another.
+    The gradient of all statistics also holds a second form of the exponentials, the terms of the
+    entropy, and the gradient of the log-probabilities.
     """
     masked, capped = bool(_MASKS & options), _CAP in options
     if head is linear_token_statistics:

@@ -1,4 +1,4 @@
-"""A linear head's checked arguments, which of its tokens and classes take part, its reduction."""
+"""The checked arguments of a linear head, with the tokens and classes that take part."""
 
 import dataclasses
 import math
@@ -85,19 +85,19 @@ class Problem:
         return self.replace(**arrays, targets=targets, mask=mask, weights=weights)
 
     def number(self, option: Any) -> Array | None:
-        """Returns a number that all tokens share, typed as its cotangent is.
+        """Returns a number that all tokens share, with the mesh axes of its cotangent.
 
-        It is then summed over the mesh axes of the tokens once, not for each chunk.
+        The cotangent is then summed over the mesh axes of the tokens once, not for each chunk.
         """
         return None if option is None else self.shared(jnp.asarray(option, self.dtype))
 
     def shared(self, option: Array) -> Array:
-        """Returns an array that all tokens share, typed as its cotangent is."""
+        """Returns an array that all tokens share, with the mesh axes of its cotangent."""
         tokens = _shards.varying(self.inputs) - self.shards.names
         return _shards.vary(option, tokens)
 
     def num_classes(self, value: Any) -> int:
-        """Returns how many of the kernel's classes are no padding, all of them for None."""
+        """Returns the number of the kernel's classes without padding; None means all of them."""
         every = self.classes * self.shards.count
         return every if value is None else _checks.num_classes(self.name, value, every)
 
@@ -106,9 +106,9 @@ class Problem:
         return self.replace(mask=tokens if self.mask is None else self.mask & tokens)
 
     def without_padding(self, num_classes: int | None) -> "Problem":
-        """Returns the same with zeros in the columns of the kernel that pad its classes.
+        """Returns the same with zeros in the columns of the kernel that are padding.
 
-        Whatever they hold would reach the gradient of the inputs: 0 * NaN is NaN.
+        A NaN there would otherwise reach the gradient of the inputs, because 0 * NaN is NaN.
         """
         if num_classes is None or num_classes == self.classes * self.shards.count:
             return self
@@ -129,7 +129,7 @@ class Problem:
     ) -> tuple[Callable[..., tuple[Any, Any]], tuple[Array, ...]]:
         """Returns a loss as ``LinearLayer`` takes it, and the arrays that it closes over.
 
-        The given loss is one of logits and the tree of targets. Raises ValueError unless it gives
+        The given loss takes logits and the tree of targets. Raises ValueError unless it returns
         one number for each token.
         """
         size = self.chunks.size
@@ -184,7 +184,7 @@ def checked(
 ) -> Problem:
     """Returns the checked arguments that all heads share.
 
-    ``ignoring`` says whether a label may leave its token out.
+    ``ignoring`` is whether there is an ignore_index.
     """
     axes = _checks.kernel_axes(name, axes)
     shards = _checks.axis_name(name, axis_name)
@@ -300,7 +300,7 @@ def numbered(labels: Array, classes: int, ignored: int | None = None) -> Array:
 
 
 def class_mask(classes: int, num_classes: int, shards: Shards) -> Array:
-    """Returns [1, classes] booleans: which of the shard's classes are no padding."""
+    """Returns booleans ``[1, classes]``, false for the shard's classes that are padding."""
     first = shards.first_class(classes)
     return (first + jnp.arange(classes) < num_classes)[None]
 

@@ -1,4 +1,4 @@
-"""The linear head on a mesh: the ``shard_map`` around it, for arrays that know no shards."""
+"""The linear head on a mesh: a ``shard_map`` around it that takes and returns whole arrays."""
 
 import dataclasses
 import functools
@@ -31,38 +31,37 @@ def shard_linear_head(
     inputs: PartitionSpec,
     kernel: PartitionSpec,
 ) -> Callable[..., Any]:
-    """The linear head for inputs and a kernel that are divided over a mesh.
+    """The linear head for inputs and a kernel that are sharded over a mesh.
 
-    Each device makes the logits of its own tokens and classes, chunk by chunk. Between devices
-    go a few numbers for each token, the inputs' gradient over the axes of the classes and the
-    kernel's over those of the tokens, each once.
+    Each device computes the logits of its own tokens and classes, chunk by chunk. Devices exchange
+    a few numbers for each token, the gradient of the inputs over the mesh axes of the classes,
+    and the gradient of the kernel over the mesh axes of the tokens, each once.
 
     Args:
         head: ``linear_softmax_cross_entropy`` or ``linear_token_statistics``, of this module or
-            of ``forward_mode``, or a head that ``with_linear_head`` returned. Where the kernel's
-            classes are divided, that one is made with the ``axis_name`` of their mesh axis, and so
-            is its loss: ``with_linear_head(functools.partial(loss, axis_name="model"),
-            axis_name="model")``.
+            of ``forward_mode``, or a head that ``with_linear_head`` returned. If the classes of
+            the kernel are sharded, give that head and its loss the mesh axis of the classes:
+            ``with_linear_head(functools.partial(loss, axis_name="model"), axis_name="model")``.
         mesh: the mesh; by default that of ``jax.set_mesh``.
-        inputs: how ``[*batch, D]`` are divided, such as ``P("data")``; D is not.
-        kernel: how the kernel is divided, in the order of ``kernel_axes``: ``P(None, "model")``
-            for ``[D, classes]``. Where D is divided too, as in fully sharded training, it is
-            gathered once.
+        inputs: how the inputs ``[*batch, D]`` are sharded, such as ``P("data")``; D must not be.
+        kernel: how the kernel is sharded, in the order of ``kernel_axes``: ``P(None, "model")``
+            for ``[D, classes]``. If D is sharded too, as in fully sharded training, the kernel
+            is gathered once.
 
     Returns:
-        The head, with the same arguments and results, of whole arrays; call it under
-        ``jax.jit``. Labels, targets, masks, bias and class weights are divided as inputs and kernel
-        are.
-        Sums and means are over all tokens. Classes that the shards do not divide evenly are
-        padded, and the padding takes no part; JAX keeps no kernel on a mesh so: pad that one
-        yourself, once, and give ``num_classes``.
+        The head, with the same arguments and results, for whole arrays; call it under
+        ``jax.jit``. Labels, targets, masks, bias and class weights are sharded like the inputs and
+        the kernel. Sums and means are over all tokens. If the number of classes is not a multiple
+        of the number of shards, the kernel is padded, and the padding takes no part. Since JAX
+        cannot keep such a kernel sharded, it is better to pad it once yourself and to pass
+        ``num_classes``.
 
     Raises:
-        TypeError: ``head`` is another function, or a spec no PartitionSpec. ValueError: D of the
-        inputs is divided, a mesh axis divides both tokens and classes, or does not divide their
-        number; and what the head raises.
+        TypeError: ``head`` is another function, or a spec is not a PartitionSpec. ValueError: D of
+        the inputs is sharded, or a mesh axis shards both tokens and classes, or does not divide
+        their number. The head raises its own errors too.
 
-    Gradient: the head's own, added up between devices in the dtypes of inputs and kernel.
+    Gradient: as for the head; devices add up their parts in the dtypes of inputs and kernel.
     Proof: ``linear_softmax_cross_entropy``. Source: Shoeybi et al. (2019), "Megatron-LM",
     section 3; fully sharded: Rajbhandari et al. (2020), "ZeRO".
 
@@ -152,7 +151,7 @@ def _bound(signature: inspect.Signature, head: str, args: Any, kwargs: Any) -> d
 
 
 class _Divided(NamedTuple):
-    """Says which mesh axes divide tokens, width and classes."""
+    """The mesh axes that shard tokens, width and classes."""
 
     mesh: Mesh | AbstractMesh
     batch: PartitionSpec  # of [*batch]
@@ -224,7 +223,7 @@ def _divided(name: str, mesh, inputs, kernel, arrays: dict[str, Array], axes) ->
 def _padded(
     divided: _Divided, arrays: dict[str, Array], fixed: dict[str, Any]
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Classes padded to what the shards divide evenly, and said to be padding."""
+    """Returns the arguments with the classes padded to a multiple of the number of shards."""
     axis = divided.kernel_axes.index("V")
     classes = arrays["kernel"].shape[axis]
     more = -classes % divided.shards(divided.classes)
@@ -275,7 +274,7 @@ def _any_sharded(
     weights: Any = None,
     **others: Any,
 ) -> Any:
-    """Returns what a head of any loss gives for whole arrays, computed in shards."""
+    """Returns the result of a head of any loss for whole arrays, computed in shards."""
     # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
     axes, *rest, axis_name = head.layer
     of_whole = dataclasses.replace(head, layer=(axes, *rest, None))
@@ -326,7 +325,7 @@ def _one(axes: tuple[str, ...]) -> AxisName | None:
 
 
 def _gathered(divided: _Divided, kernel: Array) -> Array:
-    """Returns a shard's kernel, gathered where the mesh divides its width."""
+    """Returns a shard's kernel, gathered along its width if that is sharded."""
     if not divided.width:
         return kernel
     axis = divided.kernel_axes.index("D")

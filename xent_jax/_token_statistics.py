@@ -56,31 +56,32 @@ def token_statistics(
     """Loss, entropy, rank and the likeliest classes of each token, from its logits.
 
     Args:
-        logits: ``[*batch, classes]``, floating, in nats.
+        logits: ``[*batch, classes]``, floating-point, in nats.
         labels: y, ``[*batch]``, integers in [0, classes).
-        where: booleans that broadcast to ``[*batch]``: the tokens that take part.
-        ignore_index: a label that asks for neither loss nor rank, such as -100.
-        top_k: how many of the likeliest classes.
-        axis_name: inside ``jax.shard_map`` the mesh axis, or axes, over which the classes are
-            divided: the logits are then this shard's, and classes count over all shards.
+        where: booleans that broadcast to ``[*batch]``, for the tokens that take part.
+        ignore_index: a label for which there is neither loss nor rank, such as -100.
+        top_k: the number of likeliest classes to return.
+        axis_name: inside ``jax.shard_map``, the mesh axis or axes over which the classes are
+            sharded. The logits are then this shard's, and labels and the classes that are
+            returned are indices among all classes.
 
     Returns:
         ``TokenStatistics``: loss, logsumexp, entropy, argmax, label_rank,
         top_k_log_probabilities, top_k_indices. Floats are in nats, and float32 for half
-        precision; classes are int32. Of equal logits the lower class comes first, so that the
-        label is among the ``top_k_indices`` just where ``label_rank < top_k``. A label out of
-        range has the loss NaN and the rank -1, an ignored one 0 and -1. Where the logits have no
-        log-sum-exp all floats are NaN and all classes -1. Of a token that is out all floats are
-        0 and all classes -1.
+        precision; classes are int32. Among equal logits, the lower class comes first. So the
+        label is among the ``top_k_indices`` if and only if ``label_rank < top_k``. The loss is
+        NaN for a label out of range and 0 for an ignored label; the rank is -1 for both. If a
+        row has no log-sum-exp, its floats are NaN and its classes -1. For a token that does not
+        take part, all floats are 0 and all classes -1.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
-    Gradient: of the loss ``p - onehot(y)``, of logsumexp ``p``, of the entropy H
-    ``-p (log p + H)``, of a top log-probability ``onehot - p``; none of the classes. Proof:
+    Gradient: ``p - onehot(y)`` of the loss, ``p`` of logsumexp, ``-p (log p + H)`` of the
+    entropy H, ``onehot - p`` of a top log-probability; the classes have none. Proof:
     ``token_statistics``. Source: as ``log_softmax`` and ``entropy``.
 
-    Accuracy and perplexity of a batch are means of what it returns:
+    Accuracy and perplexity of a batch are means of these statistics:
 
     >>> found = token_statistics(jnp.array([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), jnp.array([2, 1]))
     >>> float(jnp.mean(found.label_rank == 0)), round(float(jnp.exp(jnp.mean(found.loss))), 4)
@@ -139,39 +140,28 @@ def linear_token_statistics(
     max_logits_bytes: int | None = None,
     axis_name: AxisName | None = None,
 ) -> TokenStatistics:
-    """``token_statistics`` of ``inputs @ kernel + bias``, which is never all held.
+    """``token_statistics`` of the logits ``inputs @ kernel + bias``, chunk by chunk.
+
+    The logits are computed for one chunk of tokens at a time, and all of them are never held.
 
     Args:
-        inputs: ``[*batch, D]``, floating.
-        kernel: ``[D, classes]``, floating.
+        inputs: ``[*batch, D]``, floating-point: the inputs of a model's last layer.
+        kernel: ``[D, classes]``, floating-point.
         labels: y, ``[*batch]``, integers in [0, classes).
-        bias: ``[classes]``, floating.
-        where: booleans that broadcast to ``[*batch]``: the tokens that take part.
-        ignore_index: a label that asks for neither loss nor rank, such as -100.
-        logit_softcap: c, above 0; the logits are ``c tanh((x W + b) / c)``.
-        temperature: above 0; divides the logits, after the soft cap.
-        top_k: how many of the likeliest classes.
-        num_classes: how many of the kernel's classes there are; those after them pad it.
-        kernel_axes: ``"VD"`` for a kernel ``[classes, D]``.
-        dtype: in which inputs and kernel are multiplied; as for ``with_linear_head``.
-        max_logits_bytes: what a chunk's logits and their gradient may take, in float32; by
-            default 128 MiB, or for a vocabulary above 32k a chunk of 512 to 2048 tokens:
-            ``linear_head_plan``.
-        axis_name: as for ``linear_softmax_cross_entropy``; classes count over all shards.
+        bias: ``[classes]``, floating-point.
+        where, ignore_index, top_k: as for ``token_statistics``.
+        logit_softcap, temperature, num_classes, axis_name: as for
+            ``linear_softmax_cross_entropy``.
+        kernel_axes, dtype, max_logits_bytes: as for ``with_linear_head``.
 
     Returns:
-        ``TokenStatistics``: loss, logsumexp, entropy, argmax, label_rank,
-        top_k_log_probabilities, top_k_indices. Of equal logits the lower class comes first,
-        so that the label is among the ``top_k_indices`` just where ``label_rank < top_k``.
-        A label out of range has the loss NaN and the rank -1, an ignored one 0 and -1. Where
-        the logits have no log-sum-exp all floats are NaN and all classes -1. Of a token that is
-        out all floats are 0 and all classes -1.
+        ``TokenStatistics``, with the values that ``token_statistics`` returns.
 
     Raises:
-        TypeError: a dtype is wrong. ValueError: a shape, option or range is.
+        TypeError: a dtype is wrong. ValueError: a shape, an option or a range is wrong.
 
     Gradient: of loss, logsumexp, entropy and top_k_log_probabilities, to inputs, kernel, bias,
-    cap and temperature: as ``with_linear_head``, where ``dz = -p (log p + H)`` for the entropy H.
+    cap and temperature: as for ``with_linear_head``, with ``dz`` as for ``token_statistics``.
     Proof: ``linear_token_statistics``. Source: as ``with_linear_head``.
 
     >>> x, kernel = jnp.ones((3, 8)), jnp.zeros((8, 100)).at[:, 5].set(1.0)
