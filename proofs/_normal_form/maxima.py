@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from .cases import given
 from .indices import fresh
-from .polynomial import ZERO, Atom, Number, Poly, Refused, atom, poly
+from .polynomial import ZERO, Atom, Number, Poly, Refused, atom, poly, product
+from .quotients import content, together
 from .rounding import integral
 from .signs import nonnegative, positive
 from .substitution import rebuilds, substitute
@@ -21,10 +22,20 @@ def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
         p = p - outer
         if not p.terms:
             return outer
+        factor, p = _positive_factor(p, i)
         name, bodies = bind(i, p, inside)
-        return outer + poly(atom("max", name, *bodies, binders=(name,)))
+        return outer + factor * poly(atom("max", name, *bodies, binders=(name,)))
 
     return _outer_cases(leaf, i, p, inside)
+
+
+def _positive_factor(p: Poly, i: Atom) -> tuple[Poly, Poly]:
+    """What is positive, the same at each i and in each term of p; and the rest of p."""
+    numerator, below = together(p)
+    size, shared, rest = content(numerator)
+    powers = [*shared.items(), *((a, -e) for a, e in below.items())]
+    factor = product([(a, e) for a, e in powers if i not in a.free], size)
+    return factor, product([(a, e) for a, e in powers if i in a.free]) * rest
 
 
 def _outer_cases(leaf: Callable[..., Poly], i: Atom, *parts: Poly) -> Poly:

@@ -39,27 +39,27 @@ class Field(Rationals):
         return Number(self.generator(key, expression, True, kind="bits", inner=(x, bits)))
 
     def exp(self, x: Number) -> Number:
-        """e^x, split over the terms of x."""
-        if x.factors:
-            return self._exp_of_quotient(x)
-        out = self.one
-        for monomial, coefficient in x.numerator.terms():
-            out = self.multiply(out, self._exp_of_term(monomial, coefficient))
-        return out
+        """e^x, split over the terms of x, unless its divisor is a sum."""
+        if not self._over_monomial(x):
+            return self._exp_of(x)
+        powers = dict(x.factors)
+        terms = [self._reduced(self.ring.from_dict({m: c}), powers) for m, c in x.numerator.terms()]
+        return functools.reduce(self.multiply, map(self._exp_of_term, terms), self.one)
 
-    def _exp_of_term(self, monomial: tuple[int, ...], coefficient) -> Number:
-        places = [i for i, e in enumerate(monomial) if e]
-        n, d = int(coefficient.numerator), int(coefficient.denominator)
-        if d == 1 and len(places) == 1 and monomial[places[0]] == 1:
-            generator = self.generators[places[0]]
+    def _over_monomial(self, x: Number) -> bool:
+        """Whether the divisor of x is 1 or a product of generators."""
+        return all(len(factor) == 1 for factor, _ in x.factors)
+
+    def _exp_of_term(self, x: Number) -> Number:
+        ((monomial, coefficient),) = x.numerator.terms()
+        if not x.factors and coefficient.denominator == 1 and sum(monomial) == 1:
+            generator = self.generators[monomial.index(1)]
             if generator.kind == "log":
-                return self.power(Number(generator.inner), n)
-        base = self.ring.from_dict({monomial: QQ(1, d)})
-        expression = sp.exp(self.poly_expression(base))
-        kind = dict(kind="exp", inner=base)
-        return self.power(Number(self.generator(("exp", base), expression, True, **kind)), n)
+                return self.power(Number(generator.inner), int(coefficient))
+        return self._exp_of(x)
 
-    def _exp_of_quotient(self, x: Number) -> Number:
+    def _exp_of(self, x: Number) -> Number:
+        """A power of the generator for the exponential of x without its whole factor."""
         content, primitive = x.numerator.primitive()
         if primitive.LC < 0:
             content, primitive = -content, -primitive
@@ -89,8 +89,7 @@ class Field(Rationals):
         if len(terms) == 1 and sum(terms[0][0]) == 1:
             generator = self.generators[terms[0][0].index(1)]
             if generator.kind == "exp":
-                inner = generator.inner
-                return inner if isinstance(inner, Number) else Number(inner)
+                return generator.inner
         expression = sp.log(self.poly_expression(factor))
         kind = dict(kind="log", inner=factor)
         return Number(self.generator(("log", factor), expression, False, **kind))
@@ -123,10 +122,13 @@ class Field(Rationals):
         return sign, unknown
 
     def _comparable(self, x: Number) -> Number:
-        """exp(x) - 1 in place of an x that is a sum of whole multiples of z's and logs."""
-        if not x.zero and not x.factors and self._linear(x.numerator):
+        """exp(x) - 1 in place of an x that is a sum of whole multiples of z's and logs.
+
+        The sum may be divided by a product of generators, such as a temperature.
+        """
+        if not x.zero and self._over_monomial(x) and self._linear(x.numerator):
             _, primitive = x.numerator.primitive()
-            return self.subtract(self.exp(Number(primitive)), self.one)
+            return self.subtract(self.exp(Number(primitive, x.factors)), self.one)
         return x
 
     def _linear(self, x: PolyElement) -> bool:

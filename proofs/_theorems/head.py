@@ -64,6 +64,8 @@ def _integers() -> list[Case]:
         _integer("mean, to the bias", {}, "b", "", reduction="mean"),
         _integer("weights and masked tokens, mean", left | weights, "x w b v",
                  "where=examples weights=v", reduction="mean"),
+        _integer("temperature, mean", {"r": scalar(positive=True)}, "x w b r", "temperature=r",
+                 reduction="mean"),
         _integer("weights, none", weights, "x w b v", "weights=v", reduction="none"),
     ]  # fmt: skip
     for reduction in ("mean", "none"):
@@ -183,8 +185,8 @@ UNPROVED = (
     Unproved(_INTEGER, "logit_softcap", "the prover does not see that the exponentials of capped "
              "logits are together positive without that of the label; the cap around a linear "
              "loss, the cap alone and the loss alone are proved, and test_head.py compares"),
-    Unproved(_INTEGER, "temperature", "the second engine, which must agree with the first, "
-             "cannot decide exponentials of quotients; test_head.py compares"),
+    Unproved(_STATISTICS, "temperature", "it is applied as in linear_softmax_cross_entropy, whose "
+             "theorem takes half a minute; test_head_statistics.py compares"),
     Unproved("with_linear_head", "the kernel's gradient in pieces", "on CPU it is summed for some "
              "of the classes at a time; the prover cannot read these slices for all sizes; "
              "test_head_proofs.py proves a small size, and test_head.py compares"),

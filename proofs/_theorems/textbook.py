@@ -102,12 +102,14 @@ def label_rank(z: Array, y: Array) -> Array:
     return jnp.sum(jnp.where(z > own, 1, jnp.where((z == own) & lower, 1, 0)), axis=-1)
 
 
-def head_loss(x: Array, kernel: Array, y: Array, *, b: Any = None, **options: Any) -> Array:
-    """``integer_loss`` of ``z = x W + b``."""
+def head_loss(
+    x: Array, kernel: Array, y: Array, *, b: Any = None, r: Any = None, **options: Any
+) -> Array:
+    """``integer_loss`` of ``z = (x W + b) / r``."""
     z = x @ kernel
     if b is not None:
         z = z + b
-    return integer_loss(z, y, **options)
+    return integer_loss(z if r is None else z / r, y, **options)
 
 
 def mean_over_classes(x: Array, classes: Array | None) -> Array:
