@@ -130,7 +130,7 @@ holds all tokens that a device has here; with chunks of {CHUNK} it needs less me
 PLANNED = """
 
 The large meshes have a head of about the size of Llama 3 70B's, D=8192 and V=131072,
-in bfloat16, with 8192 tokens in each data shard. The formula counts 4 float32 numbers per token and
+in bfloat16, with 8192 tokens in each data shard. The formula counts 3 float32 numbers per token and
 dx over model, dW over data, both in bfloat16, and the kernel if it is fully sharded. Times are
 bounds from data sheets, not measurements: links at full speed, 2(k - 1)/k of the payload for a
 ring, and products at peak. Shares are in % of the time of the products. The sum of dW can
