@@ -183,8 +183,8 @@ UNPROVED = (
     Unproved(_INTEGER, "logit_softcap", "the prover does not see that the exponentials of capped "
              "logits are together positive without that of the label; the cap around a linear "
              "loss, the cap alone and the loss alone are proved, and test_head.py compares"),
-    Unproved(_INTEGER, "temperature", "the second engine, which must agree with the first, "
-             "cannot decide exponentials of quotients; test_head.py compares"),
+    Unproved(_INTEGER, "temperature", "the second engine, in the tests, must agree "
+             "and cannot decide exponentials of quotients; test_head.py compares"),
     Unproved("with_linear_head", "the kernel's gradient in pieces", "on CPU it is summed for some "
              "of the classes at a time; the prover cannot read these slices for all sizes; "
              "test_head_proofs.py proves a small size, and test_head.py compares"),

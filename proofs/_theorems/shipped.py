@@ -352,8 +352,8 @@ _DIVERGENCES = (
     *(Unproved(f, "masked classes", "that the sums of exponentials over the "
                "classes left in are together positive is not shown; test_edges.py compares")
       for f in ("softmax_kl_divergence", "softmax_jensen_shannon_divergence")),
-    *(Unproved(f, "a temperature", "the second engine, which must agree with "
-               "the first, does not decide exponentials of quotients; test_contract.py compares")
+    *(Unproved(f, "a temperature", "the second engine, in the tests, must "
+               "agree and does not decide exponentials of quotients; test_contract.py compares")
       for f in ("softmax_kl_divergence", "softmax_jensen_shannon_divergence")),
     Unproved("softmax_jensen_shannon_divergence", "second order to beta", "it is decided, but not "
              "in minutes; proved is the second order to both logits at beta = 1/2"),
