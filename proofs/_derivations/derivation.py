@@ -5,8 +5,8 @@ that it equals the step before, or is less by a slack that it shows not to be ne
 number of classes and all real values that meet the stated assumptions. "Could not decide" does not
 hold.
 
-Trusted is how ``decide`` reads an expression, and the normal form, as for theorems. Nothing here
-is about code, rounding, overflow or NaN.
+Trusted are what SymPy simplifies when an expression is written, how ``decide`` reads it, and the
+normal form, as for theorems. Nothing here is about code, rounding, overflow or NaN.
 """
 
 from __future__ import annotations

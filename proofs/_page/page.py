@@ -32,8 +32,8 @@ for the rank and the options it names, all sizes, and labels in range. Where the
 sizes, such as k with 1, it is traced and proved again at those. What it does only where a size is a
 Python int, rather than a symbol, is not covered.</p>
 <p>Trusted are the rules in <code>proofs/_normal_form/</code>; for derivations, how
-<code>proofs/_derivations/decide.py</code> reads a formula; for theorems, how
-<code>proofs/_prover/</code> reads JAX’s operations.</p>
+<code>proofs/_derivations/decide.py</code> reads a formula, as SymPy simplifies it when it is
+written; for theorems, how <code>proofs/_prover/</code> reads JAX’s operations.</p>
 """
 
 
