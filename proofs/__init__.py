@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._catalogue import DERIVATIONS as DERIVATIONS
-    from ._derivations.derivation import Assumption as Assumption
+    from ._derivations.decide import Assumption as Assumption
     from ._derivations.derivation import Derivation as Derivation
     from ._derivations.derivation import Step as Step
     from ._prover.prove import assert_vjp_proved as assert_vjp_proved
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._prover.verdict import Verdict as Verdict
 
 _HOME = {
-    "Assumption": "_derivations.derivation",
+    "Assumption": "_derivations.decide",
     "DERIVATIONS": "_catalogue",
     "Derivation": "_derivations.derivation",
     "Step": "_derivations.derivation",

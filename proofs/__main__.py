@@ -46,7 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=_jobs, metavar="N", help="prove in N processes; without, one per core")
     add("--json", metavar="FILE", help="write the results to FILE")
     add("--html", metavar="FILE", help="write the page to FILE")
-    add("--independent", action="store_true", help="prove each theorem by the second engine too")
     add("--module", metavar="PKG.MOD:FUNCTION", help="prove your own function instead")
     add(
         "--args",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 from ._derivations import cross_entropy as _cross_entropy
@@ -20,12 +19,10 @@ from ._derivations import sigmoid as _sigmoid
 from ._derivations import softcap as _softcap
 from ._derivations import softmax as _softmax
 from ._derivations.derivation import Derivation
-from ._prover.verdict import Verdict
-from ._second_engine.concrete import prove_theorem, sizes_of
 from ._theorems.shipped import THEOREMS
 from ._theorems.theorem import Theorem
 
-Engine = Literal["derivation", "all sizes", "small sizes"]
+Engine = Literal["derivation", "all sizes"]
 
 CHAPTERS: tuple[tuple[str, tuple[Derivation, ...]], ...] = (
     ("The tutorial's derivation", _seed.DERIVATIONS),
@@ -70,11 +67,10 @@ class Claim:
     run: Callable[[], Answer]
 
 
-def claims(independent: bool = False) -> list[Claim]:
-    """Returns all claims; with ``independent``, each theorem also by the second engine."""
-    out = [_derived(group, d) for group, chapter in CHAPTERS for d in chapter]
-    out += [_proved(t) for t in THEOREMS]
-    return out + [_proved_again(t) for t in THEOREMS] if independent else out
+def claims() -> list[Claim]:
+    """Returns all claims."""
+    derived = [_derived(group, d) for group, chapter in CHAPTERS for d in chapter]
+    return derived + [_proved(t) for t in THEOREMS]
 
 
 def _derived(group: str, d: Derivation) -> Claim:
@@ -93,18 +89,10 @@ def _proved(theorem: Theorem) -> Claim:
     dims = sorted({d for spec in theorem.build.args.values() for d in spec.dims}, reverse=True)
     sizes = "all " + ", ".join(f"{d} ≥ {least.get(d, 1)}" for d in dims)
 
-    return _claim(theorem, sizes, "all sizes", theorem.prove)
-
-
-def _proved_again(theorem: Theorem) -> Claim:
-    return _claim(theorem, sizes_of(theorem), "small sizes", partial(prove_theorem, theorem))
-
-
-def _claim(theorem: Theorem, sizes: str, engine: Engine, prove: Callable[[], Verdict]) -> Claim:
     def run() -> Answer:
-        v = prove()
+        v = theorem.prove()
         reason = "" if v.proved else f"{v.status}: {v.reason}"
         return Answer(v.proved, reason, tuple(v.assumptions), v.seconds, v)
 
     name, group, statement = theorem.name, theorem.function, theorem.statement
-    return Claim(name, group, statement, sizes, engine, theorem, run)
+    return Claim(name, group, statement, sizes, "all sizes", theorem, run)

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     for option, file in (("--json", options.json), ("--html", options.html)):
         if file and not pathlib.Path(file).parent.is_dir():
             raise Misused(f"{option} {file}: there is no folder {pathlib.Path(file).parent}")
-    chosen = _chosen(claims(options.independent), options.only)
+    chosen = _chosen(claims(), options.only)
     if options.list:
         for c in chosen:
             console.print(f"{escape(c.name)}  [dim]{c.engine}[/dim]", highlight=False)

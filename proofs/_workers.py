@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ._catalogue import Answer, Claim, Engine, claims
+from ._catalogue import Answer, Claim, claims
 from ._derivations.derivation import Derivation, Outcome
 
 Report = Callable[[list[Claim]], None]
@@ -45,7 +45,7 @@ def usual_jobs(count: int) -> int:
 def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
     """Yields each claim's index and answer as they arrive; calls ``report`` with those that run."""
     if jobs > 1:
-        tasks = [Task(c.name, (c.engine, c.name)) for c in chosen]
+        tasks = [Task(c.name, c.name) for c in chosen]
 
         def running(places: list[int]) -> None:
             report([chosen[place] for place in places])
@@ -59,11 +59,11 @@ def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
             yield place, claim.run()
 
 
-def _claims_by_name() -> Callable[[tuple[Engine, str]], Answer]:
-    """Returns the function that runs a claim in a process, given its engine and name."""
+def _claims_by_name() -> Callable[[str], Answer]:
+    """Returns the function that runs a claim in a process, given its name."""
     gc.disable()
-    known = {(c.engine, c.name): c for c in claims(independent=True)}
-    return lambda key: _packed(known[key].run())
+    known = {c.name: c for c in claims()}
+    return lambda name: _packed(known[name].run())
 
 
 def _packed(answer: Answer) -> Answer:

@@ -16,18 +16,18 @@ sp = pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xen
 
 from xent_jax.proofs._catalogue import DERIVATIONS  # noqa: E402
 from xent_jax.proofs._derivations import linear_head, notation  # noqa: E402
-from xent_jax.proofs._derivations.decide import Context, Undecided, equal  # noqa: E402
-from xent_jax.proofs._derivations.derivation import Assumption, Derivation, Step  # noqa: E402
-from xent_jax.proofs._derivations.numbers import Sample  # noqa: E402
+from xent_jax.proofs._derivations.decide import Assumption, Undecided, equal  # noqa: E402
+from xent_jax.proofs._derivations.derivation import Derivation, Step  # noqa: E402
 from xent_jax.proofs._derivations.terms import (  # noqa: E402
     Index,
     K,
     Partial,
     Total,
     family,
-    instantiate,
     total,
 )
+
+from tests.derivation_numbers import Sample, differs  # noqa: E402
 
 pytestmark = pytest.mark.fast_compile
 
@@ -37,6 +37,14 @@ z, I, J = family("z"), notation.I, notation.J
 @pytest.mark.parametrize("name", DERIVATIONS)
 def test_every_step_holds(name):
     assert [(o.step.name, o.reason) for o in DERIVATIONS[name].check() if not o.holds] == []
+
+
+@pytest.mark.parametrize("name", DERIVATIONS)
+def test_every_step_has_the_numbers_of_the_one_before(name):
+    """With 60 digits, at random numbers for 1, 2, 3 and 5 classes, by none of the rules."""
+    derivation = DERIVATIONS[name]
+    for before, step in zip(derivation.steps, derivation.steps[1:], strict=False):
+        assert differs(derivation, before, step) == ""
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -79,7 +87,7 @@ def spoiled(e):
 def is_wrong(derivation, before, step):
     """Whether the numbers say so."""
     try:
-        return bool(derivation.guard(before, step))
+        return bool(differs(derivation, before, step))
     except (ZeroDivisionError, ValueError, KeyError, TypeError):
         return None  # it has no value there
 
@@ -111,11 +119,9 @@ def test_a_step_that_is_only_undecided_fails():
     assert "gamma is not read" in reason
 
 
-def test_the_numbers_are_a_guard_of_their_own(monkeypatch):
-    wrong = (Step("start", z(I), ""), Step("wrong", 2 * z(I), ""))
-    derivation = Derivation("wrong", "", "", wrong)
-    monkeypatch.setattr(Derivation, "decide", lambda *_: "")
-    assert "the numbers are" in derivation.check()[1].reason
+def test_the_numbers_of_a_wrong_step_differ():
+    wrong = Step("start", z(I), ""), Step("wrong", 2 * z(I), "")
+    assert "for 1 classes the numbers are" in differs(Derivation("wrong", "", "", wrong), *wrong)
 
 
 def test_an_inequality_needs_a_slack_that_is_shown_not_to_be_negative():
@@ -127,8 +133,8 @@ def test_an_inequality_needs_a_slack_that_is_shown_not_to_be_negative():
     "divisor", [z(I), z(I) - z(J), total(z), sp.exp(z(I)) - 1], ids=lambda e: sp.sstr(e)[:20]
 )
 def test_a_divisor_that_may_be_zero_is_undecided(divisor):
-    with pytest.raises(Undecided, match="is not 0 is not shown"):
-        equal(total(lambda j: z(j) / divisor), total(z) / divisor, Context())
+    with pytest.raises(Undecided, match="not known to differ from 0"):
+        equal(total(lambda j: z(j) / divisor), total(z) / divisor)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +146,8 @@ def test_a_divisor_that_may_be_zero_is_undecided(divisor):
     ],
 )
 def test_logarithms_and_powers_of_what_may_be_negative_are_undecided(left, right):
-    with pytest.raises(Undecided, match="is (positive|not 0) is not shown"):
-        equal(left + z(I), z(I) + right, Context())
+    with pytest.raises(Undecided, match="is positive is not shown"):
+        equal(left + z(I), z(I) + right)
 
 
 def test_without_two_classes_the_others_may_be_an_empty_sum():
@@ -156,25 +162,45 @@ def test_an_assumption_is_needed_where_it_is_stated():
     assert [o.step.name for o in unassumed.check() if not o.holds] == ["closed form"]
 
 
-def test_what_is_called_positive_must_be_a_sum_of_positive_terms():
-    wrong = Assumption("wrong", positive=(total(z, but=I),))
-    steps = (Step("start", z(I), ""), Step("same", z(I), ""))
-    reason = Derivation("wrong", "", "", steps, assumptions=(wrong,)).check()[1].reason
-    assert "is not a sum of positive terms" in reason
+@pytest.mark.parametrize("sums", [2 * total(z), total(lambda j: z(j) + 1)], ids=["twice", "two"])
+def test_an_equation_must_give_the_value_of_one_sum(sums):
+    known = Assumption("", equation=(sums, sp.Integer(1)))
+    with pytest.raises(Undecided, match="is not one sum"):
+        equal(sums, sp.Integer(1), given=(known,))
+
+
+def test_an_index_out_of_the_range_of_a_sum_is_undecided():
+    other = Index("n", sp.Symbol("n", integer=True, positive=True))
+    with pytest.raises(Undecided, match="not in the range"):
+        equal(total(z, but=other), total(z) - z(other))
+
+
+def test_what_has_no_slope_everywhere_is_not_differentiated():
+    x = sp.Symbol("x", real=True)
+    with pytest.raises(Undecided, match="derivative of a maximum"):
+        equal(Partial(sp.Max(x, sp.Symbol("m", real=True)), x), sp.Integer(0))
+    with pytest.raises(Undecided, match="a definition stands for"):
+        equal(Partial(x, x), sp.Integer(1), ((x, sp.Integer(2)),))
+
+
+def test_two_maxima_of_numbers_with_the_same_names_are_told_apart():
+    m, same_name = sp.Symbol("m", real=True), sp.Symbol("m", positive=True)
+    equal(sp.Max(m, z(I)), sp.Max(z(I), m))
+    with pytest.raises(Undecided, match="left over"):
+        equal(sp.Max(m, z(I)), sp.Max(same_name, z(I)))
 
 
 # -------------------------------------------------- why SymPy's own sums are not used
 
 
-def test_sympy_captures_a_bound_variable_and_instantiate_does_not():
+def test_sympy_captures_a_bound_variable_and_a_definition_does_not():
     a = sp.IndexedBase("a")
     i, j, n = sp.symbols("i j n", integer=True)
     captured = sp.Sum(a[i, j] * a[i, n], (j, 1, 3)).subs(n, j)
     assert captured == sp.Sum(a[i, j] ** 2, (j, 1, 3))  # it is not: j was free
-    pairs = total(lambda j: z(j) * z(I))
-    bound = pairs.index
-    outer = Total(instantiate(pairs, {I: bound}), bound)
-    equal(outer, total(z) ** 2, Context())
+    pairs, of = total(lambda j: z(j) * z(I)), family("h")
+    outer = Total(of(pairs.index), pairs.index)
+    equal(outer, total(z) ** 2, [(of(I), pairs)])
 
 
 def test_sympy_differentiates_a_bound_variable_wrongly_and_partial_does_not():
@@ -184,7 +210,7 @@ def test_sympy_differentiates_a_bound_variable_wrongly_and_partial_does_not():
     wrong = whole.diff(a[j])
     assert wrong != 2 * a[j] and wrong.has(sp.Sum)
     squares = total(lambda j: z(j) ** 2)
-    equal(Partial(squares, z(squares.index)), 2 * z(squares.index), Context())
+    equal(Partial(squares, z(squares.index)), 2 * z(squares.index))
 
 
 def test_sympy_finds_no_derivative_of_a_matrix_expression():
@@ -233,11 +259,10 @@ def closed_form(name):
     values = {s: v for s, v in values.items() if v is not None}
     places = [i for i in (linear_head.D, I) if i in symbols]
     out = np.empty([sizes[i.size] for i in places])
-    context = derivation.context()
     with mp.workdps(30):
         for at in np.ndindex(*out.shape):
             given = {**values, **dict(zip(places, at, strict=True))}
-            sample = Sample(sizes, context, 0, given)
+            sample = Sample(sizes, derivation, 0, given)
             sample._drawn.update({s: v for s, v in given.items() if isinstance(s, sp.Symbol)})
             out[at] = float(sample.value(last))
     return out

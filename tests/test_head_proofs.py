@@ -10,11 +10,11 @@ from jax import lax
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
 from xent_jax.proofs import array, labels, prove_vjp  # noqa: E402
-from xent_jax.proofs._second_engine.concrete import prove_concrete  # noqa: E402
 from xent_jax.proofs._theorems import textbook as book  # noqa: E402
 from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
 from tests.chunks import chunks_of
+from tests.second_engine.concrete import prove_concrete  # noqa: E402
 from xent_jax import _engine, linear_softmax_cross_entropy  # noqa: E402
 from xent_jax._linear_layer import LinearLayer  # noqa: E402
 

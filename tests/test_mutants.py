@@ -12,15 +12,14 @@ import pytest
 
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs import mutation  # noqa: E402
-from xent_jax.proofs._mutation import mutants as m  # noqa: E402
-from xent_jax.proofs._mutation.high_precision import _outputs, same  # noqa: E402
-from xent_jax.proofs._mutation.mutate import mutants, well_typed  # noqa: E402
-from xent_jax.proofs._mutation.numbers import Backward, Numerics  # noqa: E402
 from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
-from xent_jax.proofs._refutation.reals import real  # noqa: E402
 
 from tests.cases import x64
+from tests.mutation import command  # noqa: E402
+from tests.mutation import mutants as m  # noqa: E402
+from tests.mutation.high_precision import _outputs, same  # noqa: E402
+from tests.mutation.mutate import mutants, well_typed  # noqa: E402
+from tests.mutation.numbers import Backward, Numerics  # noqa: E402
 
 pytestmark = pytest.mark.fast_compile
 
@@ -46,7 +45,7 @@ def test_no_wrong_mutant_of_a_frozen_sample_is_proved():
 def test_no_wrong_mutant_of_many_backwards_is_proved(tmp_path):
     """One of each sixth backward; the command at its default tries a thousand."""
     report, count = tmp_path / "mutants.json", 19
-    assert mutation.main(["--jobs", "1", "--count", str(count), "--json", str(report)]) == 0
+    assert command.main(["--jobs", "1", "--count", str(count), "--json", str(report)]) == 0
     found = json.loads(report.read_text())
     assert [o for o in found if o["escaped"]] == []
     assert sum(o["numbers"] != "invalid" for o in found) == count
@@ -63,8 +62,8 @@ def test_a_prover_that_proves_everything_is_found_out():
 
 def test_the_command_fails_where_a_wrong_mutant_is_proved(monkeypatch, capsys):
     found = [o for o in m.outcomes(SOFTMAX, 8, prover=proves_everything) if o.tried]
-    monkeypatch.setattr(mutation, "_of", lambda work: found if work[0] == 0 else [])
-    assert mutation.main(["--count", "8", "--jobs", "1"]) == 1
+    monkeypatch.setattr(command, "_of", lambda work: found if work[0] == 0 else [])
+    assert command.main(["--count", "8", "--jobs", "1"]) == 1
     printed = capsys.readouterr().out
     escaped = [o for o in found if o.escaped]
     assert f"8 mutants of {len(m.SHIPPED)} backwards, {len(escaped)} wrong ones proved" in printed
@@ -72,12 +71,12 @@ def test_the_command_fails_where_a_wrong_mutant_is_proved(monkeypatch, capsys):
 
 
 def test_the_command_fails_where_too_few_are_tried(monkeypatch, capsys):
-    monkeypatch.setattr(mutation, "_of", lambda work: [])
-    assert mutation.main(["--count", "3", "--jobs", "1"]) == 1
+    monkeypatch.setattr(command, "_of", lambda work: [])
+    assert command.main(["--count", "3", "--jobs", "1"]) == 1
 
 
 def test_the_command_succeeds_in_processes(capsys):
-    assert mutation.main(["--count", "2", "--jobs", "2"]) == 0
+    assert command.main(["--count", "2", "--jobs", "2"]) == 0
     assert "2 mutants of" in capsys.readouterr().out
 
 
@@ -162,7 +161,7 @@ def test_many_digits_give_the_numbers_of_jax(function, point):
         wanted = function(jnp.asarray(point))
     # Traced in float32, whose literals are read as the fractions that they round.
     (out,) = _outputs(jax.make_jaxpr(function)(jax.ShapeDtypeStruct((2,), "float32")), [point])
-    got = np.array([float(real(x)) for x in out])
+    got = np.array([float(x) for x in out])
     np.testing.assert_allclose(got, wanted, rtol=1e-13)
 
 

@@ -12,15 +12,18 @@ from jax import lax
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
 from xent_jax.proofs._prover.spec import array, labels, scalar  # noqa: E402
-from xent_jax.proofs._second_engine.concrete import SIZES, prove_concrete, prove_theorem, sizes_of  # noqa: E402
-from xent_jax.proofs._second_engine.exact import Field
-from xent_jax.proofs._second_engine.extended import Arithmetic, Special  # noqa: E402
-from xent_jax.proofs._second_engine.inputs import configurations  # noqa: E402
-from xent_jax.proofs._second_engine.piecewise import Node, Pieces  # noqa: E402
-from xent_jax.proofs._second_engine.polynomials import Refused  # noqa: E402
-from xent_jax.proofs._second_engine.rationals import Number
-from xent_jax.proofs._second_engine.reading import Reader  # noqa: E402
+from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
+from xent_jax.proofs._refutation.entries import Refused  # noqa: E402
 from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
+
+from tests.second_engine import command
+from tests.second_engine.concrete import SIZES, prove_concrete, prove_theorem, sizes_of  # noqa: E402
+from tests.second_engine.exact import Field
+from tests.second_engine.extended import Arithmetic, Special  # noqa: E402
+from tests.second_engine.inputs import configurations  # noqa: E402
+from tests.second_engine.piecewise import Node, Pieces  # noqa: E402
+from tests.second_engine.rationals import Number
+from tests.second_engine.reading import ExactReader  # noqa: E402
 
 pytestmark = pytest.mark.fast_compile
 
@@ -37,7 +40,7 @@ def test_every_gradient_is_proved_at_two_classes(theorem):
     assert verdict.proved, verdict
 
 
-# Of each function and kind the first; --independent proves each, in many minutes.
+# Of each function and kind the first; python -m tests.second_engine proves each, in many minutes.
 TOO_LONG = {("softmax_jensen_shannon_divergence", "second order")}  # more than four minutes
 THOROUGH = [
     t
@@ -299,7 +302,7 @@ def test_an_unread_primitive_is_refused_by_name(name):
 def _run(function, *arrays):
     """The engine's outputs on exact constants, as float64."""
     field = Field(64)
-    reader = Reader(Arithmetic(Pieces(field)))
+    reader = ExactReader(Arithmetic(Pieces(field)))
     jaxpr = jax.make_jaxpr(function)(*arrays)
     (out,) = reader.run(jaxpr, *map(reader.constant, arrays))
     return np.array([_number(field, x) for x in out.ravel()], float).reshape(out.shape)
@@ -409,7 +412,7 @@ def test_a_rule_of_shapes_or_control_is_jax_own(name):
 
 
 def test_every_rule_is_compared():
-    rules = set(Reader(Arithmetic(Pieces(Field(8)))).elementwise)
+    rules = set(ExactReader(Arithmetic(Pieces(Field(8)))).elementwise)
     compared = {name.split()[0] for name in ELEMENTWISE}
     assert rules - compared == {"add_any"}  # as add, which JAX makes only in transposes
 
@@ -445,3 +448,22 @@ def test_a_mask_that_keeps_the_labels_is_free_elsewhere():
 
 def test_the_shapes_include_ties_of_three_and_two_rows():
     assert {(s["n"], s["k"]) for s in SIZES} >= {(1, 1), (1, 2), (1, 3), (2, 2)}
+
+
+# --------------------------------------------------------------------------- the command
+
+
+def test_the_command_proves_theorems_by_name(capsys):
+    assert command.main(["--only", "softcap: *", "--jobs", "1"]) == 0
+    printed = capsys.readouterr().out
+    names = [t.name for t in THEOREMS if t.name.startswith("softcap: ")]
+    assert all(f"{name}: proved (n = 1" in printed for name in names)
+    assert f"{len(names)} theorems, 0 not proved" in printed
+
+
+def test_the_command_fails_where_a_theorem_is_not_proved(monkeypatch, capsys):
+    answers = (answer for answer in [(0, Verdict("unknown", reason="why"))])
+    monkeypatch.setattr(command, "shared_out", lambda *_: answers)
+    assert command.main(["--only", "softcap: gradient"]) == 1
+    printed = capsys.readouterr().out
+    assert "softcap: gradient: unknown: why" in printed and "1 not proved" in printed

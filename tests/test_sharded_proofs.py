@@ -21,12 +21,12 @@ from xent_jax.proofs._normal_form import (  # noqa: E402
     positive,  # noqa: E402
     total,
 )
-from xent_jax.proofs._second_engine.concrete import prove_concrete  # noqa: E402
 from xent_jax.proofs._theorems import textbook_shards as book  # noqa: E402
 from xent_jax.proofs._theorems.in_shards import in_shards  # noqa: E402
 from xent_jax.proofs._theorems.shards import CASES  # noqa: E402
 from xent_jax.proofs._theorems.theorem import theorems_of  # noqa: E402
 
+from tests.second_engine.concrete import prove_concrete  # noqa: E402
 from xent_jax import _rows, _shards  # noqa: E402
 
 pytestmark = pytest.mark.fast_compile

@@ -12,8 +12,8 @@ from xent_jax.proofs import array, labels, prove_vjp  # noqa: E402
 from xent_jax.proofs._jax_internals import ANYWAY, READ  # noqa: E402
 from xent_jax.proofs._prover.read import RULES, least_sizes, read  # noqa: E402
 from xent_jax.proofs._prover.trace import arguments, trace  # noqa: E402
-from xent_jax.proofs._second_engine.concrete import prove_concrete  # noqa: E402
 
+from tests.second_engine.concrete import prove_concrete  # noqa: E402
 from tests.terms import agree  # noqa: E402
 
 pytestmark = pytest.mark.fast_compile

@@ -1,5 +1,5 @@
-"""Derivations as a textbook writes them; SymPy decides each step for all sizes.
+"""Derivations as a textbook writes them; each step is decided for all sizes.
 
-``terms`` defines the language and ``decide`` the rules. ``numbers`` is a check that shares none of
-the rules, and ``derivation`` a chain of steps. The other files are the derivations.
+``terms`` defines the language, ``decide`` reads it as terms of the normal form and decides, and
+``derivation`` is a chain of steps. The other files are the derivations.
 """

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Assumption, Derivation, Step
+from .decide import Assumption
+from .derivation import Derivation, Step
 from .notation import (
     LABEL,
     MASS,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Assumption, Derivation, Step
+from .decide import Assumption
+from .derivation import Derivation, Step
 from .notation import I
 from .terms import Partial, family, total
 

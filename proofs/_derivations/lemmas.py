@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Assumption, Derivation, Step
+from .decide import Assumption
+from .derivation import Derivation, Step
 from .notation import LABEL, LSE, SUM_EXP, I, Y, dot, lse, v, z
 from .terms import Blocks, Index, K, delta, family, total, written
 
@@ -207,7 +208,6 @@ def _shards() -> tuple[Derivation, ...]:
                 Step("relative", _m + sp.log(merged), "relative_sum in each shard and over them"),
             ),
             about="S shards of C classes each, k = S C; m_s and m are any real numbers.",
-            sizes={shards: 2, columns: 3},
         ),
     )  # fmt: skip
 

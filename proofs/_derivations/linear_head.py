@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Assumption, Derivation, Step
+from .decide import Assumption
+from .derivation import Derivation, Step
 from .notation import A, I
 from .terms import Blocks, Index, Partial, delta, family, label_family, total
 
@@ -12,7 +13,6 @@ TOKENS, WIDTH = (sp.Symbol(name, integer=True, positive=True) for name in "nd")
 N, D = Index("a", TOKENS), Index("r", WIDTH)  # a token, a place of its input
 _x, _W, _b, _g, _u = (family(name) for name in "xWbgu")
 _z, _p, _y = family("z"), family("p"), label_family("y")
-_SIZES = {TOKENS: 2, WIDTH: 3}
 _LIGER = "Hsu et al. (2024), Liger Kernel, section 3.2"
 _LABELS = Assumption("one label y_n in 0..k−1 for each of n tokens, n ≥ 1")
 
@@ -45,7 +45,6 @@ def _product() -> tuple[Derivation, ...]:
             (_LOGITS,),
             source=_LIGER,
             about="u is the loss's gradient to the logits z, in any of the losses above.",
-            sizes=_SIZES,
         )
 
     return (
@@ -76,7 +75,6 @@ def _cross_entropy() -> tuple[Derivation, ...]:
             (_SOFTMAX, _LOGITS),
             (_LABELS,),
             source=_LIGER,
-            sizes=_SIZES,
         ),
     )  # fmt: skip
 
@@ -97,7 +95,6 @@ def _entropy() -> tuple[Derivation, ...]:
                     "with_linear_head; Σ_j ∂p_nj/∂z_ni = 0"),
             ),
             (entropy, _SOFTMAX, _LOGITS),
-            sizes=_SIZES,
         ),
     )  # fmt: skip
 
@@ -124,7 +121,6 @@ def _chunks() -> tuple[Derivation, ...]:
             ),
             about="M chunks of S tokens each; where they overlap, u is 0 for what was met before.",
             source=_LIGER,
-            sizes={chunks: 2, size: 3, WIDTH: 2},
         ),
     )  # fmt: skip
 

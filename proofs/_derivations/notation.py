@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Assumption
+from .decide import Assumption
 from .terms import Index, K, family, total
 
 I, J = Index("i", K), Index("j", K)
@@ -24,7 +24,7 @@ MASS = (T, total(t))
 SOFTMAX = (P, LSE)
 
 LABEL = Assumption("the label y is one of the k classes")
-TWO = Assumption("k ≥ 2, so that p_y < 1", positive=(total(lambda j: sp.exp(z(j)), but=Y),))
+TWO = Assumption("k ≥ 2, so that p_y < 1", least=2)
 
 
 def dot(a, b) -> sp.Expr:

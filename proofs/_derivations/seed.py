@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Assumption, Derivation, Step
+from .decide import Assumption
+from .derivation import Derivation, Step
 from .terms import Gap, Index, K, Partial, delta, family, label_family, total, written
 
 I, J = Index("i", K), Index("j", K)
@@ -24,8 +25,8 @@ SUM_EXP = total(lambda j: exp(z(j)))
 SOFTMAX = ((y(A), exp(z(A)) / SUM_EXP),)
 ONE_LABEL = Assumption("labels sum to 1: Σ_j t_j = 1", equation=(total(t), sp.Integer(1)))
 SAME = Assumption("j = i", same=(I, J))
-DIFFERENT = Assumption("j ≠ i, which needs k ≥ 2", distinct=(I, J))
-TWO = Assumption("k ≥ 2", positive=(total(lambda j: exp(z(j)), but=I),))
+DIFFERENT = Assumption("j ≠ i, which needs k ≥ 2", least=2, distinct=(I, J))
+TWO = Assumption("k ≥ 2", least=2)
 
 
 def _positive() -> Derivation:
@@ -339,7 +340,6 @@ def _batch() -> Derivation:
         ),
         assumptions=(Assumption("one label c_n in 0..k−1 for each of m examples, m ≥ 1"),),
         source=_SEED,
-        sizes={m: 3},
     )  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from .terms import Blocks, Index, delta, family, total
 _S = sp.Symbol("S", integer=True, positive=True)
 _C = sp.Symbol("C", integer=True, positive=True)
 _ALL = Blocks(_S, _C)
-_SIZES = {_S: 2, _C: 3}
 _m = sp.Symbol("m", real=True)
 _m_s, _sum, _held = family("m"), family("S"), family("h")
 _SHARD, _PLACE, _q, _r = Index("s", _S), Index("c", _C), Index("q", _S), Index("r", _C)
@@ -40,7 +39,7 @@ _split = _over(lambda s: _within(lambda c: _e(s, c, _m)))
 
 
 def _of(name: str, title: str, conclusion: str, *steps: Step, about: str = "") -> Derivation:
-    return Derivation(f"shards.{name}", title, conclusion, steps, about=about, sizes=_SIZES)
+    return Derivation(f"shards.{name}", title, conclusion, steps, about=about)
 
 
 def _is_label(s, c) -> sp.Expr:
@@ -124,7 +123,6 @@ def _gradients() -> tuple[Derivation, ...]:
                      by_batch(lambda b, n: loss(b * _C + n)) / total(lambda b: _C, over=dims),
                      "i = bC + n; the number of examples is summed too"),
             ),
-            sizes={dims: 2, _C: 3},
         ),
     )  # fmt: skip
 

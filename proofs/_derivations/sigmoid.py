@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Assumption, Derivation, Step
-from .terms import Partial, instantiate
+from .decide import Assumption
+from .derivation import Derivation, Step
+from .terms import Partial
 
 x, t, a, eps = sp.symbols("x t a epsilon", real=True)
 w = sp.Symbol("w", real=True)
 gamma = sp.Symbol("gamma", nonnegative=True)
-_u, _r = sp.symbols("u r", positive=True)
+_u = sp.Symbol("u", positive=True)
 up, down, wrong, loss = (sp.Symbol(n, real=True) for n in ("s_+", "s_-", "u", "L"))
 
 _SIGMOIDS = ((up, 1 / (1 + sp.exp(-x))), (down, 1 / (1 + sp.exp(x))))
@@ -20,7 +21,7 @@ _FOCAL = (
     (loss, -t * sp.log(up) - (1 - t) * sp.log(down)),
     (wrong, t * down + (1 - t) * up),
 )
-_INSIDE = Assumption("0 < t < 1", parameter=(t, 1 / (1 + _r)))
+_INSIDE = Assumption("0 < t < 1", unit=t)
 _GOODFELLOW = "Goodfellow et al. (2016), Deep Learning, section 6.2.2.2"
 _LIN = "Lin et al. (2017), Focal Loss for Dense Object Detection"
 _ABOUT = "s₊ = σ(x) and s₋ = σ(−x) = 1 − σ(x)."
@@ -77,7 +78,7 @@ def _gradient() -> Derivation:
 
 def _others() -> tuple[Derivation, ...]:
     name = "sigmoid_binary_cross_entropy"
-    smoothed = instantiate(_BINARY, {t: (1 - eps) * t + eps / 2})
+    smoothed = _BINARY.subs(t, (1 - eps) * t + eps / 2)
     plus = sp.log(1 + sp.exp(-x))
     return (
         Derivation(
@@ -166,22 +167,22 @@ def _focal_steps() -> tuple[Step, ...]:
 def _focal() -> tuple[Derivation, ...]:
     conclusion = "∂(u^γ L)/∂x = u^γ (γ r L + s₊ − t)"
     ends = (
-        (f"sigmoid_focal_loss.label_{n}", Assumption(f"t = {n}", parameter=(t, sp.Integer(n))))
+        (f"sigmoid_focal_loss.label_{n}", Assumption(f"t = {n}"), ((t, sp.Integer(n)),))
         for n in (0, 1)
     )
-    inside = ("sigmoid_focal_loss", _INSIDE)
+    inside = ("sigmoid_focal_loss", _INSIDE, ())
     return tuple(
         Derivation(
             name,
             f"Binary focal loss, {case.text}",
             conclusion,
             _focal_steps(),
-            _FOCAL,
+            _FOCAL + label,
             (case,),
             _LIN,
             f"{_ABOUT} u = t s₋ + (1 − t) s₊ is the probability of the wrong class.",
         )
-        for name, case in (inside, *ends)
+        for name, case, label in (inside, *ends)
     )
 
 

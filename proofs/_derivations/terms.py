@@ -3,8 +3,8 @@
 SymPy's ``Sum`` captures bound variables under ``subs`` and mistakes them under ``diff``
 (three cases stand in ``tests/test_derivations.py``). So the derivations hold their sums
 in ``Total`` and their derivatives in ``Partial``: to SymPy both are opaque. A sum is made
-from a function of its index, with a binder that nothing else has, and ``instantiate``, the
-one substitution there is, gives each sum that it copies a new binder.
+from a function of its index, with a binder that nothing else has, and nothing is ever put in for
+an index: ``decide`` reads an expression with the places that its indices stand for.
 """
 
 from __future__ import annotations
@@ -104,19 +104,6 @@ def size_of(index: sp.Expr) -> sp.Expr | None:
 def delta(i: sp.Expr, j: sp.Expr) -> sp.Expr:
     """1 where i = j, else 0."""
     return sp.KroneckerDelta(i, j)
-
-
-def instantiate(e: sp.Expr, values: dict[sp.Basic, sp.Expr]) -> sp.Expr:
-    """Replaces free symbols or entries of ``e``; every sum gets a new binder."""
-    if e in values:
-        return values[e]
-    if isinstance(e, Total):
-        fresh = Index(e.index.name, e.index.size)
-        body = instantiate(e.body, {**values, e.index: fresh})
-        return Total(body, fresh, *(instantiate(o, values) for o in e.others))
-    if isinstance(e, Partial) and e.by in values:
-        raise ValueError(f"a derivative by {e.by} has no value at {values[e.by]}")
-    return e.func(*(instantiate(a, values) for a in e.args)) if e.args else e
 
 
 def written(*factors: sp.Expr) -> sp.Expr:

@@ -31,10 +31,9 @@ measured against 60-digit arithmetic by the tests and not proved.</p>
 for the rank and the options it names, all sizes, and labels in range. Where the code compares
 sizes, such as k with 1, it is traced and proved again at those. What it does only where a size is a
 Python int, rather than a symbol, is not covered.</p>
-<p>Trusted are, for derivations, the rules that head <code>proofs/_derivations/decide.py</code>,
-SymPy’s algebra of rational functions and its derivatives of exp, log, tanh and cosh; for theorems,
-the rules in <code>proofs/_normal_form/</code> and the reading of JAX’s operations in
-<code>proofs/_prover/</code>.</p>
+<p>Trusted are the rules in <code>proofs/_normal_form/</code>; for derivations, how
+<code>proofs/_derivations/decide.py</code> reads a formula, as SymPy simplifies it when it is
+written; for theorems, how <code>proofs/_prover/</code> reads JAX’s operations.</p>
 """
 
 

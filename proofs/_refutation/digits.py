@@ -15,10 +15,9 @@ import numpy as np
 from jax.extend import core
 
 from .._jax_internals import without_dead_code
-from .._second_engine.entries import filled
-from .._second_engine.polynomials import Refused, Undecided
-from .._second_engine.reading import Reader
-from .reals import Reals, of_real, real
+from .entries import Refused, Undecided, filled
+from .reading import Reader
+from .reals import Reals, of_real
 
 DIGITS = 100
 STEPS = (mpmath.mpf("1e-30"), mpmath.mpf("1e-33"))
@@ -67,7 +66,7 @@ class Digits:
             outs = _Reader(Reals()).run(jaxpr, *arrays)
         except (Refused, Undecided, NotImplementedError, OverflowError, MemoryError) as error:
             raise Unread(str(error)) from error
-        return [filled(o.shape, list(map(real, o.flat))) for o in outs]
+        return [filled(o.shape, list(map(mpmath.mpf, o.flat))) for o in outs]
 
 
 def with_digits() -> Any:
@@ -157,7 +156,7 @@ def jacobian(
 
 
 class _Reader(Reader):
-    """Runs jaxprs on these numbers: with more primitives than exact proofs have rules for."""
+    """Runs jaxprs on these numbers, with more primitives."""
 
     def __init__(self, numbers: Any):
         super().__init__(numbers)
@@ -170,33 +169,6 @@ class _Reader(Reader):
             "cumsum": numbers.add, "cumprod": numbers.multiply, "cummax": numbers.maximum,
             "cummin": lambda x, y: -numbers.maximum(-x, -y),
         }  # fmt: skip
-
-    def constant(self, value: Any) -> np.ndarray:
-        """A literal or a captured array, as it is: no fraction is guessed."""
-        value = np.asarray(value)
-        if value.dtype != jax.dtypes.float0 and jax.dtypes.issubdtype(value.dtype, np.floating):
-            return exact(value)
-        return super().constant(value)
-
-    def move(self, equation, inputs):
-        """Evaluates the equation with NumPy where that has the same function.
-
-        JAX would compile each primitive anew for each shape.
-        """
-        rule = _MOVES.get(equation.primitive.name)
-        return super().move(equation, inputs) if rule is None else [rule(equation.params, *inputs)]
-
-    def fewer_bits(self, equation, x):
-        """Rounds as float32 would; where all of its bits are kept, nothing changes."""
-        exponent, bits = equation.params["exponent_bits"], equation.params["mantissa_bits"]
-        if exponent < 8:
-            raise Refused("reduce_precision to an exponent of fewer bits")
-        return x if bits >= 23 else self.map(lambda v: self.arithmetic.fewer_bits(v, bits), x)
-
-    def _same(self, ones, others):
-        for x, y in zip(flat(ones), flat(others), strict=True):
-            if not (x == y or abs(x - y) <= mpmath.mpf(10) ** (-DIGITS // 2)):
-                raise Undecided("the branches of lax.platform_dependent differ")
 
     def _equation(self, equation, inputs):
         name, params = equation.primitive.name, equation.params
@@ -240,29 +212,6 @@ class _Reader(Reader):
                 return carry
             carry = self.run(params["body_jaxpr"], *fixed, *carry)
         raise Refused("a loop of more than 1000 steps")
-
-
-def _broadcast(params: Any, x: np.ndarray, *_: Any) -> np.ndarray:
-    shape, kept = params["shape"], params["broadcast_dimensions"]
-    ones = [x.shape[kept.index(i)] if i in kept else 1 for i in range(len(shape))]
-    return np.broadcast_to(x.reshape(ones), shape)
-
-
-def _sliced(params: Any, x: np.ndarray) -> np.ndarray:
-    strides = params["strides"] or (1,) * x.ndim
-    ends = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
-    return x[tuple(slice(*e) for e in ends)]
-
-
-_MOVES: dict[str, Callable[..., np.ndarray]] = {
-    "broadcast_in_dim": _broadcast,
-    "slice": _sliced,
-    "squeeze": lambda params, x: x.squeeze(params["dimensions"]),
-    "transpose": lambda params, x: x.transpose(params["permutation"]),
-    "rev": lambda params, x: np.flip(x, params["dimensions"]),
-    "concatenate": lambda params, *xs: np.concatenate(xs, params["dimension"]),
-    "reshape": lambda params, x, *_: x.reshape(params["new_sizes"]),
-}
 
 
 def _sorted(params, inputs):

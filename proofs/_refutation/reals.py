@@ -7,18 +7,9 @@ from typing import Any
 
 import mpmath
 
-from .._second_engine.extended import Special
-from .._second_engine.polynomials import Refused
+from .entries import Refused
 
-_SPECIAL = {
-    Special.ABOVE: mpmath.mpf("inf"), Special.BELOW: mpmath.mpf("-inf"), Special.NAN: mpmath.nan,
-}  # fmt: skip
 _MAX_BITS = 4096  # of the exponent of what a transcendental function is taken of
-
-
-def real(x: Any) -> Any:
-    """A number, an infinity or NaN as mpmath has them."""
-    return _SPECIAL[x] if isinstance(x, Special) else mpmath.mpf(x)
 
 
 def _of_reals(operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,7 +17,7 @@ def _of_reals(operation: Callable[..., Any]) -> Callable[..., Any]:
 
     def method(_: Reals, *values: Any) -> Any:
         whole = all(isinstance(v, int) and not isinstance(v, bool) for v in values)
-        return operation(*(values if whole else map(real, values)))
+        return operation(*(values if whole else map(mpmath.mpf, values)))
 
     return method
 
@@ -35,7 +26,7 @@ def of_real(operation: Callable[..., Any]) -> Callable[..., Any]:
     """A function of real numbers; NaN where mpmath has a complex number or a pole."""
 
     def apply(*values: Any) -> Any:
-        numbers = list(map(real, values))
+        numbers = list(map(mpmath.mpf, values))
         if any(mpmath.isfinite(x) and mpmath.mag(x) > _MAX_BITS for x in numbers):
             raise Refused("numbers beyond all bounds")
         try:
@@ -63,13 +54,17 @@ class Reals:
         """The operation of these values."""
         return operation(*values)
 
-    def constant(self, value: Any) -> Any:
-        """A fraction."""
-        return mpmath.mpf(value.numerator) / value.denominator
-
     def number(self, x: Any) -> Any:
         """A boolean or an integer as a number."""
-        return real(x)
+        return mpmath.mpf(x)
+
+    def literal(self, x: Any, dtype: Any = None) -> Any:
+        """A literal or an entry of a captured array, as it is: no fraction is guessed."""
+        return mpmath.mpf(float(x))
+
+    def close(self, x: Any, y: Any) -> bool:
+        """Whether two numbers are equal, but for rounding."""
+        return bool(x == y or abs(x - y) <= mpmath.mpf(10) ** (-mpmath.mp.dps // 2))
 
     add = _of_reals(lambda x, y: x + y)
     subtract = _of_reals(lambda x, y: x - y)
@@ -91,18 +86,18 @@ class Reals:
 
     def power(self, x: Any, n: int) -> Any:
         """x^n, for an integer n."""
-        return _power(real(x), mpmath.mpf(n))
+        return _power(mpmath.mpf(x), mpmath.mpf(n))
 
     def fewer_bits(self, x: Any, bits: int) -> Any:
         """x with so many bits after the first."""
         with mpmath.workprec(bits + 1):
-            return +real(x)
+            return +mpmath.mpf(x)
 
     def comparison(self, holds: Callable[[int], bool], unordered: bool = False) -> Any:
         """Whether the sign of x - y is one that ``holds``."""
 
         def compare(x: Any, y: Any) -> bool:
-            x, y = real(x), real(y)
+            x, y = mpmath.mpf(x), mpmath.mpf(y)
             if mpmath.isnan(x) or mpmath.isnan(y):
                 return unordered
             return holds((x > y) - (x < y))

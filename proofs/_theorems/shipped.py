@@ -360,7 +360,7 @@ _DIVERGENCES = (
     Unproved("softmax_kl_divergence", "second order to a temperature", "it is decided, but not in "
              "seconds; test_contract.py compares"),
     Unproved("softmax_jensen_shannon_divergence", "a temperature", "the first engine decides it, "
-             "but the second, which must agree, was not seen to end; test_contract.py compares"),
+             "but the second, in the tests, was not seen to end; test_contract.py compares"),
     Unproved("softmax_jensen_shannon_divergence", "second order to beta", "it is decided, but not "
              "in minutes; proved is the second order to both logits at beta = 1/2"),
 )  # fmt: skip

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from xent_jax.proofs._jax_internals import doubt, untested, without_dead_code
+from xent_jax.proofs._prover.verdict import Verdict
 
-from .._jax_internals import doubt, untested, without_dead_code
-from .._prover.verdict import Verdict
 from .inputs import distinct, shape_of, written
 from .proof import Claim, Derivative, prove_traced
 

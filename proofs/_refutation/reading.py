@@ -1,7 +1,7 @@
-"""Runs jaxprs of concrete shapes on exact numbers.
+"""Runs jaxprs of concrete shapes on numbers of one's own, entry by entry.
 
 Every primitive has a rule here, in ``entries`` or in ``moves``. A primitive without a rule is
-rejected by its name.
+refused by its name.
 """
 
 from typing import Any
@@ -11,9 +11,8 @@ from jax import lax
 from jax.extend import core
 
 from .._jax_internals import is_origin, scan_counts
+from .entries import Refused, Undecided
 from .moves import Moves
-from .piecewise import Node
-from .polynomials import Refused, Undecided
 
 _UNKNOWN_PLATFORM = object()
 _CALLS = {
@@ -62,7 +61,6 @@ class Reader(Moves):
             raise Refused(f"{name} of the platform's index")
         if is_origin(equation):
             # What floor returns is as opaque as the number that stands for any.
-            self.remarks.add("the number that the exponentials are relative to is any number")
             return [self.map(self.arithmetic.floor, *inputs)]
         if name in _CALLS:
             return self._call(name, params, inputs)
@@ -119,13 +117,12 @@ class Reader(Moves):
         index, *operands = inputs
         branches = params["branches"]
         if index is _UNKNOWN_PLATFORM:
-            self.remarks.add("every platform's branch of lax.platform_dependent gives the same")
             outs = [self.run(branch, *operands) for branch in branches]
             for other in outs[1:]:
                 self._same(outs[0], other)
             return outs[0]
         chosen = index.item()
-        if isinstance(chosen, Node):
+        if not isinstance(chosen, int):
             raise Refused("cond whose index depends on the values")
         return self.run(branches[min(max(int(chosen), 0), len(branches) - 1)], *operands)
 
@@ -146,11 +143,10 @@ class Reader(Moves):
         return [*carry, *(np.stack(out) for out in zip(*outs, strict=True))]
 
     def _same(self, ones: list[np.ndarray], others: list[np.ndarray]) -> None:
+        """Raises unless the branches of two platforms give the same numbers, but for rounding."""
         for one, other in zip(ones, others, strict=True):
-            for x, y in zip(one.ravel(), other.ravel(), strict=True):
-                if x != y and not self.always_zero(
-                    self.pieces.apply(self.arithmetic.subtract, x, y)
-                ):
+            for x, y in zip(one.flat, other.flat, strict=True):
+                if not self.arithmetic.close(x, y):
                     raise Undecided("the branches of lax.platform_dependent differ")
 
 

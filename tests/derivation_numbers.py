@@ -1,10 +1,8 @@
-"""Evaluates expressions at numbers of 60 digits and small sizes.
+"""Evaluates the steps of derivations at numbers of 60 digits and small sizes.
 
-This is a check beside ``decide`` that shares none of its rules: sums are added up, definitions are
-computed, and derivatives are central differences.
+This shares none of the rules that decide the steps: sums are added up, definitions are computed,
+and derivatives are central differences.
 """
-
-from __future__ import annotations
 
 import math
 import random
@@ -14,10 +12,19 @@ from typing import Any
 import mpmath as mp
 import sympy as sp
 from sympy.core.function import AppliedUndef
+from xent_jax.proofs._derivations.derivation import Derivation, Step
+from xent_jax.proofs._derivations.terms import (
+    Blocks,
+    Gap,
+    Index,
+    K,
+    Partial,
+    Total,
+    size_of,
+    subterms,
+)
 
-from .decide import Context
-from .terms import Blocks, Gap, Index, Partial, Total, size_of
-
+SIZES = (1, 2, 3, 5)
 DIGITS = 60
 _STEP = mp.mpf(10) ** -15  # a central difference then errs by some 1e-30
 TOLERANCE = mp.mpf(10) ** -18
@@ -34,23 +41,58 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
 }
 
 
+def differs(derivation: Derivation, before: Step, step: Step) -> str:
+    """At which numbers a step does not stand to the one before as it says, or nothing."""
+    with mp.workdps(DIGITS):
+        for k in (k for k in SIZES if k >= derivation.least):
+            a, b = (sample(derivation, k).value(s.expr) for s in (before, step))
+            if not _related(a, b, step.relation):
+                return f"for {k} classes the numbers are {mp.nstr(a)} and {mp.nstr(b)}"
+    return ""
+
+
+def sample(derivation: Derivation, k: int) -> "Sample":
+    """The derivation's own random numbers for k classes, and few places of any other kind."""
+    sides = (e for pair in derivation.definitions for e in pair)
+    parts = set().union(*(subterms(e) for e in (*(s.expr for s in derivation.steps), *sides)))
+    whole = {p for e in parts for p in e.free_symbols | _sizes_in(e) if _is_size(p)}
+    sizes = {size: 2 + n % 2 for n, size in enumerate(sorted(whole, key=str))}
+    return Sample({**sizes, K: k}, derivation, (derivation.name, k))
+
+
+def _sizes_in(e: sp.Basic) -> set[sp.Basic]:
+    index = e.index if isinstance(e, Total) else e
+    size = index.size if isinstance(index, Index) else size_of(e)
+    return set() if size is None else size.free_symbols
+
+
+def _is_size(e: sp.Basic) -> bool:
+    return bool(e.is_integer) and not isinstance(e, Index)
+
+
+def _related(a: mp.mpf, b: mp.mpf, relation: str) -> bool:
+    if relation == "=":
+        return bool(abs(a - b) <= TOLERANCE * (1 + abs(a) + abs(b)))
+    return bool(a > b - TOLERANCE)
+
+
 class Sample:
     """Numbers for every symbol and entry, given or drawn when they are needed."""
 
     def __init__(
-        self, sizes: Mapping[sp.Expr, int], context: Context, seed: Any, values: Any = None
+        self, sizes: Mapping[sp.Expr, int], derivation: Derivation, seed: Any, values: Any = None
     ):
         """``values`` maps symbols to numbers, or families to functions of the indices."""
-        self._sizes, self._context = sizes, context
+        self._sizes, self._definitions = sizes, derivation.definitions
         self._seed = seed
         self._drawn: dict[Any, Any] = {}
         self._given = dict(values or {})
-        self._scaled = {lhs.body.func: (lhs, rhs) for lhs, rhs in context.equations}
-        for symbol, e in context.parameters:
-            self._drawn[symbol] = self.value(e)
-        for i, j in context.distinct:
+        given = derivation.assumptions
+        self._units = {a.unit for a in given}
+        self._scaled = {a.equation[0].body.func: a.equation for a in given if a.equation}
+        for i, j in (a.distinct for a in given if a.distinct):
             self._drawn[i], self._drawn[j] = self._dice("≠").sample(range(self.size(i.size)), 2)
-        for i, j in context.same:
+        for i, j in (a.same for a in given if a.same):
             self._drawn[i] = self._drawn[j] = self._dice("=").randrange(self.size(i.size))
 
     def size(self, e: sp.Expr) -> int:
@@ -108,7 +150,7 @@ class Sample:
     def _named(self, e: sp.Expr) -> Any:
         if e in self._sizes:
             return mp.mpf(self._sizes[e])
-        for head, body in self._context.definitions:
+        for head, body in self._definitions:
             if head == e or (head.args and head.func == e.func):
                 return self._defined(head, body, e)
         key = self._key(e)
@@ -145,6 +187,8 @@ class Sample:
 
     def _number(self, e: sp.Expr, key: Any) -> Any:
         size = mp.mpf(self._dice(*self._name(key)).randrange(10**30)) / 10**30
+        if e in self._units:
+            return size
         return size + mp.mpf("0.1") if e.is_positive else 4 * size - 2
 
     def _name(self, key: Any) -> tuple[Any, ...]:

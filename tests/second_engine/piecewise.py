@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sympy.polys.rings import PolyElement
+from xent_jax.proofs._refutation.entries import Undecided
 
 from .exact import Field
-from .polynomials import Undecided
 from .rationals import Number
 
 Path = tuple[tuple[int, int], ...]  # (question, its sign)

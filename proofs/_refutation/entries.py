@@ -1,28 +1,33 @@
-"""Arrays of exact numbers, entry by entry: the second engine's rules of arithmetic."""
+"""Arrays of numbers, entry by entry: the rules of arithmetic.
+
+An entry is a boolean, an integer, or a number of the ``arithmetic``, such as ``reals.Reals``. The
+tests have another, of exact numbers: there a value may depend on cases, and ``pieces.apply`` puts
+an operation through them.
+"""
 
 import functools
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from .extended import Arithmetic, Special
-from .polynomials import Refused
 
-_DENOMINATORS = 64  # a literal is read as the fraction that it rounds
+class Refused(Exception):
+    """Raised for a primitive, or a use of one, that is not read."""
+
+
+class Undecided(Exception):
+    """Raised for what cannot be decided or represented."""
 
 
 class Entries:
-    """Operations on object arrays whose entries are leaves or diagrams."""
+    """Operations on object arrays."""
 
-    def __init__(self, arithmetic: Arithmetic):
+    def __init__(self, arithmetic: Any):
         self.arithmetic = arithmetic
         self.pieces, self.field = arithmetic.pieces, arithmetic.field
-        self.remarks: set[str] = set()
         self.elementwise = _elementwise(arithmetic)
         self.reductions = {
             "reduce_sum": arithmetic.add, "psum": arithmetic.add,
@@ -38,7 +43,7 @@ class Entries:
         if value.dtype == jax.dtypes.float0:  # the tangent of an integer
             return filled(value.shape, [False] * value.size)
         if jax.dtypes.issubdtype(value.dtype, np.floating):
-            read = functools.partial(self._float, jnp.finfo(value.dtype), value.dtype)
+            read = functools.partial(self.arithmetic.literal, dtype=value.dtype)
         elif value.dtype == np.bool_:
             read = bool
         elif jax.dtypes.issubdtype(value.dtype, np.integer):
@@ -46,22 +51,6 @@ class Entries:
         else:
             raise Refused(f"a constant of dtype {value.dtype}")
         return filled(value.shape, [read(v) for v in value.ravel()])
-
-    def _float(self, info, dtype, value) -> Any:
-        x = float(value)
-        if math.isnan(x):
-            return Special.NAN
-        if math.isinf(x):
-            return Special.ABOVE if x > 0 else Special.BELOW
-        if 0 < abs(x) <= float(info.tiny):
-            self.remarks.add("the smallest normal float is read as 0")
-            return self.field.zero
-        simple = Fraction(x).limit_denominator(_DENOMINATORS)
-        if simple != Fraction(x):
-            if float(np.asarray(float(simple), dtype)) == x:
-                self.remarks.add(f"the literal {x:.6g} is read as {simple}")
-                return self.field.constant(simple)
-        return self.field.constant(Fraction(x))
 
     def map(self, operation: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
         arrays = tuple(np.broadcast_arrays(*arrays))
@@ -83,13 +72,11 @@ class Entries:
         return self.map(int, x) if jax.dtypes.issubdtype(new, integral) else x
 
     def fewer_bits(self, equation, x: np.ndarray) -> np.ndarray:
-        info = jnp.finfo(equation.invars[0].aval.dtype)
+        """Rounds as float32 would; where all of its bits are kept, nothing changes."""
         exponent, bits = equation.params["exponent_bits"], equation.params["mantissa_bits"]
-        if exponent < info.nexp:
+        if exponent < 8:
             raise Refused("reduce_precision to an exponent of fewer bits")
-        if bits >= info.nmant:
-            return x
-        return filled(x.shape, [self.arithmetic.fewer_bits(v, bits) for v in x.ravel()])
+        return x if bits >= 23 else self.map(lambda v: self.arithmetic.fewer_bits(v, bits), x)
 
     def _like(self, x: Any) -> Any:
         return 0 if isinstance(x, int) else self.field.zero
@@ -129,16 +116,8 @@ class Entries:
         ]
         return functools.reduce(lambda x, y: self.pieces.apply(self.arithmetic.add, x, y), terms)
 
-    def always_zero(self, x: Any) -> bool:
-        """Returns whether a diagram is zero on every path."""
-        return all(
-            not isinstance(leaf, Special)
-            and (leaf == 0 if isinstance(leaf, int) else self.pieces.zero_on(leaf, path))
-            for path, leaf in self.pieces.paths(x)
-        )
 
-
-def _elementwise(a: Arithmetic) -> dict[str, Callable[..., Any]]:
+def _elementwise(a: Any) -> dict[str, Callable[..., Any]]:
     """The rules of elementwise primitives."""
 
     def least(x: Any, y: Any) -> Any:

@@ -1,23 +1,25 @@
-"""Movement of data in the second engine: done by JAX itself, on arrays of positions."""
+"""Movement of entries: by NumPy where it has the same function, else by JAX, on positions."""
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .entries import Entries, filled
-from .extended import Special
-from .polynomials import Refused
+from .entries import Entries, Refused, filled
 
 
 class Moves(Entries):
     """Gathers, slices, transposes and scatters of arrays of entries."""
 
     def move(self, equation, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """By running the primitive on positions, 0 being what is out of bounds."""
+        """By NumPy, or by running the primitive on positions, 0 being what is out of bounds."""
         name, params = equation.primitive.name, dict(equation.params)
+        if name in _BY_NUMPY:  # JAX would compile each primitive anew for each shape
+            return [_BY_NUMPY[name](params, *inputs)]
         every = dict.fromkeys(("concatenate", "stack"), len(inputs))
         many = {**every, "dynamic_update_slice": 2, "pad": 2}
         data = inputs[: many.get(name, 1)]
@@ -37,7 +39,8 @@ class Moves(Entries):
         floating = jax.dtypes.issubdtype(equation.outvars[0].aval.dtype, np.floating)
         if (positions == 0).any() and not floating:
             raise Refused(f"{equation.primitive.name} of integers out of bounds")
-        taken = [entries[p - 1] if p else Special.NAN for p in positions.ravel()]
+        nan = self.arithmetic.literal(np.nan)
+        taken = [entries[p - 1] if p else nan for p in positions.ravel()]
         return filled(positions.shape, taken)
 
     def scatter_add(self, equation, inputs: list[np.ndarray]) -> np.ndarray:
@@ -77,3 +80,26 @@ def _integers(x: np.ndarray, name: str) -> np.ndarray:
     if any(not isinstance(v, int) for v in x.ravel()):
         raise Refused(f"{name} at indices that depend on the values")
     return np.asarray(x, dtype=object).astype(np.int32)
+
+
+def _broadcast(params: Any, x: np.ndarray, *_: Any) -> np.ndarray:
+    shape, kept = params["shape"], params["broadcast_dimensions"]
+    ones = [x.shape[kept.index(i)] if i in kept else 1 for i in range(len(shape))]
+    return np.broadcast_to(x.reshape(ones), shape)
+
+
+def _sliced(params: Any, x: np.ndarray) -> np.ndarray:
+    strides = params["strides"] or (1,) * x.ndim
+    ends = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    return x[tuple(slice(*e) for e in ends)]
+
+
+_BY_NUMPY: dict[str, Callable[..., np.ndarray]] = {
+    "broadcast_in_dim": _broadcast,
+    "slice": _sliced,
+    "squeeze": lambda params, x: x.squeeze(params["dimensions"]),
+    "transpose": lambda params, x: x.transpose(params["permutation"]),
+    "rev": lambda params, x: np.flip(x, params["dimensions"]),
+    "concatenate": lambda params, *xs: np.concatenate(xs, params["dimension"]),
+    "reshape": lambda params, x, *_: x.reshape(params["new_sizes"]),
+}

@@ -8,8 +8,8 @@ from typing import Any
 import sympy as sp
 from sympy.polys.domains import QQ
 from sympy.polys.rings import PolyElement
+from xent_jax.proofs._refutation.entries import Undecided
 
-from .polynomials import Undecided
 from .rationals import Number, Rationals
 
 

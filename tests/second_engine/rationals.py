@@ -11,8 +11,9 @@ from fractions import Fraction
 import sympy as sp
 from sympy.polys.domains import QQ
 from sympy.polys.rings import PolyElement
+from xent_jax.proofs._refutation.entries import Undecided
 
-from .polynomials import Polynomials, Undecided
+from .polynomials import Polynomials
 
 _MOST_POWER = 32
 

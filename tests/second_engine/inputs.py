@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from .._prover.spec import Spec, size_of
-from .polynomials import Refused
+from xent_jax.proofs._prover.spec import Spec, size_of
+from xent_jax.proofs._refutation.entries import Refused
 
 
 def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> list[dict[str, int]]:

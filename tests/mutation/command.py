@@ -1,4 +1,4 @@
-"""``python -m xent_jax.proofs.mutation``: tests the prover with wrong backward passes.
+"""``python -m tests.mutation``: tests the prover with wrong backward passes.
 
 Changes every shipped backward pass in many ways, one at a time, and fails if the prover proves
 one whose numbers are wrong. Takes a minute or two.
@@ -19,11 +19,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
+from xent_jax.proofs._terminal import console as the_console
+from xent_jax.proofs._terminal import label, progress
+from xent_jax.proofs._workers import Died, Task, shared_out
 
-from ._mutation.mutants import COUNT, SEED, SHIPPED, Outcome, outcomes, shares
-from ._terminal import console as the_console
-from ._terminal import label, progress
-from ._workers import Died, Task, shared_out
+from .mutants import COUNT, SEED, SHIPPED, Outcome, outcomes, shares
 
 _COLUMNS = {
     "different, not proved": lambda o: o.numbers == "different" and o.status != "proved",
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m xent_jax.proofs.mutation", description=(__doc__ or "").split("\n", 2)[2]
+        prog="python -m tests.mutation", description=(__doc__ or "").split("\n", 2)[2]
     )
     parser.add_argument("--count", type=int, default=COUNT, help="mutants to try (%(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="of the sample (%(default)s)")
@@ -127,7 +127,3 @@ def _print(found: list[Outcome], console: Console) -> None:
             table.add_section()
         table.add_row(rule, *(str(sum(map(is_, some))) for is_ in _COLUMNS.values()))
     console.print(table)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export, lax
 from jax.extend import core
-
-from .._jax_internals import scan_counts
+from xent_jax.proofs._jax_internals import scan_counts
 
 _JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 

@@ -6,11 +6,16 @@ known, they return a diagram.
 
 import enum
 import functools
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+from xent_jax.proofs._refutation.entries import Refused
+
 from .piecewise import Pieces
-from .polynomials import Refused
 from .rationals import Number
 
 
@@ -24,7 +29,16 @@ class Special(enum.Enum):
 
 _ABOVE, _BELOW, _NAN = Special.ABOVE, Special.BELOW, Special.NAN
 _OPPOSITE = {_ABOVE: _BELOW, _BELOW: _ABOVE, _NAN: _NAN}
+_DENOMINATORS = 64
 _BY_SIGN = {-1: _BELOW, 0: _NAN, 1: _ABOVE}
+
+
+def simple_fraction(x: float, dtype: Any) -> Fraction:
+    """Returns what a literal means: 0, the simple fraction that it rounds, or itself."""
+    if abs(x) <= float(jnp.finfo(dtype).tiny):
+        return Fraction(0)
+    simple = Fraction(x).limit_denominator(_DENOMINATORS)
+    return simple if float(np.asarray(float(simple), dtype)) == x else Fraction(x)
 
 
 class Arithmetic:
@@ -32,6 +46,7 @@ class Arithmetic:
 
     def __init__(self, pieces: Pieces):
         self.pieces, self.field = pieces, pieces.field
+        self.remarks: set[str] = set()
 
     def _by_sign(self, x: Number, choose: Callable[[int], Any]) -> Any:
         return self.pieces.apply(choose, self.pieces.sign(x))
@@ -39,6 +54,29 @@ class Arithmetic:
     def number(self, x: Any) -> Any:
         """Converts a boolean or an int to a number."""
         return self.field.constant(int(x)) if isinstance(x, bool | int) else x
+
+    def literal(self, x: Any, dtype: Any = np.float64) -> Any:
+        """Converts a literal: a simple fraction, if that is what it rounds."""
+        x = float(x)
+        if math.isnan(x):
+            return _NAN
+        if math.isinf(x):
+            return _ABOVE if x > 0 else _BELOW
+        simple = simple_fraction(x, dtype)
+        if x and not simple:
+            self.remarks.add("the smallest normal float is read as 0")
+        elif simple != Fraction(x):
+            self.remarks.add(f"the literal {x:.6g} is read as {simple}")
+        return self.field.constant(simple)
+
+    def close(self, x: Any, y: Any) -> bool:
+        """Returns whether x - y is zero on every path."""
+        difference = self.pieces.apply(self.subtract, x, y)
+        return x == y or all(
+            not isinstance(leaf, Special)
+            and (leaf == 0 if isinstance(leaf, int) else self.pieces.zero_on(leaf, path))
+            for path, leaf in self.pieces.paths(difference)
+        )
 
     # ------------------------------------------------------------------ arithmetic
 

@@ -8,16 +8,16 @@ from typing import Any, Literal
 import numpy as np
 import sympy as sp
 from jax.extend import core
+from xent_jax.proofs._prover.verdict import Status, Verdict
+from xent_jax.proofs._refutation.entries import Refused, Undecided, filled
 
-from .._prover.verdict import Status, Verdict
-from .entries import filled
 from .exact import Field
 from .extended import Arithmetic, Special
 from .inputs import configurations, dims, written
 from .piecewise import Node, Path, Pieces
-from .polynomials import Crowded, Refused, Undecided
+from .polynomials import Crowded
 from .rationals import Number
-from .reading import Reader
+from .reading import ExactReader
 from .search import Evaluator, draw
 
 Derivative = Literal["value", "vjp", "jvp", "second order"]
@@ -103,7 +103,7 @@ class _Proof:
     infinite: bool = False
 
     def __post_init__(self):
-        self.reader = Reader(Arithmetic(Pieces(Field(self.generators))))
+        self.reader = ExactReader(Arithmetic(Pieces(Field(self.generators))))
         self.field, self.pieces = self.reader.field, self.reader.pieces
 
     def prove(self) -> None:

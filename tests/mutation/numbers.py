@@ -9,14 +9,15 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax.extend import core
+from xent_jax.proofs._jax_internals import in_float64
+from xent_jax.proofs._prover.claims import vjp_of
+from xent_jax.proofs._prover.spec import size_of
+from xent_jax.proofs._prover.trace import arguments, trace
+from xent_jax.proofs._refutation.entries import Refused, Undecided
+from xent_jax.proofs._theorems.theorem import Theorem
 
-from .._jax_internals import in_float64
-from .._prover.claims import vjp_of
-from .._prover.spec import size_of
-from .._prover.trace import arguments, trace
-from .._second_engine.inputs import dims
-from .._second_engine.polynomials import Refused, Undecided
-from .._theorems.theorem import Theorem
+from tests.second_engine.inputs import dims
+
 from .concretize import Run
 from .high_precision import same
 from .mutate import well_typed

@@ -12,18 +12,11 @@ import sympy as sp
 from sympy.polys.domains import QQ
 from sympy.polys.orderings import lex
 from sympy.polys.rings import PolyElement, PolyRing
+from xent_jax.proofs._refutation.entries import Undecided
 
 _MOST_TERMS = 100_000  # products of terms in one multiplication
 _MOST_DEGREE, _MOST_FACTORED = 40, 400
 _MOST_WORK = 5_000_000  # the same, in all
-
-
-class Refused(Exception):
-    """Raised for a primitive, or a use of one, that this engine does not read."""
-
-
-class Undecided(Exception):
-    """Raised for what this engine cannot decide or represent; it is never a proof."""
 
 
 class Crowded(Exception):
