@@ -505,6 +505,16 @@ def test_a_maximum_with_an_integer_is_one_only_of_an_integer():
     assert not f.integral(f.at_least(Fraction(1, 2), count))
 
 
+def test_what_multiplies_all_terms_of_a_maximum_goes_out_where_it_is_positive():
+    z, r, w = entry(Z, ROW, J), entry(Symbol("r", "positive")), entry(W, ROW, J)
+    largest = f.greatest(z + w, ONE, J)
+    assert f.greatest(z * f.inverse(r) + 3 + w * f.inverse(r), ONE, J) == largest * f.inverse(r) + 3
+    assert f.greatest(2 * r * z + 2 * r * w, ONE, J) == 2 * r * largest
+    for different in (-z - w, z * w + w * w, z * entry(Z, ROW) + w * entry(Z, ROW)):
+        (greatest,) = f.greatest(different, ONE, J).atoms()
+        assert greatest.kind == "max" and poly(greatest) != largest
+
+
 def test_a_high_power_is_refused_and_not_multiplied_out_for_hours():
     p = entry(Z, ROW, J) + 1
     assert p**16 == p**15 * p

@@ -422,6 +422,18 @@ def test_a_primitive_without_a_rule_raises():
         _run(jnp.sin, np.ones(2, np.float32))
 
 
+def test_an_exponential_is_split_over_the_terms_of_a_quotient_by_a_product():
+    field = Field(32)
+    a, b, t, u = (field.symbol(name, positive=name in "tu") for name in "abtu")
+    over = field.inverse(field.multiply(t, u))
+    split = [field.exp(field.multiply(x, over)) for x in (a, b)]
+    assert field.exp(field.multiply(field.add(a, b), over)) == field.multiply(*split)
+    assert field.exp(field.multiply(field.multiply(t, a), field.inverse(t))) == field.exp(a)
+    assert field.exp(field.multiply(a, field.inverse(t))) != field.exp(a)
+    whole = field.exp(field.multiply(field.add(a, b), field.inverse(field.add(t, u))))
+    assert [sum(powers) for powers in whole.numerator.monoms()] == [1]  # one new exponential
+
+
 def test_the_literal_of_a_third_is_a_third():
     third = np.float32(1 / 3)
     verdict = prove_concrete(
