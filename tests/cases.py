@@ -1,7 +1,7 @@
 """The table of cases: every exported loss, its textbook reference and its inputs.
 
-The references are formulas of a textbook, in float64 and without care for rounding. The contract
-tests differentiate them with JAX. To add a loss, add a row.
+The contract tests differentiate the references, which are those of textbook.py, with JAX. To add a
+loss, add a row.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import xent_jax
+from tests import textbook as book
 
 WITHOUT_GRADIENT_OF_THEIR_OWN = {
     "chunked_loss",  # its gradient is what JAX derives of the given loss: test_chunked_loss.py
@@ -113,125 +114,30 @@ class Case:
         return function(*positional, **named, **self.options, **more)
 
 
-# -------------------------------------------------------------------- textbook references
-
-
-def _log_p(z, where=None):
-    p = jnp.exp(z) if where is None else jnp.where(where, jnp.exp(z), 0.0)
-    return jnp.log(p / p.sum(-1, keepdims=True))
-
-
-def _reduce(losses, reduction, kept=1.0, weights=1.0):
-    losses = losses * kept * weights
-    if reduction == "none":
-        return losses
-    if reduction == "sum":
-        return losses.sum()
-    divisor = (jnp.ones(losses.shape) * kept * weights).sum()
-    return losses.sum() / jnp.where(divisor == 0, 1, divisor)
-
-
-def _one_hot(labels, k):
-    return (labels[..., None] == jnp.arange(k)).astype(float)
-
-
-def _soft(z, t, label_smoothing=0.0, z_loss=0.0, class_weights=1.0, weights=1.0, reduction="none"):
-    t = (1 - label_smoothing) * t + label_smoothing / z.shape[-1]
-    losses = -(class_weights * t * _log_p(z)).sum(-1)
-    losses = losses + z_loss * jnp.log(jnp.exp(z).sum(-1)) ** 2
-    return _reduce(losses, reduction, weights=weights)
-
-
-def _integer(
-    z, y, ignore_index=None, label_smoothing=0.0, z_loss=0.0, class_weights=None, weights=1.0,
-    reduction="none",
-):  # fmt: skip
-    k = z.shape[-1]
-    w = jnp.ones(k) if class_weights is None else class_weights
-    t = (1 - label_smoothing) * _one_hot(y, k) + label_smoothing / k
-    kept = jnp.ones(y.shape) if ignore_index is None else (y != ignore_index).astype(float)
-    losses = -(w * t * _log_p(z)).sum(-1) + z_loss * jnp.log(jnp.exp(z).sum(-1)) ** 2
-    return _of_labels(losses, reduction, kept, class_weights, y, weights)
-
-
-def _of_labels(losses, reduction, kept, class_weights, y, weights):
-    """A mean is over the weights of the examples times those of their labels."""
-    if class_weights is None or reduction != "mean":
-        return _reduce(losses, reduction, kept, weights)
-    by_label = class_weights[y]
-    return _reduce(losses / by_label, reduction, kept, weights * by_label)
-
-
-def _focal(z, y, gamma=2.0, class_weights=None, weights=1.0, reduction="none", ignore_index=None):
-    w = jnp.ones(z.shape[-1]) if class_weights is None else class_weights
-    kept = jnp.ones(y.shape) if ignore_index is None else (y != ignore_index).astype(float)
-    log_p = (_one_hot(y, z.shape[-1]) * _log_p(z)).sum(-1)
-    losses = -w[y] * (1 - jnp.exp(log_p)) ** gamma * log_p
-    return _of_labels(losses, reduction, kept, class_weights, y, weights)
-
-
-def _poly(z, t, epsilon=2.0):
-    return -(t * _log_p(z)).sum(-1) + epsilon * (t * (1 - jnp.exp(_log_p(z)))).sum(-1)
-
-
-def _binary(z, t, label_smoothing=0.0, pos_weight=1.0, weights=1.0, reduction="none"):
-    t = (1 - label_smoothing) * t + label_smoothing / 2
-    p = 1 / (1 + jnp.exp(-z))
-    losses = -pos_weight * t * jnp.log(p) - (1 - t) * jnp.log(1 - p)
-    return _reduce(losses, reduction, weights=weights)
-
-
-def _binary_focal(z, t, alpha=None, gamma=2.0):
-    p = 1 / (1 + jnp.exp(-z))
-    wrong = t * (1 - p) + (1 - t) * p
-    losses = wrong**gamma * _binary(z, t)
-    return losses if alpha is None else (alpha * t + (1 - alpha) * (1 - t)) * losses
-
-
-def _softmax_kl(z, w, temperature=1.0, weights=1.0, reduction="none"):
-    log_q, log_p = _log_p(z / temperature), _log_p(w / temperature)
-    return _reduce((jnp.exp(log_p) * (log_p - log_q)).sum(-1), reduction, weights=weights)
-
-
-def _softmax_js(z, w, beta=0.5, temperature=1.0, weights=1.0, reduction="none"):
-    log_q, log_p = _log_p(z / temperature), _log_p(w / temperature)
-    p, q = jnp.exp(log_p), jnp.exp(log_q)
-    log_m = jnp.log(beta * p + (1 - beta) * q)
-    losses = (beta * p * (log_p - log_m) + (1 - beta) * q * (log_q - log_m)).sum(-1)
-    return _reduce(losses, reduction, weights=weights)
-
+# -------------------------------------------------------------------------- the table
 
 _LOGITS = {"logits": "logits"}
 _SOFT = {"logits": "logits", "labels": "soft"}
 _TWO_LOGITS = {"logits": "logits", "target_logits": "logits"}
 _INTEGER = {"logits": "logits", "labels": "integers"}
 _ELEMENTS = {"logits": "elements", "labels": "unit elements"}
-_INTEGER_LOSS = "softmax_cross_entropy_with_integer_labels"
+_FOCUS = {"alpha": "0.1 0.9", "gamma": "0.5 3"}
+_TWO = {"p": "soft", "q": "probabilities"}
+_TARGETS = {"log_predictions": "log_probabilities", "targets": "soft"}
 _SMOOTHING = {"label_smoothing": "0.05 0.3"}
 _EVERYTHING = {**_SMOOTHING, "z_loss": "0.01 0.1", "class_weights": "weights"}
 _WEIGHED = {**_EVERYTHING, "weights": "example weights"}
+_TEMPERED, _MEAN = {"temperature": "0.5 3", "weights": "example weights"}, {"reduction": "mean"}
 
 CASES = [
-    Case("softmax", _LOGITS, lambda z: jnp.exp(_log_p(z))),
-    Case("log_softmax", _LOGITS, _log_p),
-    Case("logsumexp", _LOGITS, lambda z: jnp.log(jnp.exp(z).sum(-1))),
-    Case("softmax_entropy", _LOGITS, lambda z: -(jnp.exp(_log_p(z)) * _log_p(z)).sum(-1)),
+    Case("softmax", _LOGITS, book.softmax),
+    Case("log_softmax", _LOGITS, book.log_softmax),
+    Case("logsumexp", _LOGITS, book.logsumexp),
+    Case("softmax_entropy", _LOGITS, lambda z: -(book.softmax(z) * book.log_softmax(z)).sum(-1)),
     Case("entropy", {"p": "probabilities"}, lambda p: -(p * jnp.log(p)).sum(-1)),
-    Case(
-        "cross_entropy",
-        {"p": "soft", "q": "probabilities"},
-        lambda p, q: -(p * jnp.log(q)).sum(-1),
-    ),
-    Case(
-        "relative_entropy",
-        {"p": "soft", "q": "probabilities"},
-        lambda p, q: (p * jnp.log(p / q)).sum(-1),
-    ),
-    Case(
-        "kl_divergence",
-        {"log_predictions": "log_probabilities", "targets": "soft"},
-        lambda log_q, t: (t * (jnp.log(t) - log_q)).sum(-1),
-    ),
+    Case("cross_entropy", _TWO, lambda p, q: -(p * jnp.log(q)).sum(-1)),
+    Case("relative_entropy", _TWO, lambda p, q: (p * jnp.log(p / q)).sum(-1)),
+    Case("kl_divergence", _TARGETS, lambda log_q, t: (t * (jnp.log(t) - log_q)).sum(-1)),
     Case(
         "kl_divergence_with_log_targets",
         {"log_predictions": "log_probabilities", "log_targets": "log_probabilities"},
@@ -239,60 +145,68 @@ CASES = [
     ),
     Case(
         "generalized_kl_divergence",
-        {"log_predictions": "log_probabilities", "targets": "soft"},
+        _TARGETS,
         lambda log_q, t: (t * (jnp.log(t) - log_q) + jnp.exp(log_q) - t).sum(-1),
     ),
-    Case("softmax_cross_entropy", _SOFT, _soft),
-    Case("softmax_cross_entropy", _SOFT, _soft, _SMOOTHING),
-    Case("softmax_cross_entropy", _SOFT, _soft, {"z_loss": "0.01 0.1"}),
-    Case("softmax_cross_entropy", _SOFT, _soft, {"class_weights": "weights"}),
-    Case("softmax_cross_entropy", _SOFT, _soft, _EVERYTHING),
-    Case("softmax_cross_entropy", _SOFT, _soft, options={"reduction": "sum"}),
-    Case("softmax_cross_entropy", _SOFT, _soft, _WEIGHED, {"reduction": "mean"}),
-    Case(_INTEGER_LOSS, _INTEGER, _integer),
-    Case(_INTEGER_LOSS, _INTEGER, _integer, _SMOOTHING),
-    Case(_INTEGER_LOSS, _INTEGER, _integer, {"z_loss": "0.01 0.1"}),
-    Case(_INTEGER_LOSS, _INTEGER, _integer, {"class_weights": "weights"}),
-    Case(_INTEGER_LOSS, _INTEGER, _integer, _EVERYTHING),
-    Case(_INTEGER_LOSS, _INTEGER, _integer, options={"ignore_index": 2, "reduction": "sum"}),
-    Case(_INTEGER_LOSS, _INTEGER, _integer, options={"ignore_index": 0, "reduction": "mean"}),
-    Case(_INTEGER_LOSS, _INTEGER, _integer, _WEIGHED, {"reduction": "mean", "ignore_index": 1}),
-    Case("sigmoid_binary_cross_entropy", _ELEMENTS, _binary),
+    *(
+        Case("softmax_cross_entropy", _SOFT, book.soft, keywords, options)
+        for keywords, options in (
+            ({}, {}),
+            (_SMOOTHING, {}),
+            ({"z_loss": "0.01 0.1"}, {}),
+            ({"class_weights": "weights"}, {}),
+            (_EVERYTHING, {}),
+            ({}, {"reduction": "sum"}),
+            (_WEIGHED, {"reduction": "mean"}),
+        )
+    ),
+    *(
+        Case("softmax_cross_entropy_with_integer_labels", _INTEGER, book.integer, keywords, options)
+        for keywords, options in (
+            ({}, {}),
+            (_SMOOTHING, {}),
+            ({"z_loss": "0.01 0.1"}, {}),
+            ({"class_weights": "weights"}, {}),
+            (_EVERYTHING, {}),
+            ({}, {"ignore_index": 2, "reduction": "sum"}),
+            ({}, {"ignore_index": 0, "reduction": "mean"}),
+            (_WEIGHED, {"reduction": "mean", "ignore_index": 1}),
+        )
+    ),
+    *(
+        Case("softmax_focal_loss", _INTEGER, book.focal, keywords, options)
+        for keywords, options in (
+            ({}, {}),
+            ({"gamma": "0.5 3"}, {"reduction": "sum"}),
+            (
+                {"gamma": "1.5 3", "class_weights": "weights", "weights": "example weights"},
+                {"reduction": "mean", "ignore_index": 1},
+            ),
+        )
+    ),
+    Case("sigmoid_binary_cross_entropy", _ELEMENTS, book.binary),
     Case(
         "sigmoid_binary_cross_entropy",
         _ELEMENTS,
-        _binary,
+        book.binary,
         {"pos_weight": "weights", "weights": "weights", **_SMOOTHING},
-        {"reduction": "mean"},
+        _MEAN,
     ),
-    Case("sigmoid_focal_loss", _ELEMENTS, _binary_focal),
-    Case("sigmoid_focal_loss", _ELEMENTS, _binary_focal, {"alpha": "0.1 0.9", "gamma": "0.5 3"}),
-    Case("softmax_focal_loss", _INTEGER, _focal),
-    Case("softmax_focal_loss", _INTEGER, _focal, {"gamma": "0.5 3"}, {"reduction": "sum"}),
+    Case("sigmoid_focal_loss", _ELEMENTS, book.binary_focal),
     Case(
-        "softmax_focal_loss",
-        _INTEGER,
-        _focal,
-        {"gamma": "1.5 3", "class_weights": "weights", "weights": "example weights"},
-        {"reduction": "mean", "ignore_index": 1},
+        "sigmoid_focal_loss", _ELEMENTS, book.binary_focal, {"alpha": "0.1 0.9", "gamma": "0.5 3"}
     ),
-    Case("poly_loss_cross_entropy", _SOFT, _poly),
-    Case("poly_loss_cross_entropy", _SOFT, _poly, {"epsilon": "-1 3"}),
-    Case("softmax_kl_divergence", _TWO_LOGITS, _softmax_kl),
-    Case(
-        "softmax_kl_divergence",
-        _TWO_LOGITS,
-        _softmax_kl,
-        {"temperature": "0.5 3", "weights": "example weights"},
-        {"reduction": "mean"},
-    ),
-    Case("softmax_jensen_shannon_divergence", _TWO_LOGITS, _softmax_js),
+    Case("poly_loss_cross_entropy", _SOFT, book.poly),
+    Case("poly_loss_cross_entropy", _SOFT, book.poly, {"epsilon": "-1 3"}),
+    Case("softmax_kl_divergence", _TWO_LOGITS, book.softmax_kl),
+    Case("softmax_kl_divergence", _TWO_LOGITS, book.softmax_kl, _TEMPERED, _MEAN),
+    Case("softmax_jensen_shannon_divergence", _TWO_LOGITS, book.softmax_js),
     Case(
         "softmax_jensen_shannon_divergence",
         _TWO_LOGITS,
-        _softmax_js,
-        {"beta": "0.1 0.9", "temperature": "0.5 3", "weights": "example weights"},
-        {"reduction": "mean"},
+        book.softmax_js,
+        {"beta": "0.1 0.9", **_TEMPERED},
+        _MEAN,
     ),
     Case("softcap", {"logits": "elements", "cap": "1 5"}, lambda z, c: c * jnp.tanh(z / c)),
 ]

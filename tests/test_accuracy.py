@@ -37,50 +37,24 @@ def integer_reference(rows, dtype, name):
     return exact.cross_entropy(z, exact.onehot(y, len(z)))
 
 
-@functools.cache
-def errors_of_integer_labels(dtype, path, rows=hard_rows):
-    """{quantity: {row: ulp}} and the derivative's dtype."""
+@paths
+@pytest.mark.parametrize("rows, more", [(hard_rows, 0), (rows_of_ties, TIES)])
+def test_integer_labels(dtype, path, rows, more):
+    """The loss, its gradient at the label, and that at the other classes."""
     module, derivative = PATHS[path]
     loss = functools.partial(derivative, module.softmax_cross_entropy_with_integer_labels)
-    errors = {"loss": {}, "label": {}, "others": {}}
+    errors = {}
     for names, z, y in by_size(rows(dtype)):
         if path != "default" and z.shape[1] != CLASSES:
             continue  # one shape to compile says enough of a mode
         losses, gradients = run(loss, dtype, z, y)
         assert losses.dtype == accumulator(dtype)
         references = [integer_reference(rows, dtype, name) for name in names]
-        for name, row in zip(names, integer_errors(losses, gradients, references, y), strict=True):
-            errors["loss"][name], errors["label"][name], errors["others"][name] = row
-    return errors, str(gradients.dtype)
-
-
-kinds_of_rows = pytest.mark.parametrize("rows, more", [(hard_rows, 0), (rows_of_ties, TIES)])
-
-
-def bound(bounds, dtype, more):
-    """Half precision, which is rounded, is allowed no more."""
-    return bounds[dtype] + (more if bounds[dtype] >= 1 else 0)
-
-
-@paths
-@kinds_of_rows
-def test_loss_of_integer_labels(dtype, path, rows, more):
-    errors, _ = errors_of_integer_labels(dtype, path, rows)
-    assert not excesses(errors["loss"], LOSS + more)
-
-
-@paths
-@kinds_of_rows
-def test_gradient_at_the_label(dtype, path, rows, more):
-    errors, result = errors_of_integer_labels(dtype, path, rows)
-    assert not excesses(errors["label"], bound(LABEL, result, more))
-
-
-@paths
-@kinds_of_rows
-def test_gradient_at_the_other_classes(dtype, path, rows, more):
-    errors, result = errors_of_integer_labels(dtype, path, rows)
-    assert not excesses(errors["others"], bound(OTHERS, result, more))
+        found = integer_errors(losses, gradients, references, y)
+        errors |= dict(zip(names, found, strict=True))
+    for i, bound in enumerate([LOSS, LABEL[str(gradients.dtype)], OTHERS[str(gradients.dtype)]]):
+        bound += more if bound >= 1 else 0  # half precision, which is rounded, is allowed no more
+        assert not excesses({name: error[i] for name, error in errors.items()}, bound)
 
 
 @dtypes
@@ -148,44 +122,31 @@ def target_loss(module, kind, dtype):
     return integer, f, exact.exact(e).item(), float(c)
 
 
-@functools.cache
-def errors_of_targets(kind, dtype, path):
+@pytest.mark.parametrize(
+    "kind, dtype, path",
+    [(kind, dtype, "default") for kind in TARGETS for dtype in OTHERS]
+    + [
+        (kind, dtype, "forward_mode")
+        for kind in ("soft", "smoothed, z-loss", "soft, z-loss")
+        for dtype in ("float32", "float64")
+    ],
+)
+def test_targets(kind, dtype, path):
+    """The gradient, and where they are not of half precision, the losses."""
     module, derivative = PATHS[path]
     names, z, y, t = target_cases(kind, dtype)
     integer, loss, e, c = target_loss(module, kind, dtype)
     losses, gradients = run(functools.partial(derivative, loss), dtype, z, y if integer else t)
-    errors = {"loss": {}, "gradient": {}}
+    of_losses, of_gradients = {}, {}
     for i, name in enumerate(names):
         target = exact.exact(exact.onehot(y[i], CLASSES) if integer else t[i])
         want = exact.cross_entropy(z[i], (1 - e) * target + e / CLASSES, c)
-        loss = exact.ulps(losses[i], want.loss, want.loss_scale) - lead(want.gap) / 2
-        gradient = beyond_gap(gradients[i], want.gradient, want.gap, want.gradient_scale)
-        errors["loss"][name], errors["gradient"][name] = loss.item(), gradient.max()
-    return errors, str(gradients.dtype)
-
-
-kinds = pytest.mark.parametrize("kind", list(TARGETS))
-every_term = pytest.mark.parametrize("kind", ["soft", "smoothed, z-loss", "soft, z-loss"])
-
-
-@kinds
-@wide_dtypes
-def test_loss_of_targets(kind, dtype):
-    assert not excesses(errors_of_targets(kind, dtype, "default")[0]["loss"], LOSS)
-
-
-@kinds
-@dtypes
-def test_gradient_of_targets(kind, dtype):
-    errors, result = errors_of_targets(kind, dtype, "default")
-    assert not excesses(errors["gradient"], SOFT[result])
-
-
-@every_term
-@wide_dtypes
-def test_gradient_of_targets_in_forward_mode(kind, dtype):
-    errors, result = errors_of_targets(kind, dtype, "forward_mode")
-    assert not excesses(errors["loss"], LOSS) and not excesses(errors["gradient"], SOFT[result])
+        error = exact.ulps(losses[i], want.loss, want.loss_scale) - lead(want.gap) / 2
+        of_losses[name] = error.item()
+        error = beyond_gap(gradients[i], want.gradient, want.gap, want.gradient_scale)
+        of_gradients[name] = error.max()
+    assert dtype not in ("float32", "float64") or not excesses(of_losses, LOSS)
+    assert not excesses(of_gradients, SOFT[str(gradients.dtype)])
 
 
 # ------------------------------------------------------------------ logits of the same jit

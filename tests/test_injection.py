@@ -162,9 +162,19 @@ def equal(got, wanted, rows=...):
         np.testing.assert_array_equal(np.asarray(a)[rows], np.asarray(b)[rows])
 
 
-@pytest.mark.parametrize("make", (LOSSES | HEADS).values(), ids=LOSSES | HEADS)
-def test_other_rows(make):
-    problem = made(make, xent_jax)
+every_loss = pytest.mark.parametrize(
+    ("make", "module"),
+    [pytest.param(make, xent_jax, id=name) for name, make in (LOSSES | HEADS).items()]
+    + [
+        pytest.param(LOSSES[name], xent_jax.forward_mode, id=f"{name}, forward mode")
+        for name in ("softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels")
+    ],
+)
+
+
+@every_loss
+def test_other_rows(make, module):
+    problem = made(make, module)
     run = jax.jit(problem.pulled)
 
     def by_row(found):
@@ -181,10 +191,10 @@ def test_other_rows(make):
     check()
 
 
-@pytest.mark.parametrize("make", (LOSSES | HEADS).values(), ids=LOSSES | HEADS)
-def test_rows_left_out(make):
+@every_loss
+def test_rows_left_out(make, module):
     """Even rows by ``where``, odd ones by ``ignore_index`` where there is one; also of a mean."""
-    problem = made(make, xent_jax)
+    problem = made(make, module)
     if "where" not in problem.options:
         pytest.skip("it leaves nothing out")
     more = {"reduction": "mean"} if "reduction" in problem.options else {}

@@ -7,6 +7,7 @@ compared in value and gradient with textbook formulas in float64, which JAX diff
 import inspect
 import math
 import os
+from typing import NamedTuple
 
 import hypothesis.strategies as st
 import jax
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
+from tests import textbook as book
 from tests.cases import x64
 from tests.meshes import mesh_of
 from xent_jax import forward_mode, shard_linear_head
@@ -40,49 +42,17 @@ def drawn(examples):
 seeds = st.integers(0, 2**32 - 1)
 modules = st.sampled_from([xent_jax, forward_mode])
 dtypes = st.sampled_from([jnp.float64, jnp.float32, jnp.bfloat16])
-TOLERANCE = {jnp.float64: 1e-11, jnp.float32: 2e-5, jnp.bfloat16: 2e-2}
+TOLERANCE = {jnp.float64: 1e-11, jnp.float32: 2e-5, jnp.bfloat16: 2e-2, jnp.float16: 3e-3}
 
-
-# --------------------------------------------- textbook, of [n, k] and the classes that are there
-
-
-def lse_of(z, there):
-    e = jnp.where(there, jnp.exp(jnp.where(there, z, 0)), 0).sum(-1)
-    return jnp.log(jnp.where(e == 0, 1, e))
-
-
-def soft(z, t, there, left, *, label_smoothing=0.0, z_loss=0.0, class_weights=1.0):
-    absent = jnp.isneginf(z)
-    count = jnp.maximum(left.sum(-1, keepdims=True), 1)
-    t = class_weights * ((1 - label_smoothing) * t + label_smoothing / count)
-    lse = lse_of(z, there)
-    surprise = jnp.where(there, lse[:, None] - jnp.where(absent, 0, z), 0)
-    return (t * surprise).sum(-1) + z_loss * lse**2
-
-
-def integer(z, y, there, left, **options):
-    return soft(z, jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype), there, left, **options)
-
-
-def focal(z, y, there, left, *, gamma=2.0, class_weights=None):
-    loss = integer(z, y, there, left)
-    w = 1.0 if class_weights is None else class_weights[y]
-    wrong = 1 - jnp.exp(-loss)  # 0 where one class is left
-    return w * jnp.where(wrong > 0, jnp.where(wrong > 0, wrong, 1) ** gamma * loss, 0)
-
-
-def poly(z, t, there, left, *, epsilon=2.0):
-    lse = lse_of(z, there)
-    p = jnp.where(there, jnp.exp(jnp.where(there, z, 0) - lse[:, None]), 0)
-    return soft(z, t, there, left) + epsilon * jnp.where(left, t * (1 - p), 0).sum(-1)
-
+# -------------------------------------------------------------------------- losses of logits
 
 TEXTBOOK = {
-    "softmax_cross_entropy": soft,
-    "softmax_cross_entropy_with_integer_labels": integer,
-    "softmax_focal_loss": focal,
-    "poly_loss_cross_entropy": poly,
+    "softmax_cross_entropy": book.soft,
+    "softmax_cross_entropy_with_integer_labels": book.integer,
+    "softmax_focal_loss": book.focal,
+    "poly_loss_cross_entropy": book.poly,
 }
+PLAIN = {name: TEXTBOOK[name] for name in list(TEXTBOOK)[:2]} | {"softmax": book.softmax}
 OPTIONS = {  # those with a gradient, from a generator of numbers and k
     "label_smoothing": lambda rng, k: rng.choice([0.0, 0.3, 1.0]),
     "z_loss": lambda rng, k: rng.uniform(0, 1),
@@ -92,76 +62,76 @@ OPTIONS = {  # those with a gradient, from a generator of numbers and k
 }
 
 
-def reduced(losses, kept, reduction, by_label=None, weights=None):
-    factors = [w for w in (by_label, weights) if w is not None]
-    losses = losses if weights is None else weights * losses
-    losses = jnp.where(kept, losses, 0)
-    if reduction == "none":
-        return losses
-    if reduction == "sum":
-        return losses.sum()
-    count = jnp.where(kept, math.prod(factors, start=jnp.ones(kept.shape)), 0).sum()
-    nothing = ~kept.any() if weights is None else count == 0
-    return losses.sum() / jnp.where(nothing, 1, count)
+class Layout(NamedTuple):
+    """The sizes of the batch and of the classes, and the axes of the classes, in order."""
+
+    batch: tuple[int, ...]
+    sizes: tuple[int, ...]
+    axes: tuple[int, ...]
+    argument: int | tuple[int, ...]  # the axes as they are given
+
+    def place(self, x):
+        """Divides the last axis into those of the classes, and moves them."""
+        x = jnp.reshape(x, (*x.shape[:-1], *self.sizes))
+        return jnp.moveaxis(x, range(len(self.batch), x.ndim), self.axes)
+
+    def flat(self, x):
+        """The inverse of ``place``."""
+        x = jnp.moveaxis(x, self.axes, range(len(self.batch), x.ndim))
+        return x.reshape(*self.batch, -1)
 
 
 @st.composite
-def problems(draw):
-    """A loss, its floating arguments and options, what else it takes, and the dtype."""
-    name = draw(st.sampled_from(sorted(TEXTBOOK)))
+def layouts(draw):
+    shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    order = draw(st.permutations(range(len(shape))))
+    axes = tuple(order[: draw(st.integers(1, len(shape)))])
+    signed = tuple(a - draw(st.sampled_from([0, len(shape)])) for a in axes)
+    batch = tuple(n for a, n in enumerate(shape) if a not in axes)
+    argument = signed[0] if len(signed) == 1 and draw(st.booleans()) else signed
+    return Layout(batch, tuple(shape[a] for a in axes), axes, argument)
+
+
+@st.composite
+def problems(draw, names, optional=True):
+    """A loss, its floating arguments and options, what else it takes, its layout and dtype.
+
+    The classes lie on the last axis.
+    """
+    name = draw(st.sampled_from(sorted(names)))
     takes = inspect.signature(getattr(xent_jax, name)).parameters
-    n, k = draw(st.sampled_from([(4, 4), (2, 8)]))
-    rng, dtype = np.random.default_rng(draw(seeds)), draw(dtypes)
-    floats = {o: OPTIONS[o](rng, k) for o in OPTIONS if o in takes and draw(st.booleans())}
+    layout, dtype = draw(layouts()), draw(dtypes | st.just(jnp.float16))
+    batch, k = layout.batch, math.prod(layout.sizes)
+    rng = np.random.default_rng(draw(seeds))
+    chosen = [o for o in OPTIONS if o in takes and optional and draw(st.booleans())]
+    floats = {o: OPTIONS[o](rng, k) for o in chosen}
     mask = draw(st.sampled_from(["none", "examples", "classes", "shared classes"]))
-    left = np.ones((n, k), bool)
+    left, fixed, static = np.ones((*batch, k), bool), {}, {}
     if mask != "none":
-        shape = {"examples": (n, 1), "classes": (n, k), "shared classes": (1, k)}[mask]
-        where = rng.random(shape) < draw(st.sampled_from([0.1, 0.7]))
+        shapes = {"examples": (*batch, 1), "classes": (*batch, k)}
+        where = rng.random(shapes.get(mask, (*[1] * len(batch), k)))
+        where = where < draw(st.sampled_from([0.1, 0.7]))
         left &= where
-    z = np.float64((2 * rng.standard_normal((n, k))).astype(dtype))
+        fixed["where"] = where[..., 0] if mask == "examples" else where
+    z = np.float64((2 * rng.standard_normal(left.shape)).astype(dtype))
     there = left.copy()
     if not floats.get("label_smoothing") and draw(st.booleans()):  # a mass there would cost +inf
-        absent = (rng.random((n, k)) < 0.3) & (np.cumsum(left, -1) > 1)
+        absent = (rng.random(z.shape) < 0.3) & (np.cumsum(left, -1) > 1)
         z[absent], there = -np.inf, left & ~absent
-    labels = np.where(there, rng.random((n, k)), 0)
+    labels = np.where(there, rng.random(z.shape), 0)
     if "ignore_index" in takes:
-        labels = np.argmax(labels, -1)
-    if "reduction" in takes and draw(st.booleans()):
-        floats["weights"] = np.where(rng.random(n) < 0.3, 0, rng.uniform(0.1, 2, n))
-    floats |= {"logits": z} | ({} if "ignore_index" in takes else {"labels": labels})
-    fixed = {"labels": labels} if "ignore_index" in takes else {}
-    if mask != "none":
-        fixed["where"] = where[:, 0] if mask == "examples" else where
-    static = {}
+        fixed["labels"] = np.argmax(labels, -1)
+        if draw(st.booleans()):
+            static["ignore_index"] = draw(st.sampled_from([-100, 0, k]))
+            out = rng.random(batch) < 0.3
+            fixed["labels"] = np.where(out, static["ignore_index"], fixed["labels"])
+    elif "labels" in takes:
+        floats["labels"] = labels
     if "reduction" in takes:
         static["reduction"] = draw(st.sampled_from(["none", "sum", "mean"]))
-    kept = left.any(-1)
-    if "ignore_index" in takes and draw(st.booleans()):
-        out = rng.random(n) < 0.3
-        static["ignore_index"] = draw(st.sampled_from([-100, 0, k]))
-        fixed["labels"] = np.where(out, static["ignore_index"], labels)
-        kept &= fixed["labels"] != static["ignore_index"]
-    return name, floats, fixed, static, (there, left, kept), dtype
-
-
-def textbook(name, there, left, kept, fixed, static):
-    def loss(f):
-        labels = fixed["labels"] if "labels" in fixed else f["labels"]
-        if "labels" in fixed:
-            labels = jnp.clip(labels, 0, there.shape[1] - 1)
-        rest = {k: v for k, v in f.items() if k not in ("logits", "labels", "weights")}
-        losses = TEXTBOOK[name](f["logits"], labels, there, left, **rest)
-        by_label = f.get("class_weights")
-        by_label = (
-            None
-            if by_label is None
-            or "ignore_index" not in inspect.signature(getattr(xent_jax, name)).parameters
-            else by_label[labels]
-        )
-        return reduced(losses, kept, static.get("reduction", "none"), by_label, f.get("weights"))
-
-    return loss
+        if optional and draw(st.booleans()):
+            floats["weights"] = np.where(rng.random(batch) < 0.3, 0, rng.uniform(0.1, 2, batch))
+    return name, floats | {"logits": z}, fixed, static, layout, dtype
 
 
 def weighed(loss):
@@ -179,12 +149,14 @@ def weighed(loss):
     return run
 
 
-def same(got, wanted, dtype):
-    """Also which are NaN."""
-    tolerance = TOLERANCE[dtype]
+def same(got, wanted, dtype, plain=False):
+    """Also which are NaN. Without options each result has its own dtype's tolerance."""
     assert jax.tree.structure(got) == jax.tree.structure(wanted)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        scale = max(1.0, np.max(np.abs(np.nan_to_num(b)), initial=0))
+        tolerance, scale = TOLERANCE[dtype], max(1.0, np.max(np.abs(np.nan_to_num(b)), initial=0))
+        if plain:
+            least = 1e-12 if dtype == jnp.float64 else 2e-6
+            tolerance, scale = max(least, float(jnp.finfo(a.dtype).eps)), 2
         np.testing.assert_allclose(np.float64(a), b, rtol=tolerance, atol=tolerance * scale)
 
 
@@ -194,22 +166,41 @@ def as_dtype(floats, dtype):
     return {k: jnp.asarray(v, dtype if k == "logits" else wide) for k, v in floats.items()}
 
 
-@drawn(16)
-@given(problems(), modules, st.booleans())
-def test_losses_of_logits(problem, module, first):
-    """Classes last or first."""
-    name, floats, fixed, static, masks, dtype = problem
+def compare(problem, module, plain=False):
+    name, floats, fixed, static, layout, dtype = problem
 
     def loss(f):
-        place = (lambda x: x.T if getattr(x, "ndim", 0) == 2 else x) if first else lambda x: x
-        given = {k: place(v) for k, v in {**f, **fixed}.items()}
-        return getattr(module, name)(**given, **static, axis=0 if first else -1)
+        given = {**f, **fixed}
+        for k in {"logits", "labels", "where"} & given.keys():
+            if given[k].ndim > len(layout.batch):
+                given[k] = layout.place(given[k])
+        out = getattr(module, name)(**given, **static, axis=layout.argument)
+        return layout.flat(out) if name == "softmax" else out
+
+    def textbook(f):
+        given = f | fixed
+        first = [given.pop(k) for k in ("logits", "labels") if k in given]
+        return (TEXTBOOK | PLAIN)[name](*first, **given, **static)
 
     with x64():
-        wanted = jax.jit(weighed(textbook(name, *masks, fixed, static)))(
-            as_dtype(floats, jnp.float64)
-        )
-        same(jax.jit(weighed(loss))(as_dtype(floats, dtype)), wanted, dtype)
+        wanted = jax.jit(weighed(textbook))(as_dtype(floats, jnp.float64))
+        value, gradients = jax.jit(weighed(loss))(as_dtype(floats, dtype))
+        same((value, gradients), wanted, dtype, plain)
+    assert gradients["logits"].dtype == dtype
+    wide = dtype if name == "softmax" else jnp.promote_types(dtype, jnp.float32)
+    assert value.dtype == wide
+
+
+@drawn(16)
+@given(problems(TEXTBOOK), modules)
+def test_losses_of_logits(problem, module):
+    compare(problem, module)
+
+
+@drawn(48)
+@given(problems(PLAIN, optional=False))
+def test_losses_without_options(problem):
+    compare(problem, xent_jax, plain=True)
 
 
 # ---------------------------------------------------------------------------------- the head
@@ -269,21 +260,17 @@ def held(fixed, static):
         z = z / f.get("temperature", 1.0)
         z = z[:, : static["num_classes"]]
         k = z.shape[1]
-        y, kept = (
-            fixed["labels"].reshape(-1),
-            np.broadcast_to(left, fixed["labels"].shape).reshape(-1),
-        )
+        y = fixed["labels"].reshape(-1)
+        kept = np.broadcast_to(left, fixed["labels"].shape).reshape(-1)
         bad = kept & ((y < 0) | (y >= k))
         z = jnp.where(bad, jnp.nan, 1.0)[:, None] * z
         options = {x: f[x] for x in ("label_smoothing", "z_loss") if x in f}
         by_class = f["class_weights"][:k] if "class_weights" in f else None
-        all_there = np.ones(z.shape, bool)
         y = np.clip(y, 0, k - 1)
-        options["class_weights"] = 1.0 if by_class is None else by_class
-        losses = integer(z, y, all_there, all_there, **options)
+        losses = book.integer(z, y, class_weights=by_class, **options)
         by_label = None if by_class is None else jnp.where(bad, 1, by_class[y])
         weights = f["weights"].reshape(-1) if "weights" in f else None
-        out = reduced(losses, kept, static["reduction"], by_label, weights)
+        out = book.reduced(losses, kept, static["reduction"], by_label, weights)
         return out.reshape(fixed["labels"].shape) if static["reduction"] == "none" else out
 
     return loss

@@ -1,4 +1,7 @@
-"""Defects that were reported for other libraries, named by their threads, do not occur here."""
+"""Defects that were reported for other libraries, named by their threads, do not occur here.
+
+What other edge cases give stands in test_edges.py, in the same form.
+"""
 
 import math
 
@@ -9,10 +12,11 @@ import pytest
 
 import xent_jax
 from tests.cases import x64
+from tests.test_edges import BAD, INTEGER, MEAN, OUT, SOFT, Edge, check, lse, of
 
 soft = xent_jax.softmax_cross_entropy
 integer = xent_jax.softmax_cross_entropy_with_integer_labels
-inf = math.inf
+inf, nan = math.inf, math.nan
 
 
 def softmax(z):
@@ -25,21 +29,56 @@ def close(actual, expected, rtol=1e-6, atol=0.0):
     np.testing.assert_allclose(np.asarray(actual, np.float64), expected, rtol, atol)
 
 
-# ---------------------------------------------------------------------------------- optax
+Z, WHERE = [0.2, 0.1, 0.4, 0.6], np.array([True, True, False, True])
+LEFT = [0.5, 1.0, 3.0, -2.0], {"where": WHERE[None], "label_smoothing": 0.3}
+SMOOTHED = of(LEFT[0], [0.1, 0.8, 0, 0.1], classes=WHERE)
+A, B = [0.3, -1.2, 0.8], [1.5, 0.2, -0.4]
+SPOILED, EXAMPLES = [nan, 2.0, 0.1], {"where": np.array([True, False, True])} | MEAN
+LSE = math.log(math.e + 1)
 
-
-@pytest.mark.parametrize("loss, label", [(soft, [0.0, 1.0]), (integer, 1)], ids=["soft", "integer"])
-def test_optax_896_898_minus_infinity_where_the_label_is_0(loss, label):
-    value, gradient = jax.value_and_grad(loss)(jnp.array([-inf, 0.0]), jnp.array(label))
-    close(value, 0)
-    close(gradient, [0, 0])
-
-
-def test_optax_916_gradient_to_the_labels_at_minus_infinity():
-    labels, logits = jnp.array([0.0, 0.25, 0.75]), jnp.array([-inf, 1.0, 0.0])
-    lse = math.log(math.e + 1)
+THREADS = {
+    # -infinity where the label is 0
+    "optax 896, 898": Edge(SOFT, [([-inf, 0.0], [0.0, 1.0], OUT)]),
+    "optax 896, 898, integer": Edge(INTEGER, [([-inf, 0.0], 1, OUT)]),
     # The class can have no label: what it would cost is left out, as in the value.
-    close(jax.grad(soft, argnums=1)(logits, labels), [0, lse - 1, lse])
+    "optax 916": Edge(SOFT, [
+        ([-inf, 1.0, 0.0], [0.0, 0.25, 0.75], (LSE - 0.25, [0, LSE - 1, LSE])),
+    ], wrt=1),
+    "optax 1185": Edge(INTEGER, [(Z, 4, BAD), (Z, -1, BAD), (Z, 3, of(Z, 3))]),
+    # Masked examples have the same gradient with either label.
+    "optax 1335": Edge(INTEGER, [(A, 2, of(A, 2)), (SPOILED, 0, OUT), (B, 1, of(B, 1))], EXAMPLES),
+    "optax 1335, soft": Edge(SOFT, [
+        (A, [0.0, 0, 1], of(A, 2)), (SPOILED, [1.0, 0, 0], OUT), (B, [0.0, 1, 0], of(B, 1)),
+    ], EXAMPLES),
+    # Smoothing stays within the classes left in.
+    "optax 1760": Edge(SOFT, [(LEFT[0], [0.0, 1, 0, 0], SMOOTHED)], LEFT[1]),
+    "optax 1760, integer": Edge(INTEGER, [(LEFT[0], 1, SMOOTHED)], LEFT[1]),
+    # A large offset common to the logits
+    "optax 1792": Edge(INTEGER, [([x] * 3, 1, of([0] * 3, 1)) for x in (1e8, -1e8)]),
+    "optax 1792, soft": Edge(SOFT, [
+        ([x] * 3, [0.2, 0.3, 0.5], of([0] * 3, [0.2, 0.3, 0.5])) for x in (1e8, -1e8)
+    ]),
+    # The gradient of logsumexp where all is -infinity: NaN, and 0 where the row is masked out
+    "jax 6811": Edge("logsumexp", [([-inf, -inf], (-inf, nan))]),
+    "jax 6811, masked": Edge("logsumexp", [([-inf, -inf], (-inf, 0))], {"where": np.array(False)}),
+    # A mean where every label is ignored
+    "pytorch 75181": Edge(INTEGER, [(Z, -1, OUT)] * 4, {"ignore_index": -1} | MEAN),
+    "pytorch 70348": Edge(INTEGER, [(Z, -100, OUT)] * 4, {"ignore_index": -100} | MEAN),
+    # A log-probability next to 0
+    "pytorch 113708": Edge(INTEGER, [([g, 0.0], 0, of([g, 0], 0)) for g in (17.0, 80.0)]),
+    "pytorch 113708, soft": Edge(SOFT, [([g, 0.0], [1.0, 0], of([g, 0], 0)) for g in (17.0, 80.0)]),
+    "pytorch 113708, log_softmax": Edge("log_softmax", [
+        ([g, 0.0], ([-math.log1p(math.exp(-g)), -lse([g, 0])[0]], None)) for g in (17.0, 80.0)
+    ]),
+    # T5X's loss returns p - t, right where sum(t) = 1 alone.
+    "t5x": Edge(SOFT, [(A, [0.5, 0.0, 2.0], of(A, [0.5, 0, 2]))]),
+    "t5x, z-loss": Edge(SOFT, [(A, [0.5, 0.0, 2.0], of(A, [0.5, 0, 2], 0.1))], {"z_loss": 0.1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edge", THREADS.values(), ids=THREADS)
+def test_thread(edge):
+    check(edge, xent_jax)
 
 
 def test_optax_1020_bfloat16_logits_have_a_float32_loss():
@@ -47,27 +86,6 @@ def test_optax_1020_bfloat16_logits_have_a_float32_loss():
     loss = integer(logits, 7)
     assert loss.dtype == jnp.float32
     close(loss, -np.log(softmax(logits)[7]))
-
-
-@pytest.mark.parametrize("label", [4, -1])
-def test_optax_1185_label_out_of_range_is_nan_in_value_and_gradient(label):
-    logits = jnp.array([[0.2, 0.1, 0.4, 0.6]] * 2)
-    losses, pull = jax.vjp(lambda z: integer(z, jnp.array([label, 3])), logits)
-    assert np.isnan(losses).tolist() == [True, False]
-    assert np.isnan(pull(jnp.ones(2))[0]).tolist() == [[True] * 4, [False] * 4]
-
-
-def test_optax_1335_masked_examples_have_the_same_gradient_with_either_label():
-    logits = jnp.array([[0.3, -1.2, 0.8], [jnp.nan, 2.0, 0.1], [1.5, 0.2, -0.4]])
-    labels, where = jnp.array([2, 0, 1]), jnp.array([True, False, True])
-    targets = jax.nn.one_hot(labels, 3)
-
-    def mean(loss, labels):
-        return lambda z: jnp.mean(loss(z, labels, where=where[:, None]), where=where)
-
-    expected = np.where(where[:, None], softmax(logits) - targets, 0) / 2
-    close(jax.grad(mean(integer, labels))(logits), expected, atol=1e-7)
-    close(jax.grad(mean(soft, targets))(logits), expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -79,43 +97,10 @@ def test_optax_1486_label_smoothing_of_integer_labels(axis):
     close(integer(jnp.asarray(logits), labels, axis, label_smoothing=0.1), expected)
 
 
-@pytest.mark.parametrize(
-    "loss, label", [(soft, [0.0, 1.0, 0.0, 0.0]), (integer, 1)], ids=["soft", "integer"]
-)
-def test_optax_1760_smoothing_stays_within_the_classes_left_in(loss, label):
-    where = jnp.array([True, True, False, True])
-
-    def smoothed(z):
-        return loss(z, jnp.array(label), where=where, label_smoothing=0.3)
-
-    value, gradient = jax.value_and_grad(smoothed)(jnp.array([0.5, 1.0, 3.0, -2.0]))
-    p, t = softmax([0.5, 1.0, -2.0]), np.array([0.1, 0.8, 0.1])
-    close(value, -np.sum(t * np.log(p)))
-    close(gradient, np.insert(p - t, 2, 0))
-
-
 def test_optax_1762_forward_mode_at_minus_infinity_where_the_label_is_0():
     loss = xent_jax.forward_mode.softmax_cross_entropy
     logits, labels = jnp.array([-inf, 0.0, 0.0]), jnp.array([0.0, 1.0, 0.0])
     close(jax.jacfwd(loss)(logits, labels), [0, -0.5, 0.5])
-
-
-@pytest.mark.parametrize("offset", [1e8, -1e8])
-def test_optax_1792_a_large_offset_common_to_the_logits(offset):
-    close(integer(jnp.full(3, offset), 1), math.log(3))
-    close(soft(jnp.full(3, offset), jnp.array([0.2, 0.3, 0.5])), math.log(3))
-
-
-# ------------------------------------------------------------------------------------ jax
-
-
-def test_jax_6811_gradient_of_logsumexp_where_all_is_minus_infinity():
-    """-inf and, as the edges have it, NaN; 0 where the row is masked out."""
-    logits = jnp.array([-inf, -inf])
-    value, gradient = jax.value_and_grad(xent_jax.logsumexp)(logits)
-    assert value == -inf and jnp.all(jnp.isnan(gradient))
-    masked = jax.grad(lambda z: xent_jax.logsumexp(z, where=jnp.array(False)))(logits)
-    close(masked, [0, 0])
 
 
 @pytest.mark.parametrize("function", [xent_jax.softmax, xent_jax.log_softmax])
@@ -149,35 +134,11 @@ def test_jax_40384_the_confident_component_of_a_float64_gradient(function, sign)
         close(gradient, [small, -small], rtol=1e-14)
 
 
-# -------------------------------------------------------------------------------- pytorch
-
-
-@pytest.mark.parametrize("ignored", [-1, -100], ids=["pytorch-75181", "pytorch-70348"])
-def test_mean_where_every_label_is_ignored(ignored):
-    def mean(z):
-        return integer(z, jnp.full(4, ignored), ignore_index=ignored, reduction="mean")
-
-    value, gradient = jax.value_and_grad(mean)(jnp.arange(20.0).reshape(4, 5))
-    close(value, 0)
-    close(gradient, np.zeros((4, 5)))
-
-
-@pytest.mark.parametrize("gap", [17.0, 80.0])
-def test_pytorch_113708_a_log_probability_next_to_0(gap):
-    expected = math.log1p(math.exp(-gap))
-    logits = jnp.array([gap, 0.0])
-    close(-xent_jax.log_softmax(logits)[0], expected)
-    close(integer(logits, 0), expected)
-    close(soft(logits, jnp.array([1.0, 0.0])), expected)
-
-
 def test_pytorch_85791_float16_mean_over_more_than_its_range():
     logits, labels = jnp.zeros((8, 64, 2048), jnp.float16), jnp.zeros((8, 2048), jnp.int32)
     assert 8 * 2048 * math.log(64) > float(jnp.finfo(jnp.float16).max)
     close(integer(logits, labels, axis=1, reduction="mean"), math.log(64))
 
-
-# ---------------------------------------------------------------------------------- Liger
 
 LABELS = np.array([-100, 0, 1])  # the first row's gradient is 0: it must not scale the others
 WEIGHTS = np.array([0.5, 2.0, -3.0])
@@ -206,9 +167,6 @@ def test_liger_968_unreduced_losses_weighted_behind_a_linear_layer():
     close(gradients[1], inputs.T @ rows, rtol=1e-5)
 
 
-# ------------------------------------------------------------------------------------ t5x
-
-
 def test_t5x_351_forward_mode_and_a_hessian_vector_product():
     logits, v = jnp.array([0.3, -1.2, 0.8]), jnp.array([0.5, -1.0, 2.0])
 
@@ -219,12 +177,3 @@ def test_t5x_351_forward_mode_and_a_hessian_vector_product():
     gradient, hessian = p - np.eye(3)[1], np.diag(p) - np.outer(p, p)
     close(jax.jvp(loss, (logits,), (v,))[1], gradient @ v)
     close(jax.jvp(jax.grad(loss), (logits,), (v,))[1], hessian @ v)
-
-
-def test_t5x_gradient_of_targets_that_do_not_sum_to_1():
-    """T5X's loss returns p - t, right where sum(t) = 1 alone."""
-    logits, t = np.array([0.3, -1.2, 0.8]), np.array([0.5, 0.0, 2.0])
-    p, lse = softmax(logits), math.log(np.sum(np.exp(logits)))
-    close(jax.grad(soft)(jnp.asarray(logits), t), 2.5 * p - t)
-    gradient = jax.grad(soft)(jnp.asarray(logits), t, z_loss=0.1)
-    close(gradient, (2.5 + 2 * 0.1 * lse) * p - t)
