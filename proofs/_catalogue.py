@@ -77,6 +77,11 @@ def claims(independent: bool = False) -> list[Claim]:
     return out + [_proved_again(t) for t in THEOREMS] if independent else out
 
 
+def proof_of(name: str) -> Claim:
+    """Returns the proof that a docstring names: a derivation, or else a theorem of a function."""
+    return next(c for c in claims() if c.name == name or c.group == name and ": gradient" in c.name)
+
+
 def _derived(group: str, d: Derivation) -> Claim:
     def run() -> Answer:
         outcomes = d.check()
