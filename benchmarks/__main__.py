@@ -48,9 +48,9 @@ def run_all(chosen: list[str], folder: Path, arguments: list[str]) -> list[str]:
         if why := run(name, arguments):
             note(name, why, folder)
             failed.append(name)
-        skipped = load(folder)[name].get("not_measured", {"why": []})
-        took = f"{time.perf_counter() - began:.0f} s"
-        print(f"  {'failed after ' * bool(why)}{took}", *skipped["why"], sep="\n  ")
+        reasons = load(folder)[name].get("not_measured", {"why": []})["why"]
+        how = "failed after" if why else "cannot run here; took" if reasons else "took"
+        print(f"  {how} {time.perf_counter() - began:.0f} s", *reasons, sep="\n  ")
     return failed
 
 
