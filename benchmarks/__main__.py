@@ -1,4 +1,4 @@
-"""Runs all benchmarks and writes one report, with tables and pictures, and the figures elsewhere.
+"""Runs all benchmarks and writes one report, with tables and pictures, and the README's figures.
 
     pip install "xent-jax[bench]"
     pip install tokamax               # if wanted: a peer, for Python 3.12 or later
@@ -6,10 +6,9 @@
     python -m benchmarks --readme     # writes all again from the stored data
     python -m benchmarks.head         # one benchmark by itself, with its tables on the screen
 
-The figures elsewhere are those of the README and of docs/measured. Each benchmark runs in its own
-process, so that no flag or number of devices leaks. If one fails, its last lines are reported, the
-others go on, and the exit status is 1. All take about twenty-two minutes on two cores. With --quick
-they take six, and the README and docs/measured stay as they are.
+Each benchmark runs in its own process, so that no flag or number of devices leaks. If one fails,
+its last lines are reported, the others go on, and the exit status is 1. All take about twenty-two
+minutes on two cores. With --quick they take six, and the README stays as it is.
 """
 
 import argparse
@@ -18,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks._pages import write
+from benchmarks._readme import write
 from benchmarks._store import FOLDER, ORDER, QUICK, load, note, save
 
 LAST = 12  # lines of what failed
@@ -46,16 +45,12 @@ def run_all(chosen: list[str], folder: Path, arguments: list[str]) -> list[str]:
     for i, name in enumerate(chosen):
         print(f"{name}, {i + 1} of {len(chosen)}", flush=True)
         began = time.perf_counter()
-        why = run(name, arguments)
-        took = f"{time.perf_counter() - began:.0f} s"
-        if why:
+        if why := run(name, arguments):
             note(name, why, folder)
             failed.append(name)
-            print(f"  failed after {took}", *why, sep="\n  ")
-        elif (skipped := load(folder)[name].get("not_measured")) is not None:
-            print("  cannot run here", *skipped["why"], sep="\n  ")
-        else:
-            print(f"  {took}")
+        reasons = load(folder)[name].get("not_measured", {"why": []})["why"]
+        how = "failed after" if why else "cannot run here; took" if reasons else "took"
+        print(f"  {how} {time.perf_counter() - began:.0f} s", *reasons, sep="\n  ")
     return failed
 
 

@@ -29,19 +29,12 @@ class Collective:
     bytes: int  # of one run: the result, of a reduce-scatter the operand
     size: int  # devices in a group
     axes: str  # of the mesh: "data", "data, model"; "" where no mesh was given
-    times: int
-    conditional: bool  # in a branch: it may not run, and is counted as if it did
-    origin: str  # the op_name that JAX gave it
+    times: int  # in a branch it may not run, and is counted as if it did
 
     @property
     def moved(self) -> int:
         """Bytes per device; a group of one moves nothing."""
         return self.bytes * self.times if self.size > 1 else 0
-
-    def __str__(self):
-        times = f"{self.times} x " if self.times > 1 else ""
-        branch = ", in a branch" if self.conditional else ""
-        return f"{times}{self.kind} of {self.bytes:,} B over {self.axes} ({self.size}){branch}"
 
 
 def collectives(
@@ -60,7 +53,7 @@ def collectives(
 
     """
     program, out = Program(text), []
-    for one, computation, runs, branch in program.runs():
+    for one, computation, runs in program.runs():
         kind = one.opcode.removesuffix("-start")
         if one.opcode.removesuffix("-done") in FOREIGN:
             raise ValueError(f"a collective that is not understood: {one}")
@@ -74,9 +67,8 @@ def collectives(
             payload *= len(group)  # the result is one device's share
         elif computation.startswith("all-reduce-scatter"):
             kind = "reduce-scatter"  # a TPU's way to write one: a sum, then each device's share
-        origin = re.search(r'op_name="([^"]*)"', one.rest)
-        where = axes(group, mesh) if mesh else "", times, branch
-        out.append(Collective(kind, payload, len(group), *where, origin[1] if origin else ""))
+        where = axes(group, mesh) if mesh else ""
+        out.append(Collective(kind, payload, len(group), where, times))
     return out
 
 

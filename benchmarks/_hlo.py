@@ -94,23 +94,20 @@ class Program:
         partitions = re.search(r"num_partitions=(\d+)", text)
         self.devices = int(partitions[1]) if partitions else 1
 
-    def runs(
-        self, name: str = "", times: int | None = 1, branch: bool = False
-    ) -> Iterator[tuple[Instruction, str, int | None, bool]]:
+    def runs(self, name: str = "", times: int | None = 1) -> Iterator[tuple]:
         """Yields every instruction that the entry reaches, once for each way to reach it.
 
-        With it come its computation, how often it runs, and whether it is in a branch. The number
-        is None in a loop of unknown length.
+        With it come its computation and how often it runs, None in a loop of unknown length.
         """
         name = name or self.entry
         for one in self.computations[name].values():
-            yield one, name, times, branch
+            yield one, name, times
             inner = times
             if one.opcode == "while" and times is not None:
                 trips = self.trips(self.computations[name], one)
                 inner = None if trips is None else times * trips
             for called in one.calls():
-                yield from self.runs(called, inner, branch or one.opcode == "conditional")
+                yield from self.runs(called, inner)
 
     def trips(self, outside: Computation, loop: Instruction) -> int | None:
         """Returns how often the body of a while loop runs, or None if that is not known."""

@@ -8,10 +8,9 @@ from benchmarks._views import tables
 
 INTRO = """# Benchmarks
 
-Accuracy, speed, memory and traffic, side by side with the peers that install. This report, and the
-figures of the README and of docs/measured, are written by `python -m benchmarks`; with `--quick` it
-takes minutes and does not change them. The data are in `report.json`. Ratios can be compared
-between machines, times cannot."""
+Accuracy, speed, memory and traffic, side by side with the peers that install. This report and the
+README's figures are written by `python -m benchmarks`; with `--quick` it takes minutes and changes
+neither. The data are in `report.json`. Ratios can be compared between machines, times cannot."""
 
 
 def report(sections: dict[str, dict]) -> str:
@@ -92,16 +91,19 @@ BESIDE = [  # a row: its benchmark, what it is, a template, a program for each p
 
 def spans(records: list[Record]) -> dict[str, str]:
     """Returns the least and greatest times over optax's."""
-    known = find(records, program="xent_jax")
-    ratios, over = find(known, study="Value and gradient"), find(known, study="Over optax's")
-    kinds = {f"logits: {kind}": fields for kind, fields in LABELS.items()}
-    parts = {kind: find(ratios, metric="ratio", **fields) for kind, fields in kinds.items()}
-    parts |= {kind: find(over, metric=kind) for kind in ("trace", "compile")}
-    return {
-        f"value and gradient, time over optax's: {kind}": span(found, ".3g")
-        for kind, found in parts.items()
-        if found
-    }
+    known, over = find(records, program="xent_jax"), "time over optax's"
+    with_options = find(known, study="Options, value and gradient", metric="ratio")
+    rows = {
+        f"{study.lower()}, {over}: logits: {kind}": find(
+            known, study=study, metric="ratio", **fields
+        )
+        for study in ("Value and gradient", "Value alone")
+        for kind, fields in LABELS.items()
+    } | {f"value and gradient with options, {over}: logits": with_options}
+    for metric in ("trace", "compile"):
+        found = find(known, study="Over optax's", metric=metric)
+        rows[f"value and gradient, {over}: {metric}"] = found
+    return {what: span(found, ".3g") for what, found in rows.items() if found}
 
 
 def overview(sections: dict[str, dict]) -> list[str]:

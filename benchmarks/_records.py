@@ -1,7 +1,8 @@
 """Records are the numbers that the benchmarks measure; tables and sentences are made from them."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,22 @@ def records(
 def target(what: str, found: float, limit: float, unit: str = "") -> Record:
     """Returns a record for the table of targets."""
     return Record("Targets", what, "found", found, unit, limit=limit)
+
+
+class Goal(NamedTuple):
+    """A target: the largest value, or what else a function makes of some records."""
+
+    what: str
+    limit: float
+    fields: dict  # of the records
+    unit: str = ""
+    of: Callable = max
+
+
+def reached(known: list[Record], goals: Iterable[Goal]) -> list[Record]:
+    """Returns the table of targets, without those of which nothing was measured."""
+    values = {goal.what: [r.value for r in find(known, **goal.fields)] for goal in goals}
+    return [target(g.what, g.of(values[g.what]), g.limit, g.unit) for g in goals if values[g.what]]
 
 
 def find(known: Iterable[Record], **fields) -> list[Record]:

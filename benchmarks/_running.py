@@ -37,8 +37,7 @@ class Benchmark:
 
     name: str
     title: str
-    question: str
-    notes: str
+    text: str  # a question, an empty line, and notes for the report
     measure: Callable[[bool, Progress], tuple[list[Record], Drawing | None]]  # of quick or not
     inside: Callable[[str, bool], Iterator[list[Record]]] | None = None  # for one device
     left_out: Sequence[str] = ()
@@ -46,7 +45,7 @@ class Benchmark:
 
     def main(self) -> None:
         """Measures, prints the tables, and stores them in the report."""
-        parser = argparse.ArgumentParser(description=self.question)
+        parser = argparse.ArgumentParser(description=self.text.partition("\n")[0])
         parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
         where = f"default: {FOLDER.name}; if quick, {QUICK}"
         parser.add_argument("--output", type=Path, metavar="DIR", help=where)
@@ -71,7 +70,11 @@ class Benchmark:
         # No refresh from a thread: it would take a core during the runs.
         with Progress(console=console(), auto_refresh=False) as progress:
             records, draw = self.measure(quick, progress)
-        section = {name: getattr(self, name) for name in ("title", "question", "notes")} | {
+        question, _, notes = self.text.strip().partition("\n\n")
+        section = {
+            "title": self.title,
+            "question": question,
+            "notes": notes,
             "others": others(began) if self.timed else "",
             "left_out": list(self.left_out),
             "picture": draw is not None,

@@ -1,10 +1,11 @@
-"""Errors of loss and gradient in units of the last place, beside optax and jax.nn.
+"""Errors of loss and gradient against 60-digit references, beside optax and jax.nn.
 
-Every number is compared with a 60-digit reference of mpmath. The tables have three errors, each the
-worst of some rows: of the loss, of the gradient at the label, and of the other components of the
-gradient. The picture shows them against the gap, which is the label's logit minus the largest other
-one. Results below the smallest normal number, which XLA:CPU flushes to 0, are left out. Takes about
-a minute.
+A cell has the errors of the loss, of the gradient at the label, and of the worst other component of
+the gradient: the largest error over the rows of the case, in ulp of the logits' dtype, or in per
+cent if it exceeds 10 ulp and 1 %. The first table has the relative errors of the first two. `gap`
+is how far the label's logit leads the others, which are N(0, 1), with 100 classes unless stated. In
+the picture, the dashed line is the bound that the tests check. In the grey band, the exponential of
+a class is below the smallest normal number, which XLA:CPU flushes to 0.
 """
 
 import functools
@@ -157,13 +158,6 @@ def run(quick: bool, progress: Progress):
     return records, functools.partial(plot, *sweep(10 if quick else 1, progress))
 
 
-NOTES = """A cell has the errors of the loss, of the gradient at the label, and of the worst other
-component of the gradient: the largest error over the rows of the case, in ulp of the logits' dtype,
-or in per cent if it exceeds 10 ulp and 1 %. The first table has the relative errors of the first
-two. `gap` is how far the label's logit leads the others, which are N(0, 1), with 100 classes unless
-stated. The dashed line is the bound that the tests check. In the grey band, the exponential of a
-class is below the smallest normal number, which XLA:CPU flushes to 0."""
-QUESTION = "How far are loss and gradient from 60-digit references, in units in the last place?"
-BENCHMARK = Benchmark("accuracy", "Accuracy", QUESTION, NOTES, run)
+BENCHMARK = Benchmark("accuracy", "Accuracy", __doc__, run)
 if __name__ == "__main__":
     BENCHMARK.main()

@@ -1,12 +1,11 @@
 """Temporary memory of the losses on TPU v5e, TPU v6e and H100, without the hardware.
 
-    pip install "jax[tpu]==V"                           # V: the version of jax in use
-    pip install jax-cuda12-plugin==V jax-cuda12-pjrt==V
-
-The compilers run without the hardware and state the memory that a program needs beside its
-arguments and results. They give neither times nor results. The compiler for H100 would tune its
-kernels on the device; here it uses its defaults. Temporary memory changes with the version of the
-compiler. Takes about eight minutes. A compiler that is not installed is left out.
+The compilers state the memory that a program needs beside its arguments and results, and give
+neither times nor results. The compiler for H100 would tune its kernels on the device; here it uses
+its defaults. In bfloat16, 256 MiB of the head's memory are the float32 sum of the kernel's
+gradient. In float32, that sum is the result itself, but a TPU, which multiplies in bfloat16 by
+default, keeps a copy of the kernel in bfloat16, which takes 128 MiB. A compiler that is not
+installed is left out.
 """
 
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ from benchmarks._peers import (
     pulled_back,
     room,
 )
-from benchmarks._records import Record, find, records, target
+from benchmarks._records import Goal, Record, reached, records
 from benchmarks._running import Benchmark, temp_bytes
 
 SIZE = 8192, 2048, 32768  # logits well above what a TPU would move to its fast memory
@@ -45,7 +44,7 @@ PLATFORMS = {
     "h100": h100("H100", "1x1x8"),
 }
 HEAD, TIED = "head, mean", 'head, mean, tied embeddings, kernel_axes="VD"'
-# MiB in bfloat16: the sum of the kernel's gradient, which NOTES explain, and on the H100 one dz.
+# MiB in bfloat16: the sum of the kernel's gradient, as said above, and on the H100 one dz.
 TARGETS = {"TPU v5e": 256, "H100": 290}
 OF_LOGITS = 1  # % of the logits, for integer labels
 NAMES = "inputs", "kernel", "labels"
@@ -142,19 +141,19 @@ def inside(name: str, quick: bool) -> Iterator[list[Record]]:
 
 def summary(found: list[Record]) -> list[Record]:
     """Returns the targets: the share of the losses of logits, and the memory of the head."""
-    shares = find(found, study="Losses of logits", metric="share")
-    shares = [record for record in shares if record.program.startswith("xent_jax, integer")]
+    integer = [record for record in found if record.program.startswith("xent_jax, integer")]
     what = "largest of the losses of logits with integer labels, %"
-    out = [
-        target(f"{d}: {what}", max(r.value for r in find(shares, case=d)), OF_LOGITS, "%")
-        for d in dict.fromkeys(record.case for record in shares)
+    shares = [
+        Goal(f"{device}: {what}", OF_LOGITS, {"metric": "share", "case": device}, "%")
+        for device in dict.fromkeys(record.case for record in integer)
     ]
-    for what in (HEAD, TIED):
-        for record in find(found, study="Heads", program=what, dtype="bfloat16"):
-            if limit := TARGETS.get(record.case):
-                name = f"{what}, bfloat16, {record.case}, MiB"
-                out.append(target(name, record.value, limit, "MiB"))
-    return out
+    known = {"study": "Heads", "dtype": "bfloat16"}
+    heads = [
+        Goal(f"{program}, bfloat16, {device}, MiB", limit,
+             known | {"program": program, "case": device}, "MiB")
+        for program in (HEAD, TIED) for device, limit in TARGETS.items()
+    ]  # fmt: skip
+    return reached(integer, shares) + reached(found, heads)
 
 
 def plot(found: list[Record], figure) -> None:
@@ -169,10 +168,6 @@ def measure(quick: bool, progress: Progress):
     return summary(found) + found, partial(plot, found)
 
 
-NOTES = """In bfloat16, 256 MiB of the head's memory are the float32 sum of the kernel's gradient.
-In float32, that sum is the result itself, but a TPU, which multiplies in bfloat16 by default, keeps
-a copy of the kernel in bfloat16, which takes 128 MiB."""
-QUESTION = "How much temporary memory do the compilers for TPUs and for the H100 ask for?"
-BENCHMARK = Benchmark("compile_only", "Memory on accelerators", QUESTION, NOTES, measure, inside)
+BENCHMARK = Benchmark("compile_only", "Memory on accelerators", __doc__, measure, inside)
 if __name__ == "__main__":
     BENCHMARK.main()

@@ -1,11 +1,12 @@
 """Time, memory and half-precision errors of the linear head, beside logits that are held.
 
-Times are compared with the three products that any implementation needs: x W, dz W' and x' dz.
-Every program runs once in each round, in a random order; a ratio is that of two runs of the same
-round. Temporary memory is what the compiler states, beside arguments and results; for its growth,
-programs are only compiled. The gradients in bfloat16 are compared with those of the same numbers in
-float64. Takes about seven minutes; --quick takes less than one, at a size where the products take a
-smaller share.
+Time is the median over the rounds, in each of which every program runs once, in a random order. Its
+ratio is to the three products of the same round that any implementation needs: x W, dz W' and
+x' dz. The targets for time are meant for N=2048 D=512 V=32768. Memory is in MiB beside arguments
+and results, as the compiler states it; for its growth, programs are only compiled. An error is the
+largest error against float64 over the largest component, and the worst of five draws. The spread is
+the standard deviation of the logits. At a spread of 1 only the label's entry of dz matters, and
+every program rounds it in the same way.
 """
 
 import functools
@@ -150,13 +151,6 @@ def measure(quick: bool, progress: Progress):
     return summary(found) + found, functools.partial(plot, found)
 
 
-NOTES = """Time is the median over the rounds, and so is its ratio to the three products in the same
-round: x W, dz W' and x' dz, which any implementation needs. The targets for time are meant for
-N=2048 D=512 V=32768. Memory is in MiB beside arguments and results, as the compiler states it. An
-error is the largest error against float64 over the largest component, and the worst of five draws.
-The spread is the standard deviation of the logits. At a spread of 1 only the label's entry of dz
-matters, and every program rounds it in the same way."""
-QUESTION = "What do loss and gradients of a linear layer cost beyond its three products?"
-BENCHMARK = Benchmark("head", "The linear head", QUESTION, NOTES, measure, None, LEFT_OUT, True)
+BENCHMARK = Benchmark("head", "The linear head", __doc__, measure, None, LEFT_OUT, True)
 if __name__ == "__main__":
     BENCHMARK.main()

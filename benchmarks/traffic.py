@@ -1,15 +1,22 @@
-"""Traffic between devices, and memory: the losses on a mesh with the axes data and model.
+"""Traffic between the devices of a mesh with the axes data and model, and memory on them.
 
 Each program computes the value and the gradients, which are sharded as the arguments. It is
-compiled and not run: its text says what is sent and how often, and the compiler states the
-temporary memory. The devices are eight simulated ones of a CPU and, unless --quick, eight TPU v5e,
-v5p and H100. The head is also compiled for 256 and 4096 devices, and compared with formulas and
-data sheets. The accelerators need what compile_only.py names; a compiler that is not installed is
-left out.
+compiled and not run. Bytes are payload per device: the result of a sum, a gather or an exchange,
+and the operand of a reduce-scatter, each as often as it runs; a ring sends about twice the payload
+of a sum. The devices are eight simulated ones of a CPU and, unless --quick, eight TPU v5e, v5p and
+H100, whose compilers are left out where they are not installed.
 
-Bytes are payload per device: the result of a sum, a gather or an exchange, and the operand of a
-reduce-scatter, each as often as it runs. A ring sends about twice the payload of a sum. Takes about
-two minutes.
+In automatic programs, the compiler shards the program. In explicit ones, JAX does, by the types
+that `jax.make_mesh` gives. Without shard_map, the chunks, here of 256 tokens, are not aligned with
+the shards, and arrays are gathered again for every chunk. By default, the head's chunk holds all
+tokens that a device has here; with chunks of 256 it needs less memory.
+
+The meshes of 256 and 4096 devices have a head of about the size of Llama 3 70B's, D=8192 and
+V=131072, in bfloat16, with 8192 tokens in each data shard. The formula counts 3 float32 numbers per
+token and dx over model, dW over data, both in bfloat16, and the kernel if it is fully sharded.
+Times are bounds from data sheets, not measurements: links at full speed, 2(k - 1)/k of the payload
+for a ring, and products at peak. Shares are in % of the time of the products. The sum of dW can
+overlap with the backward pass of the rest of the network. Sources: `benchmarks/_plans.py`.
 """
 
 import math
@@ -25,7 +32,7 @@ from benchmarks._peers import LEFT_OUT, MIB
 from benchmarks._plans import PLANS
 from benchmarks._records import Record, find, records, target
 from benchmarks._running import Benchmark, temp_bytes
-from benchmarks._sharded import CHUNK, FULLY_SHARDED, PROGRAMS, SMALL, Program, compiled
+from benchmarks._sharded import FULLY_SHARDED, PROGRAMS, SMALL, Program, compiled
 
 # Each device holds what compile_only.py compiles for one, well above a TPU's fast memory.
 LARGE = 16384, 2048, 131072
@@ -118,24 +125,9 @@ def measure(quick: bool, progress: Progress):
     chosen = {"cpu": CPU} if quick else PLATFORMS
     found, left_out = compile_for("traffic", chosen, quick, progress)
     BENCHMARK.left_out = left_out + LEFT_OUT
-    BENCHMARK.notes += PLANNED * bool(find(found, study="Planned bytes"))
     return summary(found) + found, partial(plot, found)
 
 
-NOTES = f"""In automatic programs, the compiler shards the program. In explicit ones, JAX does, by
-the types that `jax.make_mesh` gives. Bytes are payload; for a sum, they are those of the result,
-and a ring sends about twice as many. Without shard_map, the chunks, here of {CHUNK} tokens, are not
-aligned with the shards, and arrays are gathered again for every chunk. By default, the head's chunk
-holds all tokens that a device has here; with chunks of {CHUNK} it needs less memory."""
-PLANNED = """
-
-The large meshes have a head of about the size of Llama 3 70B's, D=8192 and V=131072,
-in bfloat16, with 8192 tokens in each data shard. The formula counts 3 float32 numbers per token and
-dx over model, dW over data, both in bfloat16, and the kernel if it is fully sharded. Times are
-bounds from data sheets, not measurements: links at full speed, 2(k - 1)/k of the payload for a
-ring, and products at peak. Shares are in % of the time of the products. The sum of dW can
-overlap with the backward pass of the rest of the network. Sources: `benchmarks/_plans.py`."""
-QUESTION = "What do the devices of a mesh send each other, and how much memory does it take?"
-BENCHMARK = Benchmark("traffic", "Traffic between devices", QUESTION, NOTES, measure, inside)
+BENCHMARK = Benchmark("traffic", "Traffic between devices", __doc__, measure, inside)
 if __name__ == "__main__":
     BENCHMARK.main()

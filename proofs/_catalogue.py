@@ -73,6 +73,11 @@ def claims() -> list[Claim]:
     return derived + [_proved(t) for t in THEOREMS]
 
 
+def proof_of(name: str) -> Claim:
+    """Returns the proof that a docstring names: a derivation, or else a theorem of a function."""
+    return next(c for c in claims() if c.name == name or c.group == name and ": gradient" in c.name)
+
+
 def _derived(group: str, d: Derivation) -> Claim:
     def run() -> Answer:
         outcomes = d.check()

@@ -95,6 +95,11 @@ class Case:
     def has_axis(self) -> bool:
         return any(kind in CLASSES for kind in self.arguments.values())
 
+    @property
+    def parameters(self) -> list[str]:
+        """The names of everything that the loss takes."""
+        return list(inspect.signature(getattr(xent_jax, self.loss)).parameters)
+
     def inputs(self, rng, batch=(3,), k=5) -> dict[str, np.ndarray]:
         kinds = {**self.arguments, **self.keywords}
         return {name: draw(kind, rng, batch, k) for name, kind in kinds.items()}
@@ -103,12 +108,12 @@ class Case:
         return {k: v for k, v in inputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
 
     def call(self, module, inputs: dict[str, Any], **more):
-        return self._apply(getattr(module, self.loss), inputs, more)
+        return self.apply(getattr(module, self.loss), inputs, more)
 
     def expected(self, inputs: dict[str, Any], **more):
-        return self._apply(self.reference, inputs, more)
+        return self.apply(self.reference, inputs, more)
 
-    def _apply(self, function, inputs, more):
+    def apply(self, function, inputs, more):
         positional = [inputs[name] for name in self.arguments]
         named = {name: inputs[name] for name in self.keywords}
         return function(*positional, **named, **self.options, **more)

@@ -44,9 +44,9 @@ CHANGES = (
     Change("_types.py", '["none", "sum", "mean"]', '["none", "mean"]', f"{_INTEGER} (sum): *"),
     Change(
         "forward_mode.py",
-        'softcap = in_mode("forward", _softcap.softcap)',
-        "softcap = _softcap.softcap",
-        "softcap: forward mode",
+        "globals().update(_functions)",
+        'globals().update(_functions | {"softmax": _functions["log_softmax"]})',
+        "softmax: forward mode",
     ),
     Change(
         "_modes.py",

@@ -52,34 +52,39 @@ def changed(source: str, change: Change) -> str:
     return source.replace(change.old, change.new)
 
 
+def copied(copy: Path) -> Path:
+    """Copies what the theorems and tests need into an empty folder."""
+    shutil.copytree(LIBRARY, copy / "xent_jax", ignore=shutil.ignore_patterns("proofs"))
+    shutil.copytree(PROOFS, copy / "xent_jax" / "proofs")
+    for folder in ("tests", "benchmarks", "examples"):
+        shutil.copytree(TESTS.parent / folder, copy / folder)
+    for name in ("pyproject.toml", "CITATION.cff"):
+        shutil.copy(TESTS.parent / name, copy)
+    return copy
+
+
 def noticed(change: Change) -> str:
     """Returns the first theorem or test that fails in a copy with the change, "" if none does."""
     with tempfile.TemporaryDirectory() as temporary:
-        copy = Path(temporary)
-        shutil.copytree(LIBRARY, copy / "xent_jax", ignore=shutil.ignore_patterns("proofs"))
-        shutil.copytree(PROOFS, copy / "xent_jax" / "proofs")
-        for folder in ("tests", "benchmarks", "examples"):
-            shutil.copytree(TESTS.parent / folder, copy / folder)
-        for name in ("pyproject.toml", "CITATION.cff"):
-            shutil.copy(TESTS.parent / name, copy)
+        copy = copied(Path(temporary))
         file = copy / "xent_jax" / change.file
         file.write_text(changed(file.read_text("utf-8"), change), "utf-8")
         if change.theorems:
-            status, said = _run(copy, "-c", _FIRST_THAT_FAILS, change.theorems)
+            status, said = run_in(copy, "-c", _FIRST_THAT_FAILS, change.theorems)
             if status:
                 last = said.strip().splitlines()[-1]
                 return last if last.startswith("theorem ") else f"theorems, which raise: {last}"
         if tests := change.tests.split():
             ids = [f"tests/{test}" for test in tests]
             options = "-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider"
-            status, said = _run(copy, "-m", "pytest", *options, *ids)
+            status, said = run_in(copy, "-m", "pytest", *options, *ids)
             if status not in (0, 4):  # 4: there is no such test, or its file cannot be read
                 failed = re.search(r"^(?:FAILED|ERROR) tests/(.+?)(?: - |$)", said, re.M)
                 return f"test {failed[1] if failed else tests[0]}"
     return ""
 
 
-def _run(copy: Path, *args: str) -> tuple[int, str]:
+def run_in(copy: Path, *args: str) -> tuple[int, str]:
     """Returns the exit status, 0 if it takes too long, and what was printed."""
     env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "300"}
     try:

@@ -12,13 +12,12 @@ import pytest
 
 import xent_jax
 from benchmarks._markdown import overview, report
-from benchmarks._pages import BLOCK, BLOCKS, PAGES, SOURCES, rendered
+from benchmarks._readme import BLOCK, README, SOURCES, rendered
 from benchmarks._records import Record, find, pivot, records, span, table, target
 from benchmarks._store import FOLDER, ORDER, load, note, save
 from benchmarks._views import VIEWS, tables
 
-ROOT = FOLDER.parent
-PAGE = "\n".join(page.read_text("utf-8") for page in PAGES)
+PAGE = README.read_text("utf-8")
 REPORT = (FOLDER / "report.md").read_text("utf-8")
 PEER = "tokamax"
 BENCH = "the benchmarks need more: pip install xent-jax[bench]"
@@ -27,7 +26,7 @@ PICTURES = [f"{name}.png" for name, section in load().items() if section["pictur
 
 def command(*options):
     full = [sys.executable, "-m", "benchmarks", *options]
-    return subprocess.run(full, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(full, cwd=FOLDER.parent, capture_output=True, text=True)
 
 
 def without_peer(sections):
@@ -38,24 +37,15 @@ def without_peer(sections):
     }
 
 
-def test_the_readme_and_the_pages_are_rendered_from_the_data():
+def test_the_readme_is_rendered_from_the_data_and_has_their_days():
     assert rendered(PAGE, load()) == PAGE
+    (text,) = (found.group() for found in BLOCK.finditer(PAGE))
+    days = sorted({load()[source]["date"] for source in SOURCES})
+    assert f"\nMeasured {' and '.join(days)} with jax " in text
 
 
 def test_the_report_is_rendered_from_the_data():
     assert report(load()) == REPORT
-
-
-def test_every_block_stands_in_one_page_once_with_its_days():
-    found = {name: text for text, name in ((m.group(), m[2]) for m in BLOCK.finditer(PAGE))}
-    assert list(found) == [m[2] for m in BLOCK.finditer(PAGE)] and set(found) == set(BLOCKS)
-    for name, text in found.items():
-        days = sorted({load()[source]["date"] for source in SOURCES.get(name, (name,))})
-        assert f"\nMeasured {' and '.join(days)} with jax " in text
-
-
-def test_the_readme_has_a_block():
-    assert PAGES[0] == ROOT / "README.md" and BLOCK.search(PAGES[0].read_text("utf-8"))
 
 
 def test_every_benchmark_was_measured_in_full():
@@ -82,10 +72,11 @@ def test_the_one_table_has_rows_of_every_benchmark():
 
 
 def test_a_peer_that_is_not_there_has_no_row_and_no_sentence():
-    def lines(page):
-        return re.findall(rf"^\|.*{PEER}|{PEER}'s head takes", page, re.M)
+    def lines(text):
+        return re.findall(rf"^\| {PEER}.*|{PEER}'s head\s+takes", text, re.M)
 
-    assert len(lines(PAGE)) > 3 and not lines(rendered(PAGE, without_peer(load())))
+    assert len(lines(PAGE)) == 1 and not lines(rendered(PAGE, without_peer(load())))
+    assert len(lines(REPORT)) > 3 and not lines(report(without_peer(load())))
 
 
 def test_a_peer_that_is_not_there_has_an_empty_column_in_the_one_table():
@@ -111,35 +102,28 @@ def test_a_benchmark_that_was_never_measured_leaves_the_pages_be(tmp_path):
     assert rendered(PAGE, load(tmp_path)) == PAGE
 
 
-def logits_section():
-    """Makes a section like the one that logits.py stores, with three cells and two options."""
+def test_the_one_table_has_the_spans_of_the_ratios_with_and_without_the_gradient():
     kinds = ("integer", "float32"), ("integer", "bfloat16"), ("soft", "float32")
     ratios = {
         "Value and gradient": (0.91, 0.52, 0.53),
         "Value alone": (1.31, 0.82, 1.23),
         "Options, value and gradient": (0.64, 0.66),
     }
-    means = {"value and gradient": 0.7, "value alone": 1.1}
-    found = [target(f"{what}: geometric mean", mean, 2) for what, mean in means.items()]
+    found = []
     for study, numbers in ratios.items():
-        for i, (ratio, (case, dtype)) in enumerate(zip(numbers, kinds, strict=False)):
-            fields = {"dtype": dtype, "case": case, "shape": (512, 8192)}
-            found += records(study, "xent_jax", {"ratio": ratio, "share": 4 + 2 * i}, **fields)
-            found += records(study, "optax", {"share": 3 + 2 * i}, **fields)
-    return {"date": "2026-01-02", "machine": "jax 0.10.2", "records": found}
-
-
-def test_the_logits_block_has_the_ratios_with_and_without_the_gradient_and_the_memory():
-    text = rendered(PAGE, {"logits": logits_section()})
+        for ratio, (case, dtype) in zip(numbers, kinds, strict=False):
+            found += records(study, "xent_jax", {"ratio": ratio}, dtype=dtype, case=case)
+    section = {"date": "2026-01-02", "quick": False, "records": found}
+    text = overview({"logits": section})[0]
     for line in [
-        "| geometric mean of all | 0.700 | 1.100 |",
-        "| integer labels, float32 | 0.910 to 0.910 | 1.310 to 1.310 |",
-        "| integer labels, bfloat16 | 0.520 to 0.520 | 0.820 to 0.820 |",
-        "| soft labels | 0.530 to 0.530 | 1.230 to 1.230 |",
-        "| with options | 0.640 to 0.660 |  |",
-        "4.00 % in float32, optax's 3.00 %; 6.00 % in bfloat16, optax's 5.00 %.",
+        "value and gradient, time over optax's: logits: integer labels, float32 | 0.91 to 0.91",
+        "value and gradient, time over optax's: logits: integer labels, bfloat16 | 0.52 to 0.52",
+        "value and gradient, time over optax's: logits: soft labels | 0.53 to 0.53",
+        "value alone, time over optax's: logits: integer labels, float32 | 1.31 to 1.31",
+        "value alone, time over optax's: logits: soft labels | 1.23 to 1.23",
+        "value and gradient with options, time over optax's: logits | 0.64 to 0.66",
     ]:
-        assert f"\n{line}\n" in text
+        assert f"\n| {line} | 1 |" in text
 
 
 # ------------------------------------------------------------------------------ the records

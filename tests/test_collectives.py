@@ -244,7 +244,7 @@ def test_a_loop_of_unknown_length_without_one_is_let_pass():
     assert collectives(text) == []
 
 
-def test_a_branch_is_counted_and_marked():
+def test_a_branch_is_counted():
     branches = "".join(
         f"%{name} (x: f32[16]) -> f32[16] {{\n  %x = f32[16] parameter(0)\n  ROOT %r = {line}\n}}\n"
         for name, line in {"yes": f"f32[16] {REDUCE}", "no": "f32[16] copy(%x)"}.items()
@@ -255,7 +255,7 @@ def test_a_branch_is_counted_and_marked():
     ):
         line = f"%c = f32[16] conditional(%i, %p, %p), {called}"
         (found,) = collectives(program(line, before=branches))
-        assert found.conditional and found.moved == 64
+        assert found.moved == 64
 
 
 # ------------------------------------------------------------------------------ what is refused
@@ -297,7 +297,6 @@ def test_groups_of_collectives():
         ("all-gather", "model", 4, 1, 256),
         ("all-reduce", "model", 4, 3, 192),
     ]
-    assert str(found[0]) == "all-reduce of 64 B over model (4)"
 
 
 # ------------------------------------------------------------------------------ real programs
@@ -370,7 +369,6 @@ def test_an_automatic_maximum(compiled):
 def test_nested_scans(compiled):
     found = collectives(compiled["looped"], MESH)
     assert grouped(found) == [("all-reduce", "data", 2, 15, 15 * PART)]
-    assert found[0].origin.endswith("psum_invariant") or "psum" in found[0].origin
 
 
 def test_each_kind(compiled):

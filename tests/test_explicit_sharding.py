@@ -6,7 +6,6 @@ and JAX does not combine arrays that are sharded differently.
 
 import dataclasses
 import functools
-import inspect
 import zlib
 
 import jax
@@ -16,7 +15,7 @@ import pytest
 from jax.sharding import AxisType
 
 import xent_jax
-from tests.cases import CASES, FUNCTIONS
+from tests.cases import CASES, FUNCTIONS, RICHEST
 from tests.meshes import EXPLICIT, collectives, mesh_of, put, set_mesh, shaped
 from tests.problems import close
 
@@ -30,41 +29,30 @@ explicit = pytest.mark.parametrize("kind", [EXPLICIT])
 # ---------------------------------------------------------------------- every function, once
 
 
-def row(loss, *keywords, **changed):
-    """The first row of the contract with just these keywords."""
-    found = next(c for c in CASES if c.loss == loss and set(c.keywords) == set(keywords))
-    return dataclasses.replace(found, **changed)
-
-
-SMOOTHED = "label_smoothing", "z_loss", "class_weights"
-IGNORING = {"ignore_index": 1, "reduction": "mean"}
+OF_EXAMPLES = {"softmax", "generalized_kl_divergence", "softmax_focal_loss",
+               "poly_loss_cross_entropy"}  # fmt: skip
 ALPHA_OF_EACH = {"alpha": "unit elements", "gamma": "0.5 3"}
+FOCAL = dataclasses.replace(RICHEST["sigmoid_focal_loss"], keywords=ALPHA_OF_EACH)
+
+
+def with_mask(case):
+    """A row and the shape of its mask: of examples for some of the losses, else of classes."""
+    shape = (N,) if case.loss in OF_EXAMPLES else (N, K)
+    return case, shape if "where" in case.parameters else None
+
+
+def plain(loss, *keywords):
+    """The first row of the contract with just these keywords."""
+    return next(c for c in CASES if c.loss == loss and set(c.keywords) == set(keywords))
+
+
 CHOSEN = [  # each with the shape of its mask
-    (row("softmax"), (N,)),
-    (row("log_softmax"), (N, K)),
-    (row("logsumexp"), (N, K)),
-    (row("softmax_entropy"), (N, K)),
-    (row("softcap"), None),
-    (row("entropy"), None),
-    (row("cross_entropy"), None),
-    (row("relative_entropy"), None),
-    (row("kl_divergence"), (N, K)),
-    (row("kl_divergence_with_log_targets"), (N, K)),
-    (row("generalized_kl_divergence"), (N,)),
-    (row("softmax_cross_entropy"), None),
-    (row("softmax_cross_entropy", *SMOOTHED, "weights"), (N, K)),
-    (row("softmax_cross_entropy_with_integer_labels"), (N,)),
-    (row("softmax_cross_entropy_with_integer_labels", "class_weights"), None),
-    (row("softmax_cross_entropy_with_integer_labels", *SMOOTHED, "weights", options=IGNORING),
-     (N, K)),
-    (row("softmax_focal_loss", "gamma", "class_weights", "weights"), (N,)),
-    (row("poly_loss_cross_entropy", "epsilon"), (N,)),
-    (row("softmax_kl_divergence", "temperature", "weights"), (N, K)),
-    (row("softmax_jensen_shannon_divergence", "beta", "temperature", "weights"), (N, K)),
-    (row("sigmoid_binary_cross_entropy"), None),
-    (row("sigmoid_binary_cross_entropy", "pos_weight", "label_smoothing", "weights"), (N, K)),
-    (row("sigmoid_focal_loss", "alpha", "gamma", keywords=ALPHA_OF_EACH), None),
-]  # fmt: skip
+    *map(with_mask, (RICHEST | {FOCAL.loss: FOCAL}).values()),
+    (plain("softmax_cross_entropy"), None),
+    (plain("softmax_cross_entropy_with_integer_labels"), (N,)),
+    (plain("softmax_cross_entropy_with_integer_labels", "class_weights"), None),
+    (plain("sigmoid_binary_cross_entropy"), None),
+]
 STATIC = {"axis", "reduction", "ignore_index", "axis_name", "batch_axis_name"}
 
 
@@ -77,10 +65,7 @@ def test_every_function_and_every_argument_is_here():
     # token_statistics has several results: test_token_statistics divides its arguments.
     losses = {name for name in FUNCTIONS if "linear" not in name} - {"token_statistics"}
     assert tried == {
-        (loss, name)
-        for loss in losses
-        for name in inspect.signature(getattr(xent_jax, loss)).parameters
-        if name not in STATIC
+        (loss, name) for loss in losses for name in RICHEST[loss].parameters if name not in STATIC
     }
 
 

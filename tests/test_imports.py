@@ -18,10 +18,18 @@ def modules():
     return found
 
 
+def at_run_time(node):
+    """What a node holds, but for what ``if TYPE_CHECKING`` shows to type checkers alone."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.If) or ast.unparse(child.test) != "TYPE_CHECKING":
+            yield child
+            yield from at_run_time(child)
+
+
 def imported(name, path, known):
     """The modules that a file imports, at its top or inside a function."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in at_run_time(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

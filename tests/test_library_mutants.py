@@ -11,6 +11,7 @@ pytest.importorskip("rich", reason="the command needs rich: pip install xent-jax
 
 from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
+import xent_jax  # noqa: E402
 from tests import library_mutants as m  # noqa: E402
 from tests.library_changes import CHANGES, Change  # noqa: E402
 
@@ -28,7 +29,11 @@ def test_a_change_applies_and_what_could_notice_it_is_there(change):
 
 
 def test_every_module_is_changed_and_no_change_is_made_twice():
-    assert {c.file for c in CHANGES} == {path.name for path in m.LIBRARY.glob("*.py")}
+    """A loss need not be: xent_jax.proofs.mutation changes every backward pass with a theorem."""
+    homes = {getattr(xent_jax, theorem.function).__module__ for theorem in THEOREMS}
+    losses = {f"{home.removeprefix('xent_jax.')}.py" for home in homes}
+    modules = {path.name for path in m.LIBRARY.glob("*.py")}
+    assert modules - losses <= {c.file for c in CHANGES} <= modules
     assert len({c.name for c in CHANGES}) == len(CHANGES)
 
 

@@ -30,12 +30,15 @@ def test_it_fits_in_two_screens():
 
 
 def test_the_number_of_theorems():
-    assert f"{len(THEOREMS)} theorems" in README
+    (fewest,) = re.findall(r"(?i)more than (\d+)\s+theorems", README)
+    assert len(THEOREMS) > int(fewest)
 
 
-@pytest.mark.parametrize("name", sorted(set(xent_jax.__all__) - {"__version__"}))
-def test_every_public_name_is_in_the_readme(name):
-    assert f"`{name}`" in README or f"`xent_jax.{name}`" in README
+def test_the_table_of_functions_names_public_ones():
+    """The pages of the API have all of them: test_docs_site.py."""
+    (table,) = re.findall(r"(?:^\| .*`softmax`.*\n)(?:^\|.*\n)+", README, re.M)
+    names = set(re.findall(r"`(\w+)`", table)) - {"axis_name", "batch_axis_name"}
+    assert len(names) > 25 and names <= set(xent_jax.__all__)
 
 
 MADE_UP = {"xent_jax/_name.py", "proofs/page.html"}  # an example's name; made with the site

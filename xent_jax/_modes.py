@@ -34,6 +34,11 @@ def in_both_modes(function: Callable[Concatenate[Mode, _P], _R]) -> Callable[_P,
     return public
 
 
+def forward_functions() -> dict[str, Callable[..., Any]]:
+    """Returns the functions of forward mode that have been made, by their names."""
+    return {twin.__name__: twin for twin in _TWINS.values()}
+
+
 def is_public(function: Any) -> bool:
     """Returns whether this is a public function of the library that has a mode."""
     return isinstance(function, types.FunctionType) and function in _TWINS

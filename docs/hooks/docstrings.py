@@ -9,6 +9,8 @@ beside a field becomes its description.
 import re
 
 from griffe import Docstring, Extension
+from xent_jax.proofs._catalogue import proof_of
+from xent_jax.proofs._page.page import anchor
 
 _CLOSING = re.compile(
     r"^Gradient:\s+(.+?)\s+Proof:\s+``([\w.]+)``\.\s+Source:\s+(.+?)(?=\n\s*\n|\Z)", re.M | re.S
@@ -72,5 +74,5 @@ def _box(match):
     gradient, proof, source = (" ".join(part.split()) for part in match.groups())
     return (
         f'!!! gradient "Gradient"\n    {gradient}\n\n'
-        f"    Proof: [{proof}]({_PROOFS}#{proof}). Source: {source}"
+        f"    Proof: [{proof}]({_PROOFS}#{anchor(proof_of(proof))}). Source: {source}"
     )

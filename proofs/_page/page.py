@@ -80,7 +80,8 @@ def _slug(text: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in text.lower())
 
 
-def _anchor(claim: Claim) -> str:
+def anchor(claim: Claim) -> str:
+    """Returns the id of a claim's place on the page."""
     if claim.engine == "derivation":
         return claim.name
     return f"{_slug(claim.engine)}-{_slug(claim.name)}"
@@ -100,7 +101,7 @@ def _summary(results: Results) -> str:
     if not failed:
         verdict = '<p class="verdict holds"><b>✓</b> All hold.</p>'
     else:
-        names = ", ".join(f'<a href="#{_anchor(c)}">{escape(c.name)}</a>' for c in failed)
+        names = ", ".join(f'<a href="#{anchor(c)}">{escape(c.name)}</a>' for c in failed)
         verdict = f'<p class="verdict fails"><b>✗</b> {len(failed)} do not hold: {names}</p>'
     return f"""<p class="lead">Softmax cross-entropy and related losses, from the textbook
 definition to the gradient that the library computes: {counted}. A machine decides each step, for
@@ -187,7 +188,7 @@ def _theorem(c: Claim, a: Answer, sources: Iterable[Source]) -> str:
     given = "".join(f"<li>{escape(text)}</li>" for text in a.assumptions)
     reason = f'<p class="reason">{escape(a.reason)}</p>' if a.reason else ""
     shipped = "".join(_source(s, unfolded=False) for s in sources)
-    return f"""<article class="theorem" id="{_anchor(c)}">
+    return f"""<article class="theorem" id="{anchor(c)}">
 <h3>{_mark(a.holds)} {escape(c.name)}</h3>
 <p class="conclusion">{escape(c.statement)}; {escape(c.sizes)}</p>{reason}{_identity(a.detail)}
 <div class="context"><div><h4>Assumptions</h4><ul class="inline">{given}</ul></div></div>
