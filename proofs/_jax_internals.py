@@ -53,17 +53,28 @@ def doubt() -> str:
     )
 
 
-def symbolic_terms(dim: Any) -> list[tuple[int, list[tuple[str, int]]]] | None:
-    """Returns a symbolic dimension as a sum of products of named dimensions, or None."""
+def symbolic_terms(
+    dim: Any, remainders: bool = False
+) -> list[tuple[int, list[tuple[Any, int]]]] | None:
+    """Returns a symbolic dimension as a sum of products of named dimensions, or None.
+
+    Among the names there may be ``remainders`` of a number by a size: pairs of them.
+    """
     if isinstance(dim, int):
         return [(dim, [])] if dim else []
     found = []
     for term, coefficient in dim._sorted_terms:
         factors = []
         for factor, exponent in term._factors:
-            if factor.var is None:
+            name = factor.var
+            if name is None and remainders and factor.operation == "mod":
+                number, size = factor.operands
+                whole = symbolic_terms(number)
+                if whole is not None and all(not named for _, named in whole):
+                    name = sum(c for c, _ in whole), size
+            if name is None:
                 return None
-            factors.append((factor.var, exponent))
+            factors.append((name, exponent))
         found.append((coefficient, factors))
     return found
 

@@ -68,6 +68,18 @@ class Evaluation:
     def _cos(self, at, p):
         return math.cos(self(p, at))
 
+    def _erf(self, at, p):
+        return math.erf(self(p, at))
+
+    def _atan(self, at, p):
+        return math.atan(self(p, at))
+
+    def _pi(self, at):
+        return math.pi
+
+    def _ramp(self, at, p):
+        return max(self(p, at), 0.0)
+
     def _log(self, at, p):
         x = self(p, at)
         return math.log(x) if x > 0 else 0.0

@@ -180,6 +180,21 @@ def cosine(x, t):
     return jnp.sum(x * t, -1) / norms
 
 
+def normal(x):
+    """The distribution function of a standard normal number."""
+    return (1 + jax.lax.erf(x / jnp.sqrt(2.0))) / 2
+
+
+def perceptron(p, x):
+    return jnp.tanh(x @ p["w"] + p["b"]) @ p["v"]
+
+
+def perceptron_backward(g, p, x, second=1.0):
+    h = jnp.tanh(x @ p["w"] + p["b"])
+    dh = g[:, None] * p["v"] * (1 - second * h**2)
+    return {"w": x.T @ dh, "b": jnp.sum(dh, 0), "v": h.T @ g}, dh @ p["w"].T
+
+
 POSITIVE, UNIT = {"x": array("n", positive=True)}, {"x": array("n", unit=True)}
 P, R, U = "proved", "refuted", "unread"
 RULES = [
@@ -194,10 +209,17 @@ RULES = [
     Rule(P, "jax.nn", "hard swish", nn.hard_swish, ROW),
     Rule(P, "jax.nn", "squareplus", nn.squareplus, ROW),
     Rule(P, "jax.nn", "softplus", nn.softplus, ROW),
-    Rule(U, "jax.nn", "soft sign", nn.soft_sign, ROW),
+    Rule(P, "jax.nn", "soft sign", nn.soft_sign, ROW),
     Rule(P, "jax.nn", "silu", nn.silu, ROW),
     Rule(P, "jax.nn", "gelu by tanh", lambda x: nn.gelu(x, approximate=True), ROW),
-    Rule(U, "jax.nn", "gelu by erf", lambda x: nn.gelu(x, approximate=False), ROW),
+    Rule(P, "jax.nn", "gelu by erf", lambda x: nn.gelu(x, approximate=False), ROW),
+    Rule(P, "jax.nn", "mish", nn.mish, ROW),
+    Rule(P, "Keras", "gelu by hand", lambda x: nn.gelu(x, approximate=False), ROW,
+         lambda g, x: (g * (normal(x) + x * jnp.exp(-x * x / 2) / jnp.sqrt(2 * jnp.pi)),)),
+    Rule(R, "Keras", "gelu with the slope of its approximation",
+         lambda x: nn.gelu(x, approximate=False), ROW,
+         lambda g, x: (g * sigmoid(1.702 * x) * (1 + 1.702 * x * sigmoid(-1.702 * x)),), False),
+    Rule(P, "numpyro", "distribution function of a normal", lambda x: normal(x), ROW),
     Rule(P, "jax.nn", "glu", lambda x: nn.glu(x), {"x": array("n 2*d")}),
     Rule(P, "MaxText", "swiglu by hand", lambda x, t: nn.silu(x) * t, PAIR,
          lambda g, x, t: (g * t * sigmoid(x) * (1 + x * sigmoid(-x)), g * nn.silu(x))),
@@ -269,8 +291,8 @@ RULES = [
     Rule(P, "tokamax", "layer norm by hand", layer_norm, AFFINE, layer_norm_backward),
     Rule(R, "tokamax", "layer norm not centred", layer_norm, AFFINE,
          lambda g, x, w, b: layer_norm_backward(g, x, w, b, 0.0), False),
-    Rule(U, "flax", "layer norm of the fast variance", fast_layer_norm, MATRIX),
-    Rule(U, "jax.nn", "standardize", lambda x: nn.standardize(x), MATRIX),
+    Rule(P, "flax", "layer norm of the fast variance", fast_layer_norm, MATRIX),
+    Rule(P, "jax.nn", "standardize", lambda x: nn.standardize(x), MATRIX),
     Rule(P, "praxis", "standard deviation", lambda x: jnp.sqrt(jnp.var(x, -1) + 1e-6), MATRIX),
     Rule(P, "lineax", "norm by hand, 0 at 0", safe_norm, MATRIX, norm_backward),
     Rule(P, "axlearn", "unit rows",
@@ -278,6 +300,11 @@ RULES = [
     # ---------------------------------------------------------------- attention and sequences
     Rule(P, "jax.nn", "log-sum-exp", lambda x: logsumexp(x, -1), MATRIX),
     Rule(U, "jax.nn", "log-sum-exp of a mask", lambda x, m: logsumexp(x, -1, where=m),
+         MATRIX | {"m": array("n d", dtype=bool)}),
+    Rule(P, "jax.nn", "log-sum-exp of a mask that keeps a label",
+         lambda x, y, m: logsumexp(x, -1, where=m), MATRIX | {
+             "y": labels("n", classes="d"), "m": array("n d", dtype=bool, keeps="y")}),
+    Rule(P, "jax.nn", "softmax of a mask", lambda x, m: softmax(x, -1, where=m),
          MATRIX | {"m": array("n d", dtype=bool)}),
     Rule(P, "jax.nn", "dot-product attention",
          lambda q, k, v: nn.dot_product_attention(q, k, v), HEADS, slow=True),
@@ -290,6 +317,16 @@ RULES = [
          lambda x: jnp.tril(jnp.ones((x.shape[-1],) * 2)) @ x, ROW),
     Rule(P, "rlax", "cumulative sum by hand", lambda x: jnp.cumsum(x, -1), ROW,
          lambda g, x: (jax.lax.cumsum(g, reverse=True),)),
+    Rule(P, "numpyro", "cumulative sum, its slope by reversal", lambda x: jnp.cumsum(x, -1), ROW,
+         lambda g, x: (jnp.cumsum(g[::-1])[::-1],)),
+    Rule(R, "numpyro", "cumulative sum, its slope not reversed", lambda x: jnp.cumsum(x, -1), ROW,
+         lambda g, x: (jnp.cumsum(g),), False),
+    Rule(P, "flax", "perceptron of a tree of parameters", perceptron,
+         {"p": {"w": array("d h"), "b": array("h"), "v": array("h")}} | MATRIX,
+         lambda g, p, x: perceptron_backward(g, p, x), wrt=("p", "x")),
+    Rule(R, "flax", "perceptron of a tree, a slope wrong", perceptron,
+         {"p": {"w": array("d h"), "b": array("h"), "v": array("h")}} | MATRIX,
+         lambda g, p, x: perceptron_backward(g, p, x, 2.0), False, wrt=("p", "x")),
     Rule(P, "flax", "rotary embedding", rotary,
          {"x": array("n 2*d"), "c": array("n d"), "s": array("n d")}),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ the same one. The files, each on those before it:
 - ``limits``, ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
 - ``known``, ``signs``, ``places``, ``cases``: what is sure in one case of a distinction;
 - ``kinks``: what holds almost everywhere;
-- ``quotients``, ``exponentials``, ``angles``, ``dominance``, ``rounding``, ``zero``,
+- ``quotients``, ``exponentials``, ``angles``, ``smooth``, ``dominance``, ``rounding``, ``zero``,
   ``comparisons``, ``maxima``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
 - ``remainders``: fractions under a sum, modulo their denominators;
@@ -42,6 +42,7 @@ from .polynomial import (
 from .quotients import above_zero, inverse, reciprocal
 from .rounding import any_number, fewer_bits, floor, integral, nearest
 from .signs import nonnegative, positive
+from .smooth import PI, atan, erf
 from .substitution import substitute
 from .sums import opened, total
 from .vanishing import vanishes
@@ -54,6 +55,7 @@ __all__ = [
     "Monomial",
     "Number",
     "ONE",
+    "PI",
     "Poly",
     "Refused",
     "Symbol",
@@ -61,6 +63,7 @@ __all__ = [
     "above_zero",
     "almost_everywhere",
     "as_index",
+    "atan",
     "at_least",
     "any_number",
     "atom",
@@ -70,6 +73,7 @@ __all__ = [
     "derivative",
     "divided",
     "entry",
+    "erf",
     "exp",
     "fewer_bits",
     "floor",

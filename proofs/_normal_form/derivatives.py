@@ -10,6 +10,7 @@ from .indices import Symbol, fresh, same_place
 from .kinks import Kinked, off_kinks
 from .polynomial import ZERO, Atom, Monomial, Number, Poly, Refused, add_all, atom, poly, product
 from .quotients import inverse, reciprocal
+from .smooth import slope as slope_of
 from .substitution import substitute
 from .sums import opened, total
 from .zero import is_zero
@@ -22,6 +23,7 @@ _KINKED = {
     "floor": "a rounding",
     "round": "a rounding",
     "at_least": "a maximum",
+    "ramp": "a maximum",
 }
 
 
@@ -64,6 +66,8 @@ def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
         _discrete(a.args[0], symbol)
         slope = derivative(a.args[0], symbol, *place)
         return _reciprocal(a.args[0]) * slope
+    if a.kind in {"erf", "atan"}:
+        return slope_of(a) * derivative(a.args[0], symbol, *place)
     if a.kind == "group":
         return derivative(a.args[0], symbol, *place)
     if a.kind == "recip":
@@ -91,8 +95,8 @@ def _of_piece(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
     Where several terms are the maximum together on a larger set, they have the same derivative
     there, and it is computed as their mean.
     """
-    if a.kind == "at_least":
-        number, p = a.args
+    if a.kind in {"at_least", "ramp"}:
+        number, p = a.args if len(a.args) == 2 else (0, *a.args)
         return greater(p - number) * derivative(p, symbol, *place)
     if a.kind != "max":
         return ZERO

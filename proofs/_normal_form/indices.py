@@ -167,7 +167,9 @@ def surely_positive(a: Atom) -> bool:
         ((m, _),) = a.args[1].terms.items()
         unsure = [b for b, _ in m if not surely_positive(b)]
         return not unsure or _keep_one_label(unsure, a.args[0])
-    return a.kind in {"exp", "dim", "group", "at_least", "fewer_bits", "prime"}
+    if a.kind == "log":
+        return (a.args[0].number() or 0) > 1
+    return a.kind in {"exp", "dim", "group", "at_least", "fewer_bits", "prime", "pi"}
 
 
 def _keep_one_label(masks: list[Atom], i: Atom) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from .facts import facts, remembered
-from .indices import at_kept_label, is_index, row_kept, surely_positive
-from .polynomial import ZERO, Atom, Poly, poly
-from .sums import aligned, unnested
+from .indices import at_kept_label, index_range, is_index, row_kept, surely_positive
+from .polynomial import ZERO, Atom, Poly, poly, product
+from .substitution import substitute
+from .sums import aligned, opened, total, unnested
 
 
 def holds(b: Atom) -> bool:
@@ -31,13 +32,48 @@ def known_ones() -> set[Atom]:
 
 
 def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
-    """What atoms inside others are where ``zero`` is 1: one solved for, or sums that vanish."""
+    """What atoms inside others are where ``zero`` is 1: one solved for, or sums that vanish.
+
+    Or all the numbers of a row, where those have no variance: each is their mean.
+    """
+    others = set(others)
     inside = frozenset().union(*(b.inside for b in others))
     a = sum_of_booleans(zero)
     if a is not None:
         return {b: ZERO for b in inside if b.kind == "sum" and _has_factors_of(b, a)}
+    spread = spread_of(zero.args[0])
+    if spread is not None:
+        whole, mean, i, y = spread
+        beside = frozenset().union(*(b.inside for b in others if b is not whole))
+        return {b: mean for b in beside if _is_term(b, y, i)}
     solved = solution(zero.args[0])
     return {} if solved is None or solved[0] not in inside else {solved[0]: solved[1]}
+
+
+@remembered
+def spread_of(p: Poly) -> tuple[Atom, Poly, Atom, Atom] | None:
+    """A sum of y over i, its mean, i and y, where p is ``n sum y² - (sum y)²``, n times one."""
+    for a in p.atoms() if len(p.terms) == 2 else ():
+        if a.kind == "sum":
+            i, y = opened(a)
+            size = i.args[1].single()
+            term = y.single()
+            if term is None or size is None or len(term[0]) != 1 or term[1] != 1:
+                continue
+            ((b, e),) = term[0]
+            whole = i.args[1] * total(y * y, i) - poly(a) ** 2
+            if e == 1 and not b.boolean and p in (whole, -whole):
+                mean = poly(a) * product([(d, -n) for d, n in size[0]], Fraction(1, size[1]))
+                return a, mean, i, b
+    return None
+
+
+def _is_term(b: Atom, y: Atom, i: Atom) -> bool:
+    """Whether b is y at some index in the place of i."""
+    if b.kind != y.kind:
+        return False
+    places = {t for t in b.inside if is_index(t) and index_range(t) == i.args[1]}
+    return any(substitute(poly(y), {i: poly(t)}) == poly(b) for t in places)
 
 
 def sum_of_booleans(zero: Atom) -> Atom | None:

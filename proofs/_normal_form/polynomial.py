@@ -26,7 +26,7 @@ Monomial = frozenset  # of (Atom, exponent)
 
 _BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
 
-_WITH_RULES = frozenset({"group", "recip", "sum", "prime", "sin", "sqrt"})
+_WITH_RULES = frozenset({"group", "ramp", "recip", "sum", "prime", "sin", "sqrt"})
 
 _MAX_TERMS = 20_000
 
@@ -37,14 +37,15 @@ _MAX_POWER, MAX_POWER_OF_NUMBER = 16, 2048
 class Atom:
     """A factor that the polynomials do not look into; equal ones are the same object."""
 
-    __slots__ = ("kind", "args", "key", "inside", "free", "height")
+    __slots__ = ("kind", "args", "key", "inside", "free", "depth", "nest")
 
     kind: str
     args: tuple
     key: str
     inside: frozenset[Atom]  # every atom in it, itself too
     free: frozenset[Atom]  # the indices in it that no sum binds
-    height: int  # of the tallest nest of binders in it
+    depth: int  # of the deepest nest of binders in it
+    nest: tuple[int, int]  # how many binders it is, and the height of what stands under them
 
     def __repr__(self) -> str:
         return self.key
@@ -90,12 +91,38 @@ def _new_atom(kind: str, args: tuple, binders: tuple[Atom, ...]) -> Atom:
     new.inside = frozenset({new}).union(*(p.inside for p in parts))
     free = frozenset().union(*(p.free for p in parts))
     new.free = frozenset({new}) if kind == "index" else free - set(binders)
-    new.height = max((p.height for p in parts), default=0) + len(binders)
+    new.depth = max((p.depth for p in parts), default=0) + len(binders)
+    if kind == "sum":
+        ((m, _),) = args[1].terms.items()
+        many, above = _nest(m)
+    else:
+        bodies = [height(a) for a in args if isinstance(a, Poly)]
+        many, above = 0, max([*bodies, *(sum(p.nest) for p in parts)], default=0)
+    new.nest = many + len(binders), above
     new.key = _key(kind, args)
     return new
 
 
+def _nest(m: Monomial) -> tuple[int, int]:
+    """The binders of all sums among its factors, and the height of what stands under them."""
+    many, above = 0, 0
+    for a, e in m:
+        binders, below = a.nest
+        if a.kind == "sum" and e > 0 and e == int(e):
+            many, above = many + binders * int(e), max(above, below)
+        else:
+            above = max(above, binders + below)
+    return many, above
+
+
+def height(p: Poly) -> int:
+    """A number that is the same for all orders of the sums in p, and above that of each part."""
+    return max((sum(_nest(m)) for m in p.terms), default=0)
+
+
 def _key(kind: str, args: tuple) -> str:
+    if not args:
+        return kind
     if kind == "dim":
         return args[0]
     if kind == "index":

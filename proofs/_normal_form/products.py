@@ -11,6 +11,7 @@ import itertools
 import math
 from fractions import Fraction
 
+from .comparisons import greater
 from .dominance import opened_dominance
 from .indices import (
     at_kept_label,
@@ -31,6 +32,7 @@ from .polynomial import (
     Number,
     Poly,
     Refused,
+    add_all,
     atom,
     monomial_key,
     poly,
@@ -78,7 +80,10 @@ def _kept_labels(powers: dict[Atom, Number]) -> Poly | None:
 def _expanded(powers: dict[Atom, Number]) -> Poly | None:
     for a, e in powers.items():
         if a.kind == "group" and e > 0 and e == int(e):
-            return _without(powers, a) * a.args[0] ** int(e)
+            written_out = add_all(product(m, c) for m, c in a.args[0].terms.items())
+            return _without(powers, a) * written_out ** int(e)
+        if a.kind == "ramp" and e > 0 and e == int(e):
+            return _without(powers, a) * a.args[0] ** int(e) * greater(a.args[0])
         if a.kind == "sqrt" and e >= 2:
             rest = [(b, n - 2 * (b is a)) for b, n in powers.items()]
             return product(rest) * a.args[0]
@@ -116,7 +121,10 @@ def _zeros(powers: dict[Atom, Number]) -> Poly | None:
             return ZERO
         known = known_where_zero(a, (b for b in powers if b is not a))
         if known:
-            return substitute(_without(powers, a), known) * poly(a)
+            beside = _without(powers, a)
+            there = substitute(beside, known)
+            if there != beside:
+                return there * poly(a)
         if solution(a.args[0]) is None:
             rest = _reduced({b: e for b, e in powers.items() if b is not a}, a.args[0])
             if rest is not None:

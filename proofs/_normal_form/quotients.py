@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from .cases import by_cases
 from .facts import facts, without_facts
-from .indices import surely_positive
+from .indices import later, surely_positive
 from .polynomial import ZERO, Atom, Number, Poly, Refused, add_all, atom, poly, product
 from .signs import atom_positive, positive
 from .substitution import rebuilds, substitute
@@ -62,12 +62,39 @@ def above_zero(p: Poly) -> bool:
 
 def inverse(p: Poly) -> Poly:
     """1 / p, where p is known not to be 0."""
-    return by_cases(_inverse, p)
+    return _inverse_of_ramps(p) or by_cases(_inverse, p)
 
 
 def reciprocal(p: Poly) -> Poly:
     """1 / p, and 0 where p is 0."""
-    return by_cases(lambda q: _inverse(q, anywhere=True), p)
+    return _inverse_of_ramps(p) or by_cases(lambda q: _inverse(q, anywhere=True), p)
+
+
+def _inverse_of_ramps(p: Poly) -> Poly | None:
+    """1 / p for ``p = r + c max(q, 0) + d max(-q, 0)`` that is positive term by term: 1 + abs(q).
+
+    In the case of q > 0 alone it is r + c q, which may be 0 elsewhere.
+    """
+    guards = [a for a in p.atoms() if a.boolean]
+    if len(guards) != 1 or guards[0].kind != "positive":
+        return None
+    (guard,) = guards
+    q = guard.args[0]
+    no = substitute(p, {guard: ZERO})
+    more = p - no
+    if not all((guard, 1) in m for m in more.terms):
+        return None
+    both = add_all(product(m - {(guard, 1)}, c) for m, c in more.terms.items())
+    lead = next(iter(q.terms))
+    slope = Fraction(both.terms.get(lead, 0)) / q.terms[lead]
+    below = Fraction(-no.terms.get(lead, 0)) / q.terms[lead]
+    if both != q * slope or not 0 <= below <= slope or not slope:
+        return None
+    sides = ((q, slope - below), (-q, below))
+    ramps = {frozenset({(atom("ramp", side), 1)}): c for side, c in sides}
+    whole = Poly((no + q * below).terms | ramps)
+    with without_facts():
+        return product([(atom("group", whole), -1)]) if positive(whole) else None
 
 
 def _inverse(p: Poly, anywhere: bool = False) -> Poly:
@@ -111,6 +138,12 @@ def _reciprocal_of(a: Atom, anywhere: bool) -> Poly:
 @rebuilds("group")
 def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     return substitute(a.args[0], new)
+
+
+@rebuilds("ramp")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    p = substitute(a.args[0], new)
+    return p * later["greater"](p)
 
 
 @rebuilds("recip")

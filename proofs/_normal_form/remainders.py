@@ -1,17 +1,17 @@
 """Sums of fractions, each numerator reduced modulo its denominator.
 
-Under a sum over i of fractions over G, where G is ``k x + r`` with a factor x that depends on i,
-and a positive k and an r without x:
+Under a sum over i of fractions over G, where G is ``k x + r`` with a power x of a factor that
+depends on i, and a positive k without that factor and an r with lower powers of it:
 
     x y / G = (y - y r / G) / k
 
-It is used from left to right, so that no numerator over G has the factor x any more.
+It is used from left to right, so that no numerator over G has the power x any more.
 """
 
 from __future__ import annotations
 
 from .facts import remembered
-from .polynomial import Atom, Monomial, Poly, Refused, add_all, poly, product
+from .polynomial import Atom, Monomial, Number, Poly, Refused, add_all, poly, product
 from .quotients import inverse
 from .sums import opened, total
 
@@ -47,24 +47,25 @@ def _divided(m: Monomial, i: Atom) -> Poly | None:
     for g, e in sorted(m, key=lambda t: t[0].key):
         if g.kind == "group" and e < 0 and i in g.free:
             x = _lead(g, i)
-            if x is not None and dict(m).get(x[0], 0) >= 1:
-                factor, k, rest = x
-                y = product([*m, (factor, -1)])
+            if x is not None and dict(m).get(x[0], 0) >= x[1]:
+                factor, power, k, rest = x
+                y = product([*m, (factor, -power)])
                 return (y * poly(g) - y * rest) * inverse(k)
     return None
 
 
 @remembered
-def _lead(g: Atom, i: Atom) -> tuple[Atom, Poly, Poly] | None:
-    """x, k and r of a denominator."""
+def _lead(g: Atom, i: Atom) -> tuple[Atom, Number, Poly, Poly] | None:
+    """A factor and its power that are x, k and r of a denominator."""
     for x in sorted((a for a in g.args[0].atoms() if i in a.free), key=lambda a: a.key):
-        holding = Poly({m: c for m, c in g.args[0].terms.items() if x in dict(m)})
-        k = add_all(product([*m, (x, -1)], c) for m, c in holding.terms.items())
-        if x in k.atoms():
+        power = max(dict(m).get(x, 0) for m in g.args[0].terms)
+        holding = Poly({m: c for m, c in g.args[0].terms.items() if (x, power) in m})
+        k = add_all(product([*m, (x, -power)], c) for m, c in holding.terms.items())
+        if power <= 0:
             continue
         try:
             inverse(k)
         except Refused:
             continue
-        return x, k, g.args[0] - holding
+        return x, power, k, g.args[0] - holding
     return None

@@ -81,7 +81,7 @@ def _holds_at(a: Atom, t: Atom) -> bool:
 
 def atom_nonnegative(a: Atom) -> bool:
     """Whether an atom is at least 0, here."""
-    if surely_positive(a) or a.boolean or a.kind in {"index", "div", "mod", "sqrt"}:
+    if surely_positive(a) or a.boolean or a.kind in {"index", "div", "mod", "sqrt", "ramp"}:
         return True
     if a.kind == "entry":
         return a.args[0].sort in {"nonnegative", "index"}

@@ -1,16 +1,17 @@
 """Sums over an index.
 
 They are distributed over terms, factors that do not depend on the index stand outside,
-``[i = t]`` under a sum over i is replaced by t; sums inside sums are nested in the one
-order, of all possible ones, whose text comes first. A bound index is named by the height
-of its sum, so that equal sums look alike; whoever looks inside first renames it to a
-name never used before.
+``[i = t]`` under a sum over i is replaced by t; sums inside sums are nested in one order, which
+does not depend on the names of their indices. A bound index is named by the height of its sum,
+which is the same in all orders, so that equal sums look alike; whoever looks inside first renames
+it to a name never used before.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 
 from .facts import remembered
 from .indices import as_index, fresh, index, index_range, is_index, later, least_size, solved
@@ -24,13 +25,15 @@ from .polynomial import (
     Refused,
     add_all,
     atom,
+    height,
     monomial_key,
     poly,
     product,
 )
 from .substitution import rebuilds, substitute
 
-_MAX_BINDERS = 4
+_MAX_BINDERS = 4  # that are looked at together
+_FEW_BINDERS, _MOST_ORDERS = 2, 24
 
 
 def opened(a: Atom) -> tuple[Atom, Poly]:
@@ -82,7 +85,8 @@ def total(p: Poly, i: Atom) -> Poly:
     """The sum of p over the index i."""
     if not i.args[1].terms:
         return ZERO
-    parts = [a for a in p.inside() if a.kind in {"div", "mod"} and a.args[0] is i]
+    inside = p.inside()
+    parts = [a for a in inside if a.kind in {"div", "mod"} and a.args[0] is i]
     if parts:
         _, size, many = min(parts, key=lambda a: a.key).args
         q, r = fresh(many), fresh(size)
@@ -90,7 +94,17 @@ def total(p: Poly, i: Atom) -> Poly:
     start = _cut(p, i)
     if start is not None:
         return _part(p, i, ZERO, start) + _part(p, i, start, i.args[1] - start)
+    if any(a.kind == "place" and i in a.free for a in inside):
+        ahead = [(Poly({m: c}), _counts_back(m, i)) for m, c in p.terms.items()]
+        p = add_all(substitute(q, {i: i.args[1] - 1 - poly(i)}) if back else q for q, back in ahead)
     return add_all(_total_of(m, i) * c for m, c in p.terms.items())
+
+
+def _counts_back(m: Monomial, i: Atom) -> bool:
+    """Whether more entries in m have i below 0 in their place than above: it runs from the end."""
+    entries = {b for a, _ in m for b in a.inside if b.kind == "entry" and i in b.free}
+    places = [poly(t) for b in entries for t in b.args[1] if isinstance(t, Atom)]
+    return sum(place.terms.get(frozenset({(i, 1)}), 0) for place in places) < 0
 
 
 def _part(p: Poly, i: Atom, start: Poly, size: Poly) -> Poly:
@@ -164,10 +178,62 @@ def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> dict[Atom, Number]:
             binders.append(j)
             ((m, _),) = body.terms.items()
             queue.extend(m)
-    if len(binders) > _MAX_BINDERS:
-        return {_bind(bound, i): 1}
-    orders = (_in_order(flat, order) for order in itertools.permutations(binders))
-    return min(orders, key=lambda d: (sum(a.height for a in d), monomial_key(frozenset(d.items()))))
+    orders = (_in_order(flat, order) for order in _orders(flat, binders))
+    return min(orders, key=lambda d: (sum(a.depth for a in d), monomial_key(frozenset(d.items()))))
+
+
+def _orders(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> Iterable[tuple[Atom, ...]]:
+    """The orders in which indices may be summed over, the inner ones first; all of a few.
+
+    Of many, each time one whose factors hold the fewest others. Which of several that is, the text
+    of its factors says, and those that it leaves alike are taken in every order.
+    """
+    if len(binders) <= _FEW_BINDERS:
+        return itertools.permutations(binders)
+    ranks = _ranks(flat, binders)
+    alike = [[i for i in binders if ranks[i] == rank] for rank in sorted(set(ranks.values()))]
+    if math.prod(math.factorial(len(some)) for some in alike) > _MOST_ORDERS:
+        return [_inner_first(flat, [i for some in alike for i in some])]
+    ways = itertools.product(*map(itertools.permutations, alike))
+    return (_inner_first(flat, [i for some in way for i in some]) for way in ways)
+
+
+def _ranks(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> dict[Atom, int]:
+    """A number for each index, by the text of its factors and the numbers of the others there."""
+    ranks = dict.fromkeys(binders, 0)
+    while True:
+        names = {i: poly(index(f"~{ranks[i]}", i.args[1])) for i in binders}
+        texts = {
+            i: (
+                ranks[i],
+                repr(i.args[1]),
+                sorted(
+                    (repr(substitute(poly(a), names | {i: poly(index("~", i.args[1]))})), e)
+                    for a, e in flat
+                    if i in a.free
+                ),
+            )
+            for i in binders
+        }
+        order = sorted({repr(t): t for t in texts.values()}.values(), key=lambda t: (t[0], repr(t)))
+        new = {i: order.index(text) for i, text in texts.items()}
+        if len(order) == len(set(ranks.values())):
+            return new
+        ranks = new
+
+
+def _inner_first(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> tuple[Atom, ...]:
+    """The order in which each index has the fewest others in the factors that it leaves behind."""
+    left = set(binders)
+    together = [a.free & left for a, _ in flat]
+    order = []
+    for _ in binders:
+        beside = {i: frozenset().union(*(s for s in together if i in s)) for i in left}
+        i = min((i for i in binders if i in left), key=lambda i: len(beside[i]))
+        together = [s for s in together if i not in s] + [beside[i] - {i}]
+        left.remove(i)
+        order.append(i)
+    return tuple(order)
 
 
 def _in_order(flat: list[tuple[Atom, Number]], order: tuple[Atom, ...]) -> dict[Atom, Number]:
@@ -199,9 +265,11 @@ def bind(i: Atom, *bodies: Poly) -> tuple[Atom, tuple[Poly, ...]]:
 
 def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...], tuple[Poly, ...]]:
     """The same for several indices at once."""
-    height = max((a.height for body in bodies for a in body.atoms()), default=0)
-    names = tuple(index(f"#{height + n}", i.args[1]) for n, i in enumerate(binders))
+    above = max(map(height, bodies))
+    names = tuple(index(f"#{above + n}", i.args[1]) for n, i in enumerate(binders))
     new = {i: poly(name) for i, name in zip(binders, names, strict=True)}
+    if any(name in body.free() for name in set(names) - set(binders) for body in bodies):
+        raise Refused(f"the name of an index, {names[0]}, that another one has")
     return names, tuple(substitute(body, new) for body in bodies)
 
 

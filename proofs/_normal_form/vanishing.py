@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from .comparisons import greater
 from .indices import fresh, is_index
 from .kinks import usual
 from .places import divided
@@ -12,6 +13,7 @@ from .quotients import together
 from .remainders import reduced
 from .substitution import substitute
 from .sums import opened, total
+from .zero import is_zero
 
 _FEW = (2, 3, 4)  # places, at each of which a term is looked at
 
@@ -40,7 +42,7 @@ def _at_each_place(p: Poly) -> bool:
         if places:
             return all(vanishes(substitute(p, {i: place})) for place in places)
     sizes = sorted(_sizes_of_rows(p), key=repr)
-    for write in (lambda a: _over_rows(a, sizes), _written_out):
+    for write in (_turned, lambda a: _over_rows(a, sizes), _written_out):
         written = add_all(_rewritten(m, write) * c for m, c in p.terms.items())
         if written != p:
             return vanishes(written)
@@ -75,6 +77,18 @@ def _written_out(a: Atom) -> Poly:
     if i.args[1].number() not in _FEW:
         return poly(a)
     return add_all(substitute(body, {i: poly(n)}) for n in range(int(i.args[1].number() or 0)))
+
+
+def _turned(a: Atom) -> Poly:
+    """A sum over i with ``1 - [i = t] - [i > t]`` in the place of ``[t > i]`` for another index."""
+    i, body = opened(a)
+    turned: dict[Atom, Poly] = {}
+    for b in body.atoms():
+        q = b.args[0] if b.kind == "positive" else ONE
+        if q.terms.get(frozenset({(i, 1)})) == -1 and len(q.terms) == 2 == len(q.atoms()):
+            if all(map(is_index, q.atoms())):
+                turned[b] = 1 - is_zero(q) - greater(-q)
+    return total(substitute(body, turned), i) if turned else poly(a)
 
 
 def _sizes_of_rows(p: Poly) -> set[Poly]:

@@ -155,6 +155,42 @@ def _cos(eqn: Any, x: Tensor) -> Tensor:
     return result(eqn, f.cos(x.value), bad=either(x.bad, x.lowest))
 
 
+@reads("sinh")
+def _sinh(eqn: Any, x: Tensor) -> Tensor:
+    value = (f.exp(x.value) - f.exp(-x.value)) * Fraction(1, 2)
+    return result(eqn, value, bad=either(x.bad, x.lowest))
+
+
+@reads("cosh")
+def _cosh(eqn: Any, x: Tensor) -> Tensor:
+    value = (f.exp(x.value) + f.exp(-x.value)) * Fraction(1, 2)
+    return result(eqn, value, bad=either(x.bad, x.lowest))
+
+
+@reads("erf")
+def _erf(eqn: Any, x: Tensor) -> Tensor:
+    return result(eqn, f.erf(x.value), bad=either(x.bad, x.lowest))
+
+
+@reads("erfc")
+def _erfc(eqn: Any, x: Tensor) -> Tensor:
+    return result(eqn, 1 - f.erf(x.value), bad=either(x.bad, x.lowest))
+
+
+@reads("atan")
+def _atan(eqn: Any, x: Tensor) -> Tensor:
+    return result(eqn, f.atan(x.value), bad=either(x.bad, x.lowest))
+
+
+@reads("atan2")
+def _atan2(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
+    """The angle of a point on the right; elsewhere it jumps, or is that of no point."""
+    if not f.above_zero(y.value):
+        raise Refused(f"an angle beside {y.value}, which is not known to be positive")
+    bad = either(x.bad, x.lowest, y.bad, y.lowest)
+    return result(eqn, f.atan(x.value * f.inverse(y.value)), bad=bad)
+
+
 @reads("expm1")
 def _expm1(eqn: Any, x: Tensor) -> Tensor:
     value = f.exp(x.value)

@@ -1,8 +1,9 @@
-"""Reading of gather and scatter-add, at indices that are sure to be in range."""
+"""Reading of gather and scatter, at indices that are sure to be in range."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from jax.lax import GatherScatterMode
@@ -121,7 +122,21 @@ def _component(where: Tensor, lead: dict[int, Atom | int], position: int) -> Pol
 
 @reads("scatter-add")
 def _scatter_add(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
-    """Slices added from indices that are sure to be in range; without an index, from 0."""
+    return shaped(eqn, Tensor((), t.value + _added(eqn, t, where, updates)))
+
+
+@reads("scatter")
+def _scatter(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
+    """Slices put in the place of what was there, if no two of them reach the same entry."""
+    reached = _added(eqn, t, where, replace(updates, value=ONE))
+    if reached * reached != reached:
+        raise Refused("indices of which several may be the same: which one is kept is not known")
+    value = t.value * (1 - reached) + _added(eqn, t, where, updates)
+    return shaped(eqn, Tensor((), value))
+
+
+def _added(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Poly:
+    """Slices from indices that are sure to be in range; without an index, from 0: their sum."""
     numbers = eqn.params["dimension_numbers"]
     if not (t.finite and where.finite and updates.finite):
         raise Refused("numbers that may be bad")
@@ -153,7 +168,7 @@ def _scatter_add(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
     for u, bound in enumerate(new_axes):
         if isinstance(bound, Atom) and u not in fixed:
             value = total(value, bound)
-    return shaped(eqn, Tensor((), t.value + value))
+    return value
 
 
 def _hits(start: Poly, window: Atom | int, here: Atom | int, d: Poly, size: Poly) -> Poly:

@@ -53,6 +53,7 @@ from .sizes import Sizes, Waiting
 from .spec import Spec, check
 from .sympy import to_sympy
 from .trace import Arguments, arguments, new_tensor, note, only, trace
+from .trees import flattened
 from .verdict import OFF_KINKS, Verdict
 from .words import few_terms, left_over, refusal
 
@@ -121,8 +122,10 @@ def prove_vjp(
 
     Args:
         fun: as the user calls it, with positional arguments, to one array or a tree of them.
-        args: the spec of each argument, in their order: ``array``, ``labels``, ``scalar``.
-        wrt: the names of the arguments to differentiate.
+        args: the spec of each argument, in their order: ``array``, ``labels``, ``scalar``, or a
+            tree of those for an argument that is a tree: ``{"p": {"w": array("n d")}}``.
+        wrt: the names of the arguments to differentiate; of a tree, all arrays of floats in it, and
+            ``"p['w']"`` is one of them.
         reference: a textbook function of the same arguments that ``fun`` must equal.
             Without it the value of ``fun`` itself is differentiated.
         surrogate: for a rule that is no derivative on purpose, such as a straight-through
@@ -137,7 +140,9 @@ def prove_vjp(
         kinks: whether a function in pieces, such as relu, is proved almost everywhere: nothing is
             claimed where its pieces meet, and ``assumptions`` say so. If False it is refused.
     """
+    args, wrt, of_arrays = flattened(args, wrt)
     check("prove_vjp", (fun, reference or fun, surrogate or fun), args, wrt, least)
+    fun, reference, surrogate = map(of_arrays, (fun, reference, surrogate))
     limits = Limits("prove_vjp", timeout, search)
 
     def claims(a: Arguments) -> Claims:
@@ -166,7 +171,9 @@ def prove_jvp(
     kinks: bool = True,
 ) -> Verdict:
     """Whether ``jax.jvp`` of a function gives its derivative; arguments as ``prove_vjp``."""
+    args, wrt, of_arrays = flattened(args, wrt)
     check("prove_jvp", (fun, reference or fun), args, wrt, least)
+    fun, reference = map(of_arrays, (fun, reference))
     limits = Limits("prove_jvp", timeout, search)
 
     def claims(a: Arguments) -> Claims:
@@ -211,7 +218,9 @@ def prove_equal(
 
     The options are those of ``prove_vjp``.
     """
+    args, _, of_arrays = flattened(args)
     check("prove_equal", (f, g), args, None, least)
+    f, g = map(of_arrays, (f, g))
     limits = Limits("prove_equal", timeout, search)
 
     def claims(a: Arguments) -> Claims:

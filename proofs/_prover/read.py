@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -15,13 +16,16 @@ from jax.extend import core
 from .._jax_internals import is_origin, symbolic_terms, where_written
 from .._normal_form import (
     ONE,
+    PI,
     ZERO,
     Number,
     Poly,
     Refused,
     any_number,
     atom,
+    nonnegative,
     poly,
+    power_of,
     product,
     same_place,
     vanishes,
@@ -56,14 +60,31 @@ def dimension(d: Any) -> Poly:
     """A size, symbolic or not, as a term."""
     if isinstance(d, int | np.integer):
         return poly(int(d))
-    terms = symbolic_terms(d)
+    terms = symbolic_terms(d, remainders=True)
     if terms is None:
         raise Refused(f"the dimension {d}")
     result = ZERO
     for coefficient, factors in terms:
-        named = [(atom("dim", name, least_sizes.get().get(name, 1)), e) for name, e in factors]
-        result = result + product(named, coefficient)
+        term = poly(coefficient)
+        for name, e in factors:
+            term = term * _factor(name) ** e
+        result = result + term
     return result
+
+
+def _factor(name: Any) -> Poly:
+    """A named size, or the remainder of a number by a size that is not below it."""
+    if isinstance(name, str):
+        return poly(atom("dim", name, least_sizes.get().get(name, 1)))
+    number, size = name[0], dimension(name[1])
+    if number < 0 and nonnegative(size + number):
+        return size + number
+    if number >= 0 and nonnegative(size - number - 1):
+        return poly(number)
+    raise Refused(
+        f"the remainder of {number} by {size}, which may be smaller: such a size as that of an "
+        "array that is rolled needs a least one, least={'n': 2}"
+    )
 
 
 def shape_of(aval: Any) -> tuple[Poly, ...]:
@@ -143,7 +164,24 @@ def constant(x: Any, aval: Any = None) -> Tensor:
         return Tensor(shape, ZERO, bad=ONE, dtype=dtype, infinite=value == math.inf)
     if value == -math.inf:
         return Tensor(shape, ZERO, lowest=ONE, dtype=dtype)
+    if value in _ROOTS or -value in _ROOTS:
+        assume("constants such as 1.4142135 are the roots and parts of pi that round to them")
+        return Tensor(shape, _ROOTS[abs(value)] * (1 if value > 0 else -1), dtype=dtype)
     return Tensor(shape, poly(_number(value, first)), dtype=dtype)
+
+
+def _roots() -> dict[float, Poly]:
+    """``sqrt(2^j pi^k)`` for small j and k, by the floats that they are rounded to."""
+    found = {}
+    for j, k in itertools.product(range(-4, 5), range(-2, 3)):
+        if k or j % 2:
+            root = power_of(poly(2), Fraction(j, 2)) * product([(PI, Fraction(k, 2))])
+            number = math.sqrt(2.0**j * math.pi**k)
+            found[float(np.float32(number))] = found[number] = root
+    return found
+
+
+_ROOTS = _roots()
 
 
 def _number(value: float | int, rounded: Any) -> Number:

@@ -13,17 +13,20 @@ from .._normal_form import (
     Atom,
     Poly,
     Refused,
+    above_zero,
     divided,
+    exp,
     fresh,
     greater,
     greatest,
     is_zero,
+    log,
     poly,
     substitute,
     total,
 )
 from .read import assume, dimension, reads, shape_of, shaped
-from .tensor import Tensor, anywhere, axis
+from .tensor import Tensor, anywhere, axis, either
 
 
 def _moved(eqn: Any, t: Tensor, where: dict[int, int]) -> Tensor:
@@ -129,6 +132,18 @@ def _reduce_sum(eqn: Any, *ts: Tensor) -> list[Tensor]:
         return Tensor((), total(t.value, i), anywhere(t.lowest, i), anywhere(t.bad, i))
 
     return [_reduced(eqn, t, over, out) for out, t in enumerate(ts)]
+
+
+@reads("reduce_prod")
+def _reduce_prod(eqn: Any, t: Tensor) -> Tensor:
+    """The product of positive numbers, by the sum of their logarithms."""
+
+    def over(t: Tensor, i: Atom) -> Tensor:
+        if not above_zero(t.value):
+            raise Refused(f"a product over an axis of {t.value}, which is not known to be positive")
+        return Tensor((), exp(total(log(t.value), i)), bad=anywhere(either(t.lowest, t.bad), i))
+
+    return _reduced(eqn, t, over)
 
 
 @reads("cumsum")

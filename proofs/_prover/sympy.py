@@ -7,6 +7,7 @@ from typing import Any
 import sympy as sp
 
 from .._normal_form import Atom, Monomial, Number, Poly, look, poly, substitute
+from .._normal_form.facts import remembered
 
 
 def to_sympy(p: Poly) -> Any:
@@ -26,6 +27,7 @@ def _index(t: Atom | int) -> Any:
     return _atom(t)
 
 
+@remembered
 def _atom(a: Atom) -> Any:
     args = a.args
     if a.kind == "entry":
@@ -72,7 +74,9 @@ def _function(a: Atom) -> Any:
         return sp.Integer(args[0])
     if a.kind == "log":
         return sp.log(to_sympy(args[0]))
-    if a.kind in {"sin", "cos"}:
+    if a.kind == "pi":
+        return sp.pi
+    if a.kind in {"sin", "cos", "erf", "atan"}:
         return getattr(sp, a.kind)(to_sympy(args[0]))
     if a.kind == "group":
         return to_sympy(args[0])
@@ -80,6 +84,8 @@ def _function(a: Atom) -> Any:
         return 1 / _atom(args[0])
     if a.kind == "floor":
         return sp.floor(to_sympy(args[0]))
+    if a.kind == "ramp":
+        return sp.Max(to_sympy(args[0]), 0)
     if a.kind == "at_least":
         return sp.Max(to_sympy(args[1]), sp.Rational(args[0]))
     if a.kind in {"zero", "positive"}:

@@ -1,0 +1,212 @@
+"""For each function that is read, a backward that is its derivative, beside some that are not."""
+
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax, nn
+from jax.nn import sigmoid
+from xent_jax.proofs import array, labels, prove_equal, prove_jvp, prove_vjp
+from xent_jax.proofs._prover.read import read
+from xent_jax.proofs._prover.trace import arguments, trace
+
+from tests.terms import agree
+
+ROW, MATRIX = {"x": array("n")}, {"x": array("n d")}
+POSITIVE = {"x": array("n d", positive=True)}
+TWO = {"n": 2}
+
+
+class Rule(NamedTuple):
+    """A function, its derivative as ``(g, *args)``, and others that are not."""
+
+    value: Any
+    args: dict
+    right: Any
+    wrong: tuple
+    least: dict | None = None
+
+
+def verdict(rule, backward):
+    fun = jax.custom_vjp(lambda *args: rule.value(*args))
+    fun.defvjp(lambda *args: (rule.value(*args), args), lambda args, g: backward(g, *args))
+    wrt = tuple(name for name, spec in rule.args.items() if spec.sort != "index")
+    return prove_vjp(fun, rule.args, wrt, least=rule.least, timeout=60)
+
+
+def gelu(x):
+    return nn.gelu(x, approximate=False)
+
+
+def density(x):
+    return jnp.exp(-x * x / 2) / jnp.sqrt(2 * jnp.pi)
+
+
+def distribution(x):
+    return (1 + lax.erf(x / jnp.sqrt(2.0))) / 2
+
+
+def soft_sign(x):
+    return x / (1 + jnp.abs(x))
+
+
+def hinge(x):
+    return 2 + nn.relu(3 * x)
+
+
+def put(x, y, v):
+    return x.at[jnp.arange(x.shape[0]), y].set(v)
+
+
+def at_label(g, y):
+    return jnp.take_along_axis(g, y[:, None], -1)[:, 0]
+
+
+def suffix_sums(g):
+    return jnp.flip(jnp.cumsum(jnp.flip(g, -1), -1), -1)
+
+
+def product(x):
+    return jnp.prod(x, -1)
+
+
+def mean(x):
+    return jnp.mean(x, -1, keepdims=True)
+
+
+def fast_norm(x):
+    variance = jnp.maximum(0.0, mean(x * x) - mean(x) ** 2)
+    return (x - mean(x)) * lax.rsqrt(variance + 1e-6)
+
+
+def fast_norm_backward(g, x, centred=1.0, spread=1.0):
+    r = lax.rsqrt(mean(x * x) - mean(x) ** 2 + 1e-6)
+    n = (x - mean(x)) * r
+    return (r * (g - centred * mean(g) - spread * n * mean(g * n)),)
+
+
+RULES = {
+    "gelu": Rule(gelu, ROW, lambda g, x: (g * (distribution(x) + x * density(x)),), (
+        lambda g, x: (g * (distribution(x) + density(x)),),
+        lambda g, x: (g * (distribution(x) + x * 0.39894 * jnp.exp(-x * x / 2)),),
+        lambda g, x: (g * sigmoid(1.702 * x),),
+    )),
+    "log2": Rule(jnp.log2, POSITIVE, lambda g, x: (g / (x * jnp.log(2.0)),), (
+        lambda g, x: (g / x,),
+        lambda g, x: (g / (x * jnp.log(3.0)),),
+    )),
+    "atan2": Rule(jnp.arctan2, ROW | {"y": array("n", positive=True)},
+        lambda g, x, y: (g * y / (x * x + y * y), -g * x / (x * x + y * y)), (
+        lambda g, x, y: (g * y / (x * x + y * y), g * x / (x * x + y * y)),
+        lambda g, x, y: (g / (x * x + y * y), -g * x / (x * x + y * y)),
+    )),
+    "sinh": Rule(jnp.sinh, ROW, lambda g, x: (g * jnp.cosh(x),), (
+        lambda g, x: (g * jnp.sinh(x),),
+    )),
+    "soft sign": Rule(soft_sign, ROW, lambda g, x: (g / (1 + jnp.abs(x)) ** 2,), (
+        lambda g, x: (g / (1 + jnp.abs(x)),),
+        lambda g, x: (g / (1 + x * x),),
+        lambda g, x: (g / (1 + nn.relu(x)) ** 2,),
+    )),
+    "a number over relu": Rule(lambda x: 1 / hinge(x), ROW,
+        lambda g, x: (-3 * g * (x > 0) / hinge(x) / hinge(x),), (
+        lambda g, x: (-3 * g / hinge(x) / hinge(x),),
+        lambda g, x: (-g * (x > 0) / hinge(x) / hinge(x),),
+    )),
+    "put at labels": Rule(put,
+        {"x": array("n k"), "y": labels("n", classes="k"), "v": array("n")},
+        lambda g, x, y, v: (put(g, y, 0.0), None, at_label(g, y)), (
+        lambda g, x, y, v: (g, None, at_label(g, y)),
+        lambda g, x, y, v: (put(g, y, 1.0), None, at_label(g, y)),
+        lambda g, x, y, v: (put(g, y, 0.0), None, g[:, 0]),
+    )),
+    "put first": Rule(lambda x, v: x.at[0].set(v), MATRIX | {"v": array("d")},
+        lambda g, x, v: (g.at[0].set(0.0), g[0]), (
+        lambda g, x, v: (g.at[-1].set(0.0), g[-1]),
+    )),
+    "roll": Rule(lambda x: jnp.roll(x, 1, 0), MATRIX, lambda g, x: (jnp.roll(g, -1, 0),), (
+        lambda g, x: (jnp.roll(g, 1, 0),),
+        lambda g, x: (g,),
+    ), TWO),
+    "product": Rule(product, POSITIVE, lambda g, x: (g[:, None] * product(x)[:, None] / x,), (
+        lambda g, x: (g[:, None] * product(x)[:, None] * jnp.ones_like(x),),
+        lambda g, x: (g[:, None] * jnp.sum(x, -1, keepdims=True) / x,),
+    )),
+    "cumulative sum reversed": Rule(lambda x: jnp.cumsum(x * x, -1), MATRIX,
+        lambda g, x: (2 * x * suffix_sums(g),), (
+        lambda g, x: (2 * x * jnp.cumsum(g, -1),),
+        lambda g, x: (2 * x * jnp.cumsum(jnp.flip(g, -1), -1),),
+        lambda g, x: (2 * x * (suffix_sums(g) - g),),
+    )),
+    "cumulative sum by the whole": Rule(lambda x: jnp.cumsum(x, -1), MATRIX,
+        lambda g, x: (jnp.sum(g, -1, keepdims=True) - jnp.cumsum(g, -1) + g,), (
+        lambda g, x: (jnp.sum(g, -1, keepdims=True) - jnp.cumsum(g, -1),),
+    )),
+    "norm of the fast variance": Rule(fast_norm, MATRIX, fast_norm_backward, (
+        lambda g, x: fast_norm_backward(g, x, centred=0.0),
+        lambda g, x: fast_norm_backward(g, x, spread=0.5),
+    )),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_derivative_is_proved(name):
+    found = verdict(RULES[name], RULES[name].right)
+    assert found.proved, found
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_is_no_derivative_is_not(name):
+    for number, wrong in enumerate(RULES[name].wrong):
+        assert verdict(RULES[name], wrong).status == "refuted", number
+
+
+def test_what_is_read_means_what_jax_computes():
+    def fun(x, y):
+        angles = jnp.arctan2(x, 1 + y * y) * lax.erfc(y) - lax.erf(-x) + jnp.cosh(x) / jnp.sinh(1.0)
+        return angles * jnp.pi / (2 + jnp.abs(x - y)) + jnp.roll(y, 1) * jnp.sqrt(2.0)
+
+    specs = {"x": array("n"), "y": array("n")}
+    a = arguments(specs)
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.normal(size=4) for name in specs}
+    agree(fun, specs, read(trace(fun, a.shapes), a.tensors), inputs, {"n": 4})
+
+
+def test_forward_mode_and_second_orders_of_them():
+    def fun(x):
+        return gelu(x) + jnp.arctan(x) * soft_sign(x)
+
+    assert prove_jvp(fun, ROW, ("x",)).proved
+    assert prove_vjp(gelu, ROW, ("x",), second_order=True).proved
+
+
+def test_constants_are_roots_only_where_they_round_to_the_float():
+    found = prove_equal(lambda x: x * 1.4142135 * jnp.sqrt(2.0), lambda x: 2 * x, ROW)
+    assert found.proved
+    assert any("1.4142135" in text for text in found.assumptions)
+    assert not prove_equal(lambda x: x * 1.414213 * jnp.sqrt(2.0), lambda x: 2 * x, ROW).proved
+
+
+@pytest.mark.parametrize(
+    ("fun", "args", "reason"),
+    [
+        (product, MATRIX, "a product over an axis of x.*, which is not known to be positive"),
+        (lambda x: jnp.roll(x, 2), ROW, "needs a least one"),
+        (lambda x: jnp.arctan2(x, x), ROW, "an angle beside x.*, which is not known to be"),
+        (lambda x: 1 / (1 - nn.relu(x)), ROW, "which is not known to differ from 0"),
+    ],
+)
+def test_what_may_be_otherwise_is_refused(fun, args, reason):
+    found = prove_vjp(fun, args, ("x",), search=False)
+    assert not found.proved
+    assert re.search(reason, found.reason)
+
+
+def test_places_that_may_be_the_same_are_refused():
+    args = {"x": array("k"), "y": labels("n", classes="k"), "v": array("n")}
+    found = prove_vjp(lambda x, y, v: x.at[y].set(v), args, ("x", "v"))
+    assert not found.proved
