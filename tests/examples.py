@@ -1,12 +1,14 @@
 """Runs the examples, or copies in which something is wrong, and reads their pictures."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 
 FAST_COMPILE = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
 """For an example in which something is wrong: its figures are not looked at."""
@@ -24,6 +26,32 @@ def run(example, *args, **environment):
         encoding="utf-8",
         timeout=300,
     )
+
+
+def succeeds(example, *args, summary=None):
+    """What an example prints, and its last line as the summary's pattern reads it."""
+    result = run(example, *args)
+    assert result.returncode == 0, result.stderr
+    found = re.fullmatch(summary, result.stdout.splitlines()[-1]) if summary else None
+    assert found or not summary, result.stdout
+    return result.stdout, found
+
+
+def fails(example, *messages, args=("--smoke",)):
+    """What a copy in which something is wrong prints before it says so."""
+    result = run(example, *args, **FAST_COMPILE)
+    assert result.returncode == 1
+    assert all(message in result.stderr for message in messages), result.stderr
+    return result.stdout
+
+
+def picture(path, height, width):
+    """A picture whose size is inside these bounds, and which is neither empty nor full."""
+    pixels = imread(path, format="png")
+    for (low, high), size in zip((height, width), pixels.shape, strict=False):
+        assert low < size < high
+    assert 0.3 < share_of(pixels, "white") < 0.95
+    return pixels
 
 
 def share_of(picture, color):

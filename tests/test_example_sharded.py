@@ -1,11 +1,11 @@
 import re
 
+import numpy as np
 import pytest
-from matplotlib.image import imread
 
-from tests.examples import FAST_COMPILE, changed, run, share_of
+from tests.examples import changed, fails, picture, share_of, succeeds
 
-SUMMARY = re.compile(
+SUMMARY = (
     r"loss (?P<before>\d+\.\d+) -> (?P<after>\d+\.\d+); 2 x 4 devices, fully sharded or not, and "
     r"two processes differ from one device by (?P<difference>\d+e[+-]\d+)"
 )
@@ -24,14 +24,11 @@ def traffic(output):
 
 def test_sharded(tmp_path):
     path = tmp_path / "sharded.png"
-    result = run("sharded.py", "--smoke", "--output", path)
-    assert result.returncode == 0, result.stderr
-    found = SUMMARY.fullmatch(result.stdout.splitlines()[-1])
-    assert found, result.stdout
+    printed, found = succeeds("sharded.py", "--smoke", "--output", path, summary=SUMMARY)
     assert float(found["after"]) < float(found["before"]) - 1
     assert float(found["difference"]) < 3e-6
     for name in ("2 x 4", "2 x 4, fully sharded", "two processes"):
-        (difference,) = re.findall(DIFFERS.format(name), result.stdout, flags=re.MULTILINE)
+        (difference,) = re.findall(DIFFERS.format(name), printed, flags=re.MULTILINE)
         assert float(difference) < 3e-6
 
     for name, spec in (
@@ -40,9 +37,9 @@ def test_sharded(tmp_path):
         ("2 x 4, fully sharded, kernel", rf"\[{WIDTH}, {CLASSES}\], P\('data', 'model'\)"),
     ):
         there = rf"^{name} {spec}; its gradient lies there too\n┌"
-        assert len(re.findall(there, result.stdout, flags=re.MULTILINE)) == 1, result.stdout
+        assert len(re.findall(there, printed, flags=re.MULTILINE)) == 1, printed
 
-    divided, fully_sharded = traffic(result.stdout)
+    divided, fully_sharded = traffic(printed)
     gradient = 4 * WIDTH * CLASSES // 4
     assert divided["hidden states' gradient", "all-reduce", "model"] == 4 * WIDTH * TOKENS // 2
     assert fully_sharded["the kernel", "all-gather", "data"] == gradient
@@ -52,11 +49,8 @@ def test_sharded(tmp_path):
         for_tokens = [size for (what, *_), size in table.items() if "a token" in what]
         assert 0 < sum(for_tokens) <= 24 * TOKENS // 2
 
-    picture = imread(path, format="png")
-    height, width = picture.shape[:2]
-    assert 400 < height < 1200 and 1000 < width < 2500
-    assert 0.3 < share_of(picture, "white") < 0.95
-    curves, mesh = picture[:, : width * 2 // 5], picture[:, width * 2 // 5 :]
+    pixels = picture(path, (400, 1200), (1000, 2500))
+    curves, mesh = np.split(pixels, [pixels.shape[1] * 2 // 5], axis=1)
     for color in ("#0072B2", "#E69F00"):
         assert share_of(curves, color) > 0.001
         assert share_of(mesh, color) > 0.02
@@ -67,12 +61,11 @@ def test_sharded_fails_when_it_learns_nothing_or_a_device_differs(tmp_path, besi
     head = "head(*inputs, num_classes=classes)"
     one_class_less = head.replace("classes)", "classes - (mesh.size > 1))")
     rate = "optax.adamw(1e-2,", "optax.adamw(-1e-2,"
-    result = run(
-        changed("sharded.py", tmp_path, (head, one_class_less), rate), "--smoke", **FAST_COMPILE
+    fails(
+        changed("sharded.py", tmp_path, (head, one_class_less), rate),
+        "The loss did not fall",
+        "Losses or parameters differ from one device's by over 3e-06",
     )
-    assert result.returncode == 1
-    assert "The loss did not fall" in result.stderr
-    assert "Losses or parameters differ from one device's by over 3e-06" in result.stderr
     assert (tmp_path / "sharded.png").exists()
 
 
@@ -80,7 +73,4 @@ def test_sharded_fails_when_it_learns_nothing_or_a_device_differs(tmp_path, besi
 def test_sharded_fails_when_one_of_its_processes_does(tmp_path, beside):
     start = "        jax.distributed.initialize("
     wrong = changed("sharded.py", tmp_path, (start, f"        assert index == 0\n{start}"))
-    result = run(wrong, "--smoke", **FAST_COMPILE)
-    assert result.returncode == 1
-    assert "assert index == 0" in result.stderr
-    assert "The two processes ended with [None, 1]" in result.stderr
+    fails(wrong, "assert index == 0", "The two processes ended with [None, 1]")
