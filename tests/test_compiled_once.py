@@ -53,50 +53,37 @@ def test_a_second_call_compiles_nothing(name, library):
     assert not found
 
 
-def integer(**options):
-    return xent_jax.softmax_cross_entropy_with_integer_labels(Z, Y, **options)
-
-
 def head(**options):
     return xent_jax.linear_softmax_cross_entropy(X, KERNEL, Y, **options)
 
 
-def binary(**options):
-    return xent_jax.sigmoid_binary_cross_entropy(Z, jnp.ones(5), **options)
-
-
-def focal(**options):
-    return xent_jax.softmax_focal_loss(Z, Y, **options)
-
-
-def divergence(**options):
-    return xent_jax.softmax_kl_divergence(Z, Z[:, ::-1], **options)
-
-
-def mixture(**options):
-    return xent_jax.softmax_jensen_shannon_divergence(Z, Z[:, ::-1], **options)
-
-
+TWO = Z, Z[:, ::-1]
 NUMBERS = [
-    (integer, "z_loss", [0.1, 0.2, np.float32(0.3), np.float64(0.4)]),
-    (integer, "label_smoothing", [0.1, 0.2]),
-    (head, "z_loss", [0.1, 0.2, 0.3]),
-    (head, "label_smoothing", [0.1, 0.2]),
-    (head, "logit_softcap", [3.0, 4.0, 5]),
-    (head, "temperature", [0.7, 2.0, 3]),
-    (binary, "label_smoothing", [0.1, 0.2]),
-    (focal, "gamma", [2.0, 1.5]),
-    (divergence, "temperature", [2.0, 1.5]),
-    (mixture, "beta", [0.25, 0.5]),
-]
+    ("softmax_cross_entropy_with_integer_labels", (Z, Y), {
+        "z_loss": [0.1, 0.2, np.float32(0.3), np.float64(0.4)], "label_smoothing": [0.1, 0.2],
+    }),
+    ("linear_softmax_cross_entropy", (X, KERNEL, Y), {
+        "z_loss": [0.1, 0.2, 0.3], "label_smoothing": [0.1, 0.2], "logit_softcap": [3.0, 4.0, 5],
+        "temperature": [0.7, 2.0, 3],
+    }),
+    ("sigmoid_binary_cross_entropy", (Z, jnp.ones(5)), {"label_smoothing": [0.1, 0.2]}),
+    ("softmax_focal_loss", (Z, Y), {"gamma": [2.0, 1.5]}),
+    ("softmax_kl_divergence", TWO, {"temperature": [2.0, 1.5]}),
+    ("softmax_jensen_shannon_divergence", TWO, {"beta": [0.25, 0.5]}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("loss", "option", "values"), NUMBERS, ids=lambda x: getattr(x, "__name__", None)
+    ("name", "args", "option", "values"),
+    [
+        pytest.param(name, args, option, values, id=f"{name}-{option}")
+        for name, args, options in NUMBERS
+        for option, values in options.items()
+    ],
 )
-def test_a_number_on_a_schedule_is_an_operand(loss, option, values):
+def test_a_number_on_a_schedule_is_an_operand(name, args, option, values):
     """A Python float may change at each step; a NumPy number, which has a dtype, too."""
-    kinds = {}
+    loss, kinds = functools.partial(getattr(xent_jax, name), *args), {}
     for value in values:
         kinds.setdefault(jnp.result_type(value), loss(**{option: value}))
     with compilations() as found:

@@ -1,6 +1,8 @@
 """Every public function works with the JAX options that users set, on ordinary and hard inputs."""
 
+import contextlib
 import functools
+import gc
 import inspect
 
 import jax
@@ -95,16 +97,11 @@ def of_head(function, end):
     return floats, function
 
 
-def each(heads, quick=None):
-    """Each function's richest row, and heads; those that are not ``quick`` are slow."""
+def each(heads):
+    """Each function's richest row, and heads."""
     problems = {name: functools.partial(hard, case) for name, case in RICHEST.items()}
     problems |= {name: functools.partial(of_head, head) for name, head in heads.items()}
-    slow = [] if quick is None else problems.keys() - quick
-    rows = [
-        pytest.param(problem, id=name, marks=[pytest.mark.slow] * (name in slow))
-        for name, problem in problems.items()
-    ]
-    return pytest.mark.parametrize("problem", rows)
+    return pytest.mark.parametrize("problem", problems.values(), ids=problems)
 
 
 def derivatives(module, function, floats):
@@ -189,11 +186,23 @@ def test_disable_jit(problem):
             close(run(floats), wanted)
 
 
-@each({"linear_token_statistics": token_statistics}, quick={"softmax", "linear_token_statistics"})
+@contextlib.contextmanager
+def leaks_are_found():
+    """``jax.checking_leaks``, which often collects garbage: only what is made here."""
+    gc.collect()
+    gc.freeze()
+    try:
+        with jax.checking_leaks():
+            yield
+    finally:
+        gc.unfreeze()
+
+
+@each({"linear_token_statistics": token_statistics})
 def test_no_tracer_leaks(problem):
     """Neither from the value nor from the gradient."""
     floats, function = problem(0)
-    with jax.checking_leaks():  # which turns JAX's caches off
+    with leaks_are_found():
         jax.eval_shape(
             functools.partial(derivatives, xent_jax, function), as_dtype(floats, jnp.float32)
         )
@@ -232,5 +241,5 @@ def test_the_head_on_a_mesh(switch):
 def test_a_leak_is_found():
     """The check of leaks sees one here, where one is."""
     kept = []
-    with jax.checking_leaks(), pytest.raises(Exception, match="[Ll]eak"):
+    with leaks_are_found(), pytest.raises(Exception, match="[Ll]eak"):
         jax.eval_shape(lambda x: kept.append(x + 1), jnp.ones(2))

@@ -293,10 +293,10 @@ def test_masked_class_reaches_no_other_argument(module, wrap, loss):
     ],
 )
 def test_a_traced_option_out_of_range(module, wrap, name, option, values):
-    def of(x):
+    def loss(x):
         return getattr(module, name)(jnp.zeros(3), jnp.asarray(GOOD), **{option: x})
 
-    both = wrap(jax.value_and_grad(of))
+    both = wrap(jax.value_and_grad(loss))
     for value in values:
         assert np.isnan(both(jnp.asarray(value))).all(), value
 

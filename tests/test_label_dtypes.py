@@ -121,11 +121,3 @@ def test_more_classes_than_the_kernel_has_are_refused_for_that(run, value):
     x, w = layer(3, 5)
     with pytest.raises(ValueError, match="from 1 to 5, the number of the kernel's classes, got "):
         run(x, w, jnp.array([0, 1, 2]), num_classes=value)
-
-
-def test_a_python_integer_too_large_for_an_array_is_said_to_be():
-    z, y = jnp.zeros((2, 3)), jnp.array([0, 1])
-    with pytest.raises(TypeError, match="labels must be .* an integer that int32, JAX's default"):
-        X.softmax_cross_entropy_with_integer_labels(z, [2**40, 0])
-    with pytest.raises(TypeError, match="pos_weight must be .* an integer that int32, JAX's"):
-        X.sigmoid_binary_cross_entropy(z[:, 0], y, pos_weight=2**40)

@@ -94,11 +94,16 @@ def _randint(draw):
     return wrapper
 
 
+CALLS: dict[tuple[unittest.TestCase, types.ModuleType], collections.Counter] = {}
+
+
 @pytest.fixture
 def run(monkeypatch):
-    """Runs a test of optax's on the functions of a module, and counts their calls."""
+    """Runs a test of optax's on the functions of a module, once, and counts their calls."""
 
     def run(test: unittest.TestCase, module: types.ModuleType) -> collections.Counter:
+        if (test, module) in CALLS:
+            return CALLS[test, module]
         calls: collections.Counter = collections.Counter()
         with monkeypatch.context() as patch:
             for name in SHARED:
@@ -113,6 +118,7 @@ def run(monkeypatch):
                 test.debug()
             except unittest.SkipTest as skipped:
                 pytest.fail(f"optax skips it: {skipped}")
+        CALLS[test, module] = calls
         return calls
 
     return run

@@ -153,46 +153,31 @@ def check(way, problem, sets):
     close(run((a, b)), jax.jit(gradient(plain))((a, b)), 1e-10)
 
 
-def subsets(names):
-    """Every argument alone, all of them, and none."""
-    return [*[(n,) for n in names], tuple(names), ()]
+def case(name, way=jitted, library=xent_jax, step=1, slow=False):
+    mode = "vjp" if library is xent_jax else "jvp"
+    label = f"{name}-{way.__name__}-{mode}{'-in reverse order' * (step < 0)}"
+    return pytest.param(name, way, library, step, id=label, marks=[pytest.mark.slow] * slow)
 
 
-def each_way(every, *others):
-    """``every`` name in each way; the others under ``jit`` and under ``jax.checkpoint``."""
-    pairs = [(name, way) for name in every for way in WAYS]
-    pairs += [(name, way) for name in others for way in (jitted, checkpointed)]
-    return pytest.mark.parametrize(
-        ("name", "way"),
-        [
-            pytest.param(
-                name, way, id=f"{name}-{way.__name__}",
-                marks=() if name == every[0] or way is jitted else pytest.mark.slow,
-            )
-            for name, way in pairs
-        ],
-    )  # fmt: skip
+INTEGER = "softmax_cross_entropy_with_integer_labels"
+CASES = [case(name, way) for name in ("mean", INTEGER) for way in WAYS]
+CASES += [case("none", way, slow=way is not jitted) for way in WAYS]
+CASES += [case(name) for name in [*HEADS, *RICHEST] if name not in ("mean", "none", INTEGER)]
+CASES += [case(name, checkpointed, slow=True) for name in HEADS if name not in ("mean", "none")]
+CASES += [case(name, step=-1, slow=True) for name in HEADS]
+CASES += [case(name, library=xent_jax.forward_mode, slow=True) for name in HEADS]
+CASES += [
+    case(name, library=xent_jax.forward_mode)
+    for name in ("softmax_cross_entropy", "softmax_kl_divergence")
+]
 
 
-@each_way(["mean", "none"], *(name for name in HEADS if name not in ("mean", "none")))
-def test_heads(name, way):
-    problem = head(name, xent_jax)
-    check(way, problem, subsets(problem[2]))
-
-
-@pytest.mark.parametrize("name", HEADS)
-@pytest.mark.slow
-def test_heads_with_the_sets_in_reverse_order(name):
-    """So that each set comes before each other one, and after it."""
-    problem = head(name, xent_jax)
-    check(jitted, problem, subsets(problem[2])[::-1])
-
-
-@pytest.mark.parametrize("name", HEADS)
-@pytest.mark.slow
-def test_heads_in_forward_mode(name):
-    problem = head(name, xent_jax.forward_mode)
-    check(jitted, problem, subsets(problem[2]))
+@pytest.mark.parametrize(("name", "way", "library", "step"), CASES)
+def test_calls(name, way, library, step):
+    """Every argument alone, all of them, and none; so that each set comes before each other one."""
+    problem = head(name, library) if name in HEADS else logits(RICHEST[name], library)
+    sets = [*[(n,) for n in problem[2]], tuple(problem[2]), ()]
+    check(way, problem, sets[::step])
 
 
 @pytest.mark.parametrize("name", ["mean", "none"])
@@ -215,24 +200,6 @@ def test_two_vjps_that_are_pulled_back_later(name):
             return [pull(jnp.ones_like(value)) for value, pull in made]
 
         close(pulls(ours), pulls(plain), 1e-10)
-
-
-@each_way(["softmax_cross_entropy_with_integer_labels"])
-def test_a_loss_of_logits(name, way):
-    problem = logits(RICHEST[name], xent_jax)
-    check(way, problem, subsets(problem[2]))
-
-
-@pytest.mark.parametrize("name", RICHEST)
-def test_losses_of_logits(name):
-    problem = logits(RICHEST[name], xent_jax)
-    check(jitted, problem, subsets(problem[2]))
-
-
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "softmax_kl_divergence"])
-def test_losses_of_logits_in_forward_mode(name):
-    problem = logits(RICHEST[name], xent_jax.forward_mode)
-    check(jitted, problem, subsets(problem[2]))
 
 
 def test_a_contrastive_loss_with_one_tower_frozen():
