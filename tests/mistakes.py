@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from xent_jax.proofs.__main__ import main as xent_prove
 
 import xent_jax
-from xent_jax import proofs
+from xent_jax import _shards, proofs
 
 TRANSCRIPT = Path(__file__).with_name("mistakes.txt")
 OURS = tuple(str(Path(m.__file__).parent) for m in (xent_jax, proofs))
@@ -69,6 +69,11 @@ def squared(z):
 
 
 squared.defvjp(lambda z: (z**2, z), lambda z, g: (g * z,))
+
+
+def of_layer(kernel, inputs, labels):
+    """The losses of a layer without a bias."""
+    return xent_jax.softmax_cross_entropy_with_integer_labels(inputs @ kernel, labels)
 
 
 class Told(NamedTuple):
@@ -175,6 +180,12 @@ MISTAKES = [
       "float32[8,16] and float32[10,16]. Give kernel.T"),
     M("A kernel of another width", f"{HEAD}(inputs, kernel[:12], labels)",
       f"{HEAD}: inputs must have the shape [..., D] and kernel", "float32[8,16] and float32[12,10]"),
+    M("A kernel that lies the other way", f"{HEAD}(inputs, kernel, labels, kernel_axes='VD')",
+      f"{HEAD}: inputs must have the shape [..., D] and kernel [classes, D]", "or kernel_axes='DV'"),
+    M("A kernel of one axis", f"{HEAD}(inputs, kernel[0], labels)",
+      f"{HEAD}: inputs must have the shape [..., D] and kernel", "float32[8,16] and float32[10]"),
+    M("A kernel without classes", f"{HEAD}(inputs, kernel[:, :0], labels)", f"{HEAD}: kernel must have at least one class",
+      "float32[16,0]"),
     M("Tokens for inputs", f"{HEAD}(labels, kernel, labels)", f"{HEAD}: inputs must be a floating", "int32[8]"),
     M("Labels of fewer tokens", f"{HEAD}(inputs, kernel, labels[1:])", f"{HEAD}: labels must have one entry for each token",
       "int32[7]"),
@@ -186,6 +197,14 @@ MISTAKES = [
       f"{HEAD}: where must broadcast to the shape of the tokens, [8]", "bool[8,10]. It cannot mask classes"),
     M("Weights of tokens for the head's mask", f"{HEAD}(inputs, kernel, labels, where=jnp.full(8, 0.3))",
       f"{HEAD}: where must be a boolean array", "the losses that have a reduction take weights="),
+    M("A reduction that the head does not have", f"{HEAD}(inputs, kernel, labels, reduction='avg')",
+      f"{HEAD}: reduction must be one of", "'avg'"),
+    M("Weights of tokens for those of the head's classes", f"{HEAD}(inputs, kernel, labels, class_weights=jnp.ones(8))",
+      f"{HEAD}: class_weights must have shape [10]", "float32[8]"),
+    M("Smoothing above 1 in the head", f"{HEAD}(inputs, kernel, labels, label_smoothing=2.0)",
+      f"{HEAD}: label_smoothing must be from 0 to 1", "got 2"),
+    M("An ignored label of the head that is half an integer", f"{HEAD}(inputs, kernel, labels, ignore_index=0.5)",
+      f"{HEAD}: ignore_index must be an int", "got 0.5"),
     M("A mask for the weights of tokens", f"{HEAD}(inputs, kernel, labels, weights=labels > 2)",
       f"{HEAD}: weights must be a floating-point array", "bool[8]. A boolean mask is the argument where"),
     M("Weights of classes for those of tokens", f"{HEAD}(inputs, kernel, labels, weights=jnp.ones(10))",
@@ -215,11 +234,21 @@ MISTAKES = [
       f"{HEAD}: kernel_axes must be one of 'DV', 'VD'", "'vd'"),
     M("More of the likeliest than there are", "linear_token_statistics(inputs, kernel, labels, top_k=11)",
       "linear_token_statistics: top_k must be an integer in [0, 10]", "got 11"),
+    M("A negative number of the likeliest", "linear_token_statistics(inputs, kernel, labels, top_k=-1)",
+      "linear_token_statistics: top_k must be an integer in [0, 10]", "got -1"),
+    M("A number of the likeliest as a float", "linear_token_statistics(inputs, kernel, labels, top_k=2.0)",
+      "linear_token_statistics: top_k must be an integer in [0, 10]", "got 2.0"),
+    M("A number of the likeliest in words", "linear_token_statistics(inputs, kernel, labels, top_k='3')",
+      "linear_token_statistics: top_k must be an integer in [0, 10]", "got '3'"),
+    M("A mask of classes for statistics", "token_statistics(logits, labels, where=logits > 0)",
+      "token_statistics: where must broadcast to the shape of the tokens, [8]", "-inf"),
     M("A number of the likeliest that jit traces",
       "jax.jit(token_statistics)(logits, labels, top_k=2)",
       "token_statistics: top_k must be an integer in [0, 10]", "pass static_argnames='top_k' to jax.jit"),
     M("A value for a loss", f"with_linear_head({INTEGER}(logits, labels))", "with_linear_head: loss must be a function",
       "Array("),
+    M("Targets of fewer tokens", f"with_linear_head({INTEGER})(inputs, kernel, labels[:4])",
+      "with_linear_head: targets must have one entry for each token", "int32[4]"),
     M("A loss that has taken the mean", "with_linear_head(lambda z, y: jnp.mean(z))(inputs, kernel, labels)",
       "with_linear_head: loss must give one number for each token", "float32[]"),
     M("Aux that is not there", f"with_linear_head({INTEGER}, has_aux=True)(inputs, kernel, labels)",
@@ -234,14 +263,78 @@ MISTAKES = [
       "with_linear_head: the head takes inputs, kernel, targets, bias, where and weights", "got ignore_index"),
     M("Shapes in place of arrays", "linear_head_plan((8, 16), (16, 10))", "linear_head_plan: inputs must be an array",
       "(8, 16)"),
+    M("A plan of another function", "linear_head_plan(inputs, kernel, head=softmax_focal_loss)",
+      f"linear_head_plan: head must be {HEAD} or linear_token_statistics", "softmax_focal_loss"),
+    M("A plan of JAX's function", "linear_head_plan(inputs, kernel, head=jnp.mean)", "linear_head_plan: head must be", "mean"),
+    M("A plan of no function", "linear_head_plan(inputs, kernel, head=None)", "linear_head_plan: head must be", "None"),
+    M("A plan for options in a string", "linear_head_plan(inputs, kernel, options='where')",
+      "linear_head_plan: options must hold names of", "'where'"),
+    M("A plan for what is no option", "linear_head_plan(inputs, kernel, options=['cap'])",
+      "linear_head_plan: options must hold names of", "['cap']"),
+    M("A plan for an argument as an option", "linear_head_plan(inputs, kernel, options=['labels'])",
+      "linear_head_plan: options must hold names of", "['labels']"),
+    M("A plan of the kernel transposed", "linear_head_plan(inputs, kernel.T)", "linear_head_plan: inputs must have the shape",
+      "Give kernel.T"),
+    M("A plan for gradients in a string", "linear_head_plan(inputs, kernel, wrt='inputs')",
+      "linear_head_plan: wrt must hold names of", "'inputs'"),
     M("A gradient to what is no argument", "linear_head_plan(inputs, kernel, wrt=('weights',))",
       "linear_head_plan: wrt must hold names of", "('weights',)"),
+    # ------------------------------------------------------------ losses in chunks
+    M("A number for a loss in chunks", "chunked_loss(3)", "chunked_loss: loss must be a function of parameters and arrays", "got 3"),
+    M("A word for has_aux in chunks", "chunked_loss(of_layer, has_aux='yes')", "chunked_loss: has_aux must be True or False",
+      "'yes'"),
+    M("Labels of fewer tokens in chunks", "chunked_loss(of_layer)(kernel, inputs, labels[:3])",
+      "chunked_loss: arrays must have one entry for each token along their first axis",
+      "float32[8,16], int32[3]. Give [batch, length, ...] as x.reshape(-1, *x.shape[2:])"),
+    M("A loss in chunks of nothing", "chunked_loss(of_layer)(kernel)", "chunked_loss: arrays must have one entry for each token",
+      "axis, got none."),
+    M("A function among the parameters", "chunked_loss(of_layer)({'kernel': print}, inputs, labels)",
+      "chunked_loss: params must be an array of numbers, or a list of them", "got the function print"),
+    M("A loss's option for the loss in chunks", "chunked_loss(of_layer)(kernel, inputs, labels, z_loss=1)",
+      "chunked_loss: the function takes params, arrays, where and weights",
+      "got z_loss. Give an option of the loss to the loss: chunked_loss(functools.partial(loss, z_loss=...))"),
+    M("A mask of another shape in chunks", "chunked_loss(of_layer)(kernel, inputs, labels, where=jnp.ones(3, bool))",
+      "chunked_loss: where must broadcast to the shape of the tokens, [8]", "got bool[3]"),
+    M("Weights of integers in chunks", "chunked_loss(of_layer)(kernel, inputs, labels, weights=labels)",
+      "chunked_loss: weights must be a floating-point array", "int32[8]"),
+    M("A budget below one token in chunks", "chunked_loss(of_layer, max_logits_bytes=3)(kernel, inputs, labels)",
+      "chunked_loss: max_logits_bytes must hold the largest array of one token and its gradient",
+      "bytes, and be an integer, got 3"),
+    M("A loss in chunks that has taken the sum", "chunked_loss(lambda w, x, y: jnp.sum(x @ w))(kernel, inputs, labels)",
+      "chunked_loss: loss must give one number for each token", "float32[]"),
+    M("A loss in chunks of integers", "chunked_loss(lambda w, x, y: y)(kernel, inputs, labels)",
+      "chunked_loss: loss must give floating-point numbers", "got int32["),
+    M("Aux that is not there in chunks", "chunked_loss(of_layer, has_aux=True)(kernel, inputs, labels)",
+      "chunked_loss: loss must give a pair (losses, aux) with has_aux=True", "a traced float32["),
+    M("Aux of a chunk of tokens", "chunked_loss(lambda *a: (of_layer(*a), 1.0), has_aux=True)(kernel, inputs, labels)",
+      "chunked_loss: aux must hold arrays with one entry for each token", "1.0"),
     # ------------------------------------------------------------ on a mesh
     M("A head of one's own", f"shard_linear_head({INTEGER}, mesh, inputs=P('data'), kernel=P(None, 'model'))",
       "shard_linear_head: head must be", INTEGER),
     M("A head that knows no mesh axis of its classes",
       f"shard_linear_head(with_linear_head({INTEGER}), mesh, inputs=P('data'), kernel=P(None, 'model'))(inputs, kernel, labels)",
       "shard_linear_head: with_linear_head, and the loss that it is given, must have the axis_name", "'model', got None"),
+    M("A head that names a mesh axis of classes that are whole",
+      f"shard_linear_head(with_linear_head({INTEGER}, axis_name='model'), mesh, inputs=P('data'), kernel=P())(inputs, kernel, labels)",
+      "shard_linear_head: with_linear_head, and the loss that it is given, must have the axis_name", "None, got 'model'"),
+    M("A head that names another mesh axis",
+      f"shard_linear_head(with_linear_head({INTEGER}, axis_name='data'), mesh, inputs=P(), kernel=P(None, 'model'))(inputs, kernel, labels)",
+      "shard_linear_head: with_linear_head, and the loss that it is given, must have the axis_name", "'model', got 'data'"),
+    M("A head that names the mesh axis of its tokens",
+      f"shard_linear_head(with_linear_head({INTEGER}, batch_axis_name='data'), mesh, inputs=P('data'), kernel=P())(inputs, kernel, labels)",
+      "with_linear_head: batch_axis_name must be left out, for shard_linear_head gives it", "'data'"),
+    M("Targets of fewer tokens, sharded",
+      f"shard_linear_head(with_linear_head({INTEGER}), mesh, inputs=P('data'), kernel=P())(inputs, kernel, labels[:3])",
+      "with_linear_head: targets must have one entry for each token, [8]", "int32[3]"),
+    M("A mesh axis of the head outside shard_map", f"{HEAD}(inputs, kernel, labels, axis_name='model')",
+      f"{HEAD}: axis_name must be a mesh axis of the jax.shard_map around the call", "'model'"),
+    M("A mesh axis of the focal loss outside shard_map", "softmax_focal_loss(logits, labels, axis_name='model')",
+      "softmax_focal_loss: axis_name must be a mesh axis of the jax.shard_map around the call", "'model'"),
+    M("Mesh axes of the batch outside shard_map", "softmax_cross_entropy(logits, onehot, batch_axis_name=('data', 'x'))",
+      "softmax_cross_entropy: batch_axis_name must be a mesh axis", "('data', 'x')"),
+    M("A mesh axis of several class axes",
+      "shard_map(lambda z: logsumexp(z, axis=(0, 1), axis_name='model'), mesh, P('model'), P())(logits)",
+      "logsumexp: axis must be one class axis, which axis_name='model' shards", "got 2"),
     M("A mesh axis that is not there", f"shard_linear_head({HEAD}, mesh, inputs=P('batch'), kernel=P())(inputs, kernel, labels)",
       "shard_linear_head: the mesh must have the axes that inputs and kernel name, ['batch']", "('data', 'model')"),
     M("No mesh", f"shard_linear_head({HEAD}, inputs=P('data'), kernel=P())(inputs, kernel, labels)",
@@ -252,6 +345,8 @@ MISTAKES = [
       "shard_linear_head: inputs must be a PartitionSpec", "'data'"),
     M("A spec of a higher rank", f"shard_linear_head({HEAD}, mesh, inputs=P('data', None, None), kernel=P())(inputs, kernel, labels)",
       "shard_linear_head: inputs must be divided over their tokens", "P('data', None, None)"),
+    M("A mesh axis for the width of the inputs", f"shard_linear_head({HEAD}, mesh, inputs=P(None, 'data'), kernel=P())(inputs, kernel, labels)",
+      "shard_linear_head: inputs must be divided over their tokens alone", "P(None, 'data')"),
     M("A mesh axis twice in the kernel", f"shard_linear_head({HEAD}, mesh, inputs=P('data'), kernel=P('model', 'model'))",
       "shard_linear_head: kernel must name each mesh axis once", "P('model', 'model')"),
     M("A mesh axis for tokens and classes", f"shard_linear_head({HEAD}, mesh, inputs=P('data'), kernel=P(None, 'data'))(inputs, kernel, labels)",
@@ -312,7 +407,7 @@ MISTAKES = [
 def namespace() -> dict:
     """What the user has at hand."""
     names = {"jax": jax, "jnp": jnp, "P": P, "NamedArray": NamedArray, "Partitioned": Partitioned}
-    names["squared"] = squared
+    names |= {"squared": squared, "of_layer": of_layer, "shard_map": _shards.shard_map}
     names |= {name: getattr(xent_jax, name) for name in xent_jax.__all__}
     names |= {n: getattr(proofs, n) for n in ("array", "assert_vjp_proved", "prove_vjp")}
     labels = jnp.zeros(8, jnp.int32)

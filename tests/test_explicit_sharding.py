@@ -17,8 +17,8 @@ from jax.sharding import AxisType
 
 import xent_jax
 from tests.cases import CASES, FUNCTIONS
-from tests.meshes import EXPLICIT, collectives, mesh_of, put, set_mesh, shaped
-from tests.problems import close
+from tests.meshes import EXPLICIT, mesh_of, put, set_mesh
+from tests.problems import Problem, close
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
@@ -84,20 +84,18 @@ def test_every_function_and_every_argument_is_here():
     }
 
 
-class Problem:
-    """One row, its inputs, and what one device makes of them."""
+class Masked(Problem):
+    """One row, its inputs, which may have a mask, and what one device makes of them."""
 
     def __init__(self, case, mask):
-        self.case = case
         rng = np.random.default_rng(zlib.crc32(case.id.encode()))
-        self.inputs = case.inputs(rng, (N,), K)
+        super().__init__(case, rng, batch=(N,), k=K)
         if mask is not None:
-            self.inputs["where"] = rng.random(mask) < 0.7
+            left = self.rng.random(mask) < 0.7
             if mask == (N, K) and case.arguments.get("labels") == "integers":
                 # A label whose class is out costs infinity.
-                self.inputs["where"][np.arange(N), self.inputs["labels"]] = True
-        shape = jax.eval_shape(functools.partial(self.value, xent_jax), self.inputs).shape
-        self.cotangent = rng.standard_normal(shape)
+                left[np.arange(N), self.inputs["labels"]] = True
+            self.inputs["where"] = left
 
     def value(self, module, inputs):
         where = {"where": inputs["where"]} if "where" in inputs else {}
@@ -118,7 +116,7 @@ class Problem:
 @functools.cache
 def solved(i):
     """A problem and its solution on one device."""
-    problem = Problem(*CHOSEN[i])
+    problem = Masked(*CHOSEN[i])
     expected = jax.jit(functools.partial(problem.all, xent_jax))(problem.inputs)
     assert all(np.isfinite(g).all() for g in expected[1].values())
     return problem, expected
@@ -145,8 +143,10 @@ def crosswise(inputs):
 
 
 def divisions(inputs, kind, options):
-    """Each argument divided alone; under explicit sharding crosswise too, and by examples."""
+    """Each argument divided alone, and all; if explicit, crosswise too, and by examples."""
     out = [{k: along(v)} for k, v in inputs.items() if v.ndim]
+    if len(out) > 1:
+        out.append({k: along(v) for k, v in inputs.items()})
     if kind == AxisType.Explicit and len(out) > 1:
         out.append(crosswise(inputs))
         if options:
@@ -290,42 +290,3 @@ def test_vmap_over_a_divided_axis(kind, rng):
     mesh = mesh_of(2, 2, kind)
     with set_mesh(mesh):
         close(jax.jit(gradient)(put(mesh, z, "data"), put(mesh, y, "data"), put(mesh, w)), expected)
-
-
-# ------------------------------------------------------------------------------ what crosses
-
-
-def crossing(mesh, function, *arrays):
-    """The kinds of collectives in the compiled program."""
-    text = jax.jit(function).lower(*arrays).compile().as_text()
-    return sorted(c.kind for c in collectives(text, dict(mesh.shape)))
-
-
-@pytest.mark.users_compile
-@explicit
-@pytest.mark.parametrize("spec", LOGITS, ids=str)
-@pytest.mark.parametrize("loss", ["integer", "soft"])
-def test_labels_that_are_not_divided_add_no_collective(loss, spec, kind):
-    """Each device takes its part of what it holds; nothing is gathered."""
-    mesh = mesh_of(2, 2, kind)
-    function, labels, division = xent_jax.softmax_cross_entropy, ((N, K), jnp.float64), spec
-    if loss == "integer":
-        function, labels, division = INTEGER_LOSS, ((N,), jnp.int32), spec[:1]
-    step = jax.value_and_grad(lambda z, t: function(z, t).sum())
-    with set_mesh(mesh):
-        z = shaped(mesh, (N, K), jnp.float64, *spec)
-        divided = crossing(mesh, step, z, shaped(mesh, *labels, *division))
-        whole = crossing(mesh, step, z, shaped(mesh, *labels))
-    assert whole == divided
-    assert set(whole) == {"all-reduce"}
-
-
-@pytest.mark.users_compile
-@explicit
-def test_data_parallel_class_weights_add_no_collective_to_the_losses(kind):
-    mesh = mesh_of(4, 1, kind)
-    with set_mesh(mesh):
-        z, w = shaped(mesh, (N, K), jnp.float64, "data"), shaped(mesh, (K,), jnp.float64)
-        y = shaped(mesh, (N,), jnp.int32, "data")
-        losses = crossing(mesh, lambda z, y, w: INTEGER_LOSS(z, y, class_weights=w), z, y, w)
-    assert losses == []
