@@ -208,6 +208,15 @@ def test_tangents(i, kind):
 LOGITS = ("data",), (None, "model"), ("data", "model")
 
 
+def compare(run, arrays, specs, kind):
+    """On a mesh with divided arrays, and on one device."""
+    expected = run(*arrays)
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        divided = [put(mesh, a, *spec) for a, spec in zip(arrays, specs, strict=True)]
+        close(run(*divided), expected)
+
+
 @explicit
 @pytest.mark.parametrize("axis, spec", [((0, 1), LOGITS[1]), ((1, 0), LOGITS[2])], ids=str)
 def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
@@ -217,6 +226,7 @@ def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
 
     def everything(z, w, left):
         p = xent_jax.softmax(z, axis, left)
+        assert jax.typeof(p) == jax.typeof(z)
         options = {"label_smoothing": 0.1, "class_weights": w}
         losses = (
             xent_jax.logsumexp(z, axis),
@@ -228,13 +238,7 @@ def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
         return sum(losses), (p, *losses)
 
     run = jax.jit(jax.value_and_grad(everything, (0, 1), has_aux=True))
-    expected = run(z, w, left)
-    mesh = mesh_of(2, 2, kind)
-    with set_mesh(mesh):
-        z, w = put(mesh, z, *spec), put(mesh, w, "model")
-        got = run(z, w, put(mesh, left, "data"))
-        assert jax.typeof(xent_jax.softmax(z, axis)) == jax.typeof(z)
-    close(got, expected)
+    compare(run, (z, w, left), (spec, ("model",), ("data",)), kind)
 
 
 @explicit
@@ -249,11 +253,7 @@ def test_second_derivative_with_integer_labels(spec, labels, kind, rng):
     def of_gradient(z, w, y):
         return jax.grad(lambda z, w: (jax.grad(loss)(z, w, y) ** 3).sum(), (0, 1))(z, w)
 
-    expected = jax.jit(of_gradient)(z, w, y)
-    mesh = mesh_of(2, 2, kind)
-    with set_mesh(mesh):
-        y = put(mesh, y, *labels)
-        close(jax.jit(of_gradient)(put(mesh, z, *spec), put(mesh, w, "model"), y), expected)
+    compare(jax.jit(of_gradient), (z, w, y), (spec, ("model",), labels), kind)
 
 
 @explicit
@@ -265,12 +265,8 @@ def test_one_hot_labels_made_under_a_mesh(kind, rng):
         labels = jax.nn.one_hot(jnp.asarray(y), K)
         return jax.grad(lambda z: xent_jax.softmax_cross_entropy(z, labels).sum())(z)
 
-    expected = gradient(jnp.asarray(z))
-    mesh = mesh_of(2, 2, kind)
-    with set_mesh(mesh):
-        divided = put(mesh, z, "data", "model")
-        close(gradient(divided), expected)
-        close(jax.jit(gradient)(divided), expected)
+    for run in (gradient, jax.jit(gradient)):
+        compare(run, (jnp.asarray(z),), (("data", "model"),), kind)
 
 
 @pytest.mark.skipif(
@@ -286,7 +282,4 @@ def test_vmap_over_a_divided_axis(kind, rng):
         each = jax.vmap(lambda z, y: INTEGER_LOSS(z, y, class_weights=w))
         return jax.grad(lambda z, w: each(z, y).sum())(z, w)
 
-    expected = jax.jit(gradient)(z, y, w)
-    mesh = mesh_of(2, 2, kind)
-    with set_mesh(mesh):
-        close(jax.jit(gradient)(put(mesh, z, "data"), put(mesh, y, "data"), put(mesh, w)), expected)
+    compare(jax.jit(gradient), (z, y, w), (("data",), ("data",), ()), kind)
