@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 import xent_jax
+from xent_jax import forward_mode
 
 WIDTH, CLASSES = 5, 11
+REDUCTIONS = ("mean", "sum", "none")
+
+modes = pytest.mark.parametrize("module", [xent_jax, forward_mode], ids=["vjp", "jvp"])
+jit_and_mode = pytest.mark.parametrize(
+    ("jit", "module"), [(True, xent_jax), (False, forward_mode)], ids=["jit-vjp", "eager-jvp"]
+)
 
 
 def drawn(batch, seed=0, classes=CLASSES):
@@ -25,11 +32,20 @@ def held(
     x, w, y, bias=None, where=None, *, logit_softcap=None, temperature=1.0, reduction="mean",
     **given,
 ):  # fmt: skip
+    """The head's loss from all logits; JAX differentiates it in either mode."""
     z = x @ w if bias is None else x @ w + bias
-    z = z if logit_softcap is None else xent_jax.softcap(z, logit_softcap)
-    z = z / temperature
-    loss = xent_jax.softmax_cross_entropy_with_integer_labels
-    return loss(z, y, where=where, reduction=reduction, **given)
+    z = z if logit_softcap is None else forward_mode.softcap(z, logit_softcap)
+    loss = forward_mode.softmax_cross_entropy_with_integer_labels
+    return loss(z / temperature, y, where=where, reduction=reduction, **given)
+
+
+def plain(z, y):
+    """The loss of each token, in plain JAX."""
+    return jax.nn.logsumexp(z, -1) - jnp.take_along_axis(z, y[..., None], -1)[..., 0]
+
+
+def _weights(out):
+    return jnp.cos(1.0 + jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)
 
 
 def scalar(loss):
@@ -37,9 +53,19 @@ def scalar(loss):
 
     def of(*args, **kwargs):
         out = loss(*args, **kwargs)
-        return jnp.sum(out * jnp.cos(1.0 + jnp.arange(out.size)).reshape(out.shape))
+        return jnp.sum(out * _weights(out))
 
     return of
+
+
+def pulled(loss, *args):
+    """The losses, and the gradients of that number to each argument."""
+    out, pull = jax.vjp(loss, *args)
+    return out, pull(_weights(out))
+
+
+def reduced(losses, reduction):
+    return {"mean": jnp.mean, "sum": jnp.sum, "none": lambda x: x}[reduction](losses)
 
 
 def same(got, wanted, digits=12):
@@ -53,39 +79,31 @@ def same(got, wanted, digits=12):
 # --------------------------------------------------------------------- token statistics
 
 FLOATS = ("loss", "logsumexp", "entropy", "top_k_log_probabilities")
-
-
 WHOLE = ("argmax", "label_rank", "top_k_indices")
 
 
-modes = pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
-
-
-jit_and_mode = pytest.mark.parametrize(
-    ("jit", "module"),
-    [(True, xent_jax), (False, xent_jax.forward_mode)],
-    ids=["jit-vjp", "eager-jvp"],
-)
-
-
 def of_logits(z, y, top_k=3):
-    """By NumPy's definitions, ties in the order of the classes."""
-    p = np.exp(np.asarray(z) - np.max(z, axis=-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    order = np.argsort(-np.asarray(z), axis=-1, kind="stable")
-    given = np.take_along_axis(p, np.asarray(y)[..., None], -1)[..., 0]
+    """By their definitions, ties in the order of the classes."""
+    log_p, order = jax.nn.log_softmax(z), jnp.argsort(-z, axis=-1, stable=True)
+    first = order[..., :top_k]
     return {
-        "loss": -np.log(given),
-        "logsumexp": np.log(np.exp(np.asarray(z)).sum(-1)),
-        "entropy": -(p * np.log(p)).sum(-1),
+        "loss": plain(z, y),
+        "logsumexp": jax.nn.logsumexp(z, axis=-1),
+        "entropy": -jnp.sum(jnp.exp(log_p) * log_p, axis=-1),
         "argmax": order[..., 0],
-        "label_rank": np.argmax(order == np.asarray(y)[..., None], axis=-1),
-        "top_k_log_probabilities": np.log(np.take_along_axis(p, order, -1))[..., :top_k],
-        "top_k_indices": order[..., :top_k],
+        "label_rank": jnp.argmax(order == y[..., None], axis=-1),
+        "top_k_log_probabilities": jnp.take_along_axis(log_p, first, -1),
+        "top_k_indices": first,
     }
 
 
-def first_classes(z, top_k):
-    """Argmax, rank of each label and the likeliest classes, by NumPy, where -0.0 equals 0.0."""
-    order = np.argsort(-np.asarray(z, np.float64), axis=-1, kind="stable")
-    return order[:, 0], np.argsort(order, axis=-1), order[:, :top_k]
+def equal_zeros_tie(found, z, top_k):
+    """Asserts that classes come first as NumPy orders them, where -0.0 equals 0.0.
+
+    Each token has the logits z, and each class is the label of one.
+    """
+    order = np.argsort(-z, kind="stable")
+    tokens = len(found.argmax)
+    np.testing.assert_array_equal(found.argmax, np.full(tokens, order[0]))
+    np.testing.assert_array_equal(found.label_rank, np.argsort(order, kind="stable"))
+    np.testing.assert_array_equal(found.top_k_indices, np.tile(order[:top_k], (tokens, 1)))

@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 from xent_jax.proofs.__main__ import main as xent_prove
 
 import xent_jax
-from xent_jax import proofs
+from xent_jax import _shards, proofs
 
 TABLE = Path(__file__).with_name("mistakes.txt")
 OURS = tuple(str(Path(m.__file__).parent) for m in (xent_jax, proofs))
@@ -81,11 +81,16 @@ def squared(z):
 squared.defvjp(lambda z: (z**2, z), lambda z, g: (g * z,))
 
 
+def of_layer(kernel, inputs, labels):
+    """The losses of a layer without a bias."""
+    return xent_jax.softmax_cross_entropy_with_integer_labels(inputs @ kernel, labels)
+
+
 @functools.cache
 def namespace(library) -> dict:
     """What the user has at hand, with the functions of the library in one of the modes."""
-    names = {"jax": jax, "jnp": jnp, "np": np, "P": P, "squared": squared}
-    names |= {c.__name__: c for c in (NamedArray, Partitioned)}
+    names = {"jax": jax, "jnp": jnp, "np": np, "P": P, "shard_map": _shards.shard_map}
+    names |= {f.__name__: f for f in (NamedArray, Partitioned, squared, of_layer)}
     for module in (xent_jax, library):
         names |= {name: getattr(module, name) for name in module.__all__}
     names |= {n: getattr(proofs, n) for n in ("array", "assert_vjp_proved", "prove_vjp")}

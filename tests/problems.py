@@ -9,14 +9,14 @@ import numpy as np
 TOLERANCE = 1e-12  # float64, against references that are themselves not careful
 
 
-def close(actual, expected, tolerance=TOLERANCE):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(
-            np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=tolerance, atol=tolerance
-        ),
-        actual,
-        expected,
-    )
+def close(actual, expected, tolerance=TOLERANCE, absolute=None):
+    """Compares two trees of numbers; the absolute tolerance is the relative one unless given."""
+    limits = {"rtol": tolerance, "atol": tolerance if absolute is None else absolute}
+
+    def compare(a, b):
+        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), **limits)
+
+    jax.tree.map(compare, actual, expected)
 
 
 def arrays(inputs, dtype=None):

@@ -1,16 +1,22 @@
-"""Compiled losses of a head, the memory they take, and names for what is compiled."""
+"""Compiled programs of a head, the memory they take, and names for what is compiled."""
 
 import jax
 
 
-def compiled(loss, n, d, v, dtype="float32", wrt=(0, 1)):
-    shapes = ((n, d), dtype), ((d, v), dtype), ((n,), "int32")
+def sizes(n, d, v, dtype="float32"):
+    """Shapes and dtypes of n tokens' inputs, a kernel and labels."""
+    return ((n, d), dtype), ((d, v), dtype), ((n,), "int32")
+
+
+def compiled(loss, *shapes, wrt=(0, 1)):
+    """The loss, or it and its gradients, for arrays of these shapes and dtypes."""
     program = jax.value_and_grad(loss, wrt) if wrt else loss
     return jax.jit(program).lower(*(jax.ShapeDtypeStruct(*s) for s in shapes)).compile()
 
 
-def temp(program):
-    return program.memory_analysis().temp_size_in_bytes
+def temp(loss, *shapes, wrt=(0, 1)):
+    """Bytes of temporary memory."""
+    return compiled(loss, *shapes, wrt=wrt).memory_analysis().temp_size_in_bytes
 
 
 def named(x):

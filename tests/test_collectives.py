@@ -68,26 +68,20 @@ MODEL, DATA, ALL = ("model", 4), ("data", 2), ("data, model", 8)
         ("mesh['a'=1,'b'=4,'c'=2], device_ids=([2,4]T(1,0)) {'c'}", DATA),
         ("mesh['a'=1,'b'=4,'c'=2], device_ids=([2,4]T(1,0)) {'a'}", ("", 1)),
         ("mesh['a'=4,'b'=2], device_ids=(0,4,1,5,2,6,3,7) {'a'}", MODEL),
+        # A permutation reaches the devices that its pairs join.
+        ("pairs {{0,1},{1,2},{2,3},{3,0},{4,5},{5,6},{6,7},{7,4}}", MODEL),
+        ("pairs {{0,4},{4,0},{1,5},{5,1}}", DATA),
+        ("pairs {{0,0},{1,1}}", ("", 1)),
+        ("pairs {{0,0},{1,5},{5,1}}", DATA),
     ],
 )
 def test_groups(groups, expected):
-    found = one(f"%r = f32[16,8] all-reduce(%p), replica_groups={groups}, to_apply=%add")
+    line = f"%r = f32[16,8] all-reduce(%p), replica_groups={groups}, to_apply=%add"
+    if groups.startswith("pairs "):
+        line = f"%r = f32[16,8] collective-permute(%p), source_target_{groups.replace(' ', '=', 1)}"
+    found = one(line)
     assert (found.axes, found.size) == expected
     assert found.moved == (0 if found.size == 1 else 16 * 8 * 4)
-
-
-@pytest.mark.parametrize(
-    "pairs, expected",
-    [
-        ("{{0,1},{1,2},{2,3},{3,0},{4,5},{5,6},{6,7},{7,4}}", MODEL),
-        ("{{0,4},{4,0},{1,5},{5,1}}", DATA),
-        ("{{0,0},{1,1}}", ("", 1)),
-        ("{{0,0},{1,5},{5,1}}", DATA),
-    ],
-)
-def test_a_permutation_reaches_the_devices_that_its_pairs_join(pairs, expected):
-    found = one(f"%r = f32[16,8] collective-permute(%p), source_target_pairs={pairs}")
-    assert (found.axes, found.size) == expected
 
 
 @pytest.mark.parametrize("part, axes", [("(1)2", "rows"), ("(2)2", "columns")])
@@ -137,38 +131,41 @@ def test_the_start_of_a_permutation_holds_operand_result_and_two_counters():
     assert (found.kind, found.bytes) == ("collective-permute", 64)
 
 
-def test_an_asynchronous_collective_counts_once():
-    lines = (
-        f"%s = f32[16] all-reduce-start(%p), {GROUPS}, to_apply=%add",
-        "%d = f32[16] all-reduce-done(%s)",
-    )
-    assert bytes_per_device(program(*lines)) == 64
+def computation(name: str, line: str, root: str = "") -> str:
+    """One that is called, of one line on its operand, and another that reads it."""
+    first, rest = ("%s", f"  ROOT %r = {root}\n") if root else ("ROOT %r", "")
+    return f"%{name} (a: f32[16]) -> f32[4] {{\n  {first} = {line}\n{rest}}}\n"
 
 
-def test_a_wrapped_asynchronous_collective_counts_once():
-    wrapped = f"""%wrapped (a: f32[16]) -> f32[4] {{
-  %a = f32[16]{{0}} parameter(0)
-  ROOT %r = f32[4]{{0}} reduce-scatter(%a), {GROUPS}, dimensions={{0}}, to_apply=%add
-}}
-"""
-    lines = (
-        "%s = ((f32[16]), f32[4], s32[]) async-start(%p), calls=%wrapped",
-        "%u = ((f32[16]), f32[4], s32[]) async-update(%s), calls=%wrapped",
-        "%d = f32[4] async-done(%u), calls=%wrapped",
-    )
-    assert bytes_per_device(program(*lines, before=wrapped)) == 64
-
-
-def test_the_sum_and_slice_of_a_tpu_is_a_reduce_scatter():
-    fused = f"""%all-reduce-scatter.1 (a: f32[16]) -> f32[4] {{
-  %a = f32[16]{{0}} parameter(0)
-  %s = f32[16]{{0}} all-reduce(%a), {GROUPS}, to_apply=%add
-  ROOT %r = f32[4]{{0}} dynamic-slice(%s, %a), dynamic_slice_sizes={{4}}
-}}
-"""
-    line = "%f = f32[4] fusion(%p), kind=kCustom, calls=%all-reduce-scatter.1"
-    (found,) = collectives(program(line, before=fused))
-    assert (found.kind, found.moved) == ("reduce-scatter", 64)
+@pytest.mark.parametrize(
+    "lines, before, kind",
+    [
+        (
+            [f"%s = f32[16] all-reduce-start(%p), {GROUPS}, to_apply=%add",
+             "%d = f32[16] all-reduce-done(%s)"],
+            "", "all-reduce",
+        ),
+        (
+            ["%s = ((f32[16]), f32[4], s32[]) async-start(%p), calls=%wrapped",
+             "%u = ((f32[16]), f32[4], s32[]) async-update(%s), calls=%wrapped",
+             "%d = f32[4] async-done(%u), calls=%wrapped"],
+            computation("wrapped", f"f32[4]{{0}} reduce-scatter(%a), {GROUPS}, dimensions={{0}}"),
+            "reduce-scatter",
+        ),
+        (
+            ["%f = f32[4] fusion(%p), kind=kCustom, calls=%all-reduce-scatter.1"],
+            computation(
+                "all-reduce-scatter.1", f"f32[16]{{0}} all-reduce(%a), {GROUPS}, to_apply=%add",
+                "f32[4] dynamic-slice(%s, %a), dynamic_slice_sizes={4}",
+            ),
+            "reduce-scatter",
+        ),
+    ],
+    ids=["asynchronous", "wrapped", "the sum and slice of a TPU"],
+)  # fmt: skip
+def test_a_collective_of_several_lines_counts_once(lines, before, kind):
+    (found,) = collectives(program(*lines, before=before), MESH)
+    assert (found.kind, found.moved) == (kind, 64)
 
 
 # ------------------------------------------------------------------------------ how often
@@ -239,9 +236,12 @@ def test_a_collective_in_a_loop_of_unknown_length_is_refused(less, step):
         collectives(program(*run("a", None), before=body))
 
 
-def test_a_loop_of_unknown_length_without_one_is_let_pass():
-    text = program(*run("a", None), before=loop("a", "%r = f32[16] negate(%x)", "NE"))
-    assert collectives(text) == []
+def test_what_has_no_collective():
+    """A loop of unknown length without one, a name, and a note."""
+    looped = program(*run("a", None), before=loop("a", "%r = f32[16] negate(%x)", "NE"))
+    note = 'metadata={op_name="calls=%nothing, x = f32[2] all-reduce(y)"}'
+    for text in (looped, program(f"%all-reduce.1 = f32[16,8] copy(%p), {note}")):
+        assert collectives(text) == []
 
 
 def test_a_branch_is_counted():
@@ -282,11 +282,6 @@ def test_what_cannot_be_read_is_refused(line, message):
 def test_a_text_without_an_entry_is_refused():
     with pytest.raises(ValueError, match="no ENTRY"):
         collectives("module @jit_f {}")
-
-
-def test_a_name_or_a_note_is_no_collective():
-    note = 'metadata={op_name="calls=%nothing, x = f32[2] all-reduce(y)"}'
-    assert collectives(program(f"%all-reduce.1 = f32[16,8] copy(%p), {note}")) == []
 
 
 def test_groups_of_collectives():
@@ -357,24 +352,24 @@ def compiled() -> dict[str, str]:
 PART = 32 * 8 * 4  # bytes of what one device holds
 
 
-def test_a_program_on_each_device_alone_moves_nothing(compiled):
-    assert bytes_per_device(compiled["nothing"]) == 0
-
-
-def test_an_automatic_maximum(compiled):
-    found = collectives(compiled["automatic"], MESH)
-    assert grouped(found) == [("all-reduce", "model", 4, 1, 32 * 4)]
-
-
-def test_nested_scans(compiled):
-    found = collectives(compiled["looped"], MESH)
-    assert grouped(found) == [("all-reduce", "data", 2, 15, 15 * PART)]
-
-
-def test_each_kind(compiled):
-    assert sorted(grouped(collectives(compiled["moved"], MESH))) == [
-        ("all-gather", "model", 4, 1, 4 * PART),
-        ("all-to-all", "data", 2, 1, PART),
-        ("collective-permute", "model", 4, 1, PART),
-        ("reduce-scatter", "model", 4, 1, 4 * PART),
-    ]
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("nothing", []),
+        ("automatic", [("all-reduce", "model", 4, 1, 32 * 4)]),
+        ("looped", [("all-reduce", "data", 2, 15, 15 * PART)]),
+        (
+            "moved",
+            [
+                ("all-gather", "model", 4, 1, 4 * PART),
+                ("all-to-all", "data", 2, 1, PART),
+                ("collective-permute", "model", 4, 1, PART),
+                ("reduce-scatter", "model", 4, 1, 4 * PART),
+            ],
+        ),
+    ],
+)
+def test_compiled_programs(compiled, name, expected):
+    found = collectives(compiled[name], MESH)
+    assert sorted(grouped(found)) == expected
+    assert bytes_per_device(compiled[name]) == sum(moved for *_, moved in expected)

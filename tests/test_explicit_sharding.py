@@ -16,8 +16,8 @@ from jax.sharding import AxisType
 
 import xent_jax
 from tests.cases import CASES, FUNCTIONS, RICHEST
-from tests.meshes import EXPLICIT, collectives, mesh_of, put, set_mesh, shaped
-from tests.problems import close
+from tests.meshes import EXPLICIT, mesh_of, put, set_mesh
+from tests.problems import Problem, close
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
@@ -69,20 +69,18 @@ def test_every_function_and_every_argument_is_here():
     }
 
 
-class Problem:
-    """One row, its inputs, and what one device makes of them."""
+class Masked(Problem):
+    """One row, its inputs, which may have a mask, and what one device makes of them."""
 
     def __init__(self, case, mask):
-        self.case = case
         rng = np.random.default_rng(zlib.crc32(case.id.encode()))
-        self.inputs = case.inputs(rng, (N,), K)
+        super().__init__(case, rng, batch=(N,), k=K)
         if mask is not None:
-            self.inputs["where"] = rng.random(mask) < 0.7
+            left = self.rng.random(mask) < 0.7
             if mask == (N, K) and case.arguments.get("labels") == "integers":
                 # A label whose class is out costs infinity.
-                self.inputs["where"][np.arange(N), self.inputs["labels"]] = True
-        shape = jax.eval_shape(functools.partial(self.value, xent_jax), self.inputs).shape
-        self.cotangent = rng.standard_normal(shape)
+                left[np.arange(N), self.inputs["labels"]] = True
+            self.inputs["where"] = left
 
     def value(self, module, inputs):
         where = {"where": inputs["where"]} if "where" in inputs else {}
@@ -103,7 +101,7 @@ class Problem:
 @functools.cache
 def solved(i):
     """A problem and its solution on one device."""
-    problem = Problem(*CHOSEN[i])
+    problem = Masked(*CHOSEN[i])
     expected = jax.jit(functools.partial(problem.all, xent_jax))(problem.inputs)
     assert all(np.isfinite(g).all() for g in expected[1].values())
     return problem, expected
@@ -130,8 +128,10 @@ def crosswise(inputs):
 
 
 def divisions(inputs, kind, options):
-    """Each argument divided alone; under explicit sharding crosswise too, and by examples."""
+    """Each argument divided alone, and all; if explicit, crosswise too, and by examples."""
     out = [{k: along(v)} for k, v in inputs.items() if v.ndim]
+    if len(out) > 1:
+        out.append({k: along(v) for k, v in inputs.items()})
     if kind == AxisType.Explicit and len(out) > 1:
         out.append(crosswise(inputs))
         if options:
@@ -193,6 +193,15 @@ def test_tangents(i, kind):
 LOGITS = ("data",), (None, "model"), ("data", "model")
 
 
+def compare(run, arrays, specs, kind):
+    """On a mesh with divided arrays, and on one device."""
+    expected = run(*arrays)
+    mesh = mesh_of(2, 2, kind)
+    with set_mesh(mesh):
+        divided = [put(mesh, a, *spec) for a, spec in zip(arrays, specs, strict=True)]
+        close(run(*divided), expected)
+
+
 @explicit
 @pytest.mark.parametrize("axis, spec", [((0, 1), LOGITS[1]), ((1, 0), LOGITS[2])], ids=str)
 def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
@@ -202,6 +211,7 @@ def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
 
     def everything(z, w, left):
         p = xent_jax.softmax(z, axis, left)
+        assert jax.typeof(p) == jax.typeof(z)
         options = {"label_smoothing": 0.1, "class_weights": w}
         losses = (
             xent_jax.logsumexp(z, axis),
@@ -213,13 +223,7 @@ def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
         return sum(losses), (p, *losses)
 
     run = jax.jit(jax.value_and_grad(everything, (0, 1), has_aux=True))
-    expected = run(z, w, left)
-    mesh = mesh_of(2, 2, kind)
-    with set_mesh(mesh):
-        z, w = put(mesh, z, *spec), put(mesh, w, "model")
-        got = run(z, w, put(mesh, left, "data"))
-        assert jax.typeof(xent_jax.softmax(z, axis)) == jax.typeof(z)
-    close(got, expected)
+    compare(run, (z, w, left), (spec, ("model",), ("data",)), kind)
 
 
 @explicit
@@ -234,11 +238,7 @@ def test_second_derivative_with_integer_labels(spec, labels, kind, rng):
     def of_gradient(z, w, y):
         return jax.grad(lambda z, w: (jax.grad(loss)(z, w, y) ** 3).sum(), (0, 1))(z, w)
 
-    expected = jax.jit(of_gradient)(z, w, y)
-    mesh = mesh_of(2, 2, kind)
-    with set_mesh(mesh):
-        y = put(mesh, y, *labels)
-        close(jax.jit(of_gradient)(put(mesh, z, *spec), put(mesh, w, "model"), y), expected)
+    compare(jax.jit(of_gradient), (z, w, y), (spec, ("model",), labels), kind)
 
 
 @explicit
@@ -250,12 +250,8 @@ def test_one_hot_labels_made_under_a_mesh(kind, rng):
         labels = jax.nn.one_hot(jnp.asarray(y), K)
         return jax.grad(lambda z: xent_jax.softmax_cross_entropy(z, labels).sum())(z)
 
-    expected = gradient(jnp.asarray(z))
-    mesh = mesh_of(2, 2, kind)
-    with set_mesh(mesh):
-        divided = put(mesh, z, "data", "model")
-        close(gradient(divided), expected)
-        close(jax.jit(gradient)(divided), expected)
+    for run in (gradient, jax.jit(gradient)):
+        compare(run, (jnp.asarray(z),), (("data", "model"),), kind)
 
 
 @pytest.mark.skipif(
@@ -271,46 +267,4 @@ def test_vmap_over_a_divided_axis(kind, rng):
         each = jax.vmap(lambda z, y: INTEGER_LOSS(z, y, class_weights=w))
         return jax.grad(lambda z, w: each(z, y).sum())(z, w)
 
-    expected = jax.jit(gradient)(z, y, w)
-    mesh = mesh_of(2, 2, kind)
-    with set_mesh(mesh):
-        close(jax.jit(gradient)(put(mesh, z, "data"), put(mesh, y, "data"), put(mesh, w)), expected)
-
-
-# ------------------------------------------------------------------------------ what crosses
-
-
-def crossing(mesh, function, *arrays):
-    """The kinds of collectives in the compiled program."""
-    text = jax.jit(function).lower(*arrays).compile().as_text()
-    return sorted(c.kind for c in collectives(text, dict(mesh.shape)))
-
-
-@pytest.mark.users_compile
-@explicit
-@pytest.mark.parametrize("spec", LOGITS, ids=str)
-@pytest.mark.parametrize("loss", ["integer", "soft"])
-def test_labels_that_are_not_divided_add_no_collective(loss, spec, kind):
-    """Each device takes its part of what it holds; nothing is gathered."""
-    mesh = mesh_of(2, 2, kind)
-    function, labels, division = xent_jax.softmax_cross_entropy, ((N, K), jnp.float64), spec
-    if loss == "integer":
-        function, labels, division = INTEGER_LOSS, ((N,), jnp.int32), spec[:1]
-    step = jax.value_and_grad(lambda z, t: function(z, t).sum())
-    with set_mesh(mesh):
-        z = shaped(mesh, (N, K), jnp.float64, *spec)
-        divided = crossing(mesh, step, z, shaped(mesh, *labels, *division))
-        whole = crossing(mesh, step, z, shaped(mesh, *labels))
-    assert whole == divided
-    assert set(whole) == {"all-reduce"}
-
-
-@pytest.mark.users_compile
-@explicit
-def test_data_parallel_class_weights_add_no_collective_to_the_losses(kind):
-    mesh = mesh_of(4, 1, kind)
-    with set_mesh(mesh):
-        z, w = shaped(mesh, (N, K), jnp.float64, "data"), shaped(mesh, (K,), jnp.float64)
-        y = shaped(mesh, (N,), jnp.int32, "data")
-        losses = crossing(mesh, lambda z, y, w: INTEGER_LOSS(z, y, class_weights=w), z, y, w)
-    assert losses == []
+    compare(jax.jit(gradient), (z, y, w), (("data",), ("data",), ()), kind)

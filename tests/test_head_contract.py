@@ -5,15 +5,14 @@ import functools
 import zlib
 
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import xent_jax
 from tests.cases import CASES, CLASSES, strict
 from tests.chunks import chunks_of
-from tests.problems import close
+from tests.heads import modes
+from tests.problems import arrays, close
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
@@ -21,7 +20,6 @@ BATCH, WIDTH, K = (2, 3), 4, 5
 ROWS = [c for c in CASES if c.arguments.get("logits") == "logits" and "softmax" not in c.loss[-7:]]
 PER_TOKEN = CLASSES | {"integers"}
 
-modes = pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
 rows = pytest.mark.parametrize("case", ROWS, ids=lambda case: case.id)
 
 
@@ -30,8 +28,7 @@ def drawn(case, dtype=jnp.float64):
     shapes = {"inputs": (*BATCH, WIDTH), "kernel": (WIDTH, K), "bias": (K,)}
     given = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
     given |= {k: v for k, v in case.inputs(rng, BATCH, K).items() if k != "logits"}
-    floating = {k: np.issubdtype(v.dtype, np.floating) for k, v in given.items()}
-    return {k: jnp.asarray(v, dtype if floating[k] else v.dtype) for k, v in given.items()}
+    return arrays(given, dtype)
 
 
 def per_token(case):
@@ -60,17 +57,16 @@ def through_the_head(case, module, given):
 def held(case, given):
     row, reduction = per_token(case)
     z = given["inputs"] @ given["kernel"] + given["bias"]
-    losses = row.expected({"logits": z, **given})
     weights = given.get("weights", jnp.ones(BATCH))
-    weighed = weights * losses
+    losses = weights * row.expected({"logits": z, **given})
     if reduction == "none":
-        return weighed
-    return jnp.sum(weighed) / (jnp.sum(weights) if reduction == "mean" else 1)
+        return losses
+    return jnp.sum(losses) / (jnp.sum(weights) if reduction == "mean" else 1)
 
 
 def both(loss, case, given):
     """The losses, and the gradients of a sum that weighs them differently."""
-    floats = {k: v for k, v in given.items() if jnp.issubdtype(v.dtype, jnp.floating)}
+    floats = case.floats(given)
 
     def of(floats):
         losses = loss({**given, **floats})
@@ -85,8 +81,7 @@ def both(loss, case, given):
 @modes
 def test_value_and_gradients(case, module):
     given = drawn(case)
-    size = 3 if module is xent_jax else 4  # divides the tokens, does not
-    with chunks_of(size):
+    with chunks_of(4 if "forward" in module.__name__ else 3):  # does not divide the tokens, does
         got = both(functools.partial(through_the_head, case, module), case, given)
     wanted = both(functools.partial(held, case), case, given)
     assert set(got[1]) == set(wanted[1]) >= {"inputs", "kernel", "bias"}
@@ -102,15 +97,3 @@ def test_strict_promotion(case, module):
         losses, gradients = jax.eval_shape(run, given)
     assert losses.dtype == jnp.float32
     assert all(g.dtype == jnp.bfloat16 for g in gradients.values())
-
-
-@pytest.mark.parametrize("reduction", ["none", "mean"])
-def test_export(reduction):
-    """The gradient lowers for every platform, and runs from there."""
-    case = next(c for c in ROWS if c.options.get("reduction", "none") == reduction)
-    given = drawn(case, jnp.float32)
-    run = jax.jit(lambda g: both(functools.partial(through_the_head, case, xent_jax), case, g))
-    with chunks_of(4):
-        exported = jax.export.export(run, platforms=["cpu", "cuda", "rocm", "tpu"])(given)
-        wanted = run(given)
-    close(exported.call(given), wanted, 1e-6)  # float32, compiled twice

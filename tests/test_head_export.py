@@ -1,30 +1,29 @@
-"""Heads and losses with symbolic sizes, exported once and called at several sizes."""
+"""Heads that are exported for every platform, and with symbolic sizes for several."""
 
 import jax
-import jax.export
+import jax.export  # before jax 0.8 not imported by jax itself
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import xent_jax
+from tests.chunks import chunks_of
+from tests.heads import CLASSES, WIDTH, drawn, same
 from tests.problems import close
+from xent_jax import linear_softmax_cross_entropy
 
 pytestmark = pytest.mark.fast_compile
 
-D, K = 3, 7
 
-
-def statistics(library, x, w, y):
-    return library.linear_token_statistics(x, w, y, top_k=2)
+def statistics(x, w, y):
+    return xent_jax.linear_token_statistics(x, w, y, top_k=2)
 
 
 def integer(reduction):
-    def of(library, x, w, y):
-        loss = library.linear_softmax_cross_entropy
+    def of(x, w, y):
         given = {"ignore_index": 2, "z_loss": 0.1, "logit_softcap": 3.0, "reduction": reduction}
 
         def weighed(x, w):
-            losses = loss(x, w, y, **given)
+            losses = linear_softmax_cross_entropy(x, w, y, **given)
             return jnp.sum(losses * jnp.cos(jnp.sum(x, -1) if reduction == "none" else 1.0))
 
         return jax.value_and_grad(weighed, (0, 1))(x, w)
@@ -32,26 +31,26 @@ def integer(reduction):
     return of
 
 
-def focal(library, x, w, y):
-    loss = library.with_linear_head(library.softmax_focal_loss)
+def focal(x, w, y):
+    loss = xent_jax.with_linear_head(xent_jax.softmax_focal_loss)
     return jax.value_and_grad(lambda x, w: loss(x, w, y), (0, 1))(x, w)
 
 
 FUNCTIONS = {"mean": integer("mean"), "none": integer("none"), "focal": focal, "stats": statistics}
-TOKENS = {"n": [(1,), (1100,)], "b, 3": [(1, 3), (400, 3)], "b, t": [(2, 2), (30, 40)]}
-
-
-def drawn(tokens, classes=K):
-    rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(*tokens, D)), rng.normal(size=(D, classes))
-    y = rng.integers(0, min(classes, K), tokens)
-    return jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32), jnp.asarray(y, jnp.int32)
+SIZES = {"n": [(1,), (1100,)], "b, 3": [(1, 3), (400, 3)], "b, t": [(2, 2), (30, 40)]}
 
 
 def exported(function, tokens, classes):
-    shapes = ((*tokens, D), jnp.float32), ((D, classes), jnp.float32), (tokens, jnp.int32)
+    shapes = (
+        ((*tokens, WIDTH), jnp.float32), ((WIDTH, classes), jnp.float32), (tokens, jnp.int32)
+    )  # fmt: skip
     specs = [jax.ShapeDtypeStruct(*s) for s in shapes]
     return jax.export.export(jax.jit(function))(*specs).call
+
+
+def compare(call, function, tokens, classes=CLASSES):
+    x, w, _, y = drawn(tokens, classes=classes)
+    close(call(x, w, y), jax.jit(function)(x, w, y), 1e-5)  # float32
 
 
 @pytest.mark.parametrize(
@@ -59,22 +58,27 @@ def exported(function, tokens, classes):
     [("none", "n"), ("none", "b, 3"), *((name, "b, t") for name in FUNCTIONS)],
 )
 def test_a_head_for_any_number_of_tokens(name, tokens):
-    def function(*args):
-        return FUNCTIONS[name](xent_jax, *args)
-
-    call = exported(function, jax.export.symbolic_shape(tokens), K)
-    for sizes in TOKENS[tokens]:
-        args = drawn(sizes)
-        close(call(*args), jax.jit(function)(*args), 1e-5)
+    call = exported(FUNCTIONS[name], jax.export.symbolic_shape(tokens), CLASSES)
+    for batch in SIZES[tokens]:
+        compare(call, FUNCTIONS[name], batch)
 
 
 @pytest.mark.parametrize("name", ["mean", "focal"])
 def test_a_head_for_any_number_of_tokens_and_classes(name):
-    def function(*args):
-        return FUNCTIONS[name](xent_jax, *args)
-
     tokens, classes = jax.export.symbolic_shape("n, k")
-    call = exported(function, (tokens,), classes)
-    for sizes in ((5, 7), (600, 11)):
-        args = drawn(sizes[:1], sizes[1])
-        close(call(*args), jax.jit(function)(*args), 1e-5)
+    call = exported(FUNCTIONS[name], (tokens,), classes)
+    for batch, k in ((5, 7), (600, 11)):
+        compare(call, FUNCTIONS[name], (batch,), k)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("name", "classes", "pieces"), [("mean", 12, 3), ("none", 11, 1), ("focal", 11, 1)]
+)
+def test_a_head_for_every_platform(name, classes, pieces):
+    """In chunks, and in pieces of the classes, for which platforms differ."""
+    x, w, _, y = drawn((9,), classes=classes)
+    with chunks_of(4, pieces):
+        run = jax.jit(FUNCTIONS[name])
+        exported = jax.export.export(run, platforms=["cpu", "cuda", "rocm", "tpu"])(x, w, y)
+        same(exported.call(x, w, y), run(x, w, y))

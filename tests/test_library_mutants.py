@@ -72,5 +72,8 @@ def test_a_change_is_noticed(change):
 
 @pytest.mark.slow
 def test_what_changes_nothing_is_not_noticed():
-    quick = {"theorems": "poly*: gradient", "tests": "test_sharded_any_head.py::test_messages"}
+    quick = {
+        "theorems": "poly*: gradient",
+        "tests": "test_head_padding.py::test_padding_of_any_value",
+    }
     assert m.noticed(Change("_poly.py", "Source: Leng", "Source: leng", **quick)) == ""

@@ -7,22 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import CASES, CLASSES, RICHEST, row
-from tests.meshes import (
-    EXPLICIT,
-    SPLITS,
-    bytes_per_device,
-    mesh_of,
-    put,
-    set_mesh,
-    shaped,
-    shard_map,
-)
-from tests.problems import Problem, close, gradient_of_slope, hessian_times
+from tests.meshes import SPLITS, mesh_of, shard_map
+from tests.problems import Problem, close, gradient_of_slope, hessian_times, slope
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
@@ -69,42 +59,39 @@ def names_of(case):
     return {k: v for k, v in every.items() if k in parameters}
 
 
-def sharded(case, module, mesh, **options):
-    """``{name: global array} -> loss`` inside shard_map."""
-    specs = {name: spec(case, name) for name in [*case.arguments, *case.keywords]}
-    out = P("data")
-    if case.options.get("reduction", "none") != "none":
-        out = P()
-    elif case.loss in ("softmax", "log_softmax"):
-        out = P("data", None, "model")
-
-    def local(inputs):
-        return case.call(module, inputs, **names_of(case))
-
-    return shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=out, **options)
-
-
 class Sharded(Problem):
-    def __init__(self, case, rng, mesh, **options):
+    def __init__(self, case, rng, check_vma=True):
         super().__init__(case, rng, batch=BATCH, k=CLASS_COUNT)
-        self.mesh, self.options = mesh, options
+        self.check_vma = check_vma
+
+    def mapped(self, function, out):
+        """A function of a shard's inputs by name, inside shard_map of whole ones."""
+        specs = ({name: spec(self.case, name) for name in self.inputs},)
+        return shard_map(
+            function, mesh=mesh_of(), in_specs=specs, out_specs=out, check_vma=self.check_vma
+        )
 
     def ours(self, module, floats):
-        run = sharded(self.case, module, self.mesh, **self.options)
-        return run({**self.inputs, **floats})
+        out = P("data")
+        if self.case.options.get("reduction", "none") != "none":
+            out = P()
+        elif self.case.loss in ("softmax", "log_softmax"):
+            out = P("data", None, "model")
+        local = functools.partial(self.case.call, module, **names_of(self.case))
+        return self.mapped(local, out)({**self.inputs, **floats})
 
 
 @rows(tracked=(xent_jax, True), untracked=(xent_jax, False), forward=(xent_jax.forward_mode, True))
 def test_value_and_gradient(case, way, rng):
     """Of all floating arguments, replicated ones too, from outside shard_map."""
     module, check_vma = way
-    Sharded(case, rng, mesh_of(), check_vma=check_vma).check_gradient(module)
+    Sharded(case, rng, check_vma).check_gradient(module)
 
 
 @rows(tracked=(True, hessian_times), untracked=(False, gradient_of_slope))
 def test_second_derivative(case, way, rng):
     check_vma, second = way
-    problem = Sharded(case, rng, mesh_of(), check_vma=check_vma)
+    problem = Sharded(case, rng, check_vma)
     first = next(iter(case.arguments))
     problem.floats = {first: problem.floats[first]}
     problem.check([second], xent_jax, 1e-10)
@@ -112,38 +99,18 @@ def test_second_derivative(case, way, rng):
 
 @each_function
 def test_forward_mode(case, rng):
-    problem = Sharded(case, rng, mesh_of())
-    x = problem.floats
-    direction = {k: jnp.asarray(rng.standard_normal(v.shape)) for k, v in x.items()}
-    ours = functools.partial(problem.ours, xent_jax.forward_mode)
-    expected = jax.jit(lambda: jax.jvp(problem.expected, (x,), (direction,)))()
-    close(jax.jit(lambda: jax.jvp(ours, (x,), (direction,)))(), expected)
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param(AxisType.Auto, id="auto", marks=pytest.mark.slow), EXPLICIT]
-)
-@pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
-def test_without_shard_map(case, kind, rng):
-    """Divided arrays outside shard_map, as the partitioner or their types divide them."""
-    problem, mesh = Problem(case, rng, batch=BATCH, k=CLASS_COUNT), mesh_of(kind=kind)
-    expected = jax.jit(jax.grad(lambda x: jnp.sum(problem.expected(x))))(problem.floats)
-    with set_mesh(mesh):
-        problem.inputs = {k: put(mesh, v, *spec(case, k)) for k, v in problem.inputs.items()}
-        floats = case.floats(problem.inputs)
-        gradient = jax.grad(lambda x: jnp.sum(problem.ours(xent_jax, x)))
-        close(jax.jit(gradient)(floats), expected)
+    Sharded(case, rng).check([slope], xent_jax.forward_mode)
 
 
 @each_function
 def test_gradient_taken_inside(case, rng):
     """As in a train step that lies in shard_map as a whole: no shard's gradient is multiplied."""
-    problem = Sharded(case, rng, mesh_of())
+    problem = Sharded(case, rng)
     first = next(iter(case.arguments))
 
-    def inside(module, inputs, **more):
+    def inside(inputs):
         def loss(x):
-            values = case.call(module, inputs | {first: x}, **more)
+            values = case.call(xent_jax, inputs | {first: x}, **names_of(case))
             # The sum over all: what is divided over the model axis is added up over it too.
             divided = () if values.ndim < 3 else ("model",)
             axes = ("data", *divided) if values.ndim else divided
@@ -151,14 +118,9 @@ def test_gradient_taken_inside(case, rng):
 
         return jax.grad(loss)(inputs[first])
 
-    mapped = shard_map(
-        functools.partial(inside, xent_jax, **names_of(case)),
-        mesh=problem.mesh,
-        in_specs=({name: spec(case, name) for name in problem.inputs},),
-        out_specs=spec(case, first),
-    )
+    found = jax.jit(problem.mapped(inside, spec(case, first)))(problem.inputs)
     expected = jax.jit(jax.grad(lambda x: jnp.sum(problem.expected({**problem.floats, first: x}))))
-    close(jax.jit(mapped)(problem.inputs), expected(problem.floats[first]))
+    close(found, expected(problem.floats[first]))
 
 
 # ------------------------------------------------- what the number of shards must not change
@@ -173,21 +135,13 @@ def one_row_in_four_is_bad(rng):
     return z, y
 
 
-def of_rows(mesh, check_vma=True, **options):
+def of_rows(mesh, check_vma=True):
     """Losses and, for cotangents 1 to n, the gradient."""
 
-    def loss(z, y):
-        return LOSS(
-            z, y, ignore_index=-100, label_smoothing=0.1, z_loss=1e-3, axis_name="model", **options
-        )
-
-    mapped = shard_map(
-        loss,
-        mesh=mesh,
-        in_specs=(P("data", "model"), P("data")),
-        out_specs=P("data"),
-        check_vma=check_vma,
-    )
+    given = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-3, "axis_name": "model"}
+    specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P("data")}
+    loss = functools.partial(LOSS, **given)
+    mapped = shard_map(loss, mesh=mesh, **specs, check_vma=check_vma)
 
     @jax.jit
     def run(z, y):
@@ -214,9 +168,7 @@ def test_the_split_changes_no_number(data, model, check_vma):
     first, second = on(data, model, check_vma)
     for a, b, e in zip(first, second, expected, strict=True):
         np.testing.assert_array_equal(a, b)
-        np.testing.assert_allclose(
-            a, e, rtol=1e-6, atol=1e-6 * np.nanmax(np.abs(e[np.isfinite(e)]))
-        )
+        close(a, e, 1e-6, 1e-6 * np.max(np.abs(e[np.isfinite(e)])))
     assert np.isnan(expected[0]).tolist() == [i in (0, 1, 5, 7, 9) for i in range(16)]
 
 
@@ -280,31 +232,6 @@ def test_a_mean_is_over_the_examples_of_all_shards(rng):
     close(run(mapped), run(loss))
 
 
-# --------------------------------------------------------------------- what crosses devices
-
-N, V = 2048, 32768
-IN_SHARD_MAP = "in shard_map"
-OPTIONS = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4}
-
-
-@pytest.mark.users_compile
-@pytest.mark.parametrize("kind", [AxisType.Auto, EXPLICIT, IN_SHARD_MAP], ids=str)
-@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["plain", "options"])
-def test_a_few_numbers_for_each_token_cross(kind, options):
-    """At most 24 KB on 2 x 4, by the compiled program of value and gradient."""
-    mesh = mesh_of(kind=AxisType.Auto if kind == IN_SHARD_MAP else kind)
-    loss = functools.partial(LOSS, reduction="mean", **options)
-    if kind == IN_SHARD_MAP:
-        local = functools.partial(loss, axis_name="model", batch_axis_name="data")
-        specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P()}
-        loss = shard_map(local, mesh=mesh, **specs)
-    with set_mesh(mesh):
-        z = shaped(mesh, (N, V), jnp.float32, "data", "model")
-        y = shaped(mesh, (N,), jnp.int32, "data")
-        program = jax.jit(jax.value_and_grad(loss)).lower(z, y).compile()
-    assert 0 < bytes_per_device(program.as_text()) <= 24 * 1024
-
-
 # ---------------------------------------------------------------- gradients taken inside
 
 SHARDS = 4
@@ -312,6 +239,16 @@ MAPS = {
     "pmap": functools.partial(jax.pmap, axis_name="i"),
     "vmap": functools.partial(jax.vmap, axis_name="i"),
 }
+maps = pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS)
+
+
+def divided(x):
+    """A shard's columns of a matrix, for each shard."""
+    return jnp.moveaxis(x.reshape(len(x), SHARDS, -1), 1, 0)
+
+
+def joined(shards):
+    return jnp.moveaxis(shards, 0, 1).reshape(shards.shape[1], -1)
 
 
 def plain(z, y):
@@ -322,60 +259,51 @@ def plain(z, y):
     return jnp.mean(lse - jax.lax.psum(jnp.sum(own * z, -1), "i"))
 
 
-def ours(z, y):
-    return LOSS(z, y, axis_name="i", reduction="mean")
+mean = functools.partial(LOSS, reduction="mean")
+ours = functools.partial(mean, axis_name="i")
 
 
-@pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS)
-@pytest.mark.parametrize("loss", [ours, plain])
+@maps
+@pytest.mark.parametrize("loss", [ours, plain], ids=["ours", "plain"])
 def test_a_gradient_inside_pmap_or_vmap_is_multiplied_by_the_shards_of_classes(loss, mapped, rng):
     """The page of limits says so: our gradient is multiplied just as that of plain JAX is."""
     z, y = jnp.asarray(rng.normal(size=(6, 8))), jnp.arange(6)
-    shards = jnp.moveaxis(z.reshape(6, SHARDS, -1), 1, 0)
-    gradient = mapped(lambda z: jax.grad(loss)(z, y))(shards)
-    whole = jax.grad(lambda z: LOSS(z, y, reduction="mean"))(z)
-    close(jnp.moveaxis(gradient, 0, 1).reshape(6, 8), SHARDS * whole)
+    gradient = mapped(lambda z: jax.grad(loss)(z, y))(divided(z))
+    close(joined(gradient), SHARDS * jax.grad(mean)(z, y))
 
 
-@pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS)
+@maps
 def test_a_gradient_inside_pmap_or_vmap_is_multiplied_by_the_shards_of_examples(mapped, rng):
     z, y = jnp.asarray(rng.normal(size=(SHARDS, 3, 8))), jnp.arange(SHARDS * 3).reshape(-1, 3) % 8
-    inside = functools.partial(LOSS, reduction="mean", batch_axis_name="i")
-    whole = jax.grad(lambda z: LOSS(z, y, reduction="mean"))(z)
-    close(mapped(jax.grad(inside))(z, y), SHARDS * whole)
+    inside = functools.partial(mean, batch_axis_name="i")
+    close(mapped(jax.grad(inside))(z, y), SHARDS * jax.grad(mean)(z, y))
 
 
-@pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS)
+@maps
 def test_a_gradient_of_the_head_inside_pmap_or_vmap_is_multiplied_too(mapped, rng):
     x, w = jnp.asarray(rng.normal(size=(6, 5))), jnp.asarray(rng.normal(size=(5, 8)))
-    head, y = xent_jax.linear_softmax_cross_entropy, jnp.arange(6)
 
-    def inside(x, w):
-        return jax.grad(lambda x, w: head(x, w, y, axis_name="i"), (0, 1))(x, w)
+    def gradient(x, w, **names):
+        head = functools.partial(xent_jax.linear_softmax_cross_entropy, **names)
+        return jax.grad(lambda x, w: head(x, w, jnp.arange(6)), (0, 1))(x, w)
 
-    copies = jnp.broadcast_to(x, (SHARDS, *x.shape))
-    dx, dw = mapped(inside)(copies, jnp.moveaxis(w.reshape(5, SHARDS, -1), 1, 0))
-    wanted = jax.grad(lambda x, w: head(x, w, y), (0, 1))(x, w)
-    whole = jnp.sum(dx, 0), jnp.moveaxis(dw, 0, 1).reshape(5, 8)  # dx of a shard is its part
-    close(whole, jax.tree.map(lambda g: SHARDS * g, wanted))
+    inside = functools.partial(gradient, axis_name="i")
+    dx, dw = mapped(inside)(jnp.broadcast_to(x, (SHARDS, *x.shape)), divided(w))
+    whole = jnp.sum(dx, 0), joined(dw)  # dx of a shard is its part
+    close(whole, jax.tree.map(lambda g: SHARDS * g, gradient(x, w)))
 
 
-@pytest.mark.parametrize("check_vma", [True, False], ids=["tracked", "untracked"])
+@checks
 def test_a_gradient_inside_shard_map_is_multiplied_where_types_are_not_tracked(check_vma, rng):
     z, y = jnp.asarray(rng.normal(size=(6, 8))), jnp.arange(6)
-    spec = P(None, "model")
-    inside = functools.partial(LOSS, axis_name="model", reduction="mean")
+    spec, inside = P(None, "model"), functools.partial(mean, axis_name="model")
     specs = {"in_specs": (spec, P()), "out_specs": spec}
     run = shard_map(jax.grad(inside), mesh=mesh_of(), **specs, check_vma=check_vma)
-    whole = jax.grad(lambda z: LOSS(z, y, reduction="mean"))(z)
-    close(jax.jit(run)(z, y), (1 if check_vma else mesh_of().shape["model"]) * whole)
+    factor = 1 if check_vma else mesh_of().shape["model"]
+    close(jax.jit(run)(z, y), factor * jax.grad(mean)(z, y))
 
 
 def test_a_gradient_outside_of_pmap_is_right(rng):
     z, y = jnp.asarray(rng.normal(size=(6, 8))), jnp.arange(6)
-
-    def outside(z):
-        shards = jnp.moveaxis(z.reshape(6, SHARDS, -1), 1, 0)
-        return MAPS["pmap"](lambda z: ours(z, y))(shards)[0]
-
-    close(jax.grad(outside)(z), jax.grad(lambda z: LOSS(z, y, reduction="mean"))(z))
+    outside = jax.grad(lambda z: MAPS["pmap"](lambda z: ours(z, y))(divided(z))[0])
+    close(outside(z), jax.grad(mean)(z, y))

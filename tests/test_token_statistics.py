@@ -1,4 +1,4 @@
-"""Token statistics of logits that are held, against definitions in NumPy."""
+"""Token statistics of logits, held or of a linear head, against their definitions."""
 
 import functools
 
@@ -10,11 +10,14 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
+from tests import heads
 from tests.cases import strict
+from tests.chunks import chunks_of
 from tests.heads import (
+    CLASSES,
     FLOATS,
     WHOLE,
-    first_classes,
+    equal_zeros_tie,
     jit_and_mode,
     modes,
     of_logits,
@@ -24,14 +27,28 @@ from tests.problems import close
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
-K = 8
+sources = pytest.mark.parametrize("source", ["logits", "head"])
 
 
-def drawn(batch, rng, k=K):
-    """Draws logits, with two equal ones in each row, and labels."""
-    z = rng.standard_normal((*batch, k))
-    z[..., 2] = z[..., 5]
-    return jnp.asarray(z), jnp.asarray(rng.integers(0, k, batch))
+def drawn(source, batch, tied=True):
+    """The logits alone, or inputs, kernel and bias; and labels. Two classes tie everywhere."""
+    x, w, b, y = heads.drawn(batch)
+    if tied:
+        w, b = w.at[:, 4].set(w[:, 9]), b.at[4].set(b[9])
+    floats = (x, w, b) if source == "head" else (x @ w + b,)
+    return floats, y
+
+
+def logits_of(floats):
+    z, *layer = floats
+    return z @ layer[0] + layer[1] if layer else z
+
+
+def statistics(floats, y, module=xent_jax, **options):
+    if len(floats) == 1:
+        return module.token_statistics(*floats, y, **options)
+    x, w, b = floats
+    return module.linear_token_statistics(x, w, y, b, **options)
 
 
 def compare(found, wanted, tolerance=1e-12):
@@ -47,131 +64,150 @@ def weighed(found):
     return found.loss + 2 * found.logsumexp * found.entropy + found.top_k_log_probabilities[..., 0]
 
 
-@pytest.mark.parametrize("batch", [(), (5,), (2, 3), (0,)], ids=str)
+def filled(found, rows, loss=None):
+    """The statistics with the fields of some rows NaN or -1, or with the loss that is given."""
+    if loss is not None:
+        rank = found.label_rank.at[rows].set(-1)
+        return found._replace(loss=found.loss.at[rows].set(loss), label_rank=rank)
+    fill = {name: np.nan for name in FLOATS} | {name: -1 for name in WHOLE}
+    return found._replace(**{k: getattr(found, k).at[rows].set(v) for k, v in fill.items()})
+
+
+# ------------------------------------------------------------------ definitions
+
+BATCHES = [("logits", batch, 1) for batch in [(), (5,), (2, 3), (0,)]]
+CHUNKS = [("head", (2, 6), size) for size in (3, 4, 12)]  # divides the tokens, does not, all
+
+
+@pytest.mark.parametrize(("source", "batch", "size"), BATCHES + CHUNKS, ids=str)
 @jit_and_mode
-def test_each_is_what_its_definition_says(jit, batch, module, rng):
-    z, y = drawn(batch, rng)
-    run = functools.partial(module.token_statistics, top_k=3)
-    compare((jax.jit(run) if jit else run)(z, y), of_logits(z, y))
+def test_each_is_what_its_definition_says(source, batch, size, jit, module):
+    floats, y = drawn(source, batch)
+    run = functools.partial(statistics, module=module, top_k=3)
+    with chunks_of(size):
+        found = (jax.jit(run) if jit else run)(floats, y)
+    compare(found, of_logits(logits_of(floats), y))
 
 
 @modes
-@pytest.mark.parametrize("name", FLOATS)
-def test_gradients(name, module, rng):
-    z, y = drawn((4,), rng)
-    u = jnp.asarray(rng.standard_normal(4))
+@sources
+def test_gradients_of_each(source, module):
+    """First and, of held logits, second derivatives; tangents in forward mode."""
+    floats, y = drawn(source, (2, 3), tied=False)
+    direction = jax.tree.map(jnp.cos, floats)
+    cap = {"cap": jnp.asarray(3.0)} if source == "head" else {}
 
-    def ours(z):
-        return u @ getattr(module.token_statistics(z, y, top_k=3), name).reshape(4, -1).sum(-1)
+    def ours(floats, cap):
+        capped = {"logit_softcap": cap["cap"]} if cap else {}
+        return statistics(floats, y, module, top_k=3, **capped)._asdict()
 
-    def held(z):
-        log_p = jax.nn.log_softmax(z)
-        return u @ {
-            "loss": -jnp.take_along_axis(log_p, y[:, None], -1)[:, 0],
-            "logsumexp": jax.nn.logsumexp(z, axis=-1),
-            "entropy": -jnp.sum(jnp.exp(log_p) * log_p, axis=-1),
-            "top_k_log_probabilities": jax.lax.top_k(log_p, 3)[0].sum(-1),
-        }[name]  # fmt: skip
+    def held(floats, cap):
+        z = logits_of(floats)
+        return of_logits(cap["cap"] * jnp.tanh(z / cap["cap"]) if cap else z, y)
 
-    v = jnp.asarray(rng.standard_normal(z.shape))
+    def derivatives(name, statistics):
+        def of(floats, cap):
+            out = statistics(floats, cap)[name]
+            return jnp.sum(out * jnp.cos(jnp.arange(out.size)).reshape(out.shape))
 
-    def derivatives(f):
-        @jax.jit
-        def run(z):
-            second = jax.grad(lambda z: jnp.vdot(jax.grad(f)(z), v))(z)
-            tangent = 0.0 if module is xent_jax else jax.jvp(f, (z,), (v,))
-            return (jax.grad(f)(z), tangent), second
+        def along(floats):
+            return sum(map(jnp.vdot, jax.grad(of)(floats, cap), direction))
 
-        return run(z)
+        found = [jax.value_and_grad(of, (0, 1))(floats, cap)]
+        if module is not xent_jax:
+            found.append(jax.jvp(lambda floats: of(floats, cap), (floats,), (direction,)))
+        if source == "logits":
+            found.append(jax.grad(along)(floats))
+        return found
 
-    (first, second), (wanted, wanted_second) = derivatives(ours), derivatives(held)
-    close(first, wanted, 1e-12)
-    close(second, wanted_second, 1e-11)
+    def every(statistics):
+        return jax.jit(lambda: {name: derivatives(name, statistics) for name in FLOATS})()
+
+    with chunks_of(4):
+        got = every(ours)
+    close(got, every(held), 1e-11)
 
 
-@pytest.mark.parametrize("transform", ["vmap", "scan", "checkpoint"])
-def test_transformed(transform, rng):
-    z, y = drawn((3, 2), rng)
+def test_transformed():
+    (z,), y = drawn("logits", (3, 2))
+
+    def run(z, y):
+        return jax.grad(lambda z: jnp.sum(weighed(statistics((z,), y, top_k=1))))(z)
 
     @jax.jit
-    def run(z, y):
-        return jax.grad(lambda z: jnp.sum(weighed(xent_jax.token_statistics(z, y, top_k=1))))(z)
+    def every(z, y):
+        scanned = jax.lax.scan(lambda c, zy: (c, run(*zy)), 0, (z, y))[1]
+        return jax.vmap(run)(z, y), scanned, jax.checkpoint(run)(z, y)
 
-    got = {
-        "vmap": lambda: jax.vmap(run)(z, y),
-        "scan": lambda: jax.lax.scan(lambda c, zy: (c, run(*zy)), 0, (z, y))[1],
-        "checkpoint": lambda: jax.jit(jax.checkpoint(run))(z, y),
-    }[transform]()
-    close(got, run(z, y), 1e-12)
+    close(every(z, y), (run(z, y),) * 3)
+
+
+# ------------------------------------------------------------------ dtypes
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @modes
-def test_strict_promotion(module, dtype, rng):
-    z, y = drawn((2, 3), rng)
+def test_strict_promotion(module, dtype):
+    (z,), y = drawn("logits", (2, 3))
     with strict():
-        run = jax.grad(lambda z: weighed(module.token_statistics(z, y, top_k=2)).sum())
+        run = jax.grad(lambda z: weighed(statistics((z,), y, module, top_k=2)).sum())
         jax.eval_shape(run, z.astype(dtype))
 
 
-def test_strict_promotion_of_classes_in_shards(rng):
-    z, y = drawn((4,), rng)
+def test_strict_promotion_of_classes_in_shards():
+    z, y = jnp.zeros((4, 8)), jnp.zeros(4, int)
     run = functools.partial(xent_jax.token_statistics, top_k=5, axis_name="model")
     specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P("data")}
     with strict():
         jax.eval_shape(shard_map(run, mesh=mesh_of(2, 4), **specs), z, y)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_floats_are_float32_and_the_gradient_has_the_dtype_of_the_logits(dtype, rng):
-    z, y = drawn((4,), rng)
-    z = z.astype(dtype)
-    found = xent_jax.token_statistics(z, y, top_k=3)
+@pytest.mark.parametrize(
+    ("source", "dtype", "tolerance"),
+    [("logits", dtype, 1e-6) for dtype in ("bfloat16", "float16", "float32")]
+    + [("head", "bfloat16", 1e-5)],  # the logits are sums in float32
+)
+def test_floats_are_float32_and_the_gradient_has_the_dtype_of_the_logits(source, dtype, tolerance):
+    floats, y = drawn(source, (6,))
+    floats = tuple(a.astype(dtype) for a in floats)
+
+    def run(floats):
+        found = statistics(floats, y, top_k=3)
+        return jnp.sum(weighed(found)), found
+
+    gradients, found = jax.grad(run, has_aux=True)(floats)
     assert all(getattr(found, name).dtype == jnp.float32 for name in FLOATS)
-    compare(found, of_logits(z.astype(float), y), 1e-6)
-    gradient = jax.grad(lambda z: jnp.sum(weighed(xent_jax.token_statistics(z, y, top_k=3))))(z)
-    assert gradient.dtype == z.dtype
+    compare(found, of_logits(logits_of([a.astype(float) for a in floats]), y), tolerance)
+    assert {g.dtype for g in gradients} == {jnp.dtype(dtype)}
 
 
-@pytest.mark.parametrize("label, loss", [(K, np.nan), (-1, np.nan), (-7, 0)])
-def test_a_label_that_is_none(label, loss, rng):
-    z, y = drawn((5,), rng)
-    found = xent_jax.token_statistics(z, y.at[2].set(label), ignore_index=-7, top_k=2)
-    plain = xent_jax.token_statistics(z, y, top_k=2)
-    wanted = plain._replace(
-        loss=plain.loss.at[2].set(loss), label_rank=plain.label_rank.at[2].set(-1)
-    )
+# ------------------------------------------------------------------ what is none, and ties
+
+
+@sources
+@pytest.mark.parametrize("label, loss", [(CLASSES, np.nan), (-1, np.nan), (-7, 0)])
+def test_a_label_that_is_none(label, loss, source):
+    floats, y = drawn(source, (5,))
+    found = statistics(floats, y.at[2].set(label), ignore_index=-7, top_k=2)
+    wanted = filled(statistics(floats, y, top_k=2), 2, loss)
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
+@sources
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_logits_without_a_log_sum_exp_poison_their_token_alone(bad, rng):
-    z, y = drawn((3,), rng)
-    found = xent_jax.token_statistics(z.at[1, 4].set(bad), y, top_k=2)
-    plain = xent_jax.token_statistics(z, y, top_k=2)
-    for name in FLOATS + WHOLE:
-        fill = np.nan if name in FLOATS else -1
-        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name).at[1].set(fill))
+def test_logits_without_a_log_sum_exp_poison_their_token_alone(bad, source):
+    (z, *rest), y = drawn(source, (5,))
+    found = statistics((z.at[2, 4].set(bad), *rest), y, top_k=2)
+    wanted = filled(statistics((z, *rest), y, top_k=2), 2)
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
-def test_negative_zero_ties_with_zero():
-    z = jnp.array([-0.0, 0.0, -0.0, -1.0, 0.0, -0.0])
-    found = xent_jax.token_statistics(jnp.tile(z, (6, 1)), jnp.arange(6), top_k=4)
-    argmax, rank, top = first_classes(np.tile(z, (6, 1)), 4)
-    np.testing.assert_array_equal(found.argmax, argmax)
-    np.testing.assert_array_equal(found.label_rank, rank[0])
-    np.testing.assert_array_equal(found.top_k_indices, top)
-
-
-def test_the_head_s_are_these(rng):
-    x, w = jnp.asarray(rng.standard_normal((5, 3))), jnp.asarray(rng.standard_normal((3, K)))
-    _, y = drawn((5,), rng)
-    of_head = xent_jax.linear_token_statistics(x, w, y, top_k=3, max_logits_bytes=512)
-    # In float64, where the two differ by the order in which products and sums are taken.
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
-        of_head, xent_jax.token_statistics(x @ w, y, top_k=3),
-    )  # fmt: skip
+@jit_and_mode
+def test_negative_zero_ties_with_zero(jit, module):
+    z = np.array([-0.0, 0.0, -0.0, -1.0, 0.0, -0.0])
+    run = functools.partial(module.token_statistics, top_k=4)
+    found = (jax.jit(run) if jit else run)(jnp.tile(z, (6, 1)), jnp.arange(6))
+    equal_zeros_tie(found, z, 4)
 
 
 @pytest.mark.parametrize(
@@ -182,38 +218,27 @@ def test_the_head_s_are_these(rng):
     ],
     ids=["rank 0", "rank 1", "rank 2", "rank 3", "forward mode"],
 )
-@pytest.mark.parametrize("head", [False, True])
-def test_tokens_that_are_out(head, shape, module, rng):
+@sources
+def test_tokens_that_are_out(source, shape, module, rng):
     """Whatever they hold they give 0 and -1, and get a gradient of 0."""
-    z, y = drawn((2, 3), rng)
+    (z, *rest), y = drawn(source, (2, 3))
     mask = jnp.asarray(rng.random(shape) < 0.5)
     kept = jnp.broadcast_to(mask[..., 0] if mask.ndim == 3 else mask, (2, 3))
     bad = jnp.where(kept[..., None], z, jnp.nan)
 
     def run(z, y, **more):
-        if head:
-            found = module.linear_token_statistics(z, jnp.eye(K), y, top_k=2, **more)
-        else:
-            found = module.token_statistics(z, y, top_k=2, **more)
+        found = statistics((z, *rest), y, module, top_k=2, **more)
         return jnp.sum(jnp.where(kept, weighed(found), 0.0)), found
 
     both = jax.jit(jax.grad(run, has_aux=True))
-    gradient, found = both(bad, jnp.where(kept, y, K), where=mask)
+    gradient, found = both(bad, jnp.where(kept, y, CLASSES), where=mask)
     wanted_gradient, wanted = both(z, y)
-    # In float64: XLA may order the sums of the two programs, with and without a mask, differently.
-    np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-12)
+    fields = {}
     for name in FLOATS + WHOLE:
-        want = np.array(getattr(wanted, name))
-        want[~np.asarray(kept)] = 0 if name in FLOATS else -1
-        np.testing.assert_allclose(getattr(found, name), want, rtol=1e-12)
-
-
-def test_a_mask_of_classes_is_refused(rng):
-    z, y = drawn((2, 3), rng)
-    with pytest.raises(
-        ValueError, match="where must broadcast to the shape of the tokens, .* -inf"
-    ):
-        xent_jax.token_statistics(z, y, where=jnp.ones(z.shape, bool))
+        fields[name] = np.array(getattr(wanted, name))
+        fields[name][~np.asarray(kept)] = 0 if name in FLOATS else -1
+    # In float64: XLA may order the sums of the two programs, with and without a mask, differently.
+    close((gradient, found), (wanted_gradient, wanted._replace(**fields)), 1e-12, 1e-14)
 
 
 # ------------------------------------------------------------------ on a mesh
@@ -233,22 +258,19 @@ on_one_device = jax.jit(with_gradient)
 
 def special(rng):
     """Ties between shards; labels out of range, ignored, and of many classes."""
-    z, y = drawn((16,), rng)
-    return z, y.at[:3].set(jnp.array([-1, K, 0]))
+    z, y = rng.standard_normal((16, 8)), rng.integers(0, 8, 16)
+    z[..., 2], y[:3] = z[..., 5], [-1, 8, 0]
+    return jnp.asarray(z), jnp.asarray(y)
 
 
 def test_classes_in_shards(rng):
     z, y = special(rng)
     local = functools.partial(with_gradient, axis_name="model")
-    specs = dict(
-        in_specs=(P("data", "model"), P("data")), out_specs=(P("data"), P("data", "model"))
-    )
+    split = P("data", "model")
+    specs = {"in_specs": (split, P("data")), "out_specs": (P("data"), split)}
     found = jax.jit(shard_map(local, mesh=mesh_of(2, 4), **specs))(z, y)
     # In float64: a sum over the shards has another order, and gradients near 0 have no digits.
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14),
-        found, on_one_device(z, y),
-    )  # fmt: skip
+    close(found, on_one_device(z, y), 1e-12, 1e-14)
 
 
 @pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
@@ -259,7 +281,4 @@ def test_arrays_divided_over_a_mesh(spec, of_labels, kind, rng):
     wanted, mesh = on_one_device(z, y), mesh_of(2, 2, kind)
     with set_mesh(mesh):
         found = jax.jit(with_gradient)(put(mesh, z, *spec), put(mesh, y, *of_labels))
-    # In float64: a sum over the devices has another order, and gradients near 0 have no digits.
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, wanted
-    )
+    close(found, wanted, 1e-12, 1e-14)  # as in shards

@@ -254,7 +254,10 @@ NAMES = [re.split("[ ,]", key)[0] for key in ROWS]
 every_row = pytest.mark.parametrize(
     ("name", "row"),
     [
-        *(pytest.param(name, row, id=key) for name, (key, row) in zip(NAMES, ROWS.items(), strict=True)),
+        *(
+            pytest.param(name, row, id=key)
+            for name, (key, row) in zip(NAMES, ROWS.items(), strict=True)
+        ),
         *(
             pytest.param(name, of_the_contract(case), id=f"{name}, of the contract",
                          marks=pytest.mark.slow if name in NAMES else ())
