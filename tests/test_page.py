@@ -174,6 +174,8 @@ FORMULAS = {
     r"{\dot{x}}_{i,\text{l′}}": X_DOT[A0, J1],
     r"\left[{x}_{i,l} > 0\right]": sp.Piecewise((1, X[A0, J0] > 0), (0, True)),
     r"\text{y_kept}": sp.Symbol("y_kept"),
+    r"\varepsilon + \dot{\varepsilon}": sp.Symbol("label_smoothing")
+    + sp.Symbol("label_smoothing_dot"),
     r"s_{+}": sp.Symbol("s_+"),
 }
 

@@ -42,7 +42,7 @@ def test_shipped_backwards(case):
 
     least_sizes.set(case.least)
     a = arguments(case.args)
-    wrt = case.wrt.split()
+    wrt = case.wrt
     out = jax.eval_shape(fun, *a.shapes)
     backward = vjp_of(fun, a, wrt)
     g = new_tensor(Symbol("cotangent", "real"), read(trace(fun, a.shapes), a.tensors)[0])

@@ -210,7 +210,7 @@ def test_a_gradient_for_ignored_labels_is_not_proved_vacuously():
     """Right for labels in range: only declaring the sentinel shows what is wrong."""
 
     def value(z, y):
-        return book.integer_loss(z, y, ignore=-100)
+        return book.integer_loss(z, y, ignore_index=-100)
 
     def backward(g, z, y):
         hit = jnp.arange(z.shape[1]) == jnp.where(y == -100, 0, y)[:, None]

@@ -11,17 +11,14 @@ import sympy as sp
 
 from .decide import Assumption
 from .derivation import Derivation, Step
+from .notation import SUM_EXP, A, I, J, z
 from .terms import Gap, Index, K, Partial, delta, family, label_family, total, written
 
-I, J = Index("i", K), Index("j", K)
-A = Index("i", K)  # of the definitions
-z, y = family("z"), family("y")
-t = family("t", positive=True)
+y, t = family("y"), family("t", positive=True)
 p, q = family("p", positive=True), family("q", positive=True)
 log, exp = sp.log, sp.exp
 _SEED = "the seed"
 
-SUM_EXP = total(lambda j: exp(z(j)))
 SOFTMAX = ((y(A), exp(z(A)) / SUM_EXP),)
 ONE_LABEL = Assumption("labels sum to 1: Σ_j t_j = 1", equation=(total(t), sp.Integer(1)))
 SAME = Assumption("j = i", same=(I, J))

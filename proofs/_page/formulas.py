@@ -17,6 +17,11 @@ from sympy.printing.precedence import PRECEDENCE
 
 from .._derivations.terms import Partial, Total, subterms
 
+_OPTIONS = {
+    "label_smoothing": "epsilon", "z_loss": "c", "class_weights": "omega", "pos_weight": "w",
+    "weights": "v", "where": "m", "bias": "b",
+}  # fmt: skip
+"""The letters of arguments in formulas."""
 _LETTERS = "jlnabdf"
 _SUMS = (Total, sp.Sum)
 
@@ -81,11 +86,11 @@ class _Printer(LatexPrinter):
 
     def _print_Symbol(self, expr: Any, style: str = "plain") -> str:
         name = self.letters.get(expr, _axis(expr.name))
+        if name.endswith("_dot"):
+            return rf"\dot{{{_letter(name.removesuffix('_dot'))}}}"
         letter, mark, below = name.partition("_")
-        if not mark:
+        if not mark or name in _OPTIONS:
             return _letter(name)
-        if below == "dot":
-            return rf"\dot{{{_letter(letter)}}}"
         return f"{letter}_{{{below}}}" if len(name) == 3 else rf"\text{{{name}}}"
 
     def _print_AppliedUndef(self, expr: Any, exp: str | None = None) -> str:
@@ -147,6 +152,7 @@ def _axis(name: str) -> str:
 
 def _letter(name: str) -> str:
     """Returns a Latin or Greek letter, or a longer name as text."""
+    name = _OPTIONS.get(name, name)
     if len(name) == 1:
         return name
     greek = translate(name)

@@ -39,7 +39,8 @@ written; for theorems, how <code>proofs/_prover/</code> reads JAX’s operations
 
 _AXES = """<p class="key">What JAX computes from the code, in closed form: i counts the examples, j
 the classes, l is summed over; g is the cotangent, a dot marks a direction, a mask is 1 or 0, and a
-condition in brackets is 1 where it holds and 0 elsewhere.</p>"""
+condition in brackets is 1 where it holds and 0 elsewhere. Options have letters: b bias, m
+where, ε label_smoothing, c z_loss, v weights, ω class_weights, w pos_weight.</p>"""
 
 
 def page(results: Results) -> str:

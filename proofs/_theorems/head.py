@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from xent_jax._chunks import Chunks
 
 from .._prover.spec import Spec, array, labels, scalar
 from . import textbook as book
-from .theorem import Case, Kind, Unproved
+from .theorem import Case, Kind, Unproved, called
 
 _X, _KERNEL, _B, _T = array("m s d"), array("d k"), array("k"), array("m s k")
 # In forward mode a sum or mean is plain JAX around what "none" gives, and slow to read.
@@ -20,70 +20,73 @@ _FIRST: tuple[Kind, ...] = ("gradient",)
 _BOTH: tuple[Kind, ...] = ("gradient", "forward mode")
 _INTEGER = "linear_softmax_cross_entropy"
 _STATISTICS = "linear_token_statistics"
+_ANY: dict[str, Spec] = {"x": _X, "w": _KERNEL, "t": _T, "b": _B}
 Loss = Callable[..., Any]
 
 
-def _integer(options: str, more: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
-    """Returns a case; ``names`` pairs options of the library with those of the reference."""
-    pairs = [n.split("=") for n in ("bias=b " + names).split()]
-    y = labels("m s", classes="k", ignore=fixed.get("ignore"))
-    args = {"x": _X, "w": _KERNEL, "y": y, "b": _B, **more}
-    shipped = {"ignore": "ignore_index"}
+def _of_head(
+    function: str,
+    options: str,
+    reference: Loss,
+    args: Any,
+    given: Any = None,
+    output: str = "",
+    kinds: tuple[Kind, ...] = _BOTH,
+    to: Any = None,
+    **fixed: Any,
+) -> Case:
+    """A case of a head of inputs, kernel and labels, like those of ``theorem.case``."""
+    args = {"x": _X, "w": _KERNEL, "y": labels("m s", classes="k")} | args
+    given = {"bias": _B} | (given or {})
 
-    def call(library: Any, x: Any, w: Any, y: Any, *values: Any) -> Any:
-        given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
-        given |= {shipped.get(k, k): v for k, v in fixed.items()}
-        given["max_logits_bytes"] = Chunks(x.shape[1], in_place=True)
-        return library.linear_softmax_cross_entropy(x, w, y, **given)
+    def call(library: Any, x: Any, *values: Any) -> Any:
+        chunks = Chunks(x.shape[1], in_place=True)
+        named = fixed | {"max_logits_bytes": chunks}
+        found = called(getattr(library, function), given, (x, *values), named)
+        return getattr(found, output) if output else found
 
-    def reference(x: Any, w: Any, y: Any, *values: Any) -> Any:
-        given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
-        lies = fixed.get("kernel_axes", "DV")
-        options = {k: v for k, v in fixed.items() if k != "kernel_axes"}
-        return book.head_loss(x, w if lies == "DV" else w.T, y, **given, **options)
+    def wanted(*values: Any) -> Any:
+        return called(reference, given, values, fixed)
 
-    kinds = _BOTH if fixed["reduction"] == "none" else _FIRST
-    return Case(_INTEGER, options, call, args, wrt, reference, kinds=kinds)
+    return Case(function, options, call, args | given, wanted, to, kinds=kinds)
 
 
 def _integers() -> list[Case]:
-    left, weights = {"left": array("m s", dtype=bool)}, {"v": array("m s", positive=True)}
-    smoothing, c = scalar(unit=True), scalar(nonnegative=True)
-    options = {"e": smoothing, "c": c, "v": array("k", positive=True)}
-    every = "label_smoothing=smoothing z_loss=c class_weights=w"
+    where, weights = {"where": array("m s", dtype=bool)}, {"weights": array("m s", positive=True)}
+    every = {
+        "label_smoothing": scalar(unit=True), "z_loss": scalar(nonnegative=True),
+        "class_weights": array("k", positive=True),
+    }  # fmt: skip
+
+    def one(options: str, args: Any = None, given: Any = None, **fixed: Any) -> Case:
+        kinds = _BOTH if fixed["reduction"] == "none" else _FIRST
+        return _of_head(_INTEGER, options, book.head_loss, args or {}, given, kinds=kinds, **fixed)
+
     cases = [
-        _integer("sum", {}, "x w b", "", reduction="sum"),
-        _integer(
-            "kernel [k, d], mean",
-            {"w": array("k d")},
-            "x w b",
-            "",
-            reduction="mean",
-            kernel_axes="VD",
-        ),
-        _integer("mean, to the bias", {}, "b", "", reduction="mean"),
-        _integer("weights and masked tokens, mean", left | weights, "x w b v",
-                 "where=examples weights=v", reduction="mean"),
-        _integer("temperature, mean", {"r": scalar(positive=True)}, "x w b r", "temperature=r",
-                 reduction="mean"),
-        _integer("weights, none", weights, "x w b v", "weights=v", reduction="none"),
-    ]  # fmt: skip
+        one("sum", reduction="sum"),
+        one("kernel [k, d], mean", {"w": array("k d")}, reduction="mean", kernel_axes="VD"),
+        one("mean, to the bias", to=("bias",), reduction="mean"),
+        one("weights and masked tokens, mean", {}, weights | where, reduction="mean"),
+        one("temperature, mean", {}, {"temperature": scalar(positive=True)}, reduction="mean"),
+        one("weights, none", {}, weights, reduction="none"),
+    ]
+    ignored = {"y": labels("m s", classes="k", ignore=-100)}
     for reduction in ("mean", "none"):
         cases += [
-            _integer(reduction, {}, "x w b", "", reduction=reduction),
-            _integer(f"ignore_index, masked tokens, {reduction}", left, "x w b", "where=examples",
-                     ignore=-100, reduction=reduction),
-            _integer(f"label_smoothing, z_loss, class_weights, {reduction}", options,
-                     "x w b e c v", every, reduction=reduction),
+            one(reduction, reduction=reduction),
+            one(f"ignore_index, masked tokens, {reduction}", ignored, where, ignore_index=-100,
+                reduction=reduction),
+            one(f"label_smoothing, z_loss, class_weights, {reduction}", {}, every,
+                reduction=reduction),
         ]  # fmt: skip
     return cases
 
 
-def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: Any) -> Case:
+def _any(options: str, loss: Loss, truth: Loss, **more: Any) -> Case:
     """Returns a case for the head of ``loss(library, *more)``; ``truth`` takes the logits."""
     reduction, kinds = more.pop("reduction"), more.pop("kinds", _FIRST)
     transform, has_aux = more.pop("transform", lambda *_: None), more.pop("has_aux", False)
-    args = {"x": _X, "w": _KERNEL, "t": target, "b": _B, **more}
+    to, args = more.pop("to", None), _ANY | more
 
     def call(library: Any, x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
         head = library.with_linear_head(
@@ -97,10 +100,10 @@ def _any(options: str, target: Spec, wrt: str, loss: Loss, truth: Loss, **more: 
         return value[0] if has_aux else value
 
     def reference(x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
-        return book.reduced(truth(x @ w + b, t, *values), reduction, None)
+        return book.reduced(truth(x @ w + b, t, *values), reduction)
 
     name = f"{options}, {reduction}"
-    return Case("with_linear_head", name, call, args, wrt, reference, kinds=kinds)
+    return Case("with_linear_head", name, call, args, reference, to, kinds=kinds)
 
 
 def _own(library: Any, *_: Any) -> Loss:
@@ -131,48 +134,40 @@ def _aux(library: Any, x: Any, w: Any, t: Any, b: Any) -> Any:
 def _others() -> list[Case]:
     c, cap = scalar(nonnegative=True), scalar(positive=True)
     return [
-        _any("softmax_cross_entropy", _T, "x w b t", lambda lib, *_: lib.softmax_cross_entropy,
+        _any("softmax_cross_entropy", lambda lib, *_: lib.softmax_cross_entropy,
              book.soft_loss, reduction="none", kinds=_BOTH),
-        _any("softmax_cross_entropy", _T, "x w b t", lambda lib, *_: lib.softmax_cross_entropy,
+        _any("softmax_cross_entropy", lambda lib, *_: lib.softmax_cross_entropy,
              book.soft_loss, reduction="mean"),
-        _any("poly_loss_cross_entropy", _T, "x w b t", lambda lib, *_: lib.poly_loss_cross_entropy,
+        _any("poly_loss_cross_entropy", lambda lib, *_: lib.poly_loss_cross_entropy,
              lambda z, t: book.poly_loss(z, t, 2.0), reduction="none"),
-        _any("a loss that closes over c", _T, "x w b t c",
+        _any("a loss that closes over c",
              lambda lib, c: lambda z, t: lib.softmax_cross_entropy(z, t, z_loss=c),
-             lambda z, t, c: book.soft_loss(z, t, c=c), reduction="mean", c=c),
-        _any("a loss with aux", _T, "x w b t", _with_aux, book.soft_loss, reduction="mean",
+             lambda z, t, c: book.soft_loss(z, t, z_loss=c), reduction="mean", c=c),
+        _any("a loss with aux", _with_aux, book.soft_loss, reduction="mean",
              has_aux=True),
-        Case("with_linear_head", "the aux", _aux, {"x": _X, "w": _KERNEL, "t": _T, "b": _B}, "",
-             lambda x, w, t, b: _linear(x @ w + b, t), kinds=("value",)),
-        _any("a loss of one's own", _T, "x w b t", _own, _own_truth, reduction="mean"),
-        _any("a loss of one's own", _T, "x", _own, _own_truth, reduction="none",
+        Case("with_linear_head", "the aux", _aux, _ANY,
+             lambda x, w, t, b: _linear(x @ w + b, t), (), kinds=("value",)),
+        _any("a loss of one's own", _own, _own_truth, reduction="mean"),
+        _any("a loss of one's own", _own, _own_truth, reduction="none", to=("x",),
              kinds=("second order",)),
-        _any("a linear loss, soft cap", _T, "x w b t cap", lambda *_: _linear,
+        _any("a linear loss, soft cap", lambda *_: _linear,
              lambda z, t, cap: _linear(book.softcap(z, cap), t), reduction="none",
              transform=lambda cap: lambda z: xent_jax.softcap(z, cap), cap=cap),
     ]  # fmt: skip
 
 
 def _statistics() -> list[Case]:
-    y = labels("m s", classes="k")
-    args = {"x": _X, "w": _KERNEL, "y": y, "b": _B}
+    def one(field: str, truth: Loss, **more: Any) -> Case:
+        def reference(x: Any, w: Any, y: Any, bias: Any) -> Any:
+            return truth(x @ w + bias, y)
 
-    def one(field: str, truth: Loss, kinds: tuple[Kind, ...] = _BOTH) -> Case:
-        def call(library: Any, x: Any, w: Any, y: Any, b: Any) -> Any:
-            chunks = Chunks(x.shape[1], in_place=True)
-            found = library.linear_token_statistics(x, w, y, b, max_logits_bytes=chunks)
-            return getattr(found, field)
-
-        def reference(x: Any, w: Any, y: Any, b: Any) -> Any:
-            return truth(x @ w + b, y)
-
-        return Case(_STATISTICS, field, call, args, "x w b", reference, kinds=kinds)
+        return _of_head(_STATISTICS, field, reference, {}, output=field, **more)
 
     return [
         one("loss", book.integer_loss),
         one("logsumexp", lambda z, _: book.logsumexp(z)),
         one("entropy", lambda z, _: book.softmax_entropy(z)),
-        one("label_rank", book.label_rank, ("value",)),
+        one("label_rank", book.label_rank, to=(), kinds=("value",)),
     ]
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
-from .._prover.spec import Spec, array, labels, scalar
+from .._prover.spec import array, labels, scalar
 from . import head as _head_theorems
 from . import shards as _shard_theorems
 from . import textbook as book
-from .theorem import Case, Kind, Theorem, Unproved, theorems_of
+from .theorem import Case, Kind, Theorem, Unproved, case, theorems_of
 
 _Z, _T, _S = array("n k"), array("n k"), scalar()
 _E, _C = scalar(unit=True), scalar(nonnegative=True)
@@ -29,316 +27,193 @@ def _rows(mask: Any, value: Any) -> Any:
 
 
 def _softmaxes() -> list[Case]:
-    zm, zc = {"z": _Z, "m": _EXAMPLES}, {"z": _Z, "m": _CLASSES}
+    z, examples, classes = {"z": _Z}, {"where": _EXAMPLES}, {"where": _CLASSES}
     return [
-        Case("softmax", "", lambda x, z: x.softmax(z), {"z": _Z}, "z", book.softmax),
-        Case(
-            "softmax", "masked examples", lambda x, z, m: x.softmax(z, where=m), zm, "z",
-            lambda z, m: _rows(m, book.softmax(z)),
-        ),
-        Case(
-            "softmax", "masked classes", lambda x, z, m: x.softmax(z, where=m), zc, "z",
-            lambda z, m: jnp.where(m, book.softmax(z, m), 0.0),
-        ),
-        Case("log_softmax", "", lambda x, z: x.log_softmax(z), {"z": _Z}, "z", book.log_softmax),
-        Case(
-            "log_softmax", "masked examples",
-            lambda x, z, m: _rows(m, x.log_softmax(z, where=m)), zm, "z",
-            lambda z, m: _rows(m, book.log_softmax(z)),
-        ),
-        Case(
-            "log_softmax", "masked classes",
-            lambda x, z, m: jnp.where(m, x.log_softmax(z, where=m), 0.0), zc, "z",
-            lambda z, m: jnp.where(m, z - book.logsumexp(z, m)[..., None], 0.0),
-        ),
-        Case("logsumexp", "", lambda x, z: x.logsumexp(z), {"z": _Z}, "z", book.logsumexp),
-        Case(
-            "logsumexp", "masked examples",
-            lambda x, z, m: jnp.where(m, x.logsumexp(z, where=m), 0.0), zm, "z",
-            lambda z, m: jnp.where(m, book.logsumexp(z), 0.0),
-        ),
-        Case(
-            "logsumexp", "masked classes",
-            lambda x, z, m: jnp.where(jnp.any(m, -1), x.logsumexp(z, where=m), 0.0), zc, "z",
-            lambda z, m: jnp.where(jnp.any(m, -1), book.logsumexp(z, m), 0.0),
-        ),
-        Case("softmax_entropy", "", lambda x, z: x.softmax_entropy(z), {"z": _Z}, "z",
-             book.softmax_entropy),
-        Case("softmax_entropy", "masked examples", lambda x, z, m: x.softmax_entropy(z, where=m),
-             zm, "z", lambda z, m: jnp.where(m, book.softmax_entropy(z), 0.0)),
-        Case("softmax_entropy", "masked classes", lambda x, z, m: x.softmax_entropy(z, where=m),
-             zc, "z", book.softmax_entropy),
+        case("softmax", "", book.softmax, z),
+        case("softmax", "masked examples",
+             lambda z, where: _rows(where, book.softmax(z)), z, examples),
+        case("softmax", "masked classes",
+             lambda z, where: jnp.where(where, book.softmax(z, where), 0.0), z, classes),
+        case("log_softmax", "", book.log_softmax, z),
+        Case("log_softmax", "masked examples",
+             lambda x, z, m: _rows(m, x.log_softmax(z, where=m)), z | examples,
+             lambda z, m: _rows(m, book.log_softmax(z))),
+        Case("log_softmax", "masked classes",
+             lambda x, z, m: jnp.where(m, x.log_softmax(z, where=m), 0.0), z | classes,
+             lambda z, m: jnp.where(m, z - book.logsumexp(z, m)[..., None], 0.0)),
+        case("logsumexp", "", book.logsumexp, z),
+        Case("logsumexp", "masked examples",
+             lambda x, z, m: jnp.where(m, x.logsumexp(z, where=m), 0.0), z | examples,
+             lambda z, m: jnp.where(m, book.logsumexp(z), 0.0)),
+        Case("logsumexp", "masked classes",
+             lambda x, z, m: jnp.where(jnp.any(m, -1), x.logsumexp(z, where=m), 0.0), z | classes,
+             lambda z, m: jnp.where(jnp.any(m, -1), book.logsumexp(z, m), 0.0)),
+        case("softmax_entropy", "", book.softmax_entropy, z),
+        case("softmax_entropy", "masked examples",
+             lambda z, where: jnp.where(where, book.softmax_entropy(z), 0.0), z, examples),
+        case("softmax_entropy", "masked classes", book.softmax_entropy, z, classes),
     ]  # fmt: skip
 
 
 def _first_axes() -> list[Case]:
     """Cases with the classes on the first axis."""
-    z = array("k n")
-    kinds: tuple[Kind, ...] = ("gradient", "forward mode")
-
-    def loss(x: Any, z: Any, y: Any) -> Any:
-        return getattr(x, _INTEGER)(z, y, axis=0)
-
+    z = {"z": array("k n")}
     return [
-        Case("softmax", "the first axis", lambda x, z: x.softmax(z, 0), {"z": z}, "z",
-             lambda z: book.softmax(z.T).T, kinds=kinds),
-        Case(_INTEGER, "the first axis", loss, {"z": z, "y": _Y}, "z",
-             lambda z, y: book.integer_loss(z.T, y), kinds=kinds),
+        case("softmax", "the first axis", lambda z, axis: book.softmax(z.T).T, z, axis=0,
+             kinds=_FIRST),
+        case(_INTEGER, "the first axis", lambda z, y, axis: book.integer_loss(z.T, y),
+             z | {"y": _Y}, axis=0, kinds=_FIRST),
     ]  # fmt: skip
 
 
+_FIRST: tuple[Kind, ...] = ("gradient", "forward mode")
+_SECOND: tuple[Kind, ...] = ("second order",)
 _INTEGER = "softmax_cross_entropy_with_integer_labels"
-
-
-def _integer(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
-    """Returns a case; ``names`` pairs options of the library with those of the reference."""
-    pairs = [n.split("=") for n in names.split()]
-    shipped = {"ignore": "ignore_index"}
-
-    def call(x: Any, z: Any, y: Any, *values: Any) -> Any:
-        given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
-        given |= {shipped.get(k, k): v for k, v in fixed.items()}
-        return getattr(x, _INTEGER)(z, y, **given)
-
-    def reference(z: Any, y: Any, *values: Any) -> Any:
-        given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
-        return book.integer_loss(z, y, **given, **fixed)
-
-    return Case(_INTEGER, options, call, args, wrt, reference)
 
 
 def _integers() -> list[Case]:
     zy, zi = {"z": _Z, "y": _Y}, {"z": _Z, "y": _IGNORED}
-    e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
-    full = zi | {"m": _KEEPS, "e": _E, "c": _C, "w": _WEIGHTS}
-    everything = f"where=classes {e} {c} {w}"
+    e, c, w = {"label_smoothing": _E}, {"z_loss": _C}, {"class_weights": _WEIGHTS}
+    examples, classes, weights = {"where": _EXAMPLES}, {"where": _KEEPS}, {"weights": _V}
+
+    def one(options: str, args: Any, given: Any = None, **fixed: Any) -> Case:
+        return case(_INTEGER, options, book.integer_loss, args, given, **fixed)
+
     return [
-        _integer("", zy, "z", ""),
-        _integer("sum", zy, "z", "", reduction="sum"),
-        _integer("mean", zy, "z", "", reduction="mean"),
-        _integer("ignore_index", zi, "z", "", ignore=-100),
-        _integer("ignore_index, mean", zi, "z", "", ignore=-100, reduction="mean"),
-        _integer("masked examples, mean", zy | {"m": _EXAMPLES}, "z", "where=examples",
-                 reduction="mean"),
-        _integer("masked classes", zy | {"m": _KEEPS}, "z", "where=classes"),
-        _integer("label_smoothing", zy | {"e": _E}, "z e", e),
-        _integer("z_loss", zy | {"c": _C}, "z c", c),
-        _integer("class_weights", zy | {"w": _W}, "z w", w),
-        _integer("class_weights, mean", zy | {"w": _WEIGHTS}, "z w", w, reduction="mean"),
-        _integer("weights", zy | {"v": _V}, "z v", "weights=v"),
-        _integer("weights and masked examples, mean", zy | {"v": _V, "m": _EXAMPLES}, "z v",
-                 "weights=v where=examples", reduction="mean"),
-        _integer("weights, class_weights, mean", zy | {"v": _V, "w": _WEIGHTS}, "z v w",
-                 f"weights=v {w}", reduction="mean"),
-        _integer("label_smoothing, z_loss, class_weights, mean",
-                 zy | {"e": _E, "c": _C, "w": _WEIGHTS}, "z e c w", f"{e} {c} {w}",
-                 reduction="mean"),
-        _integer("masked classes and all options, mean", full, "z c", everything,
-                 ignore=-100, reduction="mean"),
-        _integer("masked classes and all options, to the options",
-                 full, "e w", everything, ignore=-100),
+        one("", zy),
+        one("sum", zy, reduction="sum"),
+        one("mean", zy, reduction="mean"),
+        one("ignore_index", zi, ignore_index=-100),
+        one("ignore_index, mean", zi, ignore_index=-100, reduction="mean"),
+        one("masked examples, mean", zy, examples, reduction="mean"),
+        one("masked classes", zy, classes),
+        one("label_smoothing", zy, e),
+        one("z_loss", zy, c),
+        one("class_weights", zy, {"class_weights": _W}),
+        one("class_weights, mean", zy, w, reduction="mean"),
+        one("weights", zy, weights),
+        one("weights and masked examples, mean", zy, weights | examples, reduction="mean"),
+        one("weights, class_weights, mean", zy, weights | w, reduction="mean"),
+        one("label_smoothing, z_loss, class_weights, mean", zy, e | c | w, reduction="mean"),
+        one("masked classes and all options, mean", zi, classes | e | c | w, to=("z", "z_loss"),
+            ignore_index=-100, reduction="mean"),
+        one("masked classes and all options, to the options", zi, classes | e | c | w,
+            to=("label_smoothing", "class_weights"), ignore_index=-100),
     ]  # fmt: skip
 
 
-def _soft(options: str, args: Mapping[str, Spec], wrt: str, names: str, **fixed: Any) -> Case:
-    pairs = [n.split("=") for n in names.split()]
-
-    def call(x: Any, z: Any, t: Any, *values: Any) -> Any:
-        given = {ours: v for (ours, _), v in zip(pairs, values, strict=True)}
-        return x.softmax_cross_entropy(z, t, **given, **fixed)
-
-    def reference(z: Any, t: Any, *values: Any) -> Any:
-        given = {theirs: v for (_, theirs), v in zip(pairs, values, strict=True)}
-        return book.soft_loss(z, t, **given, **fixed)
-
-    return Case("softmax_cross_entropy", options, call, args, wrt, reference)
-
-
 def _softs() -> list[Case]:
-    zt = {"z": _Z, "t": _T}
-    e, c, w = "label_smoothing=smoothing", "z_loss=c", "class_weights=w"
-    full = zt | {"m": _CLASSES, "e": _E, "c": _C, "w": _W}
-    everything = f"where=classes {e} {c} {w}"
+    zt, classes = {"z": _Z, "t": _T}, {"where": _CLASSES}
+    e, c, w = {"label_smoothing": _E}, {"z_loss": _C}, {"class_weights": _W}
+
+    def one(options: str, given: Any = None, **fixed: Any) -> Case:
+        return case("softmax_cross_entropy", options, book.soft_loss, zt, given, **fixed)
+
     return [
-        _soft("", zt, "z t", ""),
-        _soft("sum", zt, "z t", "", reduction="sum"),
-        _soft("masked examples, mean", zt | {"m": _EXAMPLES}, "z t", "where=examples",
-              reduction="mean"),
-        _soft("label_smoothing", zt | {"e": _E}, "z t e", e),
-        _soft("z_loss", zt | {"c": _C}, "z t c", c),
-        _soft("class_weights", zt | {"w": _W}, "z t w", w),
-        _soft("weights, mean", zt | {"v": _V}, "z t v", "weights=v", reduction="mean"),
-        _soft("label_smoothing, z_loss, class_weights, mean",
-              zt | {"e": _E, "c": _C, "w": _W}, "z t e c w", f"{e} {c} {w}", reduction="mean"),
-        _soft("masked classes", zt | {"m": _CLASSES}, "z", "where=classes"),
-        _soft("masked classes and all options, mean", full, "z c", everything, reduction="mean"),
-        _soft("masked classes, to the labels", zt | {"m": _CLASSES}, "t", "where=classes"),
-        _soft("masked classes, to the options", full, "e w", everything, reduction="mean"),
+        one(""),
+        one("sum", reduction="sum"),
+        one("masked examples, mean", {"where": _EXAMPLES}, reduction="mean"),
+        one("label_smoothing", e),
+        one("z_loss", c),
+        one("class_weights", w),
+        one("weights, mean", {"weights": _V}, reduction="mean"),
+        one("label_smoothing, z_loss, class_weights, mean", e | c | w, reduction="mean"),
+        one("masked classes", classes, to=("z",)),
+        one("masked classes and all options, mean", classes | e | c | w, to=("z", "z_loss"),
+            reduction="mean"),
+        one("masked classes, to the labels", classes, to=("t",)),
+        one("masked classes, to the options", classes | e | c | w,
+            to=("label_smoothing", "class_weights"), reduction="mean"),
     ]  # fmt: skip
 
 
 def _binaries() -> list[Case]:
-    z, t, e = array("n"), array("n"), _E
-    w, m, unit, hard = (
-        array("n"),
-        array("n", dtype=bool),
-        array("n", unit=True),
-        array("n", dtype=bool),
-    )
-    binary, focal = "sigmoid_binary_cross_entropy", "sigmoid_focal_loss"
+    z, t = {"z": array("n")}, {"t": array("n")}
+    unit, hard = {"t": array("n", unit=True)}, {"t": array("n", dtype=bool)}
+    e, w = {"label_smoothing": _E}, {"pos_weight": array("n")}
+    every = e | w | {"where": _EXAMPLES}
+    alpha, gamma = {"alpha": _S}, {"gamma": _C}
 
-    def call(x: Any, z: Any, t: Any, *options: Any, **fixed: Any) -> Any:
-        names = ("label_smoothing", "pos_weight", "where")
-        given = dict(zip(names, options, strict=False))
-        return x.sigmoid_binary_cross_entropy(z, t, **given, **fixed)
+    def one(options: str, given: Any = None, **fixed: Any) -> Case:
+        return case("sigmoid_binary_cross_entropy", options, book.binary_loss, z | t, given,
+                    **fixed)  # fmt: skip
 
-    def weighted(x: Any, z: Any, t: Any, w: Any) -> Any:
-        return x.sigmoid_binary_cross_entropy(z, t, pos_weight=w)
+    def focal(options: str, args: Any, given: Any) -> Case:
+        return case("sigmoid_focal_loss", options, book.binary_focal, args, given)
 
-    def focal_call(x: Any, z: Any, t: Any, a: Any, gamma: Any) -> Any:
-        return x.sigmoid_focal_loss(z, t, a, gamma)
-
-    def focal_reference(z: Any, t: Any, a: Any, gamma: Any) -> Any:
-        return book.binary_focal(z, t * jnp.ones_like(z), gamma, a)
-
-    def unbalanced(x: Any, z: Any, t: Any, gamma: Any) -> Any:
-        return x.sigmoid_focal_loss(z, t, gamma=gamma)
-
-    def unbalanced_reference(z: Any, t: Any, gamma: Any) -> Any:
-        return focal_reference(z, t, None, gamma)
-
-    def every(z: Any, t: Any, e: Any, w: Any, m: Any) -> Any:
-        return book.binary_loss(z, t, smoothing=e, w=w, where=m, reduction="mean")
-
-    def by_element(x: Any, z: Any, t: Any, v: Any) -> Any:
-        return x.sigmoid_binary_cross_entropy(z, t, weights=v, reduction="mean")
-
-    full = {"z": z, "t": t, "e": e, "w": w, "m": m}
     return [
-        Case(binary, "weights, mean", by_element, {"z": z, "t": t, "v": _V}, "z t v",
-              lambda z, t, v: book.binary_loss(z, t, v=v, reduction="mean"),
-              kinds=("gradient", "forward mode")),
-        Case(binary, "", call, {"z": z, "t": t}, "z t", book.binary_loss),
-        Case(binary, "label_smoothing", call, {"z": z, "t": t, "e": e}, "z t e",
-              lambda z, t, e: book.binary_loss(z, t, smoothing=e)),
-        Case(binary, "pos_weight", weighted, {"z": z, "t": t, "w": w}, "z t w",
-              lambda z, t, w: book.binary_loss(z, t, w=w)),
-        Case(binary, "pos_weight, to logits and weights", weighted, {"z": z, "t": t, "w": w},
-              "z w", lambda z, t, w: book.binary_loss(z, t, w=w), kinds=("second order",)),
-        Case(binary, "all options, mean", partial(call, reduction="mean"), full, "z t e w", every,
-              kinds=("gradient", "forward mode")),
-        Case(binary, "all options, mean, to logits and weights", partial(call, reduction="mean"),
-              full, "z w", every, kinds=("second order",)),
-        Case(focal, "labels in (0, 1)", focal_call,
-              {"z": z, "t": unit, "a": _S, "gamma": _C}, "z t a gamma", focal_reference),
-        Case(focal, "labels 0 or 1", focal_call,
-              {"z": z, "t": hard, "a": _S, "gamma": _C}, "z a gamma", focal_reference),
-        Case(focal, "no alpha, labels in (0, 1)", unbalanced,
-              {"z": z, "t": unit, "gamma": _C}, "z t gamma", unbalanced_reference),
-        Case(focal, "no alpha, labels 0 or 1", unbalanced,
-              {"z": z, "t": hard, "gamma": _C}, "z gamma", unbalanced_reference),
+        one("weights, mean", {"weights": _V}, reduction="mean", kinds=_FIRST),
+        one(""),
+        one("label_smoothing", e),
+        one("pos_weight", w),
+        one("pos_weight, to logits and weights", w, to=("z", "pos_weight"), kinds=_SECOND),
+        one("all options, mean", every, reduction="mean", kinds=_FIRST),
+        one("all options, mean, to logits and weights", every, to=("z", "pos_weight"),
+            reduction="mean", kinds=_SECOND),
+        focal("labels in (0, 1)", z | unit, alpha | gamma),
+        focal("labels 0 or 1", z | hard, alpha | gamma),
+        focal("no alpha, labels in (0, 1)", z | unit, gamma),
+        focal("no alpha, labels 0 or 1", z | hard, gamma),
     ]  # fmt: skip
 
 
 def _divergences() -> list[Case]:
-    zw, name = {"z": _Z, "w": array("n k")}, "softmax_kl_divergence"
-    mixed = "softmax_jensen_shannon_divergence"
-
-    def masked(x: Any, z: Any, w: Any, m: Any) -> Any:
-        return x.softmax_kl_divergence(z, w, where=m, reduction="mean")
-
-    def tempered(x: Any, z: Any, w: Any, r: Any) -> Any:
-        return x.softmax_kl_divergence(z, w, temperature=r)
-
+    zw, kl = {"z": _Z, "w": array("n k")}, "softmax_kl_divergence"
+    mixed, log_q, t = "softmax_jensen_shannon_divergence", {"log_q": _Z}, {"t": _POSITIVE}
     return [
-        Case(name, "", lambda x, z, w: x.softmax_kl_divergence(z, w), zw, "z w", book.softmax_kl),
-        Case(name, "masked examples, mean", masked, zw | {"m": _EXAMPLES}, "z w",
-              lambda z, w, m: book.softmax_kl(z, w, examples=m, reduction="mean"),
-              kinds=("gradient", "forward mode")),
-        Case(name, "temperature", tempered, zw | {"r": scalar(positive=True)}, "z w r",
-             lambda z, w, r: book.softmax_kl(z / r, w / r), kinds=("gradient", "forward mode")),
-        Case(mixed, "", lambda x, z, w: x.softmax_jensen_shannon_divergence(z, w), zw, "z w",
-              book.softmax_jensen_shannon),
-        Case(mixed, "beta", lambda x, z, w, b: x.softmax_jensen_shannon_divergence(z, w, beta=b),
-              zw | {"b": _E}, "z w b", book.softmax_jensen_shannon,
-              kinds=("gradient", "forward mode")),
+        case("kl_divergence", "", book.kl_divergence, log_q | t),
+        case("kl_divergence", "masked classes", book.kl_divergence, log_q | t, {"where": _CLASSES},
+             kinds=_FIRST),
+        case("kl_divergence_with_log_targets", "", book.kl_divergence_with_log_targets,
+             log_q | {"log_t": array("n k")}),
+        case("generalized_kl_divergence", "", book.generalized_kl_divergence, log_q | t),
+        case(kl, "", book.softmax_kl, zw),
+        case(kl, "masked examples, mean", book.softmax_kl, zw, {"where": _EXAMPLES},
+             reduction="mean", kinds=_FIRST),
+        case(kl, "temperature", book.softmax_kl, zw, {"temperature": scalar(positive=True)},
+             kinds=_FIRST),
+        case(mixed, "", book.softmax_jensen_shannon, zw),
+        case(mixed, "beta", book.softmax_jensen_shannon, zw, {"beta": _E}, kinds=_FIRST),
     ]  # fmt: skip
 
 
 def _others() -> list[Case]:
-    two = {"k": 2}  # with one class 1 - p_y is 0
-    focal = {"z": _Z, "y": _Y, "gamma": _C}
-    weighted = {"z": _Z, "y": _IGNORED, "gamma": _C, "w": _WEIGHTS}
-    poly = {"z": _Z, "t": _T, "epsilon": _S}
-    p, q = _POSITIVE, array("n k", positive=True)
-    c = scalar(positive=True)
+    p, q = {"p": _POSITIVE}, {"q": _POSITIVE}
+    zy, zt, epsilon = {"z": _Z, "y": _Y}, {"z": _Z, "t": _T}, {"epsilon": _S}
+
+    def focal(options: str, args: Any, given: Any, **fixed: Any) -> Case:
+        least = {"k": 2}  # with one class 1 - p_y is 0
+        return case("softmax_focal_loss", options, book.focal_loss, args, {"gamma": _C} | given,
+                    least=least, **fixed)  # fmt: skip
+
     return [
-        Case("softmax_focal_loss", "",
-              lambda x, z, y, gamma: x.softmax_focal_loss(z, y, gamma=gamma), focal, "z gamma",
-              book.focal_loss, two),
-        Case("softmax_focal_loss", "ignore_index, class_weights, mean",
-              lambda x, z, y, gamma, w: x.softmax_focal_loss(
-                  z, y, gamma=gamma, class_weights=w, ignore_index=-100, reduction="mean"),
-              weighted, "z gamma w",
-              lambda z, y, gamma, w: book.focal_loss(
-                  z, y, gamma, w=w, ignore=-100, reduction="mean"), two),
-        Case("softmax_focal_loss", "weights, sum",
-              lambda x, z, y, gamma, v: x.softmax_focal_loss(
-                  z, y, gamma=gamma, weights=v, reduction="sum"),
-              focal | {"v": _V}, "z gamma v",
-              lambda z, y, gamma, v: book.focal_loss(z, y, gamma, v=v, reduction="sum"), two),
-        Case("poly_loss_cross_entropy", "",
-              lambda x, z, t, e: x.poly_loss_cross_entropy(z, t, e), poly, "z t epsilon",
-              book.poly_loss),
-        Case("poly_loss_cross_entropy", "masked classes",
-              lambda x, z, t, e, m: x.poly_loss_cross_entropy(z, t, e, where=m),
-              poly | {"m": _CLASSES}, "z epsilon", book.poly_loss),
-        Case("entropy", "", lambda x, p: x.entropy(p), {"p": p}, "p", book.entropy),
-        Case("cross_entropy", "", lambda x, p, q: x.cross_entropy(p, q), {"p": p, "q": q},
-              "p q", book.cross_entropy),
-        Case("relative_entropy", "", lambda x, p, q: x.relative_entropy(p, q),
-              {"p": p, "q": q}, "p q", book.relative_entropy),
-        Case("kl_divergence", "", lambda x, q, t: x.kl_divergence(q, t),
-              {"log_q": _Z, "t": p}, "log_q t", book.kl_divergence),
-        Case("kl_divergence", "masked classes",
-              lambda x, q, t, m: x.kl_divergence(q, t, where=m),
-              {"log_q": _Z, "t": p, "m": _CLASSES}, "log_q t",
-              lambda q, t, m: jnp.sum(jnp.where(m, t * (jnp.log(t) - q), 0.0), -1),
-              kinds=("gradient", "forward mode")),
-        Case("kl_divergence_with_log_targets", "",
-              lambda x, q, u: x.kl_divergence_with_log_targets(q, u),
-              {"log_q": _Z, "log_t": array("n k")}, "log_q log_t",
-              book.kl_divergence_with_log_targets),
-        Case("generalized_kl_divergence", "", lambda x, q, t: x.generalized_kl_divergence(q, t),
-              {"log_q": _Z, "t": p}, "log_q t", book.generalized_kl_divergence),
+        focal("", zy, {}),
+        focal("ignore_index, class_weights, mean", {"z": _Z, "y": _IGNORED},
+              {"class_weights": _WEIGHTS}, ignore_index=-100, reduction="mean"),
+        focal("weights, sum", zy, {"weights": _V}, reduction="sum"),
+        case("poly_loss_cross_entropy", "", book.poly_loss, zt, epsilon),
+        case("poly_loss_cross_entropy", "masked classes", book.poly_loss, zt,
+             epsilon | {"where": _CLASSES}, to=("z", "epsilon")),
+        case("entropy", "", book.entropy, p),
+        case("cross_entropy", "", book.cross_entropy, p | q),
+        case("relative_entropy", "", book.relative_entropy, p | q),
         *_divergences(),
-        Case("softcap", "", lambda x, z, c: x.softcap(z, c), {"z": _Z, "c": c}, "z c",
-              book.softcap),
+        case("softcap", "", book.softcap, {"z": _Z, "c": scalar(positive=True)}),
     ]  # fmt: skip
 
 
 def _tokens() -> list[Case]:
-    def one(field: str, truth: Any) -> Case:
-        def call(library: Any, z: Any, y: Any) -> Any:
-            return getattr(library.token_statistics(z, y), field)
-
-        return Case("token_statistics", field, call, {"z": _Z, "y": _Y}, "z", truth)
-
+    name, zy = "token_statistics", {"z": _Z, "y": _Y}
     return [
-        one("loss", book.integer_loss),
-        one("logsumexp", lambda z, _: book.logsumexp(z)),
-        one("entropy", lambda z, _: book.softmax_entropy(z)),
-        Case("token_statistics", "loss, masked tokens",
-             lambda x, z, y, m: x.token_statistics(z, y, m).loss,
-             {"z": _Z, "y": _Y, "m": _EXAMPLES}, "z",
-             lambda z, y, m: book.integer_loss(z, y, examples=m)),
-        Case("token_statistics", "loss, ignore_index",
-             lambda x, z, y: x.token_statistics(z, y, ignore_index=-100).loss,
-             {"z": _Z, "y": _IGNORED}, "z", lambda z, y: book.integer_loss(z, y, ignore=-100),
-             kinds=("gradient", "forward mode")),
-        Case("token_statistics", "label_rank",
-             lambda x, z, y: x.token_statistics(z, y).label_rank, {"z": _Z, "y": _Y}, "",
-             book.label_rank, kinds=("value",)),
+        case(name, "loss", book.integer_loss, zy, output="loss"),
+        case(name, "logsumexp", lambda z, _: book.logsumexp(z), zy, output="logsumexp"),
+        case(name, "entropy", lambda z, _: book.softmax_entropy(z), zy, output="entropy"),
+        case(name, "loss, masked tokens", book.integer_loss, zy, {"where": _EXAMPLES},
+             output="loss"),
+        case(name, "loss, ignore_index", book.integer_loss, {"z": _Z, "y": _IGNORED},
+             ignore_index=-100, output="loss", kinds=_FIRST),
+        case(name, "label_rank", book.label_rank, zy, to=(), output="label_rank",
+             kinds=("value",)),
     ]  # fmt: skip
 
 

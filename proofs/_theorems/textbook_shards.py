@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from .textbook import exponentials, reduced
+from .textbook import exponentials, labeled, reduced
 
 Array = Any
 
@@ -28,14 +28,14 @@ def at_label(x: Array, y: Array) -> Array:
     return over_classes(jnp.where(number == y[..., None], x, 0.0))
 
 
-def logsumexp(z: Array, classes: Array | None = None) -> Array:
+def logsumexp(z: Array, where: Array | None = None) -> Array:
     """log sum_j exp z_j."""
-    return jnp.log(over_classes(exponentials(z, classes)))
+    return jnp.log(over_classes(exponentials(z, where)))
 
 
-def softmax(z: Array, classes: Array | None = None) -> Array:
+def softmax(z: Array, where: Array | None = None) -> Array:
     """exp z_j / sum_l exp z_l."""
-    e = exponentials(z, classes)
+    e = exponentials(z, where)
     return e / over_classes(e, keep=True)
 
 
@@ -48,53 +48,53 @@ def integer_loss(
     z: Array,
     y: Array,
     *,
-    examples: Array | None = None,
-    ignore: int | None = None,
-    smoothing: Any = None,
-    c: Any = None,
-    w: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: Any = None,
+    z_loss: Any = None,
+    class_weights: Array | None = None,
     reduction: str = "none",
 ) -> Array:
-    """``-(1 - e) w_y log p_y - e / (m k) sum_j w_j log p_j + c lse^2``."""
-    if ignore is not None:
-        kept = y != ignore
-        examples = kept if examples is None else examples & kept
-        y = jnp.where(kept, y, 0)
+    """``-(1 - e) w_y log p_y - e / (m k) sum_j w_j log p_j + c lse^2``; ``where`` of examples."""
+    y, examples = labeled(y, where, ignore_index)
     lse = logsumexp(z)
     surprise = lse[..., None] - z
-    weights = None if w is None else at_label(per_class(w, z), y)
-    losses = at_label(surprise, y) if weights is None else weights * at_label(surprise, y)
-    if smoothing is not None:
-        every = surprise if w is None else per_class(w, z) * surprise
+    w = None if class_weights is None else per_class(class_weights, z)
+    own = None if w is None else at_label(w, y)
+    losses = at_label(surprise, y) if own is None else own * at_label(surprise, y)
+    if label_smoothing is not None:
+        every = surprise if w is None else w * surprise
         mean = over_classes(every) / (z.shape[0] * z.shape[-1])
-        losses = (1 - smoothing) * losses + smoothing * mean
-    if c is not None:
-        losses = losses + c * lse * lse
-    return reduced(losses, reduction, examples, weights)
+        losses = (1 - label_smoothing) * losses + label_smoothing * mean
+    if z_loss is not None:
+        losses = losses + z_loss * lse * lse
+    return reduced(losses, reduction, examples, own)
 
 
 def soft_loss(
     z: Array,
     t: Array,
     *,
-    classes: Array | None = None,
-    smoothing: Any = None,
-    c: Any = None,
-    w: Array | None = None,
+    where: Array | None = None,
+    label_smoothing: Any = None,
+    z_loss: Any = None,
+    class_weights: Array | None = None,
     reduction: str = "none",
 ) -> Array:
     """``-sum_j w_j t'_j log p_j + c lse^2`` with ``t' = (1 - e) t + e / (m k)``."""
-    lse = logsumexp(z, classes)
-    examples = None if classes is None else jnp.any(classes, axis=(0, -1))
-    if smoothing is not None:
+    lse = logsumexp(z, where)
+    examples = None if where is None else jnp.any(where, axis=(0, -1))
+    if label_smoothing is not None:
         count = z.shape[0] * z.shape[-1]
-        if classes is not None:
-            count = jnp.maximum(over_classes(classes), 1)[..., None]
-        t = (1 - smoothing) * t + smoothing / count
-    terms = (t if w is None else per_class(w, z) * t) * (lse[..., None] - z)
-    losses = over_classes(terms if classes is None else jnp.where(classes, terms, 0.0))
-    if c is not None:
-        losses = losses + c * lse * lse
+        if where is not None:
+            count = jnp.maximum(over_classes(where), 1)[..., None]
+        t = (1 - label_smoothing) * t + label_smoothing / count
+    if class_weights is not None:
+        t = per_class(class_weights, z) * t
+    terms = t * (lse[..., None] - z)
+    losses = over_classes(terms if where is None else jnp.where(where, terms, 0.0))
+    if z_loss is not None:
+        losses = losses + z_loss * lse * lse
     return reduced(losses, reduction, examples)
 
 

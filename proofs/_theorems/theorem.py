@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -49,6 +49,9 @@ class Unproved:
     reason: str
 
 
+_KINDS: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
+
+
 @dataclass(frozen=True)
 class Case:
     """A function with its options, of which theorems are made."""
@@ -57,25 +60,76 @@ class Case:
     options: str
     call: Callable[..., Any]  # of the module that holds the function, then the arguments
     args: Mapping[str, Spec]
-    wrt: str
     reference: Callable[..., Any]
+    to: Sequence[str] | None = None  # what is differentiated by; every array of floats if None
     least: Mapping[str, int] = field(default_factory=dict)
-    kinds: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
+    kinds: tuple[Kind, ...] = _KINDS
     note: str = ""  # of what the statements are about
+
+    @property
+    def wrt(self) -> tuple[str, ...]:
+        """The arguments that are differentiated."""
+        floats = (n for n, s in self.args.items() if s.sort not in ("index", "integer", "boolean"))
+        return tuple(floats if self.to is None else self.to)
+
+
+def case(
+    function: str,
+    options: str,
+    reference: Callable[..., Any],
+    args: Mapping[str, Spec],
+    given: Mapping[str, Spec] | None = None,
+    *,
+    to: Sequence[str] | None = None,
+    least: Mapping[str, int] | None = None,
+    kinds: tuple[Kind, ...] = _KINDS,
+    output: str = "",
+    **fixed: Any,
+) -> Case:
+    """Returns a case in which the library's function and the textbook's are called alike.
+
+    Args:
+        function: its name in the library.
+        options: what the theorems are called after.
+        reference: the textbook's function.
+        args: the arguments that are passed by position.
+        given: options with a value that the theorems are about.
+        to: as in ``Case``, and so are ``least`` and ``kinds``.
+        output: the field of what the library's function returns.
+        fixed: the other options.
+    """
+    given = given or {}
+
+    def call(library: Any, *values: Any) -> Any:
+        found = called(getattr(library, function), given, values, fixed)
+        return getattr(found, output) if output else found
+
+    def wanted(*values: Any) -> Any:
+        return called(reference, given, values, fixed)
+
+    return Case(function, options, call, {**args, **given}, wanted, to, least or {}, kinds)
+
+
+def called(
+    function: Callable[..., Any], names: Iterable[str], values: Sequence[Any], fixed: Any
+) -> Any:
+    """Calls a function with the last of the values as options of these names."""
+    names = list(names)
+    first = len(values) - len(names)
+    return function(*values[:first], **dict(zip(names, values[first:], strict=True)), **fixed)
 
 
 def theorems_of(case: Case) -> list[Theorem]:
-    wrt = tuple(case.wrt.split())
     made = []
     for kind in case.kinds:
         fun = partial(case.call, forward_mode if kind == "forward mode" else xent_jax)
-        build = Build(fun, case.args, wrt, case.reference, case.least)
+        build = Build(fun, case.args, case.wrt, case.reference, case.least)
         name = case.function + (f" ({case.options})" if case.options else "")
         made.append(
             Theorem(
                 f"{name}: {kind}",
                 case.function,
-                _STATEMENTS[kind].format(", ".join(wrt)) + case.note,
+                _STATEMENTS[kind].format(", ".join(case.wrt)) + case.note,
                 kind,
                 partial(_prove, kind, build),
                 build,
