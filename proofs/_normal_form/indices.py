@@ -27,6 +27,12 @@ class Symbol:
     dim: Poly | None = None
     keeps: Symbol | None = None  # of a mask: the labels at which it is 1,
     kept: Symbol | None = None  # in the rows where this is 1; None for all rows
+    meaning: Callable[..., Poly] | None = None  # of a name: the term that it stands for
+
+    @property
+    def mark(self) -> tuple[Atom, ...]:
+        """The last place of each entry of a name; with 0 there, the entry is what it stands for."""
+        return () if self.meaning is None else (index(self.name, ONE),)
 
     def __repr__(self) -> str:
         return self.name
@@ -34,6 +40,8 @@ class Symbol:
 
 def entry(symbol: Symbol, *indices: Atom | int) -> Poly:
     """An entry of an argument; 1 where a mask keeps its label."""
+    if symbol.meaning is not None and indices[-1] == 0:
+        return symbol.meaning(indices[:-1])
     made = atom("entry", symbol, tuple(indices))
     return ONE if symbol.kept is None and at_kept_label(made) else poly(made)
 

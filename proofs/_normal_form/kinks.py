@@ -91,7 +91,9 @@ def _leading(p: Poly, a: Atom) -> Iterator[Poly]:
 
 
 def _only(a: Atom, symbol: Symbol, p: Poly) -> bool:
-    """Whether a symbol stands in p nowhere but in the atom a of its terms."""
+    """Whether a symbol stands in p nowhere but in the atom a of its terms, and in no name."""
+    if any(b.kind == "entry" and b.args[0].meaning for b in p.inside()):
+        return False
     return not any(
         b.kind == "entry" and b.args[0] == symbol
         for other in p.atoms()

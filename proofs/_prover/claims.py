@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._normal_form import Poly, Refused, Symbol, usual, vanishes
+from .._normal_form import Poly, Refused, Symbol, usual
+from .layers import equal, through, without_names
 from .linear import pull, push
 from .read import assume, read
 from .tensor import Tensor
@@ -65,11 +66,14 @@ def claims_of(
         return both(*args)[1:]
 
     if not second:
+        many = len(outs)
+        outs, cotangents = through(outs, list(g.values()))  # their names come first
         found = read(trace(both, [g_shape, *a.shapes]), [*g.values(), *a.tensors])
-        yield from gradients(found[len(outs) :], outs, list(g.values()), a, wrt)
-        names = numbered("the value that jax.vjp gives", outs)
-        yield from zip(names, found[: len(outs)], values, strict=True)
+        yield from gradients(found[many:], outs, cotangents, a, wrt)
+        names = numbered("the value that jax.vjp gives", values)
+        yield from zip(names, found[:many], values, strict=True)
         return
+    without_names("second orders")
     grads = [pull(outs, list(g.values()), a.symbols[w], a.tensor(w)) for w in wrt]
     yield from _forward_over(backward, grads, g, g_shape, a, wrt)
     yield from _reverse_over(backward, grads, g, g_shape, a, wrt)
@@ -207,6 +211,5 @@ def require(claims: Claims) -> None:
         for flags in ((claimed.lowest, wanted.lowest), (claimed.bad, wanted.bad)):
             if (flag := usual(flags[0] - flags[1])).terms:
                 raise Refused(f"{what} may be infinite or NaN, where {flag}")
-        residual = usual(claimed.value - wanted.value)
-        if not vanishes(residual):
-            raise Differs(what, claimed.value, residual)
+        if not equal(claimed.value, wanted.value):
+            raise Differs(what, claimed.value, usual(claimed.value - wanted.value))

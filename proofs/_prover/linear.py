@@ -10,7 +10,7 @@ from .tensor import Tensor, axes, renamed
 
 def pull(outs: Sequence[Tensor], cotangents: Sequence[Tensor], to: Symbol, like: Tensor) -> Tensor:
     """``sum_o cotangent_o  d out_o / d to``, an array shaped like the argument."""
-    place = axes(like.shape)
+    place = (*axes(like.shape), *to.mark)
     value = ZERO
     for out, cotangent in zip(outs, cotangents, strict=True):
         inner, new = renamed(out.shape)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ from .claims import (
     require,
     values_of,
 )
+from .layers import by_layers, without_names
 from .linear import push
 from .read import assume, assumed, least_sizes, read
 from .sizes import Sizes, Waiting
@@ -60,6 +62,7 @@ from .words import few_terms, left_over, refusal
 TIMEOUT = 120.0
 """For how many seconds a verdict is tried for, unless told otherwise."""
 _SEARCH = 10.0
+_SHORT = 15.0
 _WRONG_RULE = "it seemed proved: one of the prover's rules is wrong, please report it"
 _AT_A_KINK = (
     "it is proved almost everywhere, but wrong where pieces of the function meet and it has a "
@@ -177,6 +180,7 @@ def prove_jvp(
     limits = Limits("prove_jvp", timeout, search)
 
     def claims(a: Arguments) -> Claims:
+        without_names("forward mode")
         outs = values_of(fun, a, reference)
         symbols = [extra(a, f"{w}_dot") for w in wrt]
         tangents = [new_tensor(s, a.tensor(w)) for s, w in zip(symbols, wrt, strict=True)]
@@ -264,6 +268,7 @@ def prove_backward(
     limits = Limits("prove_backward", timeout, False)
 
     def claims(a: Arguments) -> Claims:
+        without_names("a traced backward")
         (out,) = read(value, a.tensors)
         if reference is not None:
             (wanted,) = read_all(reference, a)
@@ -348,24 +353,8 @@ def _decide_at(
         if not sizes.where:
             note(sizes.args)
         try:
-            with (
-                lines_of_backwards(),
-                forgotten_if(Exceeded),
-                limited(seconds, f"timeout={timeout} s"),
-            ):
-                a = arguments(sizes.args)
-                try:
-                    found = claims(a)
-                    require(found)
-                except Kinked:
-                    if not kinks:
-                        raise
-                    assume(OFF_KINKS)
-                    forget()
-                    with almost_everywhere(frozenset(a.symbols.values())):
-                        found = claims(a)
-                        require(found)
-                identity = to_sympy(found[0][2].value)
+            with forgotten_if(Exceeded):
+                identity = _shown_in_some_way(sizes, claims, seconds, timeout, kinks)
         except (Refused, RecursionError) as error:
             status, reason = "refused", refusal(error)
         except Differs as error:
@@ -377,6 +366,55 @@ def _decide_at(
     if reason and sizes.where:
         reason = f"where {' and '.join(sizes.where)}: {reason}"
     return status, reason, identity, asked
+
+
+def _shown_in_some_way(
+    sizes: Sizes,
+    claims: Callable[[Arguments], Claims],
+    seconds: float,
+    timeout: float | None,
+    kinks: bool,
+) -> Any:
+    """As ``_shown``: for a short time at once, then layer by layer, then at once again."""
+    short = min(seconds / 8, _SHORT)
+    try:
+        return _shown(sizes, claims, short, timeout, kinks)
+    except (Differs, Exceeded) as error:
+        forget()
+        with by_layers(), contextlib.suppress(Differs, Exceeded, Refused, RecursionError):
+            return _shown(sizes, claims, min(seconds, 3 * short), timeout, kinks)
+        if isinstance(error, Differs):
+            raise
+    forget()
+    return _shown(sizes, claims, seconds - 4 * short, timeout, kinks)
+
+
+def _shown(
+    sizes: Sizes,
+    claims: Callable[[Arguments], Claims],
+    seconds: float,
+    timeout: float | None,
+    kinks: bool,
+) -> Any:
+    """The first claim that was shown, as an identity, if all of them are."""
+    with (
+        lines_of_backwards(),
+        forgotten_if(Exceeded),
+        limited(seconds, f"timeout={timeout} s"),
+    ):
+        a = arguments(sizes.args)
+        try:
+            found = claims(a)
+            require(found)
+        except Kinked:
+            if not kinks:
+                raise
+            assume(OFF_KINKS)
+            forget()
+            with almost_everywhere(frozenset(a.symbols.values())):
+                found = claims(a)
+                require(found)
+        return to_sympy(found[0][2].value)
 
 
 @contextmanager

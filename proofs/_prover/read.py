@@ -30,6 +30,7 @@ from .._normal_form import (
     same_place,
     vanishes,
 )
+from .layers import named
 from .tensor import Tensor, axes, either
 
 Rule = Callable[..., Any]
@@ -140,7 +141,8 @@ def _equation(eqn: core.JaxprEqn, operands: list[Tensor]) -> list[Tensor]:
         raise placed from error
     except RecursionError as error:
         raise Refused(f"{eqn.primitive.name}: terms nested beyond all bounds") from error
-    return list(outs) if isinstance(outs, list | tuple) else [outs]
+    outs = list(outs) if isinstance(outs, list | tuple) else [outs]
+    return [named(eqn.primitive.name, t) for t in outs]
 
 
 def constant(x: Any, aval: Any = None) -> Tensor:

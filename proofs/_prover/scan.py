@@ -32,6 +32,7 @@ from .._normal_form import (
     poly,
     total,
 )
+from .layers import unnamed
 from .read import constant, dimension, read, reads, shape_of
 from .tensor import Tensor, axes, axis
 
@@ -39,6 +40,7 @@ _numbers = itertools.count()
 
 
 @reads("scan")
+@unnamed()
 def _scan(eqn: Any, *operands: Tensor) -> list[Tensor]:
     constants, carries = scan_counts(eqn.params)
     first = operands[constants : constants + carries]
@@ -59,6 +61,7 @@ def _scan(eqn: Any, *operands: Tensor) -> list[Tensor]:
 
 
 @reads("while")
+@unnamed()
 def _while(eqn: Any, *operands: Tensor) -> list[Tensor]:
     """A loop for as long as a count is below a number: it runs as often as is left to that."""
     of_cond, of_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]

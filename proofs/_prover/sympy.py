@@ -31,9 +31,10 @@ def _index(t: Atom | int) -> Any:
 def _atom(a: Atom) -> Any:
     args = a.args
     if a.kind == "entry":
-        if not args[1]:
+        if len(args[1]) == len(args[0].mark):
             return sp.Symbol(args[0].name, real=True)
-        return sp.IndexedBase(args[0].name, real=True)[tuple(map(_index, args[1]))]
+        places = args[1][: len(args[1]) - len(args[0].mark)]
+        return sp.IndexedBase(args[0].name, real=True)[tuple(map(_index, places))]
     if a.kind == "place":
         return to_sympy(args[0])
     if a.kind == "div":

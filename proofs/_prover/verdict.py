@@ -29,7 +29,7 @@ class Verdict:
     reason: str = ""
     """What stood in the way, by name; empty for a proof."""
     identity: Any = None
-    """What was proved, as a SymPy expression."""
+    """What was proved, as a SymPy expression; of a long program in products called ``layer 0``."""
     seconds: float = 0.0
     claimed: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What JAX gives at ``counterexample``, by what it is: "the gradient to z"."""

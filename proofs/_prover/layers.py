@@ -1,0 +1,183 @@
+"""A long program layer by layer: each product of arrays in it has a name.
+
+A name is an array of any numbers, and beside it stands what it is of earlier names. Derivatives
+follow the chain rule through the names, and the cotangent of each has a name too. What a backward
+computes is first looked for among the names: where one has the same numbers at an example, and is
+shown to be equal, it is that one. So two terms are only compared up to the layer before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .._normal_form import (
+    ZERO,
+    Atom,
+    Poly,
+    Refused,
+    Symbol,
+    entry,
+    poly,
+    substitute,
+    usual,
+    vanishes,
+)
+from .._normal_form.quotients import together
+from .example import Example
+from .linear import pull
+from .tensor import Tensor, axes, axis
+
+_MOST_TERMS, _MOST_STEPS = 400, 12
+
+
+@dataclass
+class Layers:
+    """The names of one proof, in the order in which they were made, and what each is."""
+
+    meanings: dict[Symbol, Tensor] = field(default_factory=dict)
+    arrays: dict[tuple[tuple[Poly, ...], Poly], Tensor] = field(default_factory=dict)
+    example: Example = field(default_factory=Example)
+
+    def name(self, t: Tensor) -> Tensor:
+        """An array by its name, an old one if it has one."""
+        term = t.value.single()
+        if not t.value.terms or (
+            term and len(term[0]) == 1 and all(a.kind == "entry" for a, _ in term[0])
+        ):
+            return t
+        key = t.shape, t.value
+        if key not in self.arrays:
+            numbers = self.example.numbers(t)
+            self.arrays[key] = self._equal_one(t, numbers) or self._new(t, numbers)
+        return replace(self.arrays[key], dtype=t.dtype)
+
+    def _equal_one(self, t: Tensor, numbers: np.ndarray) -> Tensor | None:
+        """An array that has a name and is the same, with its axes in whichever order."""
+        for symbol, other in reversed(self.meanings.items()):
+            there, close = self.example.arrays[symbol], 1e-9 * np.abs(numbers).max(initial=1e-300)
+            for order in itertools.permutations(range(len(t.shape))):
+                if tuple(other.shape[i] for i in order) != t.shape:
+                    continue
+                if np.allclose(numbers, there.transpose(order), 1e-9, close):
+                    turned = _turned(other, order)
+                    if self.equal(t.value, turned.value):
+                        return _turned(self.arrays[other.shape, other.value], order)
+        return None
+
+    def _new(self, t: Tensor, numbers: np.ndarray) -> Tensor:
+        def meaning(places: Sequence[Atom | int]) -> Poly:
+            here = zip(axes(t.shape), places, strict=True)
+            return substitute(t.value, {i: poly(p) for i, p in here if isinstance(i, Atom)})
+
+        symbol = Symbol(f"layer {len(self.meanings)}", "real", meaning=meaning)
+        self.meanings[symbol] = t
+        self.example.arrays[symbol] = numbers
+        return replace(t, value=entry(symbol, *axes(t.shape), *symbol.mark))
+
+    def equal(self, p: Poly, q: Poly) -> bool:
+        """Whether two terms are equal, if need be with names as what they stand for.
+
+        First those that are in one of them, the last first.
+        """
+        for _ in range(_MOST_STEPS):
+            residual = usual(p - q)
+            if not residual.terms or not together(residual)[0].terms:
+                return True
+            here, there = _names(p), _names(q)
+            if here == there and vanishes(residual):
+                return True
+            unlike = (here ^ there) or here
+            last = [symbol for symbol in reversed(self.meanings) if symbol in unlike][:1]
+            if not last or len(residual.terms) > _MOST_TERMS:
+                return vanishes(residual)
+            p, q = (substitute(x, {last[0].mark[0]: ZERO}) for x in (p, q))
+        return False
+
+
+def _names(p: Poly) -> set[Symbol]:
+    return {a.args[0] for a in p.inside() if a.kind == "entry" and a.args[0].mark}
+
+
+def _turned(t: Tensor, order: Sequence[int]) -> Tensor:
+    """An array with its axes in another order."""
+    shape = tuple(t.shape[i] for i in order)
+    moved = {axis(i, t.shape[i]): poly(axis(n, shape[n])) for n, i in enumerate(order)}
+    return replace(t.at({a: p for a, p in moved.items() if isinstance(a, Atom)}), shape=shape)
+
+
+_layers: ContextVar[Layers | None] = ContextVar("layers", default=None)
+
+
+@contextlib.contextmanager
+def by_layers() -> Iterator[None]:
+    """Inside, products of arrays have names."""
+    token = _layers.set(Layers())
+    try:
+        yield
+    finally:
+        _layers.reset(token)
+
+
+@contextlib.contextmanager
+def unnamed() -> Iterator[None]:
+    """Inside, nothing gets a name: in a loop, terms depend on the iteration and the carries."""
+    token = _layers.set(None)
+    try:
+        yield
+    finally:
+        _layers.reset(token)
+
+
+def named(primitive: str, t: Tensor) -> Tensor:
+    """What a program computes by its name, if it is of those operations that have names."""
+    layers = _layers.get()
+    if layers is None or not t.finite or not np.issubdtype(t.dtype, np.floating):
+        return t
+    marks = {mark for symbol in layers.meanings for mark in symbol.mark}
+    if t.value.free() - marks - set(axes(t.shape)):
+        return t
+    plain = all(_plain(a) for a in t.value.atoms()) and _names(t.value)
+    if primitive in _ALWAYS or (primitive in _OF_NAMES and plain):
+        return layers.name(t)
+    return t
+
+
+_ALWAYS = {"dot_general", "tanh", "logistic", "erf", "erfc"}
+_OF_NAMES = {"add", "add_any", "sub", "mul"}
+
+
+def _plain(a: Atom) -> bool:
+    """Whether an atom is an entry, or a sum of products of entries."""
+    return a.kind in {"entry", "dim"} or (a.kind == "sum" and all(map(_plain, a.args[1].atoms())))
+
+
+def without_names(what: str) -> None:
+    """Refuses what does not follow the chain rule through the names."""
+    if _layers.get() is not None:
+        raise Refused(f"{what} layer by layer")
+
+
+def equal(p: Poly, q: Poly) -> bool:
+    """Whether two terms are equal, by their names or by what those stand for."""
+    layers = _layers.get()
+    return vanishes(usual(p - q)) if layers is None else layers.equal(p, q)
+
+
+def through(
+    outs: Sequence[Tensor], cotangents: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs and their cotangents, with those of all names that they are made of."""
+    outs, cotangents = list(outs), list(cotangents)
+    layers = _layers.get()
+    for symbol, t in reversed(list(layers.meanings.items())) if layers else ():
+        cotangent = pull(outs, cotangents, symbol, t)
+        if layers and cotangent.value.terms:
+            outs.append(t)
+            cotangents.append(layers.name(cotangent))
+    return outs, cotangents

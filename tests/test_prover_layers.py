@@ -1,0 +1,178 @@
+"""Long programs, proved layer by layer: what is right is proved, and what is wrong is not."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.nn import relu, softmax
+from xent_jax.proofs import array, labels, prove_jvp, prove_vjp
+from xent_jax.proofs._normal_form import Refused
+from xent_jax.proofs._prover import prove as prover
+from xent_jax.proofs._prover.claims import Differs, claims_of
+from xent_jax.proofs._prover.layers import by_layers
+from xent_jax.proofs._prover.sizes import Sizes
+
+WEIGHTS = {"u": array("d h"), "v": array("h k"), "w": array("k o")}
+PERCEPTRON = {"x": array("n d")} | WEIGHTS
+ATTENTION = {"x": array("t d"), "q": array("d h"), "k": array("d h"), "v": array("d d")}
+TWICE = ATTENTION | {"q2": array("d h"), "k2": array("d h"), "v2": array("d d")}
+
+
+def with_backward(value, backward):
+    fun = jax.custom_vjp(value)
+    fun.defvjp(lambda *args: (value(*args), args), lambda args, g: backward(g, *args))
+    return fun
+
+
+def decided(fun, args, kinks=True):
+    """Whether it is proved by layers, without the other way and without numbers."""
+    wrt = tuple(name for name, spec in args.items() if spec.sort == "real")
+
+    def claims(a):
+        return list(claims_of(fun, a, wrt, None, False))
+
+    with prover._noting({}, {}), by_layers():
+        try:
+            prover._shown(Sizes(args, {}), claims, 60.0, 60.0, kinks)
+        except Differs:
+            return False
+        return True
+
+
+def perceptron(x, u, v, w):
+    return jnp.tanh(jnp.tanh(x @ u) @ v) @ w
+
+
+def perceptron_backward(g, x, u, v, w, slope=1.0, first=1.0, turned=False):
+    a = jnp.tanh(x @ u)
+    b = jnp.tanh(a @ v)
+    db = g @ w.T * (1 - slope * b * b)
+    da = db @ v.T * (1 - a * a) if not turned else db @ v.T * (1 - a)
+    return da @ u.T, x.T @ da, first * a.T @ db, b.T @ g
+
+
+def attention(x, q, k, v):
+    return softmax(x @ q @ (x @ k).T) @ (x @ v)
+
+
+def attention_backward(g, x, q, k, v, rowwise=1.0, keys=1.0):
+    p = softmax(x @ q @ (x @ k).T)
+    dp = g @ (x @ v).T
+    ds = p * (dp - rowwise * jnp.sum(p * dp, -1, keepdims=True))
+    dq, dk, dv = ds @ (x @ k), ds.T @ (x @ q), p.T @ g
+    return dq @ q.T + keys * dk @ k.T + dv @ v.T, x.T @ dq, x.T @ dk, x.T @ dv
+
+
+def twice(x, q, k, v, q2, k2, v2):
+    return attention(attention(x, q, k, v), q2, k2, v2)
+
+
+def twice_backward(g, x, q, k, v, q2, k2, v2, *, upper=1.0, lower=1.0, keys=1.0):
+    y = attention(x, q, k, v)
+    dy, dq2, dk2, dv2 = attention_backward(g, y, q2, k2, v2, upper, keys)
+    dx, dq, dk, dv = attention_backward(dy, x, q, k, v, lower)
+    return dx, dq, dk, dv, dq2, dk2, dv2
+
+
+RIGHT = {
+    "perceptron": (perceptron, PERCEPTRON),
+    "perceptron by hand": (with_backward(perceptron, perceptron_backward), PERCEPTRON),
+    "two layers of attention": (twice, TWICE),
+    "two layers of attention by hand": (with_backward(twice, twice_backward), TWICE),
+    "with what went in added": (lambda *a: a[0] + attention(*a), ATTENTION),
+    "perceptron of relu": (lambda x, u, v, w: relu(relu(x @ u) @ v) @ w, PERCEPTRON),
+    "product of six": (
+        lambda a, b, c, d, e, f: a @ b @ c @ d @ e @ f,
+        {"a": array("n m"), "b": array("m k"), "c": array("k l"), "d": array("l p"),
+         "e": array("p q"), "f": array("q r")},
+    ),
+    "ten of tanh": (
+        lambda x: functools.reduce(lambda y, _: jnp.tanh(y), range(10), x),
+        {"x": array("n")},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_right_is_proved(name):
+    assert decided(*RIGHT[name])
+
+
+def wrong(value, backward, **changes):
+    return with_backward(value, functools.partial(backward, **changes))
+
+
+WRONG = {
+    "a slope of tanh": (wrong(perceptron, perceptron_backward, slope=0.99), PERCEPTRON),
+    "a slope of the first tanh": (wrong(perceptron, perceptron_backward, turned=True), PERCEPTRON),
+    "a weight twice": (wrong(perceptron, perceptron_backward, first=2.0), PERCEPTRON),
+    "the rows of the upper layer": (wrong(twice, twice_backward, upper=0.5), TWICE),
+    "the rows of the lower layer": (wrong(twice, twice_backward, lower=0.5), TWICE),
+    "the keys of the upper layer": (wrong(twice, twice_backward, keys=-1.0), TWICE),
+    "no slope at all": (
+        with_backward(lambda x: jnp.tanh(jnp.tanh(x)), lambda g, x: (0.0 * g,)),
+        {"x": array("n")},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_not(name):
+    assert not decided(*WRONG[name])
+
+
+def by_rows(x, u, v, step=lambda total, h: total + h):
+    """The sum over rows of a layer, in a loop."""
+
+    def row(total, x):
+        return step(total, jnp.tanh(x @ u) @ v), None
+
+    return jax.lax.scan(row, jnp.zeros(v.shape[1:]), x)[0]
+
+
+def test_what_a_loop_computes_has_no_name():
+    args = {"x": array("n d"), "u": array("d h"), "v": array("h k")}
+    assert decided(by_rows, args)
+
+    def of_all(g, x, u, v):
+        return jax.vjp(lambda *a: jnp.sum(jnp.tanh(a[0] @ a[1]) @ a[2], 0), x, u, v)[1](g)
+
+    def of_the_first(g, x, u, v):
+        dx, du, dv = of_all(g, x[:1], u, v)
+        return jnp.broadcast_to(dx, x.shape), du, dv
+
+    assert decided(with_backward(lambda *a: by_rows(*a), of_all), args)
+    assert not decided(with_backward(lambda *a: by_rows(*a), of_the_first), args)
+    with pytest.raises(Refused, match="a carry that is not itself plus a term free of all carries"):
+        decided(lambda x, u, v: by_rows(x, u, v, lambda total, h: jnp.tanh(total + h)), args)
+
+
+def test_a_loss_of_labels_on_layers():
+    def loss(x, u, v, y):
+        z = jnp.tanh(x @ u) @ v
+        return jnp.mean(jax.nn.logsumexp(z, -1) - jnp.take_along_axis(z, y[:, None], -1)[:, 0])
+
+    args = {"x": array("n d"), "u": array("d h"), "v": array("h k")}
+    assert prove_vjp(loss, args | {"y": labels("n", classes="k")}, tuple(args)).proved
+
+
+def test_they_are_tried_where_the_other_way_does_not_decide(monkeypatch):
+    monkeypatch.setattr(prover, "_SHORT", 0.1)
+    assert prove_vjp(*RIGHT["perceptron by hand"], tuple(PERCEPTRON)).proved
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_what_does_not_follow_the_names_is_refused(forward, monkeypatch):
+    """A rule whose derivative is 0 would seem right if names were taken for numbers."""
+    for search in ("vjp", "jvp"):
+        monkeypatch.setattr(prover.numbers, search, lambda *_: None)
+    fun = jax.custom_jvp(lambda x: jnp.tanh(x))
+    fun.defjvp(lambda primals, tangents: (jnp.tanh(primals[0]), 0.0 * tangents[0]))
+    with by_layers():
+        if forward:
+            found = prove_jvp(fun, {"x": array("n")}, ("x",))
+        else:
+            found = prove_vjp(fun, {"x": array("n")}, ("x",), second_order=True)
+    assert found.status == "refused"
+    assert "layer by layer" in found.reason
