@@ -392,7 +392,7 @@ CHANGES = (
            tests="test_token_statistics.py::test_a_label_that_is_none"),
     Change("_linear_plan.py", "flops_per_byte=6 * chunk", "flops_per_byte=3 * chunk",
            tests="test_package.py::test_the_examples_in_docstrings_run"),
-    Change("_linear_sharded.py", 'names["batch_axis_name"] = divided.tokens or None', "pass",
+    Change("_linear_sharded.py", 'names["batch_axis_name"] = mesh_axes.tokens or None', "pass",
            tests="test_sharded_head.py::test_one_call"),
     Change("_linear_sharded.py", 'num_classes=fixed["num_classes"]', "num_classes=None",
            tests="test_sharded_head.py::test_padding_that_its_owner_made"),

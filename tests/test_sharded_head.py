@@ -213,7 +213,7 @@ def test_explicit_sharding(kernel, rng):
         actual = both(head, x, w, y)
         close(actual, expected)
         assert [jax.typeof(g) for g in actual[1]] == [jax.typeof(x), jax.typeof(w)]
-        with pytest.raises(ValueError, match="go through shard_linear_head"):
+        with pytest.raises(ValueError, match="Pass sharded arrays to shard_linear_head"):
             linear_softmax_cross_entropy(x, w, y)
 
 

@@ -180,7 +180,7 @@ def _overlapping(step: Step, carry: Any, rows: Any, tokens: int, size: int, keep
         start = jnp.maximum(i * size - extra, 0)
         fresh = (i > 0) | (jnp.arange(size) < size - extra)
         carry, new = step(carry, slices(start), fresh)
-        # The chunk after writes over what is not fresh in the first.
+        # The second chunk overwrites the rows of the first that are not fresh.
         outs = jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0), outs, new)
         return (carry, outs), None
 
@@ -201,8 +201,8 @@ def _gathered(
 
     def run(state: Any, at: Array) -> Any:
         live = at < tokens
-        # What fills up the last chunk is its first token, not zeros: a loss may be infinite
-        # or NaN at those, and in a gradient 0 times that is NaN.
+        # The last chunk is filled up with copies of its first token. At zeros, a loss may be
+        # infinite or NaN, and 0 times that is NaN in a gradient.
         near = jnp.where(live, at, at[0])
         carry, new = step(state[0], jax.tree.map(lambda a: a[near], rows), live)
         return carry, jax.tree.map(lambda a, b: a.at[at].set(b, **written), state[1], new)

@@ -303,8 +303,10 @@ def reduced(
         if not _shards.SCAN_KEEPS_RULES or any(
             of_tokens - _shards.varying(a) for a in operands.shared if a is not None
         ):
-            # Gradients taken in the forward pass could not be differentiated again. Or JAX sums
-            # that of what is closed over over the mesh at once, and needs the cotangents at once.
+            # The gradients are computed in the backward pass. On JAX 0.6, those from the forward
+            # pass could not be differentiated again. If an array that the loss closes over is
+            # replicated over the mesh axes of the tokens, JAX sums its gradient over the mesh as
+            # soon as it is computed, and so needs the cotangents by then.
             losses, aux = engine.losses(operands, mask)
             total = scale * jnp.sum(losses)
         else:

@@ -77,9 +77,9 @@ class Problem:
         """Returns the same, each array marked as varying over the mesh axes of its cotangent."""
         shared = self.inputs, self.kernel, self.bias
         by_token = self.targets, self.mask, self.weights
-        divided = self.shards.names
-        tokens = _shards.varying(shared, by_token) - divided
-        inputs, kernel, bias = _shards.vary(shared, tokens | divided)
+        classes = self.shards.names
+        tokens = _shards.varying(shared, by_token) - classes
+        inputs, kernel, bias = _shards.vary(shared, tokens | classes)
         targets, mask, weights = _shards.vary(by_token, tokens)
         arrays = {"inputs": inputs, "kernel": kernel, "bias": bias}
         return self.replace(**arrays, targets=targets, mask=mask, weights=weights)
@@ -229,7 +229,7 @@ def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
         if any(entry is not None for entry in _shards.explicit(array)):
             raise ValueError(
                 f"{name}: {which} must be whole, or a shard's inside jax.shard_map, got "
-                f"{jax.typeof(array)}. Divided arrays go through shard_linear_head."
+                f"{jax.typeof(array)}. Pass sharded arrays to shard_linear_head."
             )
     return inputs, kernel
 

@@ -90,15 +90,15 @@ def shard_linear_head(
         whole = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
         jax.eval_shape(lambda arrays: head(**arrays, **fixed), whole)
         for which, of_tokens in (("where", tokens_of), ("weights", token_weights)):
-            if which in arrays:  # one for each token, to be divided as they are
+            if which in arrays:  # one for each token, to be sharded like the tokens
                 batch = arrays["inputs"].shape[:-1]
                 arrays[which] = of_tokens(original.__name__, arrays[which], batch)
-        divided = _divided(name, mesh, inputs, kernel, arrays, fixed["kernel_axes"])
-        arrays, fixed = _padded(divided, arrays, fixed)
+        mesh_axes = _mesh_axes(name, mesh, inputs, kernel, arrays, fixed["kernel_axes"])
+        arrays, fixed = _padded(mesh_axes, arrays, fixed)
         given = [k for k, off in _NUMBERS.items() if k in fixed and fixed[k] != off]
         numbers = {k: jnp.asarray(fixed.pop(k)) for k in given}
         with explained():
-            return _run(head, divided, tuple(fixed.items()), arrays | numbers)
+            return _run(head, mesh_axes, tuple(fixed.items()), arrays | numbers)
 
     return sharded
 
@@ -150,7 +150,7 @@ def _bound(signature: inspect.Signature, head: str, args: Any, kwargs: Any) -> d
     return {k: v for k, v in given.arguments.items() if k not in _AXES}
 
 
-class _Divided(NamedTuple):
+class _MeshAxes(NamedTuple):
     """The mesh axes that shard tokens, width and classes."""
 
     mesh: Mesh | AbstractMesh
@@ -184,7 +184,7 @@ def _axes(entry: Any) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else tuple(entry)
 
 
-def _divided(name: str, mesh, inputs, kernel, arrays: dict[str, Array], axes) -> _Divided:
+def _mesh_axes(name: str, mesh, inputs, kernel, arrays: dict[str, Array], axes) -> _MeshAxes:
     x, w = arrays["inputs"], arrays["kernel"]
     mesh = jax.sharding.get_abstract_mesh() if mesh is None else mesh
     of_inputs, of_kernel = (
@@ -193,11 +193,11 @@ def _divided(name: str, mesh, inputs, kernel, arrays: dict[str, Array], axes) ->
     )
     if len(of_inputs) > x.ndim or len(of_kernel) > w.ndim or of_inputs[-1]:
         raise ValueError(
-            f"{name}: inputs must be divided over their tokens alone and kernel over its two "
+            f"{name}: inputs must be sharded over their tokens alone and kernel over its two "
             f"axes, got {inputs} for {describe(x)} and {kernel} for {describe(w)}."
         )
     width, classes = of_kernel[axes.index("D")], of_kernel[axes.index("V")]
-    out = _Divided(mesh, PartitionSpec(*(e or None for e in of_inputs[:-1])), width, classes, axes)
+    out = _MeshAxes(mesh, PartitionSpec(*(e or None for e in of_inputs[:-1])), width, classes, axes)
     named = {*out.tokens, *width, *classes}
     if not named <= set(mesh.axis_names):
         raise ValueError(
@@ -206,7 +206,7 @@ def _divided(name: str, mesh, inputs, kernel, arrays: dict[str, Array], axes) ->
         )
     if both := set(classes) & {*out.tokens, *width}:
         raise ValueError(
-            f"{name}: a mesh axis divides the classes or the tokens, not both, got "
+            f"{name}: a mesh axis must shard the classes or the tokens, not both, got "
             f"{sorted(both)} in {inputs} and {kernel}."
         )
     sizes = [("inputs", a, n, e) for a, (n, e) in enumerate(zip(x.shape, of_inputs, strict=True))]
@@ -221,12 +221,12 @@ def _divided(name: str, mesh, inputs, kernel, arrays: dict[str, Array], axes) ->
 
 
 def _padded(
-    divided: _Divided, arrays: dict[str, Array], fixed: dict[str, Any]
+    mesh_axes: _MeshAxes, arrays: dict[str, Array], fixed: dict[str, Any]
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Returns the arguments with the classes padded to a multiple of the number of shards."""
-    axis = divided.kernel_axes.index("V")
+    axis = mesh_axes.kernel_axes.index("V")
     classes = arrays["kernel"].shape[axis]
-    more = -classes % divided.shards(divided.classes)
+    more = -classes % mesh_axes.shards(mesh_axes.classes)
     if not more:
         return arrays, fixed
 
@@ -242,21 +242,23 @@ def _padded(
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _run(
     head: Callable[..., Any],
-    divided: _Divided,
+    mesh_axes: _MeshAxes,
     options: tuple[tuple[str, Any], ...],
     arrays: dict[str, Array],
 ) -> Any:
     fixed = dict(options)
-    names = {"axis_name": divided.classes or None}
+    names = {"axis_name": mesh_axes.classes or None}
     if "reduction" in fixed:
-        names["batch_axis_name"] = divided.tokens or None
+        names["batch_axis_name"] = mesh_axes.tokens or None
 
     def local(arrays: dict[str, Array]) -> Any:
-        return head(**(arrays | {"kernel": _gathered(divided, arrays["kernel"])}), **fixed, **names)
+        return head(
+            **(arrays | {"kernel": _gathered(mesh_axes, arrays["kernel"])}), **fixed, **names
+        )
 
-    out = divided.batch if fixed.get("reduction", "none") == "none" else PartitionSpec()
-    specs = {k: divided.spec(k) for k in arrays}
-    return _shards.shard_map(local, divided.mesh, (specs,), out)(arrays)
+    out = mesh_axes.batch if fixed.get("reduction", "none") == "none" else PartitionSpec()
+    specs = {k: mesh_axes.spec(k) for k in arrays}
+    return _shards.shard_map(local, mesh_axes.mesh, (specs,), out)(arrays)
 
 
 def _any_sharded(
@@ -287,36 +289,36 @@ def _any_sharded(
     for which, of_tokens in (("where", tokens_of), ("weights", token_weights)):
         if masks[which] is not None:
             arrays[which] = of_tokens("with_linear_head", masks[which], whole.batch)
-    divided = _divided(name, mesh, inputs_spec, kernel_spec, arrays, axes)
-    if Shards(axis_name).names != set(divided.classes):
+    mesh_axes = _mesh_axes(name, mesh, inputs_spec, kernel_spec, arrays, axes)
+    if Shards(axis_name).names != set(mesh_axes.classes):
         raise ValueError(
             f"{name}: with_linear_head, and the loss that it is given, must have the axis_name "
-            f"that divides the kernel's classes, {_one(divided.classes)!r}, got {axis_name!r}."
+            f"that shards the kernel's classes, {_one(mesh_axes.classes)!r}, got {axis_name!r}."
         )
     if head.batch_axis_name is not None:
         raise ValueError(
             f"with_linear_head: batch_axis_name must be left out, for shard_linear_head gives it, "
             f"got {head.batch_axis_name!r}."
         )
-    arrays, fixed = _padded(divided, arrays, {"num_classes": count})
+    arrays, fixed = _padded(mesh_axes, arrays, {"num_classes": count})
     local_head = dataclasses.replace(
         head,
         num_classes=fixed["num_classes"],
-        layer=(axes, *rest, _one(divided.classes)),
-        batch_axis_name=divided.tokens or None,
+        layer=(axes, *rest, _one(mesh_axes.classes)),
+        batch_axis_name=mesh_axes.tokens or None,
     )
 
     def local(arrays: dict[str, Array], targets: Any) -> Any:
-        arrays = arrays | {"kernel": _gathered(divided, arrays["kernel"])}
+        arrays = arrays | {"kernel": _gathered(mesh_axes, arrays["kernel"])}
         inputs, kernel = arrays.pop("inputs"), arrays.pop("kernel")
         return local_head(inputs, kernel, *targets, **arrays)
 
-    value = divided.batch if head.reduction == "none" else PartitionSpec()
-    out = (value, divided.batch) if head.of_logits.has_aux else value
-    specs = {k: divided.spec(k) for k in arrays}, divided.batch
+    value = mesh_axes.batch if head.reduction == "none" else PartitionSpec()
+    out = (value, mesh_axes.batch) if head.of_logits.has_aux else value
+    specs = {k: mesh_axes.spec(k) for k in arrays}, mesh_axes.batch
     targets = jax.tree.unflatten(whole.tree, map(jnp.asarray, jax.tree.leaves(targets)))
     with explained():
-        return _shards.shard_map(local, divided.mesh, specs, out)(arrays, targets)
+        return _shards.shard_map(local, mesh_axes.mesh, specs, out)(arrays, targets)
 
 
 def _one(axes: tuple[str, ...]) -> AxisName | None:
@@ -324,12 +326,12 @@ def _one(axes: tuple[str, ...]) -> AxisName | None:
     return None if not axes else axes[0] if len(axes) == 1 else axes
 
 
-def _gathered(divided: _Divided, kernel: Array) -> Array:
+def _gathered(mesh_axes: _MeshAxes, kernel: Array) -> Array:
     """Returns a shard's kernel, gathered along its width if that is sharded."""
-    if not divided.width:
+    if not mesh_axes.width:
         return kernel
-    axis = divided.kernel_axes.index("D")
-    return lax.all_gather(kernel, divided.width, axis=axis, tiled=True)
+    axis = mesh_axes.kernel_axes.index("D")
+    return lax.all_gather(kernel, mesh_axes.width, axis=axis, tiled=True)
 
 
 def _is_array(argument: str, value: Any) -> bool:
