@@ -163,7 +163,7 @@ def _reduced(
             )
         losses, aux = found if options.has_aux else (found, ())
         size = rows[0].shape[0]
-        _engine.check_losses(name, f"{size} tokens", size, losses, aux)
+        _engine.check_losses(name, f"a chunk of {size} tokens", size, losses, aux)
         if not jnp.issubdtype(losses.dtype, jnp.floating):
             got = _checks.describe(losses)
             raise TypeError(f"{name}: loss must give floating-point numbers, got {got}.")
