@@ -1,5 +1,6 @@
 """The normal form: its rules against direct evaluation, and its binders."""
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -318,6 +319,23 @@ def test_derivatives_are_those_of_the_term(names, seed):
 def test_equal_sums_are_equal_whatever_their_index_is_called():
     a, b = fresh(K), fresh(K)
     assert total(f.exp(entry(Z, ROW, a)), a) == total(f.exp(entry(Z, ROW, b)), b)
+
+
+def test_sums_of_sums_are_equal_in_whatever_order():
+    """Of a chain of arrays, and of one with deltas that first stand under other indices."""
+    (a, b), (i, j) = (fresh(K), fresh(K)), (fresh(N), fresh(N))
+    chain = entry(Z, ROW, a) * f.exp(entry(W, i, a)) * entry(W, i, b) * entry(Z, j, b)
+    labels = [entry(Symbol(name, "index", K), i, j).atoms() for name in "xy"]
+    (x,), (y,) = labels
+    found = delta(a, x) * delta(b, y) * entry(B, i, j) * entry(Symbol("v", "real"), i, a, j, b)
+    for body in (chain, chain * entry(W, j, a), found):
+        sums = set()
+        for order in itertools.permutations([a, b, i, j]):
+            p = body
+            for binder in order:
+                p = total(p, binder)
+            sums.add(p)
+        assert len(sums) == 1
 
 
 def test_sums_over_different_dimensions_differ():

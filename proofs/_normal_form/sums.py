@@ -141,15 +141,18 @@ def _within_sizes(start: Poly, dim: Poly) -> bool:
 
 def _total_of(m: Monomial, i: Atom) -> Poly:
     for a, _ in m:
-        if a.kind == "delta" and i in a.free:
-            place = solved(poly(a.args[0]) - poly(a.args[1]), i)
-            if place is None:
-                continue
+        place = _place_of(a, i) if a.kind == "delta" else None
+        if place is not None:
             rest = product((b, e) for b, e in m if b is not a)
             return _within(place, i) * substitute(rest, {i: place})
     bound = [(a, e) for a, e in m if i in a.free]
     rest = product((a, e) for a, e in m if i not in a.free)
-    return rest * (i.args[1] if not bound else product(_nested(bound, i).items()))
+    return rest * (_nested(bound, i) if bound else i.args[1])
+
+
+def _place_of(a: Atom, i: Atom) -> Poly | None:
+    """Where a delta puts an index, if it is one of it."""
+    return solved(poly(a.args[0]) - poly(a.args[1]), i) if i in a.free else None
 
 
 def _within(p: Poly, i: Atom) -> Poly:
@@ -164,7 +167,7 @@ def _within(p: Poly, i: Atom) -> Poly:
     return greater(p + 1) * greater(dim - p)
 
 
-def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> dict[Atom, Number]:
+def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
     """A sum of products of sums, in the order whose text comes first."""
     binders, flat = [i], []
     queue = list(bound)
@@ -178,8 +181,15 @@ def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> dict[Atom, Number]:
             binders.append(j)
             ((m, _),) = body.terms.items()
             queue.extend(m)
+    for j in binders if len(binders) > 1 else ():
+        if any(a.kind == "delta" and _place_of(a, j) is not None for a, _ in flat):
+            p = total(product(flat), j)  # a delta that stood under a sum over another index
+            for k in binders:
+                p = p if k is j else total(p, k)
+            return p
     orders = (_in_order(flat, order) for order in _orders(flat, binders))
-    return min(orders, key=lambda d: (sum(a.depth for a in d), monomial_key(frozenset(d.items()))))
+    best = min(orders, key=lambda d: (sum(a.depth for a in d), monomial_key(frozenset(d.items()))))
+    return product(best.items())
 
 
 def _orders(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> Iterable[tuple[Atom, ...]]:
