@@ -95,27 +95,29 @@ def test_gradients_of_each(source, module):
     """First and, of held logits, second derivatives; tangents in forward mode."""
     floats, y = drawn(source, (2, 3), tied=False)
     direction = jax.tree.map(jnp.cos, floats)
-    cap = {"cap": jnp.asarray(3.0)} if source == "head" else {}
+    options = {"logit_softcap": 3.0, "temperature": 0.7} if source == "head" else {}
 
-    def ours(floats, cap):
-        capped = {"logit_softcap": cap["cap"]} if cap else {}
-        return statistics(floats, y, module, top_k=3, **capped)._asdict()
+    def ours(floats, options):
+        return statistics(floats, y, module, top_k=3, **options)._asdict()
 
-    def held(floats, cap):
+    def held(floats, options):
         z = logits_of(floats)
-        return of_logits(cap["cap"] * jnp.tanh(z / cap["cap"]) if cap else z, y)
+        if options:
+            cap, temperature = options.values()
+            z = cap * jnp.tanh(z / cap) / temperature
+        return of_logits(z, y)
 
     def derivatives(name, statistics):
-        def of(floats, cap):
-            out = statistics(floats, cap)[name]
+        def of(floats, options):
+            out = statistics(floats, options)[name]
             return jnp.sum(out * jnp.cos(jnp.arange(out.size)).reshape(out.shape))
 
         def along(floats):
-            return sum(map(jnp.vdot, jax.grad(of)(floats, cap), direction))
+            return sum(map(jnp.vdot, jax.grad(of)(floats, options), direction))
 
-        found = [jax.value_and_grad(of, (0, 1))(floats, cap)]
+        found = [jax.value_and_grad(of, (0, 1))(floats, options)]
         if module is not xent_jax:
-            found.append(jax.jvp(lambda floats: of(floats, cap), (floats,), (direction,)))
+            found.append(jax.jvp(lambda floats: of(floats, options), (floats,), (direction,)))
         if source == "logits":
             found.append(jax.grad(along)(floats))
         return found

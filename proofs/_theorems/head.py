@@ -157,16 +157,21 @@ def _others() -> list[Case]:
 
 
 def _statistics() -> list[Case]:
-    def one(field: str, truth: Loss, **more: Any) -> Case:
-        def reference(x: Any, w: Any, y: Any, bias: Any) -> Any:
-            return truth(x @ w + bias, y)
+    def one(field: str, truth: Loss, options: str = "", given: Any = None, **more: Any) -> Case:
+        def reference(x: Any, w: Any, y: Any, bias: Any, temperature: Any = 1) -> Any:
+            return truth((x @ w + bias) / temperature, y)
 
-        return _of_head(_STATISTICS, field, reference, {}, output=field, **more)
+        return _of_head(_STATISTICS, field + options, reference, {}, given, field, **more)
 
+    fields: dict[str, Loss] = {
+        "loss": book.integer_loss,
+        "logsumexp": lambda z, _: book.logsumexp(z),
+        "entropy": lambda z, _: book.softmax_entropy(z),
+    }
+    temperature = {"temperature": scalar(positive=True)}
     return [
-        one("loss", book.integer_loss),
-        one("logsumexp", lambda z, _: book.logsumexp(z)),
-        one("entropy", lambda z, _: book.softmax_entropy(z)),
+        *(one(field, truth) for field, truth in fields.items()),
+        *(one(field, truth, ", temperature", temperature) for field, truth in fields.items()),
         one("label_rank", book.label_rank, to=(), kinds=("value",)),
     ]
 
@@ -180,8 +185,6 @@ UNPROVED = (
     Unproved(_INTEGER, "logit_softcap", "the prover does not see that the exponentials of capped "
              "logits are together positive without that of the label; the cap around a linear "
              "loss, the cap alone and the loss alone are proved, and test_head.py compares"),
-    Unproved(_STATISTICS, "temperature", "it is applied as in linear_softmax_cross_entropy, whose "
-             "theorem takes half a minute; test_head_statistics.py compares"),
     Unproved("with_linear_head", "the kernel's gradient in pieces", "on CPU it is summed for some "
              "of the classes at a time; the prover cannot read these slices for all sizes; "
              "test_head_proofs.py proves a small size, and test_head.py compares"),

@@ -243,7 +243,7 @@ _OTHERS = (
     Unproved("softmax", "several class axes, here and elsewhere", "the prover does not read a "
              "reshape that merges axes which were moved; test_contract.py compares"),
     *(Unproved(f, "argmax and the likeliest classes", "the prover does not read JAX's argmax and "
-               "top_k; test_token_statistics.py compares them with their definitions, ties included")
+               "top_k; test_token_statistics.py compares with their definitions, ties included")
       for f in ("token_statistics", "linear_token_statistics")),
 )  # fmt: skip
 UNPROVED = (*_DIVERGENCES, *_OTHERS, *_shard_theorems.UNPROVED, *_head_theorems.UNPROVED)
