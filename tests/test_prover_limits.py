@@ -1,6 +1,7 @@
 """Every verdict comes in time, and leaves the memory to others."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,15 @@ def test_a_proof_that_grows_ends_in_time():
     assert len(polynomial._atoms) == before
 
 
-def test_what_grows_is_refuted_all_the_same(monkeypatch):
-    monkeypatch.setattr(limits, "MEMORY", 1 << 20)  # these two, so that no clock decides
+@pytest.fixture
+def growing(monkeypatch):
+    """A process that grows by a MiB each time it is looked at: one that ran long may not."""
+    sizes = itertools.count(0, 1 << 20)
+    monkeypatch.setattr(limits, "resident", lambda: next(sizes))
+    monkeypatch.setattr(limits, "MEMORY", 1 << 20)
+
+
+def test_what_grows_is_refuted_all_the_same(monkeypatch, growing):
     monkeypatch.setattr(prover, "_SEARCH", float("inf"))
     fun = jax.custom_vjp(nested)
     fun.defvjp(lambda x: (nested(x), x), lambda x, g: (1.01 * jax.vjp(nested, x)[1](g)[0],))
@@ -33,8 +41,7 @@ def test_what_grows_is_refuted_all_the_same(monkeypatch):
     assert verdict.status == "refuted"
 
 
-def test_a_proof_that_takes_much_memory_ends(monkeypatch):
-    monkeypatch.setattr(limits, "MEMORY", 1 << 20)
+def test_a_proof_that_takes_much_memory_ends(growing):
     verdict = prove_vjp(nested, ROW, ("x",), second_order=True, timeout=60)
     assert verdict.status == "unknown"
     assert "it grew past the limit of memory, 0.000977 GiB" in verdict.reason

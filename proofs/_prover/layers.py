@@ -61,7 +61,7 @@ class Layers:
         """An array that has a name and is the same, with its axes in whichever order."""
         for symbol, other in reversed(self.meanings.items()):
             there, close = self.example.arrays[symbol], 1e-9 * np.abs(numbers).max(initial=1e-300)
-            for order in itertools.permutations(range(len(t.shape))):
+            for order in itertools.permutations(range(len(other.shape))):
                 if tuple(other.shape[i] for i in order) != t.shape:
                     continue
                 if np.allclose(numbers, there.transpose(order), 1e-9, close):
