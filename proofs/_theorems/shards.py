@@ -220,7 +220,7 @@ def _heads() -> list[Case]:
 
 CASES = (*_softmaxes(), *_losses(), *_batches(), *_examples(), *_heads())
 _MANY = (
-    "more than four sums are nested, and the prover does not bring so many into one order; the "
+    "more than four sums are nested, which the prover has not been seen to decide; the "
     "second order to the logits is proved"
 )
 UNPROVED = (
