@@ -83,7 +83,7 @@ WHOLE = ("argmax", "label_rank", "top_k_indices")
 
 
 def of_logits(z, y, top_k=3):
-    """By their definitions, ties in the order of the classes."""
+    """Returns the statistics by their definitions; ties are in the order of the classes."""
     log_p, order = jax.nn.log_softmax(z), jnp.argsort(-z, axis=-1, stable=True)
     first = order[..., :top_k]
     return {

@@ -35,7 +35,7 @@ CASES += [("all", batch, r) for batch in [(13,), (1,), (0,), ()] for r in ("mean
 
 
 def options(name, batch):
-    """Those that have a gradient, and the others."""
+    """Returns the arguments that have a gradient, and the others."""
     rng, given = np.random.default_rng(1), dict(OPTIONS[name])
     left = np.asarray(rng.random(batch) < 0.6)
     if left.size:

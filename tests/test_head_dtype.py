@@ -136,7 +136,7 @@ def test_on_a_mesh():
 
 
 def errors(gradients, exact):
-    """Of each gradient, relative to it as a whole."""
+    """Returns the error of each gradient, relative to the norm of the gradient."""
     pairs = zip(gradients, exact, strict=True)
     return [np.linalg.norm(np.asarray(g, np.float64) - e) / np.linalg.norm(e) for g, e in pairs]
 

@@ -78,7 +78,7 @@ def test_no_more_chunks_are_computed_than_the_tokens_that_are_left_fill(
 
 
 def test_each_shard_by_its_own_tokens(computed):
-    """Of two shards of the tokens one has none left in and the other has all."""
+    """One of two shards of the tokens has no token that takes part, and the other has all."""
     x, w, _, y = drawn((N,))
     mask = jnp.arange(N) < N // 2
     sharded = shard_linear_head(

@@ -151,7 +151,7 @@ def _total_of(m: Monomial, i: Atom) -> Poly:
 
 
 def _place_of(a: Atom, i: Atom) -> Poly | None:
-    """Where a delta puts an index, if it is one of it."""
+    """Returns the place at which a delta puts the index, or None if it has no such index."""
     return solved(poly(a.args[0]) - poly(a.args[1]), i) if i in a.free else None
 
 

@@ -375,7 +375,7 @@ def _shown_in_some_way(
     timeout: float | None,
     kinks: bool,
 ) -> Any:
-    """As ``_shown``: for a short time at once, then layer by layer, then at once again."""
+    """Tries ``_shown`` at once for a short time, then layer by layer, then at once again."""
     short = min(seconds / 8, _SHORT)
     try:
         return _shown(sizes, claims, short, timeout, kinks)

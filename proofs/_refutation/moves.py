@@ -16,7 +16,7 @@ class Moves(Entries):
     """Gathers, slices, transposes and scatters of arrays of entries."""
 
     def move(self, equation, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """By NumPy, or by running the primitive on positions, 0 being what is out of bounds."""
+        """Moves entries by NumPy or by running the primitive on positions; 0 is out of bounds."""
         name, params = equation.primitive.name, dict(equation.params)
         if name in _BY_NUMPY:  # JAX would compile each primitive anew for each shape
             return [_BY_NUMPY[name](params, *inputs)]
