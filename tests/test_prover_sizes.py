@@ -99,6 +99,29 @@ def test_what_jax_numpy_asks_is_followed_too():
     assert not prove_equal(fun, lambda z, w: squares(z), TWO).proved
 
 
+def test_code_of_jax_that_is_right_either_way_is_not_traced_again():
+    """Where ``definitely_equal`` says no, ``jax.numpy`` does what is right for equal sizes."""
+    traced = []
+
+    def fun(z, w):
+        traced.append(z.shape)
+        return jnp.einsum("nk,mk->nm", z, jnp.where(jnp.sum(w, -1, keepdims=True) > 0, w, 0.0))
+
+    def wanted(z, w):
+        return z @ (w * (jnp.sum(w, -1, keepdims=True) > 0)).T
+
+    assert prove_equal(fun, wanted, TWO, search=False).proved
+    assert len(traced) == 1
+
+
+def test_a_function_of_users_that_has_the_name_of_one_of_jax_is_followed():
+    def definitely_equal(a, b):
+        return a == b
+
+    wrong = _unless(lambda z: definitely_equal(z.shape[-1], 1))
+    assert prove_equal(wrong, squares, Z).status == "refuted"
+
+
 def test_a_backward_and_a_reference_may_not_be_right_for_most_sizes_only():
     def backward(z, g):
         return ((3 if z.shape[-1] == 1 else 2) * z * g[:, None],)

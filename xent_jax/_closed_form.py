@@ -153,9 +153,7 @@ def moves(tangent: Any) -> bool:
 def to_argument(cotangent: Array, like: Array) -> Array:
     """Sums the cotangent of a broadcast argument to its shape, and casts it to its dtype."""
     lead = cotangent.ndim - like.ndim
-    stretched = [
-        i + lead for i, n in enumerate(like.shape) if n == 1 and cotangent.shape[i + lead] != 1
-    ]
+    stretched = [i + lead for i, n in enumerate(like.shape) if n != cotangent.shape[i + lead]]
     axes = (*range(lead), *stretched)
     if axes:
         cotangent = jnp.sum(cotangent, axis=axes)
