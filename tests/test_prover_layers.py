@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax.nn import relu, softmax
 from xent_jax.proofs import array, labels, prove_jvp, prove_vjp
-from xent_jax.proofs._normal_form import Refused
+from xent_jax.proofs._normal_form import Refused, limited
 from xent_jax.proofs._prover import prove as prover
 from xent_jax.proofs._prover.claims import Differs, claims_of
 from xent_jax.proofs._prover.layers import by_layers
@@ -34,7 +34,8 @@ def decided(fun, args, kinks=True):
 
     with prover._noting({}, {}), by_layers():
         try:
-            prover._shown(Sizes(args, {}), claims, 60.0, 60.0, kinks)
+            with limited(60.0, "60 s"):
+                prover._shown(Sizes(args, {}), claims, kinks)
         except Differs:
             return False
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ class Exceeded(Exception):
 @dataclass
 class _Limit:
     stated: str
-    ends: float
+    ends: float  # of the clock
+    ends_of_processor: float  # of this process's own time
     bytes: float
     calls: int = 0  # one for each term
 
@@ -29,7 +31,7 @@ class _Limit:
         self.calls += 1
         if self.calls % _CALLS_BETWEEN_LOOKS:
             return
-        if time.perf_counter() > self.ends:
+        if time.perf_counter() > self.ends or time.process_time() > self.ends_of_processor:
             raise Exceeded(f"it grew past the limit of time, {self.stated}: {self.calls:,} terms")
         if self.calls % (64 * _CALLS_BETWEEN_LOOKS) == 0 and resident() > self.bytes:
             limit = f"{MEMORY / 2**30:.3g} GiB"
@@ -47,9 +49,13 @@ def look() -> None:
 
 
 @contextlib.contextmanager
-def limited(seconds: float, stated: str) -> Iterator[None]:
-    """Inside, terms are made for so many seconds at most; ``stated`` is the limit in words."""
-    limit = _Limit(stated, time.perf_counter() + seconds, resident() + MEMORY)
+def limited(seconds: float, stated: str, of_processor: float = math.inf) -> Iterator[None]:
+    """Inside, terms are made for so many seconds at most, by the clock and of this process.
+
+    ``stated`` is the limit in words.
+    """
+    ends, ends_of_processor = time.perf_counter() + seconds, time.process_time() + of_processor
+    limit = _Limit(stated, ends, ends_of_processor, resident() + MEMORY)
     token = _limit.set(limit)
     try:
         yield

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -375,33 +376,34 @@ def _shown_in_some_way(
     timeout: float | None,
     kinks: bool,
 ) -> Any:
-    """Tries ``_shown`` at once for a short time, then layer by layer, then at once again."""
+    """Tries ``_shown`` at once for a short time, then layer by layer, then at once again.
+
+    The first two have some seconds of this process's own time, so that other programs, which may
+    keep the processor busy, do not change how something is proved.
+    """
+    ends = time.perf_counter() + seconds
     short = min(seconds / 8, _SHORT)
+
+    def shown(of_processor: float = math.inf) -> Any:
+        left = ends - time.perf_counter()
+        with limited(left, f"timeout={timeout} s", of_processor):
+            return _shown(sizes, claims, kinks)
+
     try:
-        return _shown(sizes, claims, short, timeout, kinks)
+        return shown(short)
     except (Differs, Exceeded) as error:
         forget()
         with by_layers(), contextlib.suppress(Differs, Exceeded, Refused, RecursionError):
-            return _shown(sizes, claims, min(seconds, 3 * short), timeout, kinks)
+            return shown(3 * short)
         if isinstance(error, Differs):
             raise
     forget()
-    return _shown(sizes, claims, seconds - 4 * short, timeout, kinks)
+    return shown()
 
 
-def _shown(
-    sizes: Sizes,
-    claims: Callable[[Arguments], Claims],
-    seconds: float,
-    timeout: float | None,
-    kinks: bool,
-) -> Any:
+def _shown(sizes: Sizes, claims: Callable[[Arguments], Claims], kinks: bool) -> Any:
     """The first claim that was shown, as an identity, if all of them are."""
-    with (
-        lines_of_backwards(),
-        forgotten_if(Exceeded),
-        limited(seconds, f"timeout={timeout} s"),
-    ):
+    with lines_of_backwards(), forgotten_if(Exceeded):
         a = arguments(sizes.args)
         try:
             found = claims(a)
