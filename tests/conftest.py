@@ -1,5 +1,6 @@
 """Eight CPU devices for the tests of sharding (others use the first), and what all tests share."""
 
+import collections
 import functools
 import os
 import subprocess
@@ -47,6 +48,38 @@ def resident():
     """Bytes of memory that this process holds, or 0 where the system does not say."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+# ------------------------------------------------------------------------- what is quick
+
+QUICK_CASES = 4  # of a test in these files; each case compiles programs, or proves a theorem
+MANY_LONG_CASES = frozenset(
+    """
+    accuracy accuracy_of_divergences accuracy_of_hessians accuracy_of_parts configurations constants
+    explicit_sharding head head_contract head_dtype head_export head_padding head_plan head_proofs
+    head_statistics head_weights held_memory identities injection label_dtypes masked_tokens
+    processes products_before_losses prover_layers prover_public_rules prover_refutations
+    prover_translation prover_trees second_engine sharded_head sharded_losses sharded_proofs
+    token_statistics torch_definitions two_calls zero_times_infinity
+    """.split()
+)
+"""Files ``test_*.py``. The contract and the edges are not among them: all their cases are quick."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
+def pytest_collection_modifyitems(items):
+    """Marks most cases of a test with many long ones as slow, others for each test."""
+    tests = collections.defaultdict(list)
+    for item in items:
+        long = item.path.stem.removeprefix("test_") in MANY_LONG_CASES
+        if long and item.get_closest_marker("slow") is None:
+            tests[item.path, item.originalname].append(item)
+    for (_, name), cases in tests.items():
+        first, many = zlib.crc32(name.encode()), len(cases)
+        quick = {(first + i * many // QUICK_CASES) % many for i in range(QUICK_CASES)}
+        for place, case in enumerate(cases):
+            if place not in quick:
+                case.add_marker("slow")
 
 
 # ----------------------------------------------------------------- how programs are compiled

@@ -1,8 +1,10 @@
 """How the tests themselves are run: on how many workers, and how their programs are compiled."""
 
 import os
+from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax._src import compiler
 
@@ -18,6 +20,44 @@ def test_workers_follow_the_memory(gigabytes, workers, monkeypatch):
 
 def test_some_memory_is_available():
     assert conftest.GIB // 8 < conftest.available_memory() < 2**50
+
+
+class Item:
+    """A collected test, as far as the hook asks."""
+
+    def __init__(self, file, name, slow=False):
+        self.path, self.originalname, self.slow = Path(file), name, slow
+
+    def add_marker(self, name):
+        self.slow = self.slow or name == "slow"
+
+    def get_closest_marker(self, name):
+        return self.slow and name == "slow" or None
+
+
+def quick(file, count, slow=(), name="test_value"):
+    """The places of the cases of one test that are quick."""
+    items = [Item(file, name, i in slow) for i in range(count)]
+    conftest.pytest_collection_modifyitems(items)
+    return [i for i, item in enumerate(items) if not item.slow]
+
+
+def test_a_few_cases_of_a_test_with_many_long_ones_are_quick():
+    assert len(quick("test_head.py", 40)) == conftest.QUICK_CASES
+    assert np.ptp(np.diff(quick("test_head.py", 40))) <= 10  # they are spread evenly
+    assert quick("test_head.py", 40) != quick("test_head.py", 40, name="test_gradient")
+    assert quick("test_head.py", 3) == [0, 1, 2]
+    assert len(quick("test_head.py", 40, slow=range(30))) == conftest.QUICK_CASES
+
+
+def test_all_cases_of_other_tests_are_quick():
+    assert quick("test_contract.py", 40) == list(range(40))
+    assert quick("test_contract.py", 40, slow=[3]) == [i for i in range(40) if i != 3]
+
+
+def test_files_with_many_long_cases_are_there():
+    files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
+    assert conftest.MANY_LONG_CASES <= files
 
 
 def overrides():
