@@ -144,20 +144,27 @@ _ROOTS = ["root", "deviation", "norm", "norm cubed"]
 _OF_ROWS = sorted(set(_steps()) - {*_OF_ALL, *_ROOTS})
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=_SLOW)
-@given(st.lists(st.sampled_from(_OF_ROWS), min_size=1, max_size=4), st.integers(0, 999))
-def test_terms_mean_what_they_were_made_of(names, seed):
-    _means_what_it_was_made_of(names, seed)
+def drawn(examples):
+    """Settings of hypothesis that draw the same examples in each run."""
+    return settings(
+        max_examples=examples, deadline=None, derandomize=True, suppress_health_check=_SLOW
+    )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@pytest.mark.parametrize("examples", [40, pytest.param(300, marks=pytest.mark.slow)])
+def test_terms_mean_what_they_were_made_of(examples):
+    names = st.lists(st.sampled_from(_OF_ROWS), min_size=1, max_size=4)
+    drawn(examples)(given(names, st.integers(0, 999))(_means_what_it_was_made_of))()
+
+
+@drawn(40)
 @given(st.sampled_from(["plus z", "times w", "exp", "mask", "where positive", "hit"]),
        st.sampled_from(_ROOTS), st.integers(0, 999))  # fmt: skip
 def test_roots_mean_what_they_were_made_of(first, root, seed):
     _means_what_it_was_made_of([first, root], seed)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@drawn(60)
 @given(st.sampled_from(_OF_ROWS), st.sampled_from(_OF_ALL), st.integers(0, 999))
 def test_terms_of_all_rows_mean_what_they_were_made_of(first, of_all, seed):
     _means_what_it_was_made_of([first, of_all], seed)
@@ -245,13 +252,15 @@ def _whole_direct(arrays):
     }
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=_SLOW)
-@given(
-    st.lists(st.sampled_from(sorted(_whole_steps())), min_size=1, max_size=3),
-    st.sampled_from(sorted(_indicators())),
-    st.integers(0, 999),
-)
-def test_indicators_of_sums_and_of_their_powers_mean_what_they_were_made_of(names, last, seed):
+@pytest.mark.parametrize("examples", [25, pytest.param(400, marks=pytest.mark.slow)])
+def test_indicators_of_sums_and_of_their_powers_mean_what_they_were_made_of(examples):
+    names = st.lists(st.sampled_from(sorted(_whole_steps())), min_size=1, max_size=3)
+    last = st.sampled_from(sorted(_indicators()))
+    of = given(names, last, st.integers(0, 999))(_indicator_means_what_it_was_made_of)
+    drawn(examples)(of)()
+
+
+def _indicator_means_what_it_was_made_of(names, last, seed):
     p = entry(Z, ROW, J)
     try:
         for name in names:
@@ -274,7 +283,7 @@ def test_indicators_of_sums_and_of_their_powers_mean_what_they_were_made_of(name
         np.testing.assert_array_equal(got, wanted)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@drawn(200)
 @given(
     st.lists(
         st.sampled_from(
