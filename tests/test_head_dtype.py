@@ -235,3 +235,11 @@ def test_float32_costs_nothing():
         _, pull = jax.vjp(lambda x, w: linear_softmax_cross_entropy(x, w, y), *args)
         kept = sum(a.nbytes for a in jax.tree.leaves(pull))
         assert kept <= (64 * 8 + 8 * 16) * width + 64
+
+
+@pytest.mark.parametrize("mode, rounded", [(xent_jax, False), (xent_jax.forward_mode, True)])
+def test_which_gradient_of_a_float32_kernel_is_rounded(mode, rounded):
+    """A limit of forward mode, which docs/limits.md states."""
+    gradient = both(integer, mode, jnp.bfloat16)(*arrays())[1][1]
+    assert gradient.dtype == jnp.float32
+    assert jnp.array_equal(gradient, gradient.astype(jnp.bfloat16)) == rounded
