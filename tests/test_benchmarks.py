@@ -224,6 +224,7 @@ def test_an_unknown_name_is_refused_with_those_there_are():
     assert f"no speed; there are {', '.join(ORDER)}" in run.stderr
 
 
+@pytest.mark.slow
 def test_the_cheapest_part_runs(tmp_path):
     pytest.importorskip("benchmarks.accuracy", reason=BENCH)
     run = command("--quick", "--only", "accuracy", "--output", str(tmp_path))

@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("material", reason="the site needs mkdocs: pip install xent-jax[docs]")
 pytest.importorskip("sympy", reason="the page of proofs needs SymPy: pip install xent-jax[docs]")
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = {"phone": 390, "desk": 1280}
 PROOFS = "the page of proofs"
 LOOK = """

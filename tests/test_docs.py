@@ -54,10 +54,10 @@ def test_the_code_of_the_home_page_runs():
 
 TITLED = re.compile(r'^```(?:python| \{\.python) title="(.+?)"\}?\n(.*?)^```', re.M | re.S)
 FILES = (
-    "constants contract derivations explicit_sharding identities library_mutants modes package "
-    "prover_verdicts readme zero_times_infinity"
+    "configurations constants contract derivations docs_site explicit_sharding identities "
+    "injection library_mutants modes package prover_verdicts readme sharded_losses two_calls "
+    "zero_times_infinity"
 )
-LONGER = f"{FILES} configurations docs_site injection sharded_losses two_calls"
 WANTED = (  # besides those of the loss
     "brier or test_every_loss or test_every_function or test_every_exported or test_every_module "
     "or test_every_gradient or test_the_table or test_the_number_of_theorems "
@@ -83,12 +83,8 @@ def with_the_loss(copy):
     return changed
 
 
-@pytest.mark.parametrize(
-    "files, marks, least",
-    [(FILES, "not slow", 40), pytest.param(LONGER, "", 70, marks=pytest.mark.slow)],
-    ids=["quick", "longer"],
-)
-def test_the_page_that_adds_a_loss(files, marks, least, tmp_path):
+@pytest.mark.slow
+def test_the_page_that_adds_a_loss(tmp_path):
     """Four places, one of which is the theorem with its textbook function, are enough."""
     copy = library_mutants.copied(tmp_path)
     shutil.copytree(DOCS, copy / "docs")
@@ -99,8 +95,8 @@ def test_the_page_that_adds_a_loss(files, marks, least, tmp_path):
     theorem = {"proofs/_theorems/textbook.py", "proofs/_theorems/shipped.py"}
     assert len(changed - theorem) == 3 and theorem < changed
     status, said = library_mutants.run_in(
-        copy, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "-m", marks,
-        "-k", WANTED, *(f"tests/test_{name}.py" for name in files.split()),
+        copy, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider",
+        "-k", WANTED, *(f"tests/test_{name}.py" for name in FILES.split()),
     )  # fmt: skip
     assert status == 0, said
-    assert int(re.search(r"(\d+) passed", said)[1]) >= least, said
+    assert int(re.search(r"(\d+) passed", said)[1]) >= 70, said

@@ -52,6 +52,7 @@ def test_equinox_head():
     assert after < before - 1
 
 
+@pytest.mark.slow
 def test_equinox_head_fails_when_its_loss_does_not_fall(tmp_path):
     wrong = changed("equinox_head.py", tmp_path, ("optax.adam(1e-2)", "optax.adam(-1e-2)"))
     fails(wrong, "The loss did not fall")

@@ -1,6 +1,7 @@
 import re
 
 import numpy as np
+import pytest
 
 from tests.examples import changed, fails, picture, share_of, succeeds
 
@@ -29,6 +30,7 @@ def test_digits(tmp_path):
     assert share_of(pixels[len(pixels) // 4 :], "#E69F00") > 0.002  # the labels' bars
 
 
+@pytest.mark.slow
 def test_digits_fails_when_it_has_not_learned(tmp_path):
     args = "--epochs", "1", "--output", tmp_path / "digits.png"
     printed = fails("digits.py", "test accuracy is below 0.95", args=args)
@@ -50,6 +52,7 @@ def test_prove_your_own():
     assert mended.splitlines()[-1].startswith("refuted without the 2, proved with it")
 
 
+@pytest.mark.slow
 def test_prove_your_own_fails_when_the_mended_gradient_is_wrong(tmp_path):
     wrong = changed("prove_your_own.py", tmp_path, ("with_backward(2)", "with_backward(3)"))
     fails(wrong, "The right gradient was not proved: the gradient to z", args=())

@@ -95,6 +95,7 @@ def test_what_is_made_once_keeps_its_bits(dtype):
         np.testing.assert_array_equal(made.astype("float64"), given.astype("float64"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss", [integer, x.forward_mode.softmax_cross_entropy_with_integer_labels]
 )

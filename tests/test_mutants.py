@@ -75,6 +75,7 @@ def test_the_command_fails_where_too_few_are_tried(monkeypatch, capsys):
     assert command.main(["--count", "3", "--jobs", "1"]) == 1
 
 
+@pytest.mark.slow
 def test_the_command_succeeds_in_processes(capsys):
     assert command.main(["--count", "2", "--jobs", "2"]) == 0
     assert "2 mutants of" in capsys.readouterr().out

@@ -61,6 +61,7 @@ def held():
     return pages * resource.getpagesize(), len(jax.live_arrays())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STATM.exists(), reason="the resident set is read from Linux's /proc")
 @losses
 def test_memory_does_not_grow(loss):
