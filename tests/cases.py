@@ -114,9 +114,10 @@ class Case:
         return self.apply(self.reference, inputs, more)
 
     def apply(self, function, inputs, more):
+        """Calls it with the row's arguments, a mask if there is one among them, and options."""
         positional = [inputs[name] for name in self.arguments]
-        named = {name: inputs[name] for name in self.keywords}
-        return function(*positional, **named, **self.options, **more)
+        named = {name: inputs[name] for name in (*self.keywords, "where") if name in inputs}
+        return function(*positional, **named, **(self.options | more))
 
 
 # -------------------------------------------------------------------------- the table

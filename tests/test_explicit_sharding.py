@@ -82,14 +82,10 @@ class Masked(Problem):
                 left[np.arange(N), self.inputs["labels"]] = True
             self.inputs["where"] = left
 
-    def value(self, module, inputs):
-        where = {"where": inputs["where"]} if "where" in inputs else {}
-        return self.case.call(module, inputs, **where)
-
     def all(self, module, inputs):
         """The value, and the gradients to all floating arguments."""
         floats = self.case.floats(inputs)
-        value, pull = jax.vjp(lambda x: self.value(module, {**inputs, **x}), floats)
+        value, pull = jax.vjp(lambda x: self.case.call(module, {**inputs, **x}), floats)
         # Divided as the value is, as the cotangents are that JAX makes.
         return value, pull(jnp.where(value == value, self.cotangent, 0.0))[0]
 
@@ -179,7 +175,7 @@ def test_tangents(i, kind):
 
     def tangent(inputs):
         floats = problem.case.floats(inputs)
-        value = functools.partial(problem.value, xent_jax.forward_mode)
+        value = functools.partial(problem.case.call, xent_jax.forward_mode)
         return jax.jvp(lambda x: value({**inputs, **x}), (floats,), (floats,))
 
     expected = jax.jit(tangent)(problem.inputs)
