@@ -21,6 +21,8 @@ EXPLICIT = pytest.param(
         reason="jax 0.6 lacks reshard, and selects by no mask that lies otherwise",
     ),
 )
+explicit = pytest.mark.parametrize("kind", [EXPLICIT])
+kinds = pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
 
 
 def mesh_of(data=2, model=4, kind=AxisType.Auto):

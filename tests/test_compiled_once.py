@@ -11,7 +11,7 @@ import pytest
 import xent_jax
 from tests.calls import CALLS
 from tests.heads import modes, plain
-from tests.meshes import mesh_of, on_mesh
+from tests.meshes import kinds, mesh_of, on_mesh
 from tests.programs import compilations
 
 pytestmark = pytest.mark.fast_compile
@@ -159,11 +159,8 @@ def test_options_that_are_off_and_on_are_told_apart():
     assert values[0] == values[2] != values[1]
 
 
-@pytest.mark.parametrize("types", ["Auto", "Explicit"])
-def test_the_head_on_a_mesh(types):
-    if types == "Explicit" and jax.__version_info__ < (0, 7):
-        pytest.skip("jax 0.6 has no reshard, so no explicit meshes here")
-    kind = getattr(jax.sharding.AxisType, types)
+@kinds
+def test_the_head_on_a_mesh(kind):
     run = on_mesh(xent_jax.linear_softmax_cross_entropy, mesh=mesh_of(2, 2, kind))
     run(X, KERNEL, Y, z_loss=0.1)
     with compilations() as found:

@@ -16,14 +16,13 @@ from jax.sharding import AxisType
 
 import xent_jax
 from tests.cases import CASES, FUNCTIONS, RICHEST
-from tests.meshes import EXPLICIT, mesh_of, put, set_mesh
+from tests.meshes import explicit, kinds, mesh_of, put, set_mesh
 from tests.problems import Problem, close
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 N, K = 4, 6
 INTEGER_LOSS = xent_jax.softmax_cross_entropy_with_integer_labels
-explicit = pytest.mark.parametrize("kind", [EXPLICIT])
 
 
 # ---------------------------------------------------------------------- every function, once
@@ -138,7 +137,7 @@ def divisions(inputs, kind, options):
 numbers = pytest.mark.parametrize("i", range(len(CHOSEN)), ids=[c.id for c, _ in CHOSEN])
 
 
-@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
+@kinds
 @numbers
 def test_each_argument_divided_or_not(i, kind):
     problem, expected = solved(i)

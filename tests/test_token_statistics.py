@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
@@ -23,7 +22,7 @@ from tests.heads import (
     modes,
     of_logits,
 )
-from tests.meshes import EXPLICIT, mesh_of, on_mesh, put, set_mesh, shard_map
+from tests.meshes import kinds, mesh_of, on_mesh, put, set_mesh, shard_map
 from tests.problems import close
 from xent_jax import linear_token_statistics
 
@@ -333,7 +332,7 @@ def test_classes_in_shards(rng):
     close(found, on_one_device(z, y), 1e-12, 1e-14)
 
 
-@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
+@kinds
 @pytest.mark.parametrize("of_labels", [(), ("data",), ("model",)], ids=str)
 @pytest.mark.parametrize("spec", [("data",), (None, "model"), ("data", "model")], ids=str)
 def test_arrays_divided_over_a_mesh(spec, of_labels, kind, rng):
