@@ -1,71 +1,94 @@
-"""A call of each function that has a gradient, with an array for every argument."""
+"""How each function that has a gradient is called with named arrays, and arrays for all of them."""
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.cases import RICHEST
+from tests.cases import RICHEST, draw
 
-Y = np.array([0, 2], np.int32)
-_RNG = np.random.default_rng(3)
-
-
-X, KERNEL = _RNG.normal(size=(2, 4)), _RNG.normal(size=(4, 3))
-BIAS, WEIGHTS = _RNG.normal(size=3), _RNG.uniform(0.5, 1.5, 3)
+WIDTH = 4
 
 
-SOFT = _RNG.dirichlet(np.ones(3), 2)
+class Call(NamedTuple):
+    """A function of named arrays: ``call(library, arrays, **options)``."""
+
+    kinds: dict[str, str]  # of the arrays, as ``draw`` knows them
+    call: Callable[..., Any]
+    takes: Collection[str]  # the names of other options
+
+    def arrays(self, rng, rows, k):
+        """An array for each name, of so many examples and classes."""
+        shapes = {"inputs": (rows, WIDTH), "kernel": (WIDTH, k), "bias": (k,)}
+        return {
+            name: rng.normal(size=shapes[name]) if name in shapes else draw(kind, rng, (rows,), k)
+            for name, kind in self.kinds.items()
+        }
 
 
-def token_statistics(library, logits, labels, where):
-    found = library.token_statistics(logits, labels, where, top_k=2)
-    return found.loss + found.entropy + found.top_k_log_probabilities.sum(-1)
+# ------------------------------------------------------------------ what has no row of the table
 
 
-def statistics(library, inputs, kernel, labels, bias, where, logit_softcap):
-    found = library.linear_token_statistics(
-        inputs, kernel, labels, bias, where, logit_softcap=logit_softcap, top_k=2
-    )
-    return found.loss + found.entropy + found.top_k_log_probabilities.sum(-1)
+def cross_entropy(library, arrays, **options):
+    return library.linear_softmax_cross_entropy(**arrays, **options)
 
 
-def head(library, inputs, kernel, labels, bias, where, **options):
-    return library.linear_softmax_cross_entropy(inputs, kernel, labels, bias, where, **options)
+def _all_of(found):
+    """One number for each token that depends on all that is differentiable."""
+    return found.loss + found.logsumexp + found.entropy + found.top_k_log_probabilities.sum(-1)
 
 
-def any_head(library, inputs, kernel, labels, bias, where):
-    loss = library.with_linear_head(library.softmax_cross_entropy)
-    return loss(inputs, kernel, labels, bias=bias, where=where)
+def token_statistics(library, arrays, **options):
+    return _all_of(library.token_statistics(**arrays, **options, top_k=2))
 
 
-_LAYER = {"inputs": X, "kernel": KERNEL, "bias": BIAS}
+def linear_token_statistics(library, arrays, **options):
+    return _all_of(library.linear_token_statistics(**arrays, **options, top_k=2))
 
 
-_MASK = np.array([True, False])
+def any_head(made):
+    """A call of ``with_linear_head``, whose arguments ``made(library, arrays)`` gives by name."""
+
+    def call(library, arrays, reduction="mean", **given):
+        head = library.with_linear_head(**made(library, arrays), reduction=reduction)
+        given = {"bias": None, "where": None} | arrays | given
+        layer = (given[name] for name in ("inputs", "kernel", "labels"))
+        return head(*layer, bias=given["bias"], where=given["where"])
+
+    return call
 
 
-CALLS = {
-    "linear_softmax_cross_entropy": (head, _LAYER | {
-        "labels": Y, "where": _MASK, "label_smoothing": np.float32(0.1), "z_loss": np.float32(0.2),
-        "class_weights": WEIGHTS, "logit_softcap": np.float32(3.0),
-        "temperature": np.float32(0.7), "weights": WEIGHTS[:2],
-    }),
-    "with_linear_head": (any_head, _LAYER | {"labels": SOFT, "where": _MASK}),
-    "token_statistics": (token_statistics, {"logits": X[:, :3], "labels": Y, "where": _MASK}),
-    "linear_token_statistics": (statistics, _LAYER | {
-        "labels": Y, "where": _MASK, "logit_softcap": np.float32(3.0)
-    }),
+LAYER = {"inputs": "elements", "kernel": "all", "bias": "all", "labels": "integers"}
+_CAP = {"logit_softcap": "2 4"}
+_OPTIONS = {
+    "label_smoothing": "0.1 0.2", "z_loss": "0.1 0.2", "class_weights": "weights",
+    "temperature": "0.5 2", "weights": "example weights",
 }  # fmt: skip
 
+EVERY = {name: Call(c.arguments | c.keywords, c.call, c.parameters) for name, c in RICHEST.items()}
+EVERY |= {
+    "linear_softmax_cross_entropy": Call(
+        LAYER | _OPTIONS | _CAP, cross_entropy, {"where", "ignore_index", "reduction"}
+    ),
+    "with_linear_head": Call(
+        LAYER | {"labels": "soft"},
+        any_head(lambda library, _: {"loss": library.softmax_cross_entropy}),
+        {"where", "reduction"},
+    ),
+    "token_statistics": Call(
+        {"logits": "logits", "labels": "integers"}, token_statistics, {"where"}
+    ),
+    "linear_token_statistics": Call(LAYER | _CAP, linear_token_statistics, {"where"}),
+}
+"""Each of the functions, the losses of the table with most of their options."""
 
-def _of_logits(name):
-    case = RICHEST[name]
 
-    def call(library, where=None, **given):
-        masked = {} if where is None else {"where": where}
-        return case.call(library, given, **masked)
-
-    given = case.inputs(np.random.default_rng(0), (2,), 3)
-    masked = case.has_axis and "where" in case.parameters
-    return call, given | ({"where": _MASK} if masked else {})
+def _given(name):
+    """Two examples of three classes, of which a mask leaves in the first."""
+    arrays = EVERY[name].arrays(np.random.default_rng(3), 2, 3)
+    masked = "where" in EVERY[name].takes and (name not in RICHEST or RICHEST[name].has_axis)
+    return arrays | ({"where": np.array([True, False])} if masked else {})
 
 
-CALLS |= {name: _of_logits(name) for name in RICHEST}
+CALLS = {name: (each.call, _given(name)) for name, each in EVERY.items()}
+"""A call, and an array for every argument."""

@@ -114,9 +114,10 @@ class Case:
         return self.apply(self.reference, inputs, more)
 
     def apply(self, function, inputs, more):
+        """Calls it with the row's arguments, a mask if there is one among them, and options."""
         positional = [inputs[name] for name in self.arguments]
-        named = {name: inputs[name] for name in self.keywords}
-        return function(*positional, **named, **self.options, **more)
+        named = {name: inputs[name] for name in (*self.keywords, "where") if name in inputs}
+        return function(*positional, **named, **(self.options | more))
 
 
 # -------------------------------------------------------------------------- the table
@@ -198,9 +199,7 @@ CASES = [
         _MEAN,
     ),
     Case("sigmoid_focal_loss", _ELEMENTS, book.binary_focal),
-    Case(
-        "sigmoid_focal_loss", _ELEMENTS, book.binary_focal, {"alpha": "0.1 0.9", "gamma": "0.5 3"}
-    ),
+    Case("sigmoid_focal_loss", _ELEMENTS, book.binary_focal, _FOCUS),
     Case("poly_loss_cross_entropy", _SOFT, book.poly),
     Case("poly_loss_cross_entropy", _SOFT, book.poly, {"epsilon": "-1 3"}),
     Case("softmax_kl_divergence", _TWO_LOGITS, book.softmax_kl),

@@ -64,6 +64,12 @@ def pulled(loss, *args):
     return out, pull(_weights(out))
 
 
+def pulled_by_name(loss, floats):
+    """The losses of named arrays, and the gradient of that number to each."""
+    out, (gradients,) = pulled(loss, floats)
+    return out, gradients
+
+
 def reduced(losses, reduction):
     return {"mean": jnp.mean, "sum": jnp.sum, "none": lambda x: x}[reduction](losses)
 

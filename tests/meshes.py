@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from benchmarks._collectives import bytes_per_device as bytes_per_device
 from benchmarks._collectives import collectives as collectives
+from xent_jax import shard_linear_head
 
 SPLITS = [(d, m) for d in (1, 2, 4, 8) for m in (1, 2, 4, 8) if d * m <= 8]
 """Every split of 1, 2, 4 and 8 devices, data x model."""
@@ -20,11 +21,21 @@ EXPLICIT = pytest.param(
         reason="jax 0.6 lacks reshard, and selects by no mask that lies otherwise",
     ),
 )
+explicit = pytest.mark.parametrize("kind", [EXPLICIT])
+kinds = pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
 
 
 def mesh_of(data=2, model=4, kind=AxisType.Auto):
     devices = np.array(jax.devices()[: data * model]).reshape(data, model)
     return Mesh(devices, ("data", "model"), axis_types=(kind,) * 2)
+
+
+BY_CLASS = P(None, "model")
+
+
+def on_mesh(head, kernel=BY_CLASS, mesh=None):
+    """The head with its tokens in shards, and its classes or the kernel as it is said to lie."""
+    return shard_linear_head(head, mesh or mesh_of(2, 2), inputs=P("data"), kernel=kernel)
 
 
 def put(mesh, x, *spec):

@@ -1,6 +1,9 @@
-"""Compiled programs of a head, the memory they take, and names for what is compiled."""
+"""Compiled programs, the memory they take, how many there are, and names for what is compiled."""
+
+import contextlib
 
 import jax
+import jax.monitoring
 
 
 def sizes(n, d, v, dtype="float32"):
@@ -23,3 +26,19 @@ def named(x):
     if isinstance(x, str):
         return x
     return x.__name__ if callable(x) else "+".join(x) or "none"
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list that grows by one for each program that is compiled."""
+    found = []
+
+    def listen(event, _, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.clear_event_listeners()

@@ -95,6 +95,7 @@ def test_part_of_an_axis_is_named_by_what_comes_before_it(part, axes):
 # ------------------------------------------------------------------------------ the bytes
 
 GROUPS = "channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}"
+PAIRS = "source_target_pairs={{0,1},{1,0}}"
 
 
 @pytest.mark.parametrize(
@@ -118,17 +119,14 @@ GROUPS = "channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}"
         ("((f32[2], s32[1]), (f32[8], s32[4])) all-gather-start(%p, %q)", "all-gather", 48),
         ("((f32[16]), f32[4]) reduce-scatter-start(%p)", "reduce-scatter", 64),
         ("((f32[16]), f32[16]) all-to-all-start(%p)", "all-to-all", 64),
+        # The start of a permutation holds the operand, the result and two counters.
+        (f"(f32[16], f32[16], u32[], u32[]) collective-permute-start(%p), {PAIRS}",
+         "collective-permute", 64),
     ],
-)
+)  # fmt: skip
 def test_bytes(line, kind, payload):
     found = one(f"%r = {line}, {GROUPS}")
     assert (found.kind, found.bytes, found.times) == (kind, payload, 1)
-
-
-def test_the_start_of_a_permutation_holds_operand_result_and_two_counters():
-    pairs = "source_target_pairs={{0,1},{1,0}}"
-    found = one(f"%r = (f32[16], f32[16], u32[], u32[]) collective-permute-start(%p), {pairs}")
-    assert (found.kind, found.bytes) == ("collective-permute", 64)
 
 
 def computation(name: str, line: str, root: str = "") -> str:

@@ -1,39 +1,23 @@
 """Eager calls are compiled once for each shape and choice of options, whatever the numbers."""
 
-import contextlib
 import functools
 
 import flax.nnx
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.calls import CALLS
+from tests.heads import modes, plain
+from tests.meshes import kinds, mesh_of, on_mesh
+from tests.programs import compilations
 
 pytestmark = pytest.mark.fast_compile
 
 Z, Y = jnp.linspace(-1.0, 1.0, 40).reshape(8, 5), jnp.arange(8) % 5
 X, KERNEL = jnp.linspace(-1.0, 1.0, 24).reshape(8, 3), jnp.linspace(0.0, 1.0, 15).reshape(3, 5)
-
-
-@contextlib.contextmanager
-def compilations():
-    """A list that grows by one for each program that is compiled."""
-    found = []
-
-    def listen(event, _, **__):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.clear_event_listeners()
 
 
 def test_the_listener_hears_a_compilation():
@@ -42,14 +26,14 @@ def test_the_listener_hears_a_compilation():
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+@modes
 @pytest.mark.parametrize("name", CALLS)
-def test_a_second_call_compiles_nothing(name, library):
+def test_a_second_call_compiles_nothing(name, module):
     call, given = CALLS[name]
     given = jax.tree.map(jnp.asarray, given)
-    call(library, **given)
+    call(module, given)
     with compilations() as found:
-        call(library, **given)
+        call(module, given)
     assert not found
 
 
@@ -110,10 +94,6 @@ def test_options_in_other_forms(options):
 
 def ours(z, y):
     return xent_jax.softmax_focal_loss(z, y)
-
-
-def plain(z, y):
-    return jax.nn.logsumexp(z, -1) - jnp.take_along_axis(z, y[:, None], -1)[:, 0]
 
 
 JITTED = jax.jit(plain)
@@ -179,14 +159,9 @@ def test_options_that_are_off_and_on_are_told_apart():
     assert values[0] == values[2] != values[1]
 
 
-@pytest.mark.parametrize("types", ["Auto", "Explicit"])
-def test_the_head_on_a_mesh(types):
-    if types == "Explicit" and jax.__version_info__ < (0, 7):
-        pytest.skip("jax 0.6 has no reshard, so no explicit meshes here")
-    kind = getattr(jax.sharding.AxisType, types)
-    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(kind,) * 2)
-    specs = {"inputs": P("data"), "kernel": P(None, "model")}
-    run = xent_jax.shard_linear_head(xent_jax.linear_softmax_cross_entropy, mesh, **specs)
+@kinds
+def test_the_head_on_a_mesh(kind):
+    run = on_mesh(xent_jax.linear_softmax_cross_entropy, mesh=mesh_of(2, 2, kind))
     run(X, KERNEL, Y, z_loss=0.1)
     with compilations() as found:
         got = run(X, KERNEL, Y, z_loss=0.2)

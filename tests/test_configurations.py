@@ -3,18 +3,17 @@
 import contextlib
 import functools
 import gc
-import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 import xent_jax
+from tests import calls
 from tests.cases import CASES, RICHEST, row, x64
 from tests.chunks import chunks_of
-from tests.meshes import mesh_of
+from tests.meshes import on_mesh
 from tests.problems import close
 
 pytestmark = pytest.mark.fast_compile
@@ -34,73 +33,70 @@ HARD["log_probabilities"] = np.log(HARD["probabilities"])
 WHOLE = {"logits": np.nan_to_num(HARD["logits"], neginf=-5.0)}  # a smoothed target asks for all
 
 
-def hard(case, end):
+def hard(case, end, **options):
     """Its inputs and its function; of a range the low or the high end, a smoothing of 0 or 1."""
-    kinds = {**case.arguments, **case.keywords}
+    kinds = case.arguments | case.keywords
     known = HARD | (WHOLE if end and "label_smoothing" in kinds else {})
     given = {k: known[v] if v in known else float(v.split()[end]) for k, v in kinds.items()}
     if "label_smoothing" in given:
         given["label_smoothing"] = float(end)
     integers = {k: jnp.asarray(v) for k, v in given.items() if kinds[k] == "integers"}
     floats = {k: v for k, v in given.items() if k not in integers}
-
-    def function(module, floats, **more):
-        return case.call(module, {**floats, **integers}, **more)
-
-    return floats, function
+    return floats, lambda module, floats: case.call(module, floats | integers, **options)
 
 
 # ------------------------------------------------------------------ what has no row of the table
 
+
+def focal(library, arrays):
+    return {
+        "loss": lambda z, y: library.softmax_focal_loss(z, y, gamma=arrays["z_loss"]),
+        "logit_transform": lambda z: library.softcap(z, 5.0),
+    }
+
+
 LABELS, LEFT = jnp.array([1, 3, -100, 7, 0]), jnp.array([True, True, True, False, True])
+TOKENS = {"labels": LABELS, "where": LEFT, "ignore_index": -100}
 
 
-def cross_entropy(module, f, **options):
-    head = module.linear_softmax_cross_entropy
-    given = {k: f[k] for k in ("inputs", "kernel", "bias", "class_weights", "z_loss")}
-    return head(**given, labels=LABELS, where=LEFT, ignore_index=-100, **options)
-
-
-def token_statistics(module, f):
-    head = module.linear_token_statistics
-    found = head(
-        f["inputs"], f["kernel"], LABELS.at[3].set(2), f["bias"], ignore_index=-100, top_k=2
-    )
-    return found.loss + found.entropy + found.logsumexp + found.top_k_log_probabilities[:, 1]
-
-
-def focal(module, f):
-    def loss(z, y):
-        return module.softmax_focal_loss(z, y, gamma=f["z_loss"])
-
-    head = module.with_linear_head(loss, logit_transform=lambda z: module.softcap(z, 5.0))
-    return head(f["inputs"], f["kernel"], jnp.maximum(LABELS, 0) % 4, where=LEFT)
+def head(options, names="inputs kernel bias class_weights z_loss", call=calls.cross_entropy):
+    """A call with these options, of arrays of these names."""
+    return functools.partial(call, **options), names.split()
 
 
 HEADS = {
-    "linear_softmax_cross_entropy": cross_entropy,
-    "linear_softmax_cross_entropy, none": functools.partial(cross_entropy, reduction="none"),
-    "linear_softmax_cross_entropy, capped": functools.partial(
-        cross_entropy, logit_softcap=3.0, label_smoothing=1.0
+    "linear_softmax_cross_entropy": head(TOKENS),
+    "linear_softmax_cross_entropy, none": head(TOKENS | {"reduction": "none"}),
+    "linear_softmax_cross_entropy, capped": head(
+        TOKENS | {"logit_softcap": 3.0, "label_smoothing": 1.0}
     ),
-    "linear_token_statistics": token_statistics,
-    "with_linear_head": focal,
+    "linear_token_statistics": head(
+        {"labels": LABELS.at[3].set(2), "ignore_index": -100},
+        "inputs kernel bias",
+        calls.linear_token_statistics,
+    ),
+    "with_linear_head": head(
+        {"labels": jnp.maximum(LABELS, 0) % 4, "where": LEFT},
+        "inputs kernel z_loss",
+        calls.any_head(focal),
+    ),
 }
 
 
-def of_head(function, end):
+def of_head(name, end):
     rng = np.random.default_rng(0)
     shapes = {"inputs": (5, 3), "kernel": (3, 4), "bias": (4,), "class_weights": (4,)}
     floats = {k: rng.uniform(0.5, 2, s) for k, s in shapes.items()} | {"z_loss": 0.1 + end}
     floats["bias"][2] = [-INF, 300.0][end]  # a class that is absent, or has all the mass
     floats["inputs"][3] = 1e30  # it is left out
-    return floats, function
+    function, names = HEADS[name]
+    return {k: floats[k] for k in names}, function
 
 
 def each(heads):
     """Each function's richest row, and heads."""
     problems = {name: functools.partial(hard, case) for name, case in RICHEST.items()}
-    problems |= {name: functools.partial(of_head, head) for name, head in heads.items()}
+    problems |= {name: functools.partial(of_head, name) for name in heads}
     return pytest.mark.parametrize("problem", problems.values(), ids=problems)
 
 
@@ -134,13 +130,12 @@ def test_debug_nans(module, problem, end):
 
 def options_of(case):
     """None; then a mask of classes or elements; a mask of examples; a label to ignore."""
-    known = inspect.signature(getattr(xent_jax, case.loss)).parameters
     every = np.array([[True, True, False, True], [False] * 4, [True] * 4])
     several = [{}]
-    if "where" in known:
+    if "where" in case.parameters:
         several += [{"where": every}]
         several += [{"where": every[:, 3]}] if case.has_axis else []
-    if "ignore_index" in known and "ignore_index" not in case.options:
+    if "ignore_index" in case.parameters and "ignore_index" not in case.options:
         several += [{"ignore_index": 3}]
     return several
 
@@ -153,9 +148,9 @@ def op_by_op(module, function, floats):
 @pytest.mark.parametrize("case", [row(case) for case in CASES])
 def test_debug_nans_op_by_op(case):
     """Under ``disable_jit`` JAX checks the result of each operation, inside functions too."""
-    floats, function = hard(case, 0)
     for options in options_of(case) if case is RICHEST[case.loss] else [{}]:
-        op_by_op(xent_jax, functools.partial(function, **options), floats)
+        floats, function = hard(case, 0, **options)
+        op_by_op(xent_jax, function, floats)
 
 
 @pytest.mark.slow
@@ -167,12 +162,12 @@ def test_debug_nans_op_by_op_in_forward_mode(case):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_debug_nans_op_by_op_of_a_head(name):
-    floats, function = of_head(HEADS[name], 1)
+    floats, function = of_head(name, 1)
     with chunks_of(2):
         op_by_op(xent_jax, function, floats)
 
 
-@each({})
+@each([])
 def test_disable_jit(problem):
     """Op by op the numbers are those of the compiled program."""
     floats, function = problem(1)
@@ -198,7 +193,7 @@ def leaks_are_found():
         gc.unfreeze()
 
 
-@each({"linear_token_statistics": token_statistics})
+@each(["linear_token_statistics"])
 def test_no_tracer_leaks(problem):
     """Neither from the value nor from the gradient."""
     floats, function = problem(0)
@@ -220,8 +215,6 @@ def test_no_tracer_leaks(problem):
 def test_the_head_on_a_mesh(switch):
     """Not under ``checking_leaks``, which finds one in the gradient of any ``shard_map``."""
     one = xent_jax.linear_softmax_cross_entropy
-    mesh = mesh_of(2, 2)
-    spread = xent_jax.shard_linear_head(one, mesh, inputs=P("data"), kernel=P(None, "model"))
     labels = jnp.array([1, 3, -100, 2])
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((4, 3)), jnp.float32)
@@ -235,7 +228,7 @@ def test_the_head_on_a_mesh(switch):
 
     wanted = run(one)
     with switch():
-        close(run(spread), wanted, 1e-6)
+        close(run(on_mesh(one)), wanted, 1e-6)
 
 
 def test_a_leak_is_found():

@@ -14,6 +14,7 @@ import pytest
 
 import xent_jax
 from tests.calls import CALLS
+from tests.heads import modes
 from tests.problems import close
 
 pytestmark = pytest.mark.fast_compile
@@ -33,7 +34,7 @@ def forms(x):
 
 
 def total(call, library, given, differentiated, value):
-    out = call(library, **{**given, differentiated: value})
+    out = call(library, {**given, differentiated: value})
     return jnp.sum(jnp.cos(out) * jnp.arange(1.0, 1 + out.size).reshape(out.shape))
 
 
@@ -56,29 +57,7 @@ def test_an_argument_in_each_form_is_traced(name, argument, library):
             value, gradient = jax.eval_shape(jax.value_and_grad(of), given[others[0]])
             assert (value.shape, gradient.shape) == ((), given[others[0]].shape)
         else:
-            jax.eval_shape(lambda x=x: call(library, **{**given, argument: x}))
-
-
-def jitted(gradient, value):
-    return jax.jit(gradient)(value)
-
-
-def eager(gradient, value):
-    return gradient(value)
-
-
-def checkpointed(gradient, value):
-    return jax.jit(jax.checkpoint(gradient))(value)
-
-
-def mapped(gradient, value):
-    several = jax.jit(jax.vmap(gradient))(jnp.stack([value, value]))
-    return jax.tree.map(lambda x: x[1], several)
-
-
-def scanned(gradient, value):
-    several = jax.lax.scan(lambda c, v: (c, gradient(v)), 0, value[None])[1]
-    return jax.tree.map(lambda x: x[0], several)
+            jax.eval_shape(lambda x=x: call(library, {**given, argument: x}))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -96,22 +75,32 @@ def test_all_arguments_but_one_are_constants(name):
         }
         return jax.value_and_grad(functools.partial(total, call, xent_jax, constants, moving))
 
-    wanted = jitted(gradient(jnp.asarray), value)
-    close(jitted(gradient(lambda x: x.tolist()), value), wanted, 1e-5)
-    for way in (jitted, eager, checkpointed, mapped, scanned):
-        close(way(gradient(lambda x: x), value), wanted, 1e-5)
+    of_arrays = gradient(lambda x: x)
+
+    @jax.jit
+    def transformed(value):
+        two = jnp.stack([value, value])
+        several = jax.vmap(of_arrays)(two), jax.lax.map(of_arrays, two)
+        once = of_arrays(value), gradient(np.ndarray.tolist)(value)
+        return *once, jax.checkpoint(of_arrays)(value), *jax.tree.map(lambda x: x[1], several)
+
+    wanted = jax.jit(gradient(jnp.asarray))(value)
+    for found in (of_arrays(value), *transformed(value)):
+        close(found, wanted, 1e-5)
 
 
-@pytest.mark.parametrize("library", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
+@modes
 @pytest.mark.parametrize("name", CALLS)
-def test_every_argument_at_once_is_a_constant(name, library):
-    """No argument is traced; then each array with an axis of examples is mapped over it."""
+def test_every_argument_at_once_is_a_constant(name, module):
+    """No argument is traced, nor where ``vmap`` maps over something else."""
     call, given = CALLS[name]
-    wanted = call(library, **jax.tree.map(jnp.asarray, given))
-    close(jax.jit(lambda: call(library, **given))(), wanted, 1e-5)
-    close(
-        jax.jit(lambda: jax.vmap(lambda _: call(library, **given))(np.ones(1)))()[0], wanted, 1e-5
-    )
+    wanted = call(module, jax.tree.map(jnp.asarray, given))
+
+    @jax.jit
+    def found():
+        return call(module, given), jax.vmap(lambda _: call(module, given))(np.ones(1))[0]
+
+    close(found(), (wanted, wanted), 1e-5)
 
 
 def test_soft_labels_that_vmap_maps_as_a_numpy_array():

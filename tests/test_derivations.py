@@ -270,83 +270,72 @@ def closed_form(name):
 
 
 def shipped():
-    """The same, by ``jax.grad`` of what ships."""
-    real, s = arrays()
-    a = {n: jnp.asarray(v) for n, v in real.items()}
+    """The same, by ``jax.grad`` of what ships; of the heads to the kernel, of weighed losses."""
+    (a, s), (head, _) = arrays(), arrays(head=True)
+    a, head = ({n: jnp.asarray(v) for n, v in each.items()} for each in (a, head))
     soft = dict(label_smoothing=s["epsilon"], z_loss=s["c"], class_weights=a["w"])
-    x = xent_jax
-    return {
-        "softmax": jax.grad(lambda z: jnp.dot(a["g"], x.softmax(z)))(a["z"]),
-        "log_softmax": jax.grad(lambda z: jnp.dot(a["g"], x.log_softmax(z)))(a["z"]),
-        "logsumexp": jax.grad(x.logsumexp)(a["z"]),
-        "softmax_cross_entropy": jax.grad(x.softmax_cross_entropy)(a["z"], a["s"], **soft),
-        "softmax_cross_entropy_with_integer_labels": jax.grad(
-            x.softmax_cross_entropy_with_integer_labels
-        )(a["z"], LABEL, **soft),
-        "softmax_cross_entropy.labels": jax.grad(x.softmax_cross_entropy, 1)(a["z"], a["t"]),
-        "softmax_focal_loss": jax.grad(
-            lambda z: x.softmax_focal_loss(z, LABEL, gamma=s["gamma"], class_weights=a["w"])
-        )(a["z"]),
-        "poly_loss_cross_entropy": jax.grad(x.poly_loss_cross_entropy)(
-            a["z"], a["t"], s["epsilon"]
+    tau, x = {"temperature": jnp.asarray(s["tau"])}, xent_jax
+
+    def of_statistics(z):
+        found = x.token_statistics(z, LABEL)
+        return found.loss + s["c"] * found.logsumexp + s["epsilon"] * found.entropy
+
+    def of_head(w):
+        loss = x.linear_softmax_cross_entropy
+        return head["g"] @ loss(head["x"], w, head["y"], head["b"], reduction="none")
+
+    def of_any_head(w):
+        loss = x.with_linear_head(lambda z, u: jnp.sum(u * z, -1), reduction="sum")
+        return loss(head["x"], w, head["u"], bias=head["b"])
+
+    def of_statistics_of_a_head(w):
+        found = x.linear_token_statistics(head["x"], w, head["y"], head["b"])
+        return head["g"] @ found.entropy
+
+    of_logits = {
+        "softmax": lambda z: a["g"] @ x.softmax(z),
+        "log_softmax": lambda z: a["g"] @ x.log_softmax(z),
+        "logsumexp": x.logsumexp,
+        "softmax_entropy": x.softmax_entropy,
+        "softmax_cross_entropy": lambda z: x.softmax_cross_entropy(z, a["s"], **soft),
+        "softmax_cross_entropy_with_integer_labels": lambda z: (
+            x.softmax_cross_entropy_with_integer_labels(z, LABEL, **soft)
         ),
-        "sigmoid_binary_cross_entropy": jax.grad(
-            lambda z: x.sigmoid_binary_cross_entropy(z, s["t"], pos_weight=jnp.asarray(s["w"]))
-        )(s["x"]),
-        "sigmoid_focal_loss": jax.grad(lambda z: x.sigmoid_focal_loss(z, s["t"], gamma=s["gamma"]))(
-            s["x"]
+        "softmax_focal_loss": lambda z: x.softmax_focal_loss(
+            z, LABEL, gamma=s["gamma"], class_weights=a["w"]
         ),
-        "entropy": jax.grad(x.entropy)(a["p"]),
-        "cross_entropy": jax.grad(x.cross_entropy, 1)(a["p"], a["q"]),
-        "relative_entropy": jax.grad(x.relative_entropy, 1)(a["p"], a["q"]),
-        "kl_divergence": jax.grad(x.kl_divergence)(a["l"], a["t"]),
-        "kl_divergence_with_log_targets": jax.grad(x.kl_divergence_with_log_targets)(
-            a["l"], a["u"]
+        "poly_loss_cross_entropy": lambda z: x.poly_loss_cross_entropy(z, a["t"], s["epsilon"]),
+        "softmax_kl_divergence": lambda z: x.softmax_kl_divergence(z, a["w"], **tau),
+        "softmax_jensen_shannon_divergence": lambda z: x.softmax_jensen_shannon_divergence(
+            z, a["w"], beta=s["beta"], **tau
         ),
-        "generalized_kl_divergence": jax.grad(x.generalized_kl_divergence)(a["l"], a["t"]),
-        "softmax_kl_divergence": jax.grad(
-            lambda z: x.softmax_kl_divergence(z, a["w"], temperature=jnp.asarray(s["tau"]))
-        )(a["z"]),
-        "softmax_jensen_shannon_divergence": jax.grad(
-            lambda z: x.softmax_jensen_shannon_divergence(
-                z, a["w"], beta=s["beta"], temperature=jnp.asarray(s["tau"])
-            )
-        )(a["z"]),
-        "softcap": jax.grad(x.softcap)(s["z"], s["c"]),
-        "softmax_entropy": jax.grad(x.softmax_entropy)(a["z"]),
-        "token_statistics": jax.grad(
-            lambda z: (
-                (found := x.token_statistics(z, LABEL)).loss
-                + s["c"] * found.logsumexp
-                + s["epsilon"] * found.entropy
-            )
-        )(a["z"]),
-        **shipped_heads(),
+        "token_statistics": of_statistics,
     }
-
-
-def shipped_heads():
-    """To the kernel, of weighed losses."""
-    a = {n: jnp.asarray(v) for n, v in arrays(head=True)[0].items()}
-
-    def cross_entropy(w):
-        loss = xent_jax.linear_softmax_cross_entropy
-        return jnp.dot(a["g"], loss(a["x"], w, a["y"], a["b"], reduction="none"))
-
-    def linear(w):
-        head = xent_jax.with_linear_head(lambda z, u: jnp.sum(u * z, -1), reduction="sum")
-        return head(a["x"], w, a["u"], bias=a["b"])
-
-    def entropy(w):
-        found = xent_jax.linear_token_statistics(a["x"], w, a["y"], a["b"])
-        return jnp.dot(a["g"], found.entropy)
-
-    functions = {
-        "linear_softmax_cross_entropy": cross_entropy,
-        "linear_token_statistics": entropy,
-        "with_linear_head": linear,
-    }
-    return {name: jax.grad(f)(a["W"]) for name, f in functions.items()}
+    functions = {name: (loss, a["z"]) for name, loss in of_logits.items()} | {
+        "softmax_cross_entropy.labels": (lambda t: x.softmax_cross_entropy(a["z"], t), a["t"]),
+        "sigmoid_binary_cross_entropy": (
+            lambda z: x.sigmoid_binary_cross_entropy(z, s["t"], pos_weight=jnp.asarray(s["w"])),
+            s["x"],
+        ),
+        "sigmoid_focal_loss": (
+            lambda z: x.sigmoid_focal_loss(z, s["t"], gamma=s["gamma"]), s["x"],
+        ),
+        "entropy": (x.entropy, a["p"]),
+        "cross_entropy": (lambda q: x.cross_entropy(a["p"], q), a["q"]),
+        "relative_entropy": (lambda q: x.relative_entropy(a["p"], q), a["q"]),
+        "kl_divergence": (lambda l: x.kl_divergence(l, a["t"]), a["l"]),
+        "kl_divergence_with_log_targets": (
+            lambda l: x.kl_divergence_with_log_targets(l, a["u"]), a["l"],
+        ),
+        "generalized_kl_divergence": (
+            lambda l: x.generalized_kl_divergence(l, a["t"]), a["l"],
+        ),
+        "softcap": (lambda z: x.softcap(z, s["c"]), s["z"]),
+        "linear_softmax_cross_entropy": (of_head, head["W"]),
+        "with_linear_head": (of_any_head, head["W"]),
+        "linear_token_statistics": (of_statistics_of_a_head, head["W"]),
+    }  # fmt: skip
+    return {name: jax.grad(function)(at) for name, (function, at) in functions.items()}
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import xent_jax as X
+from tests.heads import modes
 from tests.mistakes import JAX, MISTAKES, told
 
 pytestmark = pytest.mark.fast_compile
@@ -13,8 +14,6 @@ pytestmark = pytest.mark.fast_compile
 Z = jnp.zeros((2, 3))
 Y = jnp.zeros(2, int)
 T = jnp.full((2, 3), 1 / 3)
-
-modules = pytest.mark.parametrize("module", [X, X.forward_mode], ids=["vjp", "jvp"])
 
 
 IN_BOTH_MODES = [
@@ -56,7 +55,7 @@ HEADS = {
 }
 
 
-@modules
+@modes
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(
     ("inputs", "kernel", "strict", "says"),

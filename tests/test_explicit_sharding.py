@@ -16,14 +16,13 @@ from jax.sharding import AxisType
 
 import xent_jax
 from tests.cases import CASES, FUNCTIONS, RICHEST
-from tests.meshes import EXPLICIT, mesh_of, put, set_mesh
+from tests.meshes import explicit, kinds, mesh_of, put, set_mesh
 from tests.problems import Problem, close
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 N, K = 4, 6
 INTEGER_LOSS = xent_jax.softmax_cross_entropy_with_integer_labels
-explicit = pytest.mark.parametrize("kind", [EXPLICIT])
 
 
 # ---------------------------------------------------------------------- every function, once
@@ -82,14 +81,10 @@ class Masked(Problem):
                 left[np.arange(N), self.inputs["labels"]] = True
             self.inputs["where"] = left
 
-    def value(self, module, inputs):
-        where = {"where": inputs["where"]} if "where" in inputs else {}
-        return self.case.call(module, inputs, **where)
-
     def all(self, module, inputs):
         """The value, and the gradients to all floating arguments."""
         floats = self.case.floats(inputs)
-        value, pull = jax.vjp(lambda x: self.value(module, {**inputs, **x}), floats)
+        value, pull = jax.vjp(lambda x: self.case.call(module, {**inputs, **x}), floats)
         # Divided as the value is, as the cotangents are that JAX makes.
         return value, pull(jnp.where(value == value, self.cotangent, 0.0))[0]
 
@@ -142,7 +137,7 @@ def divisions(inputs, kind, options):
 numbers = pytest.mark.parametrize("i", range(len(CHOSEN)), ids=[c.id for c, _ in CHOSEN])
 
 
-@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
+@kinds
 @numbers
 def test_each_argument_divided_or_not(i, kind):
     problem, expected = solved(i)
@@ -179,7 +174,7 @@ def test_tangents(i, kind):
 
     def tangent(inputs):
         floats = problem.case.floats(inputs)
-        value = functools.partial(problem.value, xent_jax.forward_mode)
+        value = functools.partial(problem.case.call, xent_jax.forward_mode)
         return jax.jvp(lambda x: value({**inputs, **x}), (floats,), (floats,))
 
     expected = jax.jit(tangent)(problem.inputs)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cases import CASES, CLASSES, strict
 from tests.chunks import chunks_of
-from tests.heads import modes
+from tests.heads import modes, pulled_by_name
 from tests.problems import arrays, close
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
@@ -65,16 +65,9 @@ def held(case, given):
 
 
 def both(loss, case, given):
-    """The losses, and the gradients of a sum that weighs them differently."""
-    floats = case.floats(given)
-
-    def of(floats):
-        losses = loss({**given, **floats})
-        weights = jnp.cos(jnp.arange(1, losses.size + 1, dtype=losses.dtype))
-        return jnp.vdot(weights, losses), losses
-
-    gradients, losses = jax.jit(jax.grad(of, has_aux=True))(floats)
-    return losses, gradients
+    """The losses and their gradients."""
+    run = functools.partial(pulled_by_name, lambda floats: loss({**given, **floats}))
+    return jax.jit(run)(case.floats(given))
 
 
 @rows

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import strict, x64
 from tests.heads import modes, plain
-from tests.meshes import mesh_of
+from tests.meshes import on_mesh
 from tests.problems import close
 from tests.programs import named
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
@@ -118,9 +117,7 @@ def test_small_gradients_in_float16():
 
 
 def test_on_a_mesh():
-    sharded = xent_jax.shard_linear_head(
-        linear_softmax_cross_entropy, mesh_of(2, 2), inputs=P("data"), kernel=P(None, "model")
-    )
+    sharded = on_mesh(linear_softmax_cross_entropy)
 
     def head(_, x, w, dtype):
         return sharded(x, w, Y, dtype=dtype)

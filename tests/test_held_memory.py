@@ -10,6 +10,7 @@ import pytest
 
 import xent_jax as x
 from tests.cases import x64
+from tests.programs import temp
 from xent_jax._closed_form import _made_once
 
 BATCH, LENGTH, WIDTH, CLASSES = 4, 32, 64, 2048
@@ -39,17 +40,12 @@ LOSSES = {
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="it is about XLA:CPU")
 
 
-def temporary(program, *shapes):
-    given = [jax.ShapeDtypeStruct(s, d) for s, d in shapes]
-    return jax.jit(program).lower(*given).compile().memory_analysis().temp_size_in_bytes
-
-
 def of_step(loss, *batch):
     def mean(h, w, y):
         return loss(h @ w, y).mean()
 
     h, w = ((*batch, WIDTH), jnp.float32), ((WIDTH, CLASSES), jnp.float32)
-    return temporary(jax.value_and_grad(mean, (0, 1)), h, w, (batch, jnp.int32))
+    return temp(mean, h, w, (batch, jnp.int32))
 
 
 def of_product(*batch):
@@ -59,7 +55,7 @@ def of_product(*batch):
         return jax.vjp(jnp.matmul, h, w)[1](g)
 
     h, w = ((*batch, WIDTH), jnp.float32), ((WIDTH, CLASSES), jnp.float32)
-    return temporary(pull, h, w, ((*batch, CLASSES), jnp.float32))
+    return temp(pull, h, w, ((*batch, CLASSES), jnp.float32), wrt=())
 
 
 @on_cpu
@@ -107,6 +103,7 @@ def test_second_derivatives_with_three_axes_are_those_with_two(loss):
     def gradient(z, y):
         return jax.grad(lambda z: (loss(z, y, z_loss=0.1) ** 2).sum())(z)
 
+    @jax.jit
     def in_both_modes(z, y, v):
         pushed = jax.jvp(lambda z: gradient(z, y), (z,), (v,))[1]
         pulled = jax.grad(lambda z: jnp.vdot(gradient(z, y), v))(z)
@@ -115,7 +112,7 @@ def test_second_derivatives_with_three_axes_are_those_with_two(loss):
     flat = in_both_modes(z.reshape(6, 5), y.reshape(6), v.reshape(6, 5))
     for one, other in zip(in_both_modes(z, y, v), flat, strict=True):
         np.testing.assert_allclose(one.reshape(6, 5), other, rtol=1e-6)
-    again = jax.vmap(in_both_modes)(*(jnp.stack([a, a]) for a in (z, y, v)))
+    again = jax.jit(jax.vmap(in_both_modes))(*(jnp.stack([a, a]) for a in (z, y, v)))
     np.testing.assert_allclose(again[0][1].reshape(6, 5), flat[0], rtol=1e-6)
 
 

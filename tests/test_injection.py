@@ -1,9 +1,6 @@
 """NaN and infinities in drawn rows reach no other row, and no result if the row is masked."""
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import jax
@@ -11,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.cases import CLASSES, RICHEST, draw
+from tests.calls import EVERY, LAYER, Call, any_head
+from tests.cases import CLASSES
 from tests.chunks import chunks_of
-from tests.meshes import mesh_of
-from xent_jax import shard_linear_head
+from tests.heads import modes, pulled_by_name
+from tests.meshes import on_mesh
+from xent_jax import forward_mode
 
-ROWS, WIDTH, K = 8, 4, 6
+ROWS, K = 8, 6
 BY_ROW = CLASSES | {"integers", "elements", "unit elements", "example weights"}
 drawn = settings(max_examples=10, deadline=None, derandomize=True, database=None)
 poisons = st.tuples(
@@ -29,13 +27,35 @@ poisons = st.tuples(
 )
 
 
-class Problem(NamedTuple):
-    """A function of named arrays, eight rows of each kind in ``BY_ROW``."""
+def poly(library, arrays):
+    """A loss that closes over an option."""
+    return {"loss": lambda z, t: library.poly_loss_cross_entropy(z, t, arrays["epsilon"])}
 
-    kinds: dict[str, str]
-    clean: dict[str, np.ndarray]
-    losses: Callable[..., Any]  # (arrays, **options)
-    options: frozenset[str]  # that it takes
+
+def in_shards(library):
+    """Its heads with the tokens and the classes in shards."""
+    names = "linear_softmax_cross_entropy", "linear_token_statistics"
+    return SimpleNamespace(**{name: on_mesh(getattr(library, name)) for name in names})
+
+
+CALLS = EVERY | {
+    "with_linear_head": Call(
+        LAYER | {"labels": "soft", "epsilon": "0.1 0.2"}, any_head(poly), {"where", "reduction"}
+    )
+}
+
+
+class Problem:
+    """A call and its arrays, eight rows of each kind in ``BY_ROW``."""
+
+    def __init__(self, name, library):
+        name, *mesh = name.split(" on a mesh")
+        self.library = in_shards(library) if mesh else library
+        kinds, self.call, self.options = CALLS[name]
+        # A cap would make an infinite logit finite.
+        self.kinds = {k: kind for k, kind in kinds.items() if k != "logit_softcap"}
+        arrays = CALLS[name]._replace(kinds=self.kinds).arrays(np.random.default_rng(0), ROWS, K)
+        self.clean = {k: v if v.dtype == np.int32 else np.float32(v) for k, v in arrays.items()}
 
     def poisoned(self, rows, bad, seed):
         """In each of the rows one entry of one argument, or a label out of range."""
@@ -54,106 +74,14 @@ class Problem(NamedTuple):
     def pulled(self, inputs, **more):
         """The losses, and the gradient to each floating argument for cotangents that differ."""
         floats = {k: v for k, v in inputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
+        if "reduction" in self.options:
+            more = {"reduction": "none"} | more
+
+        def losses(floats):
+            return self.call(self.library, {**inputs, **floats}, **more)
+
         with chunks_of(3):
-            value, pull = jax.vjp(lambda f: self.losses({**inputs, **f}, **more), floats)
-            g = jnp.cos(jnp.arange(value.size, dtype=value.dtype)).reshape(value.shape)
-            return value, pull(g)[0]
-
-
-def of_table(name, module):
-    """The row of the contract's table with the most options."""
-    case = RICHEST[name]
-    kinds = {**case.arguments, **case.keywords}
-    arrays = case.inputs(np.random.default_rng(0), (ROWS,), K)
-    options = {k: v for k, v in case.options.items() if k != "reduction"}
-    function = getattr(module, name)
-
-    def losses(arrays, **more):
-        positional = [arrays[name] for name in case.arguments]
-        named = {name: arrays[name] for name in case.keywords}
-        return function(*positional, **named, **(options | more))
-
-    return kinds, arrays, losses, inspect.signature(function).parameters
-
-
-HEAD = {"inputs": "elements", "kernel": "all", "bias": "all", "labels": "integers"}
-
-
-def head_arrays(**more):
-    rng = np.random.default_rng(0)
-    shapes = {"inputs": (ROWS, WIDTH), "kernel": (WIDTH, K), "bias": (K,)}
-    arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
-    arrays["labels"] = draw("integers", rng, (ROWS,), K)
-    return arrays | {name: draw(kind, rng, (ROWS,), K) for name, kind in more.items()}
-
-
-def cross_entropy(module, sharded=lambda head: head):
-    options = {"class_weights": "weights", "label_smoothing": "0.1 0.2", "z_loss": "0.1 0.2"}
-    options |= {"weights": "example weights", "temperature": "0.5 2"}
-
-    def losses(arrays, reduction="none", **more):
-        head = sharded(module.linear_softmax_cross_entropy)
-        return head(**arrays, reduction=reduction, **more)
-
-    return HEAD | options, head_arrays(**options), losses, {"where", "ignore_index", "reduction"}
-
-
-def summed(found):
-    return found.loss + found.logsumexp + found.entropy + found.top_k_log_probabilities[:, 0]
-
-
-def of_logits(module):
-    kinds = {"logits": "logits", "labels": "integers"}
-    rng = np.random.default_rng(0)
-    arrays = {name: draw(kind, rng, (ROWS,), K) for name, kind in kinds.items()}
-
-    def losses(arrays, **more):
-        return summed(module.token_statistics(**arrays, **more, top_k=1))
-
-    return kinds, arrays, losses, {"where"}
-
-
-def token_statistics(module, sharded=lambda head: head):
-    def losses(arrays, **more):
-        return summed(sharded(module.linear_token_statistics)(**arrays, **more, top_k=1))
-
-    return HEAD, head_arrays(), losses, {"where"}
-
-
-def any_head(module):
-    kinds = HEAD | {"labels": "soft", "epsilon": "0.1 0.2"}
-
-    def losses(arrays, reduction="none", where=None):
-        def poly(z, t):
-            return module.poly_loss_cross_entropy(z, t, arrays["epsilon"])
-
-        head = module.with_linear_head(poly, reduction=reduction)
-        names = "inputs", "kernel", "labels"
-        return head(*(arrays[k] for k in names), bias=arrays["bias"], where=where)
-
-    return kinds, head_arrays(labels="soft", epsilon="0.1 0.2"), losses, {"where", "reduction"}
-
-
-def on_a_mesh(head):
-    return shard_linear_head(head, mesh_of(2, 2), inputs=P("data"), kernel=P(None, "model"))
-
-
-HEADS = {
-    "linear_softmax_cross_entropy": cross_entropy,
-    "token_statistics": of_logits,
-    "linear_token_statistics": token_statistics,
-    "with_linear_head": any_head,
-    "shard_linear_head": functools.partial(cross_entropy, sharded=on_a_mesh),
-    "shard_linear_head, statistics": functools.partial(token_statistics, sharded=on_a_mesh),
-}
-LOSSES = {name: functools.partial(of_table, name) for name in RICHEST}
-modes = pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["vjp", "jvp"])
-
-
-def made(make, module):
-    kinds, arrays, losses, options = make(module)
-    arrays = {k: v if kinds[k] == "integers" else np.float32(v) for k, v in arrays.items()}
-    return Problem(kinds, arrays, losses, frozenset(options))
+            return pulled_by_name(losses, floats)
 
 
 def equal(got, wanted, rows=...):
@@ -162,19 +90,23 @@ def equal(got, wanted, rows=...):
         np.testing.assert_array_equal(np.asarray(a)[rows], np.asarray(b)[rows])
 
 
+ON_A_MESH = [
+    "linear_softmax_cross_entropy on a mesh",
+    "linear_token_statistics on a mesh",
+]
 every_loss = pytest.mark.parametrize(
-    ("make", "module"),
-    [pytest.param(make, xent_jax, id=name) for name, make in (LOSSES | HEADS).items()]
+    ("name", "module"),
+    [pytest.param(name, xent_jax, id=name) for name in [*CALLS, *ON_A_MESH]]
     + [
-        pytest.param(LOSSES[name], xent_jax.forward_mode, id=f"{name}, forward mode")
+        pytest.param(name, forward_mode, id=f"{name}, forward mode")
         for name in ("softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels")
     ],
 )
 
 
 @every_loss
-def test_other_rows(make, module):
-    problem = made(make, module)
+def test_other_rows(name, module):
+    problem = Problem(name, module)
     run = jax.jit(problem.pulled)
 
     def by_row(found):
@@ -192,9 +124,9 @@ def test_other_rows(make, module):
 
 
 @every_loss
-def test_rows_left_out(make, module):
+def test_rows_left_out(name, module):
     """Even rows by ``where``, odd ones by ``ignore_index`` where there is one; also of a mean."""
-    problem = made(make, module)
+    problem = Problem(name, module)
     if "where" not in problem.options:
         pytest.skip("it leaves nothing out")
     more = {"reduction": "mean"} if "reduction" in problem.options else {}
@@ -232,11 +164,11 @@ def test_binary_weights_of_elements_left_out(module):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
 
 
-@pytest.mark.parametrize("make", [cross_entropy, HEADS["shard_linear_head"]], ids=["one", "mesh"])
+@pytest.mark.parametrize("name", ["linear_softmax_cross_entropy", ON_A_MESH[0]])
 @modes
-def test_a_poisoned_token_makes_what_all_share_nan(make, module):
+def test_a_poisoned_token_makes_what_all_share_nan(name, module):
     """The kernel's gradient is a sum over the tokens; a token left in is not hidden."""
-    problem = made(make, module)
+    problem = Problem(name, module)
     problem.clean["inputs"][5, 1] = np.nan
     _, gradients = jax.jit(problem.pulled)(problem.clean)
     shared = {k: v for k, v in gradients.items() if problem.kinds[k] not in BY_ROW}

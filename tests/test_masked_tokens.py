@@ -6,16 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from tests.chunks import chunks_of
 from tests.heads import REDUCTIONS, drawn, held, modes, same, scalar
-from tests.meshes import mesh_of
+from tests.meshes import mesh_of, on_mesh
 from tests.problems import close
 from tests.programs import sizes, temp
 from xent_jax import (
     linear_softmax_cross_entropy,
-    shard_linear_head,
     softmax_cross_entropy_with_integer_labels,
     with_linear_head,
 )
@@ -81,9 +79,7 @@ def test_each_shard_by_its_own_tokens(computed):
     """One of two shards of the tokens has no token that takes part, and the other has all."""
     x, w, _, y = drawn((N,))
     mask = jnp.arange(N) < N // 2
-    sharded = shard_linear_head(
-        linear_softmax_cross_entropy, mesh_of(2, 2), inputs=P("data"), kernel=P(None, "model")
-    )
+    sharded = on_mesh(linear_softmax_cross_entropy)
 
     def run(loss):
         of = jax.value_and_grad(lambda x, w: loss(x, w, y, where=mask), (0, 1))
@@ -285,9 +281,7 @@ def test_where_broadcasts_as_that_of_the_loss_of_logits(shape, reduction):
     where = jnp.asarray(np.random.default_rng(2).random(shape) < 0.6)
     any_loss = with_linear_head(softmax_cross_entropy_with_integer_labels, reduction=reduction)
     head = functools.partial(linear_softmax_cross_entropy, reduction=reduction)
-    sharded = shard_linear_head(
-        linear_softmax_cross_entropy, mesh_of(), inputs=P("data"), kernel=P(None, "model")
-    )
+    sharded = on_mesh(linear_softmax_cross_entropy, mesh=mesh_of())
     ways = (
         functools.partial(held, reduction=reduction),
         head,

@@ -9,6 +9,7 @@ import pytest
 
 import xent_jax
 from tests.cases import FUNCTIONS
+from tests.heads import modes
 from tests.problems import close
 from xent_jax import forward_mode
 
@@ -57,9 +58,9 @@ def test_the_forward_head_of_a_default_loss_takes_its_forward_twin():
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("library", [xent_jax, forward_mode], ids=["vjp", "jvp"])
-def test_every_function_is_pickled_by_its_name(name, library):
-    function = getattr(library, name)
+@modes
+def test_every_function_is_pickled_by_its_name(name, module):
+    function = getattr(module, name)
     assert pickle.loads(pickle.dumps(function)) is function
 
 

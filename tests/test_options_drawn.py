@@ -20,8 +20,9 @@ from jax.sharding import PartitionSpec as P
 import xent_jax
 from tests import textbook as book
 from tests.cases import x64
-from tests.meshes import mesh_of
-from xent_jax import forward_mode, shard_linear_head
+from tests.heads import pulled_by_name
+from tests.meshes import on_mesh
+from xent_jax import forward_mode
 
 pytestmark = pytest.mark.fast_compile
 
@@ -134,19 +135,7 @@ def problems(draw, names, optional=True):
     return name, floats | {"logits": z}, fixed, static, layout, dtype
 
 
-def weighed(loss):
-    """The value, and the gradient of a sum that weighs the losses differently."""
-
-    def total(f):
-        value = loss(f)
-        g = jnp.cos(jnp.arange(1, value.size + 1, dtype=value.dtype))
-        return jnp.vdot(g, value), value
-
-    def run(f):
-        gradients, value = jax.grad(total, has_aux=True)(f)
-        return value, gradients
-
-    return run
+derivatives = jax.jit(pulled_by_name, static_argnums=0)
 
 
 def same(got, wanted, dtype, plain=False):
@@ -183,8 +172,8 @@ def compare(problem, module, plain=False):
         return (TEXTBOOK | PLAIN)[name](*first, **given, **static)
 
     with x64():
-        wanted = jax.jit(weighed(textbook))(as_dtype(floats, jnp.float64))
-        value, gradients = jax.jit(weighed(loss))(as_dtype(floats, dtype))
+        wanted = derivatives(textbook, as_dtype(floats, jnp.float64))
+        value, gradients = derivatives(loss, as_dtype(floats, dtype))
         same((value, gradients), wanted, dtype, plain)
     assert gradients["logits"].dtype == dtype
     wide = dtype if name == "softmax" else jnp.promote_types(dtype, jnp.float32)
@@ -290,8 +279,7 @@ def compared(head, problem):
         return {k: jnp.asarray(v, dtype if k in halves else wide) for k, v in floats.items()}
 
     def run(loss, given):
-        of_some = weighed(lambda f: loss({**given, **f}))
-        return jax.jit(of_some)({k: given[k] for k in wrt})
+        return derivatives(lambda f: loss({**given, **f}), {k: given[k] for k in wrt})
 
     with x64():
         wanted = run(held(fixed, static), at(jnp.float64))
@@ -309,4 +297,4 @@ def test_the_head(problem, module):
 def test_the_head_on_a_mesh(problem, module):
     kernel = P(None, "model") if problem[2]["kernel_axes"] == "DV" else P("model")
     head = module.linear_softmax_cross_entropy
-    compared(shard_linear_head(head, mesh_of(2, 2), inputs=P("data"), kernel=kernel), problem)
+    compared(on_mesh(head, kernel), problem)

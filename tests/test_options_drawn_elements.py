@@ -11,9 +11,9 @@ from jax.sharding import PartitionSpec as P
 import xent_jax
 from tests import textbook as book
 from tests.cases import x64
-from tests.meshes import mesh_of
-from tests.test_options_drawn import drawn, modules, same, seeds, weighed
-from xent_jax import shard_linear_head
+from tests.heads import of_logits
+from tests.meshes import on_mesh
+from tests.test_options_drawn import derivatives, drawn, modules, same, seeds
 
 pytestmark = pytest.mark.fast_compile
 
@@ -51,25 +51,7 @@ def test_binary_losses(name, seed, module, reduction, masked, data):
 
     with x64():
         given_ = {k: jnp.asarray(v, jnp.float64) for k, v in floats.items()}
-        found, book = (jax.jit(weighed(f))(given_) for f in (loss, wanted))
-        same(found, book, jnp.float64)
-
-
-def of_logits(z, y, k, top):
-    """Loss, log-sum-exp, entropy, argmax, rank, and the likeliest, each by its definition."""
-    z = z[:, :k]
-    log_p = jax.nn.log_softmax(z)
-    at = jnp.take_along_axis(z, y[:, None], -1)
-    order = jnp.argsort(-z, -1)[:, :top]
-    return {
-        "loss": -jnp.take_along_axis(log_p, y[:, None], -1)[:, 0],
-        "logsumexp": jax.nn.logsumexp(z, -1),
-        "entropy": -jnp.sum(jnp.exp(log_p) * log_p, -1),
-        "argmax": jnp.argmax(z, -1),
-        "label_rank": jnp.sum(z > at, -1),
-        "top_k_log_probabilities": jnp.take_along_axis(log_p, order, -1),
-        "top_k_indices": order,
-    }
+        same(derivatives(loss, given_), derivatives(wanted, given_), jnp.float64)
 
 
 @drawn(6)
@@ -82,7 +64,7 @@ def test_token_statistics(seed, top, capped, axes, num_classes, mesh):
     head = xent_jax.linear_token_statistics
     if mesh:
         spec = P(None, "model") if axes == "DV" else P("model")
-        head = shard_linear_head(head, mesh_of(2, 2), inputs=P("data"), kernel=spec)
+        head = on_mesh(head, spec)
     k = num_classes or 8
     with x64():
         x, w, b = (jnp.asarray(rng.standard_normal(s)) for s in ((4, 3), (3, 8), (8,)))
@@ -96,5 +78,5 @@ def test_token_statistics(seed, top, capped, axes, num_classes, mesh):
                 *args, top_k=top, kernel_axes=axes, num_classes=num_classes, **options
             )
         )(x, kernel, y, b)
-        for name, wanted in of_logits(z, y, k, top).items():
+        for name, wanted in of_logits(z[:, :k], y, top).items():
             np.testing.assert_allclose(getattr(found, name), wanted, atol=1e-12, err_msg=name)

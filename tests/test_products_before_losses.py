@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import xent_jax
+from tests.measure import reverse
 
 INTEGER = xent_jax.softmax_cross_entropy_with_integer_labels
 Y = jnp.arange(40) % 20
@@ -37,31 +38,16 @@ LOSSES = {
 }
 
 
-def vjp_of_jit(f):
-    """A function of the logits that returns the losses and the gradient of their sum."""
-    compiled = jax.jit(f)
-
-    def both(x):
-        losses, pull = jax.vjp(compiled, x)
-        return losses, pull(jnp.ones_like(losses))[0]
-
-    return both
-
-
-def jit_of_vjp(f):
-    def both(x):
-        losses, pull = jax.vjp(f, x)
-        return losses, pull(jnp.ones_like(losses))[0]
-
-    return jax.jit(both)
-
-
 def value_alone(f):
     compiled = jax.jit(f)
     return lambda x: (compiled(x), None)
 
 
-WAYS = {"vjp of jit": vjp_of_jit, "jit of vjp": jit_of_vjp, "value alone": value_alone}
+WAYS = {  # of the losses and the gradient of their sum
+    "vjp of jit": lambda f: functools.partial(reverse, jax.jit(f)),
+    "jit of vjp": lambda f: jax.jit(functools.partial(reverse, f)),
+    "value alone": value_alone,
+}
 SCALES = 1e4, 1e8, 1e9
 
 

@@ -10,8 +10,9 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
+from tests import meshes
 from tests.cases import x64
-from tests.heads import REDUCTIONS, pulled
+from tests.heads import REDUCTIONS, pulled, pulled_by_name
 from tests.meshes import SPLITS, mesh_of, put, set_mesh, shard_map
 from tests.problems import close
 from xent_jax import (
@@ -63,7 +64,7 @@ def layer(rng, classes=CLASSES):
 
 
 def on_mesh(head=linear_softmax_cross_entropy, kernel=KERNELS["classes"], mesh=None):
-    return shard_linear_head(head, mesh or mesh_of(), inputs=P("data"), kernel=kernel)
+    return meshes.on_mesh(head, kernel, mesh or mesh_of())
 
 
 def mapped(head, check_vma=True, out=SPECS["inputs"]):
@@ -99,35 +100,43 @@ CALLS = [
 ]
 
 
-def pulled_by_name(head, floats, fixed, **options):
-    options = FIXED | options
-    run = jax.jit(lambda floats: pulled(lambda f: head(**f, **fixed, **options), floats))
+def derivatives(head, floats, fixed, **options):
+    """The losses and the gradient to each argument."""
+    loss = functools.partial(head, **fixed, **FIXED, **options)
+    run = jax.jit(functools.partial(pulled_by_name, lambda floats: loss(**floats)))
     return jax.block_until_ready(run(floats))
+
+
+@functools.cache
+def on_one_device(reduction):
+    """Every argument, and what one device makes of them."""
+    floats, fixed = drawn(np.random.default_rng(0))
+    expected = derivatives(linear_softmax_cross_entropy, floats, fixed, reduction=reduction)
+    return floats, fixed, expected
 
 
 @pytest.mark.parametrize(
     ("module", "reduction", "kernel", "axes"), CALLS, ids=lambda x: getattr(x, "__name__", x)
 )
-def test_one_call(module, reduction, kernel, axes, rng):
+def test_one_call(module, reduction, kernel, axes):
     """Every option at once; gradients of what is replicated are not multiplied."""
-    (floats, fixed), spec = drawn(rng), KERNELS[kernel]
+    (floats, fixed, expected), spec = on_one_device(reduction), KERNELS[kernel]
     if axes == "VD":
-        floats["kernel"], spec = floats["kernel"].T, P(*spec[::-1])
-    options = {"reduction": reduction, "kernel_axes": axes}
+        floats, spec = floats | {"kernel": floats["kernel"].T}, P(*spec[::-1])
     sharded = on_mesh(module.linear_softmax_cross_entropy, spec)
-    expected = pulled_by_name(linear_softmax_cross_entropy, floats, fixed, **options)
-    close(pulled_by_name(sharded, floats, fixed, **options), expected)
+    value, found = derivatives(sharded, floats, fixed, reduction=reduction, kernel_axes=axes)
+    if axes == "VD":
+        found["kernel"] = found["kernel"].T
+    close((value, found), expected)
 
 
 @reductions
 @tracked
-def test_in_shard_map(check_vma, reduction, rng):
-    floats, fixed = drawn(rng)
+def test_in_shard_map(check_vma, reduction):
+    floats, fixed, expected = on_one_device(reduction)
     head = functools.partial(linear_softmax_cross_entropy, **NAMES)
     sharded = mapped(head, check_vma, P("data") if reduction == "none" else P())
-    options = {"reduction": reduction}
-    expected = pulled_by_name(linear_softmax_cross_entropy, floats, fixed, **options)
-    close(pulled_by_name(sharded, floats, fixed, **options), expected)
+    close(derivatives(sharded, floats, fixed, reduction=reduction), expected)
 
 
 @reductions
@@ -259,14 +268,21 @@ def pulled_of_any(make, classes=CLASSES, more=(), call=called):
     return both(run, floats | {"c": jnp.asarray(1.3)}, wrt=0, has_aux=True)
 
 
+PADDED = {"classes": 22, "more": ("bias", "weights", "where")}  # four shards have 24 classes
+
+
+@functools.cache
+def of_any_on_one_device(reduction):
+    return pulled_of_any(head_of(reduction), **PADDED)
+
+
 @kernels
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_a_loss_of_ones_own(kernel, reduction):
     """The head has aux, weights, a mask, a tree of targets, and a number in its loss."""
     make = head_of(reduction, axis_name="model" if "model" in kernel else None)
-    classes, more = 22, ("bias", "weights", "where")  # of the classes four shards are padded
-    found = pulled_of_any(lambda c: on_mesh(make(c), kernel), classes, more)
-    close(found, pulled_of_any(head_of(reduction), classes, more))
+    found = pulled_of_any(lambda c: on_mesh(make(c), kernel), **PADDED)
+    close(found, of_any_on_one_device(reduction))
 
 
 @tracked

@@ -119,7 +119,7 @@ def test_rescaled_sums(change):
 # ---------------------------------------------------------------- labels among all classes
 
 M, K = (poly(atom("dim", name, 1)) for name in "mk")
-S, J, WIDE = index("s", M), index("j", K), index("w", M * K)
+S, J = index("s", M), index("j", K)
 Q, R = (entry(Symbol(name, "index", dim)) for name, dim in (("q", M), ("r", K)))
 OTHER = entry(Symbol("r", "index", poly(atom("dim", "l", 1))))
 WHOLE = entry(Symbol("r", "integer"))

@@ -13,6 +13,7 @@ from tests.meshes import (
     EXPLICIT,
     bytes_per_device,
     collectives,
+    explicit,
     mesh_of,
     set_mesh,
     shaped,
@@ -111,7 +112,6 @@ def test_a_few_numbers_for_each_token_cross(kind, options):
 
 
 SMALL = 4, 6
-explicit = pytest.mark.parametrize("kind", [EXPLICIT])
 
 
 def crossing(mesh, function, *arrays):

@@ -1,12 +1,12 @@
 """Token statistics of logits, held or of a linear head, against their definitions."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
@@ -22,11 +22,13 @@ from tests.heads import (
     modes,
     of_logits,
 )
-from tests.meshes import EXPLICIT, mesh_of, put, set_mesh, shard_map
+from tests.meshes import kinds, mesh_of, on_mesh, put, set_mesh, shard_map
 from tests.problems import close
+from xent_jax import linear_token_statistics
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
+DTYPES = ["float32", "float64", "bfloat16", "float16"]
 sources = pytest.mark.parametrize("source", ["logits", "head"])
 
 
@@ -204,12 +206,29 @@ def test_logits_without_a_log_sum_exp_poison_their_token_alone(bad, source):
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
+ZEROS = [("of the logits", "float64")]
+ZEROS += [(f"of the {part}", dtype) for part in ("kernel", "bias") for dtype in DTYPES]
+
+
 @jit_and_mode
-def test_negative_zero_ties_with_zero(jit, module):
-    z = np.array([-0.0, 0.0, -0.0, -1.0, 0.0, -0.0])
-    run = functools.partial(module.token_statistics, top_k=4)
-    found = (jax.jit(run) if jit else run)(jnp.tile(z, (6, 1)), jnp.arange(6))
-    equal_zeros_tie(found, z, 4)
+@pytest.mark.parametrize(("zeros", "dtype"), ZEROS)
+def test_negative_zero_ties_with_zero(zeros, dtype, jit, module):
+    z, y = np.array([-0.0, 0.0, -0.0, -1.0, 0.0, -0.0]), jnp.arange(6)
+    x, row = jnp.ones((6, 1), dtype), jnp.asarray(z, dtype)
+    function, *given = {
+        "of the logits": (module.token_statistics, jnp.tile(row, (6, 1)), y),
+        "of the kernel": (module.linear_token_statistics, x, row[None], y),
+        "of the bias": (module.linear_token_statistics, x, jnp.full((1, 6), -0.0, dtype), y, row),
+    }[zeros]
+    run = functools.partial(function, top_k=4)
+    equal_zeros_tie((jax.jit(run) if jit else run)(*given), z, 4)
+
+
+def test_negative_zero_ties_with_zero_in_any_shard():
+    z = np.tile([-0.0, 0.0, -1.0], 8)  # over four shards
+    x, w, y = jnp.ones((24, 1)), jnp.asarray(z[None]), jnp.arange(24)
+    sharded = on_mesh(linear_token_statistics, mesh=mesh_of())
+    equal_zeros_tie(jax.jit(functools.partial(sharded, top_k=20))(x, w, y), z, 20)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +260,44 @@ def test_tokens_that_are_out(source, shape, module, rng):
         fields[name][~np.asarray(kept)] = 0 if name in FLOATS else -1
     # In float64: XLA may order the sums of the two programs, with and without a mask, differently.
     close((gradient, found), (wanted_gradient, wanted._replace(**fields)), 1e-12, 1e-14)
+
+
+# ------------------------------------------------------------------ of the head alone
+
+
+def test_a_class_that_the_bias_rules_out():
+    x, w, b, y = heads.drawn((5,))
+    out, first = b.at[3].set(-jnp.inf), 0 * y
+    found = linear_token_statistics(x, w, first, out, top_k=CLASSES)
+    w_kept, b_kept = jnp.delete(w, 3, axis=1), jnp.delete(b, 3)
+    close(found[:3], linear_token_statistics(x, w_kept, first, b_kept, top_k=CLASSES - 1)[:3])
+    assert np.all(found.top_k_log_probabilities[:, -1] == -np.inf)
+    assert np.all(found.top_k_indices[:, -1] == 3)
+    gradient = jax.grad(lambda b: jnp.sum(linear_token_statistics(x, w, y, b).entropy))(out)
+    assert np.all(np.isfinite(gradient)) and gradient[3] == 0
+
+
+def test_labels_of_a_dtype_too_small_for_all_classes():
+    x, w, b, y = heads.drawn((5,), classes=300)
+    y = y % 100
+    small, wide = (linear_token_statistics(x, w, y, b) for y in (y.astype(jnp.int8), y))
+    np.testing.assert_array_equal(small.label_rank, wide.label_rank)
+    np.testing.assert_array_equal(small.loss, wide.loss)
+
+
+@pytest.mark.users_compile
+def test_the_gradient_of_one_makes_no_work_for_the_others():
+    x, w, b, y = heads.drawn((12,))
+
+    def of(x):
+        return linear_token_statistics(x, w, y, b, top_k=3)
+
+    def work(f):
+        text = jax.jit(f).lower(x).compile().as_text()
+        return set(re.findall(r"\b(TopK|sort|scatter|dot)\b", text))
+
+    assert work(jax.grad(lambda x: jnp.sum(of(x).loss))) == {"dot"}
+    assert work(of) & {"TopK", "sort"}
 
 
 # ------------------------------------------------------------------ on a mesh
@@ -275,7 +332,7 @@ def test_classes_in_shards(rng):
     close(found, on_one_device(z, y), 1e-12, 1e-14)
 
 
-@pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
+@kinds
 @pytest.mark.parametrize("of_labels", [(), ("data",), ("model",)], ids=str)
 @pytest.mark.parametrize("spec", [("data",), (None, "model"), ("data", "model")], ids=str)
 def test_arrays_divided_over_a_mesh(spec, of_labels, kind, rng):

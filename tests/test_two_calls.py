@@ -30,10 +30,6 @@ def picked(log_p):
     return -jnp.take_along_axis(log_p, Y[:, None], -1)[:, 0]
 
 
-def soft(z, t):
-    return xent_jax.softmax_cross_entropy(z, t)
-
-
 def statistics(library, x, w, b):
     found = library.linear_token_statistics(x, w, Y, b)
     return found.loss + found.entropy * found.logsumexp
