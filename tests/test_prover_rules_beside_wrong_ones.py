@@ -69,6 +69,11 @@ def suffix_sums(g):
     return jnp.flip(jnp.cumsum(jnp.flip(g, -1), -1), -1)
 
 
+def unless(x, size):
+    """1 for all sizes but one; Python asks for none."""
+    return jnp.where(jnp.asarray(x.shape[0]) == size, 2.0, 1.0)
+
+
 def product(x):
     return jnp.prod(x, -1)
 
@@ -131,6 +136,10 @@ RULES = {
         lambda g, x: (jnp.roll(g, 1, 0),),
         lambda g, x: (g,),
     ), TWO),
+    "roll by two": Rule(lambda x: jnp.roll(x, 2), ROW, lambda g, x: (jnp.roll(g, -2),), (
+        lambda g, x: (jnp.roll(g, 2),),
+        lambda g, x: (jnp.roll(g, -1),),
+    )),
     "product": Rule(product, POSITIVE, lambda g, x: (g[:, None] * product(x)[:, None] / x,), (
         lambda g, x: (g[:, None] * product(x)[:, None] * jnp.ones_like(x),),
         lambda g, x: (g[:, None] * jnp.sum(x, -1, keepdims=True) / x,),
@@ -176,6 +185,21 @@ def test_what_is_read_means_what_jax_computes():
     agree(fun, specs, read(trace(fun, a.shapes), a.tensors), inputs, {"n": 4})
 
 
+def test_sizes_below_a_shift_are_proved_apart():
+    for axes in (0, (0, 1)):
+        found = prove_vjp(lambda x, a=axes: jnp.roll(x, 2, a) ** 2, MATRIX, ("x",))
+        assert found.proved
+        assert {"n is at least 1", "d is at least 1"} <= set(found.assumptions)
+    for size in (1, 2, 3):
+        found = prove_equal(
+            lambda x: jnp.roll(x, 3),
+            lambda x, n=size: jnp.roll(x, 3) * unless(x, n),
+            ROW,
+            search=False,
+        )
+        assert not found.proved and (size == 3 or f"where n == {size}" in found.reason)
+
+
 def test_forward_mode_and_second_orders_of_them():
     def fun(x):
         return gelu(x) + jnp.arctan(x) * soft_sign(x)
@@ -195,7 +219,7 @@ def test_constants_are_roots_only_where_they_round_to_the_float():
     ("fun", "args", "reason"),
     [
         (product, MATRIX, "a product over an axis of x.*, which is not known to be positive"),
-        (lambda x: jnp.roll(x, 2), ROW, "needs a least one"),
+        (lambda x: jnp.roll(x, 20), ROW, "needs a least one"),
         (lambda x: jnp.arctan2(x, x), ROW, "an angle beside x.*, which is not known to be"),
         (lambda x: 1 / (1 - nn.relu(x)), ROW, "which is not known to differ from 0"),
     ],
