@@ -327,6 +327,11 @@ RULES = [
     Rule(R, "flax", "perceptron of a tree, a slope wrong", perceptron,
          {"p": {"w": array("d h"), "b": array("h"), "v": array("h")}} | MATRIX,
          lambda g, p, x: perceptron_backward(g, p, x, 2.0), False, wrt=("p", "x")),
+    Rule(P, "MaxText", "one entry of each row of a cache put anew",
+         lambda x, y, t: x.at[jnp.arange(x.shape[0]), y].set(t),
+         MATRIX | {"y": labels("n", classes="d"), "t": array("n")}),
+    Rule(P, "flax", "shifted by two places", lambda x: jnp.roll(x, 2, -1), MATRIX,
+         lambda g, x: (jnp.roll(g, -2, -1),)),
     Rule(P, "flax", "rotary embedding", rotary,
          {"x": array("n 2*d"), "c": array("n d"), "s": array("n d")}),
 ]  # fmt: skip

@@ -230,6 +230,22 @@ def test_what_may_be_otherwise_is_refused(fun, args, reason):
     assert re.search(reason, found.reason)
 
 
+def test_the_derivative_that_jax_has_of_what_is_put_at_labels():
+    args = {"x": array("n k"), "y": labels("n", classes="k"), "v": array("n")}
+    assert prove_vjp(lambda x, y, v: put(x, y, v * v) ** 2, args, ("x", "v")).proved
+    beside = {"x": array("n k"), "y": labels("n", classes="k"), "v": array("n k")}
+    assert prove_vjp(lambda x, y, v: put(x, y, at_label(v, y)), beside, ("x", "v")).proved
+
+
+def test_numbers_without_a_sign_may_rise_but_not_fall():
+    args = {"x": array("n"), "u": array("n", dtype=np.uint32)}
+    found = prove_vjp(lambda x, u: x * (u * u + 1), args, ("x",))
+    assert found.proved and "integer arithmetic does not leave 32 bits" in found.assumptions
+    for falls in (lambda u: u - 1, lambda u: -u, lambda u: u + (0 - u)):
+        found = prove_vjp(lambda x, u, f=falls: x * f(u), args, ("x",), search=False)
+        assert found.status == "refused" and "uint32, which may overflow" in found.reason
+
+
 def test_places_that_may_be_the_same_are_refused():
     args = {"x": array("k"), "y": labels("n", classes="k"), "v": array("n")}
     found = prove_vjp(lambda x, y, v: x.at[y].set(v), args, ("x", "v"))
