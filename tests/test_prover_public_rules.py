@@ -219,6 +219,8 @@ RULES = [
     Rule(R, "Keras", "gelu with the slope of its approximation",
          lambda x: nn.gelu(x, approximate=False), ROW,
          lambda g, x: (g * sigmoid(1.702 * x) * (1 + 1.702 * x * sigmoid(-1.702 * x)),), False),
+    Rule(P, "distrax", "quantile of a Cauchy distribution",
+         lambda x: jnp.tan(jnp.pi * (x - 0.5)), UNIT),
     Rule(P, "numpyro", "distribution function of a normal", lambda x: normal(x), ROW),
     Rule(P, "jax.nn", "glu", lambda x: nn.glu(x), {"x": array("n 2*d")}),
     Rule(P, "MaxText", "swiglu by hand", lambda x, t: nn.silu(x) * t, PAIR,

@@ -68,7 +68,9 @@ def _rarely_zero(p: Poly) -> bool:
 
 
 def _rarely_zero_factor(a: Atom) -> bool:
-    return positive(poly(a)) or any(_rarely_zero(q) for q in _leading(poly(a), a))
+    """Whether an atom is; a sine or a cosine is where its argument has one of countably many."""
+    p = a.args[0] if a.kind in {"sin", "cos"} else poly(a)
+    return positive(poly(a)) or any(_rarely_zero(q) for b in p.atoms() for q in _leading(p, b))
 
 
 def _varies(a: Atom) -> bool:

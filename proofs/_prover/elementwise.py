@@ -158,6 +158,17 @@ def _cos(eqn: Any, x: Tensor) -> Tensor:
     return result(eqn, f.cos(x.value), bad=either(x.bad, x.lowest))
 
 
+@reads("tan")
+def _tan(eqn: Any, x: Tensor) -> Tensor:
+    """The sine over the cosine; nothing is claimed at poles, which no float is."""
+    over = _reciprocal(result(eqn, f.cos(x.value)))
+    if f.usual(over.bad).terms:
+        raise f.Kinked(f"a tangent of {x.value}, which may be at a pole")
+    if over.bad.terms:
+        assume("tangents are not taken at their poles")
+    return result(eqn, f.sin(x.value) * over.value, bad=either(x.bad, x.lowest))
+
+
 @reads("sinh")
 def _sinh(eqn: Any, x: Tensor) -> Tensor:
     value = (f.exp(x.value) - f.exp(-x.value)) * Fraction(1, 2)

@@ -146,7 +146,7 @@ def _equation(eqn: core.JaxprEqn, operands: list[Tensor]) -> list[Tensor]:
         line = where_written(eqn)
         if not line:
             raise  # the equation that holds this one has a line
-        placed = Refused(f"{line}: {eqn.primitive.name}: {error}")
+        placed = type(error)(f"{line}: {eqn.primitive.name}: {error}")
         placed.placed = True  # type: ignore[attr-defined]
         raise placed from error
     except RecursionError as error:
