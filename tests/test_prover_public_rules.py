@@ -129,6 +129,17 @@ def attention_backward(g, q, k, v, rowwise=1.0):
     return ds @ k, ds.T @ q, p.T @ g
 
 
+def so_far(x):
+    """The log-sum-exp of the entries up to each one, as attention in one pass computes it."""
+    m = jax.lax.cummax(x, 1)
+    parts = jnp.where(causal(x.T @ x), jnp.exp(x[:, None, :] - m[:, :, None]), 0.0)
+    return m + jnp.log(jnp.sum(parts, -1))
+
+
+def so_far_backward(g, x, reverse=True):
+    return (jnp.exp(x) * jax.lax.cumsum(g * jnp.exp(-so_far(x)), 1, reverse),)
+
+
 def safe_log(x):
     return jnp.log(jnp.maximum(x, 1e-3))
 
@@ -321,6 +332,10 @@ RULES = [
          lambda g, x: (jax.lax.cumsum(g, reverse=True),)),
     Rule(P, "numpyro", "cumulative sum, its slope by reversal", lambda x: jnp.cumsum(x, -1), ROW,
          lambda g, x: (jnp.cumsum(g[::-1])[::-1],)),
+    Rule(P, "flash attention", "log-sum-exp so far, relative to the greatest so far", so_far,
+         MATRIX, so_far_backward),
+    Rule(R, "flash attention", "log-sum-exp so far, its slope not reversed", so_far, MATRIX,
+         lambda g, x: so_far_backward(g, x, reverse=False), False),
     Rule(R, "numpyro", "cumulative sum, its slope not reversed", lambda x: jnp.cumsum(x, -1), ROW,
          lambda g, x: (jnp.cumsum(g),), False),
     Rule(P, "flax", "perceptron of a tree of parameters", perceptron,

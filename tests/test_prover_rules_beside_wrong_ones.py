@@ -69,6 +69,18 @@ def suffix_sums(g):
     return jnp.flip(jnp.cumsum(jnp.flip(g, -1), -1), -1)
 
 
+def running_logsumexp(x):
+    """Relative to the greatest entry so far, as attention in one pass computes it."""
+    m = lax.cummax(x, 1)
+    before = jnp.tril(jnp.ones((x.shape[1],) * 2)) > 0
+    parts = jnp.where(before, jnp.exp(x[:, None, :] - m[:, :, None]), 0.0)
+    return m + jnp.log(jnp.sum(parts, -1))
+
+
+def running_softmax(g, x, reverse=True):
+    return (jnp.exp(x) * lax.cumsum(g * jnp.exp(-lax.cumlogsumexp(x, 1)), 1, reverse),)
+
+
 def unless(x, size):
     """1 for all sizes but one; Python asks for none."""
     return jnp.where(jnp.asarray(x.shape[0]) == size, 2.0, 1.0)
@@ -154,6 +166,19 @@ RULES = {
         lambda g, x: (jnp.sum(g, -1, keepdims=True) - jnp.cumsum(g, -1) + g,), (
         lambda g, x: (jnp.sum(g, -1, keepdims=True) - jnp.cumsum(g, -1),),
     )),
+    "running log-sum-exp": Rule(lambda x: lax.cumlogsumexp(x, 1), MATRIX, running_softmax, (
+        lambda g, x: running_softmax(g, x, reverse=False),
+        lambda g, x: (jnp.exp(x - lax.cumlogsumexp(x, 1)) * suffix_sums(g),),
+    )),
+    "running log-sum-exp by a running maximum": Rule(running_logsumexp, MATRIX, running_softmax, (
+        lambda g, x: running_softmax(g, x, reverse=False),
+        lambda g, x: (g * jnp.exp(x - lax.cumlogsumexp(x, 1)),),
+    )),
+    "running product": Rule(lambda x: lax.cumprod(x, 1), POSITIVE,
+        lambda g, x: (suffix_sums(g * lax.cumprod(x, 1)) / x,), (
+        lambda g, x: (jnp.cumsum(g * lax.cumprod(x, 1), -1) / x,),
+        lambda g, x: (suffix_sums(g) * lax.cumprod(x, 1) / x,),
+    )),
     "norm of the fast variance": Rule(fast_norm, MATRIX, fast_norm_backward, (
         lambda g, x: fast_norm_backward(g, x, centred=0.0),
         lambda g, x: fast_norm_backward(g, x, spread=0.5),
@@ -198,6 +223,31 @@ def test_sizes_below_a_shift_are_proved_apart():
             search=False,
         )
         assert not found.proved and (size == 3 or f"where n == {size}" in found.reason)
+
+
+def test_running_maxima_are_those_of_the_entries_so_far():
+    def greatest_so_far(x):
+        before = jnp.arange(x.shape[0])[:, None] >= jnp.arange(x.shape[0])
+        return jnp.max(jnp.where(before, x, -jnp.inf), -1)
+
+    assert prove_equal(lambda x: lax.cummax(x), greatest_so_far, ROW).proved
+    assert prove_equal(lambda x: lax.cummin(x), lambda x: -greatest_so_far(-x), ROW).proved
+    assert prove_equal(lambda x: lax.cummax(x)[-1], jnp.max, ROW).proved
+    for wrong in (
+        lambda x: lax.cummax(x, reverse=True),
+        lambda x: -lax.cummax(-x),
+        lambda x: jnp.max(x) + 0 * x,
+    ):
+        assert not prove_equal(wrong, greatest_so_far, ROW, search=False).proved
+
+
+def test_a_product_of_integers_must_not_overflow():
+    def scaled(x, dtype):
+        return x * jnp.prod(jnp.arange(3, dtype=dtype) + 1, dtype=dtype)
+
+    assert not prove_vjp(lambda x: scaled(x, jnp.int16), ROW, ("x",), search=False).proved
+    found = prove_vjp(lambda x: scaled(x, jnp.int32), ROW, ("x",))
+    assert found.proved and "integer arithmetic does not leave 32 bits" in found.assumptions
 
 
 def test_forward_mode_and_second_orders_of_them():
