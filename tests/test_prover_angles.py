@@ -9,6 +9,7 @@ from xent_jax.proofs import array, prove_equal, prove_jvp, prove_vjp
 from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
 from xent_jax.proofs._prover.read import read
 from xent_jax.proofs._prover.trace import arguments, trace
+from xent_jax.proofs._prover.verdict import OFF_KINKS
 
 from tests.terms import agree
 
@@ -63,3 +64,60 @@ def test_squares_add_up_to_one(sign, proved):
 def test_a_power_of_two_has_the_logarithm_of_two(base, proved):
     fun = _with_backward(lax.exp2, lambda g, x: (g * lax.exp2(x) * jnp.log(base),))
     assert prove_vjp(fun, {"x": array("n")}, ("x",)).proved == proved
+
+
+TANGENT = "tangents are not taken at their poles"
+UNIT = {"x": array("n", unit=True)}
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        jnp.tan,
+        _with_backward(jnp.tan, lambda g, x: (g / jnp.cos(x) ** 2,)),
+        _with_backward(jnp.tan, lambda g, x: (g * (1 + jnp.tan(x) ** 2),)),
+        lambda x: jnp.tan(jnp.pi * (x - 0.5)) * x,
+    ],
+)
+def test_tangents_are_proved_off_their_poles(fun):
+    for args in (UNIT, {"x": array("n")}):
+        verdict = prove_vjp(fun, args, ("x",))
+        assert verdict.proved and {OFF_KINKS, TANGENT} <= set(verdict.assumptions), verdict
+
+
+def test_tangents_in_forward_mode_and_of_second_order():
+    assert prove_jvp(jnp.tan, UNIT, ("x",)).proved
+    assert prove_vjp(jnp.tan, UNIT, ("x",), second_order=True).proved
+
+
+@pytest.mark.parametrize(
+    "backward",
+    [
+        lambda g, x: (g / jnp.cos(x),),
+        lambda g, x: (g * (1 - jnp.tan(x) ** 2),),
+        lambda g, x: (g * jnp.tan(x) ** 2,),
+        lambda g, x: (g / jnp.sin(x) ** 2,),
+    ],
+)
+def test_what_is_no_derivative_of_the_tangent_is_not_proved(backward):
+    assert not prove_vjp(_with_backward(jnp.tan, backward), UNIT, ("x",), search=False).proved
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: x * jnp.tan(x[0] - x),
+        lambda x: x * jnp.tan(0 * x + 1.5),
+        lambda x: x * jnp.tan(jnp.sum(x[:-1])),
+        lambda x: x * jnp.tan(1.0 * jnp.arange(x.shape[0])),
+    ],
+)
+def test_a_tangent_that_may_be_at_a_pole_for_many_arguments_is_refused(fun):
+    verdict = prove_vjp(fun, {"x": array("n")}, ("x",), search=False)
+    assert verdict.status == "refused" and "may be at a pole" in verdict.reason
+
+
+def test_a_tangent_is_refused_where_nothing_is_left_out():
+    verdict = prove_vjp(jnp.tan, UNIT, ("x",), kinks=False, search=False)
+    assert verdict.status == "refused" and "may be at a pole" in verdict.reason
+    assert prove_equal(jnp.tan, lambda x: jnp.sin(x) / jnp.cos(x), UNIT).status == "refused"

@@ -79,6 +79,9 @@ WRONG = {
                      lambda g, x, m: (g * jnp.where(x * m == 0, 1, x > 0), None)),
     "at the mean of one": (relu, MATRIX, on_ties),
     "rounding": (lambda x: x + jnp.floor(x), ROW, lambda g, x: (2 * g,)),
+    "where a sum is of nothing": (
+        lambda x: jnp.where(jnp.sum(x[:-1]) == 0, 2.0, 1.0) * x[-1], ROW,
+        lambda g, x: (jnp.zeros_like(x).at[-1].set(g),)),
     "the first of the largest": (lambda x: jnp.max(x, -1), MATRIX,
                                  lambda g, x: (g[:, None] * jnp.ones_like(x),)),
 }  # fmt: skip

@@ -129,6 +129,17 @@ def attention_backward(g, q, k, v, rowwise=1.0):
     return ds @ k, ds.T @ q, p.T @ g
 
 
+def so_far(x):
+    """The log-sum-exp of the entries up to each one, as attention in one pass computes it."""
+    m = jax.lax.cummax(x, 1)
+    parts = jnp.where(causal(x.T @ x), jnp.exp(x[:, None, :] - m[:, :, None]), 0.0)
+    return m + jnp.log(jnp.sum(parts, -1))
+
+
+def so_far_backward(g, x, reverse=True):
+    return (jnp.exp(x) * jax.lax.cumsum(g * jnp.exp(-so_far(x)), 1, reverse),)
+
+
 def safe_log(x):
     return jnp.log(jnp.maximum(x, 1e-3))
 
@@ -219,6 +230,8 @@ RULES = [
     Rule(R, "Keras", "gelu with the slope of its approximation",
          lambda x: nn.gelu(x, approximate=False), ROW,
          lambda g, x: (g * sigmoid(1.702 * x) * (1 + 1.702 * x * sigmoid(-1.702 * x)),), False),
+    Rule(P, "distrax", "quantile of a Cauchy distribution",
+         lambda x: jnp.tan(jnp.pi * (x - 0.5)), UNIT),
     Rule(P, "numpyro", "distribution function of a normal", lambda x: normal(x), ROW),
     Rule(P, "jax.nn", "glu", lambda x: nn.glu(x), {"x": array("n 2*d")}),
     Rule(P, "MaxText", "swiglu by hand", lambda x, t: nn.silu(x) * t, PAIR,
@@ -319,6 +332,10 @@ RULES = [
          lambda g, x: (jax.lax.cumsum(g, reverse=True),)),
     Rule(P, "numpyro", "cumulative sum, its slope by reversal", lambda x: jnp.cumsum(x, -1), ROW,
          lambda g, x: (jnp.cumsum(g[::-1])[::-1],)),
+    Rule(P, "flash attention", "log-sum-exp so far, relative to the greatest so far", so_far,
+         MATRIX, so_far_backward),
+    Rule(R, "flash attention", "log-sum-exp so far, its slope not reversed", so_far, MATRIX,
+         lambda g, x: so_far_backward(g, x, reverse=False), False),
     Rule(R, "numpyro", "cumulative sum, its slope not reversed", lambda x: jnp.cumsum(x, -1), ROW,
          lambda g, x: (jnp.cumsum(g),), False),
     Rule(P, "flax", "perceptron of a tree of parameters", perceptron,
@@ -327,6 +344,11 @@ RULES = [
     Rule(R, "flax", "perceptron of a tree, a slope wrong", perceptron,
          {"p": {"w": array("d h"), "b": array("h"), "v": array("h")}} | MATRIX,
          lambda g, p, x: perceptron_backward(g, p, x, 2.0), False, wrt=("p", "x")),
+    Rule(P, "MaxText", "one entry of each row of a cache put anew",
+         lambda x, y, t: x.at[jnp.arange(x.shape[0]), y].set(t),
+         MATRIX | {"y": labels("n", classes="d"), "t": array("n")}),
+    Rule(P, "flax", "shifted by two places", lambda x: jnp.roll(x, 2, -1), MATRIX,
+         lambda g, x: (jnp.roll(g, -2, -1),)),
     Rule(P, "flax", "rotary embedding", rotary,
          {"x": array("n 2*d"), "c": array("n d"), "s": array("n d")}),
 ]  # fmt: skip

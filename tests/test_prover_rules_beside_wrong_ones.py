@@ -69,6 +69,23 @@ def suffix_sums(g):
     return jnp.flip(jnp.cumsum(jnp.flip(g, -1), -1), -1)
 
 
+def running_logsumexp(x):
+    """Relative to the greatest entry so far, as attention in one pass computes it."""
+    m = lax.cummax(x, 1)
+    before = jnp.tril(jnp.ones((x.shape[1],) * 2)) > 0
+    parts = jnp.where(before, jnp.exp(x[:, None, :] - m[:, :, None]), 0.0)
+    return m + jnp.log(jnp.sum(parts, -1))
+
+
+def running_softmax(g, x, reverse=True):
+    return (jnp.exp(x) * lax.cumsum(g * jnp.exp(-lax.cumlogsumexp(x, 1)), 1, reverse),)
+
+
+def unless(x, size):
+    """1 for all sizes but one; Python asks for none."""
+    return jnp.where(jnp.asarray(x.shape[0]) == size, 2.0, 1.0)
+
+
 def product(x):
     return jnp.prod(x, -1)
 
@@ -131,6 +148,10 @@ RULES = {
         lambda g, x: (jnp.roll(g, 1, 0),),
         lambda g, x: (g,),
     ), TWO),
+    "roll by two": Rule(lambda x: jnp.roll(x, 2), ROW, lambda g, x: (jnp.roll(g, -2),), (
+        lambda g, x: (jnp.roll(g, 2),),
+        lambda g, x: (jnp.roll(g, -1),),
+    )),
     "product": Rule(product, POSITIVE, lambda g, x: (g[:, None] * product(x)[:, None] / x,), (
         lambda g, x: (g[:, None] * product(x)[:, None] * jnp.ones_like(x),),
         lambda g, x: (g[:, None] * jnp.sum(x, -1, keepdims=True) / x,),
@@ -144,6 +165,19 @@ RULES = {
     "cumulative sum by the whole": Rule(lambda x: jnp.cumsum(x, -1), MATRIX,
         lambda g, x: (jnp.sum(g, -1, keepdims=True) - jnp.cumsum(g, -1) + g,), (
         lambda g, x: (jnp.sum(g, -1, keepdims=True) - jnp.cumsum(g, -1),),
+    )),
+    "running log-sum-exp": Rule(lambda x: lax.cumlogsumexp(x, 1), MATRIX, running_softmax, (
+        lambda g, x: running_softmax(g, x, reverse=False),
+        lambda g, x: (jnp.exp(x - lax.cumlogsumexp(x, 1)) * suffix_sums(g),),
+    )),
+    "running log-sum-exp by a running maximum": Rule(running_logsumexp, MATRIX, running_softmax, (
+        lambda g, x: running_softmax(g, x, reverse=False),
+        lambda g, x: (g * jnp.exp(x - lax.cumlogsumexp(x, 1)),),
+    )),
+    "running product": Rule(lambda x: lax.cumprod(x, 1), POSITIVE,
+        lambda g, x: (suffix_sums(g * lax.cumprod(x, 1)) / x,), (
+        lambda g, x: (jnp.cumsum(g * lax.cumprod(x, 1), -1) / x,),
+        lambda g, x: (suffix_sums(g) * lax.cumprod(x, 1) / x,),
     )),
     "norm of the fast variance": Rule(fast_norm, MATRIX, fast_norm_backward, (
         lambda g, x: fast_norm_backward(g, x, centred=0.0),
@@ -176,6 +210,46 @@ def test_what_is_read_means_what_jax_computes():
     agree(fun, specs, read(trace(fun, a.shapes), a.tensors), inputs, {"n": 4})
 
 
+def test_sizes_below_a_shift_are_proved_apart():
+    for axes in (0, (0, 1)):
+        found = prove_vjp(lambda x, a=axes: jnp.roll(x, 2, a) ** 2, MATRIX, ("x",))
+        assert found.proved
+        assert {"n is at least 1", "d is at least 1"} <= set(found.assumptions)
+    for size in (1, 2, 3):
+        found = prove_equal(
+            lambda x: jnp.roll(x, 3),
+            lambda x, n=size: jnp.roll(x, 3) * unless(x, n),
+            ROW,
+            search=False,
+        )
+        assert not found.proved and (size == 3 or f"where n == {size}" in found.reason)
+
+
+def test_running_maxima_are_those_of_the_entries_so_far():
+    def greatest_so_far(x):
+        before = jnp.arange(x.shape[0])[:, None] >= jnp.arange(x.shape[0])
+        return jnp.max(jnp.where(before, x, -jnp.inf), -1)
+
+    assert prove_equal(lambda x: lax.cummax(x), greatest_so_far, ROW).proved
+    assert prove_equal(lambda x: lax.cummin(x), lambda x: -greatest_so_far(-x), ROW).proved
+    assert prove_equal(lambda x: lax.cummax(x)[-1], jnp.max, ROW).proved
+    for wrong in (
+        lambda x: lax.cummax(x, reverse=True),
+        lambda x: -lax.cummax(-x),
+        lambda x: jnp.max(x) + 0 * x,
+    ):
+        assert not prove_equal(wrong, greatest_so_far, ROW, search=False).proved
+
+
+def test_a_product_of_integers_must_not_overflow():
+    def scaled(x, dtype):
+        return x * jnp.prod(jnp.arange(3, dtype=dtype) + 1, dtype=dtype)
+
+    assert not prove_vjp(lambda x: scaled(x, jnp.int16), ROW, ("x",), search=False).proved
+    found = prove_vjp(lambda x: scaled(x, jnp.int32), ROW, ("x",))
+    assert found.proved and "integer arithmetic does not leave 32 bits" in found.assumptions
+
+
 def test_forward_mode_and_second_orders_of_them():
     def fun(x):
         return gelu(x) + jnp.arctan(x) * soft_sign(x)
@@ -195,7 +269,7 @@ def test_constants_are_roots_only_where_they_round_to_the_float():
     ("fun", "args", "reason"),
     [
         (product, MATRIX, "a product over an axis of x.*, which is not known to be positive"),
-        (lambda x: jnp.roll(x, 2), ROW, "needs a least one"),
+        (lambda x: jnp.roll(x, 20), ROW, "needs a least one"),
         (lambda x: jnp.arctan2(x, x), ROW, "an angle beside x.*, which is not known to be"),
         (lambda x: 1 / (1 - nn.relu(x)), ROW, "which is not known to differ from 0"),
     ],
@@ -204,6 +278,22 @@ def test_what_may_be_otherwise_is_refused(fun, args, reason):
     found = prove_vjp(fun, args, ("x",), search=False)
     assert not found.proved
     assert re.search(reason, found.reason)
+
+
+def test_the_derivative_that_jax_has_of_what_is_put_at_labels():
+    args = {"x": array("n k"), "y": labels("n", classes="k"), "v": array("n")}
+    assert prove_vjp(lambda x, y, v: put(x, y, v * v) ** 2, args, ("x", "v")).proved
+    beside = {"x": array("n k"), "y": labels("n", classes="k"), "v": array("n k")}
+    assert prove_vjp(lambda x, y, v: put(x, y, at_label(v, y)), beside, ("x", "v")).proved
+
+
+def test_numbers_without_a_sign_may_rise_but_not_fall():
+    args = {"x": array("n"), "u": array("n", dtype=np.uint32)}
+    found = prove_vjp(lambda x, u: x * (u * u + 1), args, ("x",))
+    assert found.proved and "integer arithmetic does not leave 32 bits" in found.assumptions
+    for falls in (lambda u: u - 1, lambda u: -u, lambda u: u + (0 - u)):
+        found = prove_vjp(lambda x, u, f=falls: x * f(u), args, ("x",), search=False)
+        assert found.status == "refused" and "uint32, which may overflow" in found.reason
 
 
 def test_places_that_may_be_the_same_are_refused():

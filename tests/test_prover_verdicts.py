@@ -463,4 +463,4 @@ def test_a_sum_of_small_integers_is_refused(add_up):
 
     verdict = prove_equal(fun, fun, {"z": array("n"), "y": array("n", dtype=jnp.int8)})
     assert verdict.status == "refused"
-    assert "a sum in int8, which may overflow" in verdict.reason
+    assert "a sum or product in int8, which may overflow" in verdict.reason

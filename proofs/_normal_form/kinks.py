@@ -2,8 +2,9 @@
 
 The terms are made of polynomials, exp, log, fractions, roots and comparisons of such. So a set on
 which a comparison holds has a boundary of measure 0 (it is definable in the real numbers with exp,
-which are o-minimal), and off that boundary the comparison stays what it is nearby: its derivative
-is 0. At the boundary, where pieces of a function meet, nothing is said.
+which are o-minimal; with sin and cos, each bounded part of it is), and off that boundary the
+comparison stays what it is nearby: its derivative is 0. At the boundary, where pieces of a function
+meet, nothing is said.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-from .indices import Symbol
+from .indices import Symbol, least_size
 from .polynomial import ZERO, Atom, Poly, Refused, add_all, poly, product
 from .signs import positive
 from .substitution import substitute
@@ -67,7 +68,9 @@ def _rarely_zero(p: Poly) -> bool:
 
 
 def _rarely_zero_factor(a: Atom) -> bool:
-    return positive(poly(a)) or any(_rarely_zero(q) for q in _leading(poly(a), a))
+    """Whether an atom is; a sine or a cosine is where its argument has one of countably many."""
+    p = a.args[0] if a.kind in {"sin", "cos"} else poly(a)
+    return positive(poly(a)) or any(_rarely_zero(q) for b in p.atoms() for q in _leading(p, b))
 
 
 def _varies(a: Atom) -> bool:
@@ -83,7 +86,7 @@ def _leading(p: Poly, a: Atom) -> Iterator[Poly]:
     lead = add_all(product(m - {(a, most)}, c) for m, c in p.terms.items() if (a, most) in m)
     if _varies(a) and _only(a, a.args[0], p):
         yield lead
-    if a.kind == "sum" and most == 1:
+    if a.kind == "sum" and most == 1 and least_size(a.args[0].args[1]) > 0:
         i, body = opened(a)
         for b in body.atoms():
             if _varies(b) and i in b.args[1] and _only(a, b.args[0], p):

@@ -17,11 +17,14 @@ from .tensor import Tensor, either
 from .truth import above_floor, greater
 
 
-def _arithmetic(eqn: Any) -> None:
-    """Integers must not wrap around: in 32 bits sums of sizes do not, that is assumed."""
+def _arithmetic(eqn: Any, rises: bool = False) -> None:
+    """Integers must not wrap around: in 32 bits sums of sizes do not, that is assumed.
+
+    ``rises`` says that it makes numbers from 0 on of such, so that they may be unsigned.
+    """
     dtype = np.dtype(eqn.outvars[0].aval.dtype)
     if np.issubdtype(dtype, np.integer):
-        if dtype.itemsize < 4 or np.issubdtype(dtype, np.unsignedinteger):
+        if dtype.itemsize < 4 or (np.issubdtype(dtype, np.unsignedinteger) and not rises):
             raise Refused(f"arithmetic in {dtype}, which may overflow")
         assume("integer arithmetic does not leave 32 bits")
 
@@ -45,7 +48,7 @@ def _reduce_precision(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("add", "add_any")
 def _add(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    _arithmetic(eqn)
+    _arithmetic(eqn, rises=True)
     return result(eqn, x.value + y.value, either(x.lowest, y.lowest), either(x.bad, y.bad))
 
 
@@ -63,7 +66,7 @@ def _neg(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("mul")
 def _mul(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    _arithmetic(eqn)
+    _arithmetic(eqn, rises=True)
     lowest, bad = ZERO, either(x.bad, y.bad)
     for flag, other in ((x.lowest, y), (y.lowest, x)):
         if flag.terms:
@@ -153,6 +156,17 @@ def _sin(eqn: Any, x: Tensor) -> Tensor:
 @reads("cos")
 def _cos(eqn: Any, x: Tensor) -> Tensor:
     return result(eqn, f.cos(x.value), bad=either(x.bad, x.lowest))
+
+
+@reads("tan")
+def _tan(eqn: Any, x: Tensor) -> Tensor:
+    """The sine over the cosine; nothing is claimed at poles, which no float is."""
+    over = _reciprocal(result(eqn, f.cos(x.value)))
+    if f.usual(over.bad).terms:
+        raise f.Kinked(f"a tangent of {x.value}, which may be at a pole")
+    if over.bad.terms:
+        assume("tangents are not taken at their poles")
+    return result(eqn, f.sin(x.value) * over.value, bad=either(x.bad, x.lowest))
 
 
 @reads("sinh")

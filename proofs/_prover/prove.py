@@ -51,7 +51,7 @@ from .claims import (
 )
 from .layers import by_layers, without_names
 from .linear import push
-from .read import assume, assumed, least_sizes, read
+from .read import assume, assumed, least_sizes, read, wanted_sizes
 from .sizes import Sizes, Waiting
 from .spec import Spec, check
 from .sympy import to_sympy
@@ -319,9 +319,13 @@ def _decide(
     try:
         for sizes in waiting:
             seconds = limits.of_proof - (time.perf_counter() - start)
+            wanted: dict[str, int] = {}
             status, reason, identity_here, asked = _decide_at(
-                sizes, claims, book, seconds, limits.timeout, kinks
+                sizes, claims, book, wanted, seconds, limits.timeout, kinks
             )
+            if retraced and status == "refused" and waiting.apart(sizes, wanted):
+                status, reason = "proved", ""  # if all of its parts are
+                continue
             identity = identity or identity_here
             if status != "proved":
                 break
@@ -344,13 +348,17 @@ def _decide_at(
     sizes: Sizes,
     claims: Callable[[Arguments], Claims],
     book: dict[str, None],
+    wanted: dict[str, int],
     seconds: float,
     timeout: float | None,
     kinks: bool,
 ) -> tuple[str, str, Any, Iterable[Question]]:
-    """Status, reason and identity for the sizes at which no question holds; and the questions."""
+    """Status, reason and identity for the sizes at which no question holds; and the questions.
+
+    ``wanted`` is told which sizes are too small for what is read, and from which number on not.
+    """
     identity, status, reason = None, "proved", ""
-    with _noting(sizes.least, book), questions() as asked:
+    with _noting(sizes.least, book, wanted), questions() as asked:
         if not sizes.where:
             note(sizes.args)
         try:
@@ -420,9 +428,11 @@ def _shown(sizes: Sizes, claims: Callable[[Arguments], Claims], kinks: bool) -> 
 
 
 @contextmanager
-def _noting(least: Mapping[str, int], book: dict[str, None]) -> Iterator[None]:
+def _noting(
+    least: Mapping[str, int], book: dict[str, None], wanted: dict[str, int] | None = None
+) -> Iterator[None]:
     forget()
-    tokens = assumed.set(book), least_sizes.set(dict(least))
+    tokens = assumed.set(book), least_sizes.set(dict(least)), wanted_sizes.set(wanted)
     try:
         assume("over the real numbers, without rounding or overflow")
         assume("for the rank, the options and the differentiated arguments that were traced")
@@ -433,3 +443,4 @@ def _noting(least: Mapping[str, int], book: dict[str, None]) -> Iterator[None]:
     finally:
         assumed.reset(tokens[0])
         least_sizes.reset(tokens[1])
+        wanted_sizes.reset(tokens[2])

@@ -37,6 +37,7 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 assumed: ContextVar[dict[str, None] | None] = ContextVar("assumed", default=None)
 least_sizes: ContextVar[dict[str, int]] = ContextVar("least_sizes", default={})  # noqa: B039
+wanted_sizes: ContextVar[dict[str, int] | None] = ContextVar("wanted_sizes", default=None)
 
 
 def reads(*names: str) -> Callable[[Rule], Rule]:
@@ -78,14 +79,23 @@ def _factor(name: Any) -> Poly:
     if isinstance(name, str):
         return poly(atom("dim", name, least_sizes.get().get(name, 1)))
     number, size = name[0], dimension(name[1])
-    if number < 0 and nonnegative(size + number):
-        return size + number
-    if number >= 0 and nonnegative(size - number - 1):
-        return poly(number)
-    raise Refused(
-        f"the remainder of {number} by {size}, which may be smaller: such a size as that of an "
-        "array that is rolled needs a least one, least={'n': 2}"
-    )
+    low = number + 1 if number >= 0 else -number
+    if not nonnegative(size - low):
+        _ask_for(size, low)
+        raise Refused(
+            f"the remainder of {number} by {size}, which may be smaller: such a size as that of an "
+            f"array that is rolled needs a least one, least={{'n': {low}}}"
+        )
+    return size + number if number < 0 else poly(number)
+
+
+def _ask_for(size: Poly, low: int) -> None:
+    """Notes from which number on a named size is large enough, so that it is looked at apart."""
+    asked, term = wanted_sizes.get(), size.single()
+    if asked is not None and term is not None and len(term[0]) == 1:
+        ((a, e),) = term[0]
+        if a.kind == "dim" and e == 1:
+            asked[a.args[0]] = max(asked.get(a.args[0], 1), math.ceil(Fraction(low) / term[1]))
 
 
 def shape_of(aval: Any) -> tuple[Poly, ...]:
@@ -136,7 +146,7 @@ def _equation(eqn: core.JaxprEqn, operands: list[Tensor]) -> list[Tensor]:
         line = where_written(eqn)
         if not line:
             raise  # the equation that holds this one has a line
-        placed = Refused(f"{line}: {eqn.primitive.name}: {error}")
+        placed = type(error)(f"{line}: {eqn.primitive.name}: {error}")
         placed.placed = True  # type: ignore[attr-defined]
         raise placed from error
     except RecursionError as error:

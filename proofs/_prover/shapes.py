@@ -115,11 +115,11 @@ def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor], out: i
 
 
 def _whole_sums(eqn: Any) -> None:
-    """Refuses a sum of integers too small for what they may add up to."""
+    """Refuses a sum or product of integers too small for what they may come to."""
     for dtype in (np.dtype(v.aval.dtype) for v in eqn.outvars):
         if np.issubdtype(dtype, np.integer):
             if dtype.itemsize < 4:
-                raise Refused(f"a sum in {dtype}, which may overflow")
+                raise Refused(f"a sum or product in {dtype}, which may overflow")
             assume("integer arithmetic does not leave 32 bits")
 
 
@@ -137,6 +137,7 @@ def _reduce_sum(eqn: Any, *ts: Tensor) -> list[Tensor]:
 @reads("reduce_prod")
 def _reduce_prod(eqn: Any, t: Tensor) -> Tensor:
     """The product of positive numbers, by the sum of their logarithms."""
+    _whole_sums(eqn)
 
     def over(t: Tensor, i: Atom) -> Tensor:
         if not above_zero(t.value):
@@ -150,8 +151,40 @@ def _reduce_prod(eqn: Any, t: Tensor) -> Tensor:
 def _cumsum(eqn: Any, t: Tensor) -> Tensor:
     """The sum of the entries up to each one, or from it on."""
     _whole_sums(eqn)
+    return _running(eqn, t, lambda p, counts, j: total(counts * p, j))
+
+
+@reads("cumlogsumexp")
+def _cumlogsumexp(eqn: Any, t: Tensor) -> Tensor:
+    """The logarithm of the sum of such entries' exponentials."""
+    return _running(eqn, t, lambda p, counts, j: log(total(counts * exp(p), j)))
+
+
+@reads("cumprod")
+def _cumprod(eqn: Any, t: Tensor) -> Tensor:
+    """The product of such entries, if they are positive, by the sum of their logarithms."""
+    _whole_sums(eqn)
+    if not above_zero(t.value):
+        raise Refused(f"a product over an axis of {t.value}, which is not known to be positive")
+    return _running(eqn, t, lambda p, counts, j: exp(total(counts * log(p), j)))
+
+
+@reads("cummax")
+def _cummax(eqn: Any, t: Tensor) -> Tensor:
+    """The greatest of such entries."""
+    return _running(eqn, t, greatest)
+
+
+@reads("cummin")
+def _cummin(eqn: Any, t: Tensor) -> Tensor:
+    """The least of such entries."""
+    return _running(eqn, t, lambda p, counts, j: -greatest(-p, counts, j))
+
+
+def _running(eqn: Any, t: Tensor, over: Callable[[Poly, Poly, Atom], Poly]) -> Tensor:
+    """What the entries up to each one are together, or those from it on: where a term is 1."""
     if not t.finite:
-        raise Refused("a sum of what may be infinite")
+        raise Refused("running along an axis of what may be infinite")
     k = eqn.params["axis"]
     here = axis(k, t.shape[k])
     if not isinstance(here, Atom):
@@ -159,7 +192,7 @@ def _cumsum(eqn: Any, t: Tensor) -> Tensor:
     j = fresh(t.shape[k])
     before = poly(here) - j
     counts = greater((-before if eqn.params["reverse"] else before) + 1)
-    return shaped(eqn, Tensor((), total(counts * substitute(t.value, {here: poly(j)}), j)))
+    return shaped(eqn, Tensor((), over(substitute(t.value, {here: poly(j)}), counts, j)))
 
 
 @reads("reduce_max", "pmax")

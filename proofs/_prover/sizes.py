@@ -20,6 +20,7 @@ from .spec import Spec, size_of
 
 _MAX_SIZES = 64
 _MAX_ENTRIES = 64
+_MAX_BELOW = 8
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,20 @@ class Waiting:
         """The sizes among some for which the answer to a question is yes."""
         for new in solutions(question, sizes):
             self.left.append(_replaced(sizes, new, f"{question.text} ({question.place})"))
+
+    def apart(self, sizes: Sizes, wanted: Mapping[str, int]) -> bool:
+        """Some sizes in parts, where one of them is wanted to be larger: so large, and each below.
+
+        Returns whether they were parted; too many parts are none.
+        """
+        for name, low in wanted.items():
+            below = range(sizes.low(name), low)
+            if 0 < len(below) <= _MAX_BELOW:
+                least, where = {**sizes.least, name: low}, (*sizes.where, f"{name} >= {low}")
+                self.left.append(replace(sizes, least=least, where=where))
+                self.left += [_replaced(sizes, {name: str(n)}, f"{name} == {n}") for n in below]
+                return True
+        return False
 
 
 def solutions(question: Question, sizes: Sizes) -> list[dict[str, str]]:

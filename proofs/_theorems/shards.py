@@ -121,13 +121,12 @@ def _losses() -> list[Case]:
         integer("class_weights", zy, {"class_weights": _W}),
         integer("ignore_index, all options, mean", zi, e | c | w, ignore_index=-100,
                 reduction="mean"),
-        integer("all options, to the logits", zy, e | c | w, _SECOND, to=("z",)),
+        integer("all options", zy, e | c | w, _SECOND),
         soft(""),
         soft("all options, mean", e | c | w, kinds=_GRADIENT, reduction="mean"),
-        soft("all options, to the logits", e | c | w, kinds=_SECOND, to=("z",)),
+        soft("all options", e | c | w, kinds=_SECOND),
         soft("masked classes", {"where": _CLASSES}, to=("z",)),
-        _case(poly, "", book.poly_loss, zt, epsilon, kinds=_FIRST),
-        _case(poly, "to the logits", book.poly_loss, zt, epsilon, to=("z",), kinds=_SECOND),
+        _case(poly, "", book.poly_loss, zt, epsilon),
         _case("softmax_kl_divergence", "", book.softmax_kl, zw, kinds=_FIRST),
         _case("softmax_jensen_shannon_divergence", "", book.softmax_jensen_shannon, zw,
               kinds=_FIRST),
@@ -219,10 +218,6 @@ def _heads() -> list[Case]:
 
 
 CASES = (*_softmaxes(), *_losses(), *_batches(), *_examples(), *_heads())
-_MANY = (
-    "more than four sums are nested, which the prover has not been seen to decide; the "
-    "second order to the logits is proved"
-)
 UNPROVED = (
     Unproved(_INTEGER, "classes in shards, masked classes", "the prover has no way to assume that "
              "a mask of sharded classes keeps each label's class; for soft labels it needs no such "
@@ -231,8 +226,6 @@ UNPROVED = (
              "mesh with a symbolic number of devices; the backward pass that JAX runs without "
              "tracking, which first sums the shards' cotangents, is proved, and "
              "test_sharded_losses.py runs both"),
-    *(Unproved(f, "classes in shards, second order to the options", _MANY)
-      for f in (_INTEGER, _SOFT, "poly_loss_cross_entropy")),
     *(Unproved(f, f"classes in shards{what}", "the prover does not decide such large terms in "
                "minutes")
       for f, what in (("softmax_focal_loss", ", second order"), ("with_linear_head", ""))),
