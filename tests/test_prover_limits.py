@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from xent_jax.proofs import array, prove_jvp, prove_vjp
-from xent_jax.proofs._normal_form import limits, polynomial
+from xent_jax.proofs._normal_form import terms
 from xent_jax.proofs._prover import prove as prover
 
 ROW = {"x": array("n")}
@@ -18,19 +18,19 @@ def nested(x):
 
 
 def test_a_proof_that_grows_ends_in_time():
-    before = len(polynomial._atoms)
+    before = len(terms._atoms)
     verdict = prove_vjp(nested, ROW, ("x",), second_order=True, timeout=2)
     assert verdict.status == "unknown"
     assert "it grew past the limit of time, timeout=2 s" in verdict.reason
-    assert len(polynomial._atoms) == before
+    assert len(terms._atoms) == before
 
 
 @pytest.fixture
 def growing(monkeypatch):
     """A process that grows by a MiB each time it is looked at: one that ran long may not."""
     sizes = itertools.count(0, 1 << 20)
-    monkeypatch.setattr(limits, "resident", lambda: next(sizes))
-    monkeypatch.setattr(limits, "MEMORY", 1 << 20)
+    monkeypatch.setattr(terms, "resident", lambda: next(sizes))
+    monkeypatch.setattr(terms, "MEMORY", 1 << 20)
 
 
 def test_what_grows_is_refuted_all_the_same(monkeypatch, growing):

@@ -1,19 +1,15 @@
-"""The derivative of a term; almost everywhere, where ``kinks`` says so, that of its pieces."""
-
+"""The derivative of a term; almost everywhere, where ``usual`` says so, that of its pieces."""
 from __future__ import annotations
 
 from fractions import Fraction
 
-from .angles import cos, sin
-from .comparisons import greater
-from .indices import Symbol, fresh, same_place
-from .kinks import Kinked, off_kinks
-from .polynomial import ZERO, Atom, Monomial, Number, Poly, Refused, add_all, atom, poly, product
-from .quotients import inverse, reciprocal
-from .smooth import slope as slope_of
-from .substitution import substitute
+from .cases import Kinked, off_kinks
+from .functions import cos, inverse, reciprocal, sin
+from .functions import slope as slope_of
+from .indices import Symbol, fresh, same_place, substitute
 from .sums import opened, total
-from .zero import is_zero
+from .terms import ZERO, Atom, Monomial, Number, Poly, Refused, add_all, atom, poly, product
+from .zero import greater, is_zero
 
 _KINKED = {
     "zero": "an equality",

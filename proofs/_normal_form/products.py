@@ -11,8 +11,8 @@ import itertools
 import math
 from fractions import Fraction
 
-from .comparisons import greater
-from .dominance import opened_dominance
+from .cases import off_kinks
+from .functions import inverse
 from .indices import (
     at_kept_label,
     index_range,
@@ -20,11 +20,12 @@ from .indices import (
     label_of,
     row_kept,
     same_place,
+    substitute,
     surely_positive,
 )
-from .kinks import off_kinks
-from .known import known_where_zero, solution, sum_of_booleans
-from .polynomial import (
+from .signs import known_where_zero, nonnegative, solution, sum_of_booleans
+from .sums import opened_dominance, total, unnested
+from .terms import (
     MAX_POWER_OF_NUMBER,
     ZERO,
     Atom,
@@ -39,11 +40,7 @@ from .polynomial import (
     product,
     rules,
 )
-from .quotients import inverse
-from .signs import nonnegative
-from .substitution import substitute
-from .sums import total, unnested
-from .zero import is_zero
+from .zero import greater, is_zero
 
 
 def _without(powers: dict[Atom, Number], *atoms: Atom) -> Poly:

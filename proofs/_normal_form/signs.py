@@ -1,4 +1,6 @@
-"""When a term is above 0, or not below it.
+"""What follows from a 0-1 atom that is 1, or from a term that is 0.
+
+When a term is above 0, or not below it.
 
 Every rule is sufficient and none is necessary: "cannot say" is the usual answer.
 """
@@ -6,15 +8,134 @@ Every rule is sufficient and none is necessary: "cannot say" is the usual answer
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
-from .facts import facts, remembered
-from .indices import fresh, index_range, is_index, label_of, later, least_size, surely_positive
-from .known import all_hold, holds, known_ones
-from .polynomial import ONE, Atom, Monomial, Number, Poly, add_all, monomial_key, poly, product
-from .substitution import substitute
+from .indices import (
+    at_kept_label,
+    fresh,
+    index_range,
+    is_index,
+    label_of,
+    later,
+    least_size,
+    row_kept,
+    substitute,
+    surely_positive,
+)
 from .sums import aligned, each_nest, opened, peek, total, unnested
+from .terms import (
+    ONE,
+    ZERO,
+    Atom,
+    Monomial,
+    Number,
+    Poly,
+    add_all,
+    facts,
+    monomial_key,
+    poly,
+    product,
+    remembered,
+)
+
+
+def holds(b: Atom) -> bool:
+    if poly(b) in facts():
+        return True
+    row = row_kept(b) if b.kind == "entry" and at_kept_label(b) else None
+    return row is not None and poly(row) in facts()
+
+
+def all_hold(mask: Poly) -> bool:
+    """Whether a product of 0-1 atoms is known to be 1."""
+    term = mask.single()
+    return term is not None and term[1] == 1 and all(b.boolean and holds(b) for b, _ in term[0])
+
+
+def known_ones() -> set[Atom]:
+    """The indices in what is known to be 1."""
+    guards = {b for p in facts() if len(p.terms) == 1 for b in p.atoms() if b.boolean}
+    return {t for b in guards for t in b.inside if is_index(t)}
+
+
+def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
+    """What atoms inside others are where ``zero`` is 1: one solved for, or sums that vanish.
+
+    Or all the numbers of a row, where those have no variance: each is their mean.
+    """
+    others = set(others)
+    inside = frozenset().union(*(b.inside for b in others))
+    a = sum_of_booleans(zero)
+    if a is not None:
+        return {b: ZERO for b in inside if b.kind == "sum" and _has_factors_of(b, a)}
+    spread = spread_of(zero.args[0])
+    if spread is not None:
+        whole, mean, i, y = spread
+        beside = frozenset().union(*(b.inside for b in others if b is not whole))
+        return {b: mean for b in beside if _is_term(b, y, i)}
+    solved = solution(zero.args[0])
+    return {} if solved is None or solved[0] not in inside else {solved[0]: solved[1]}
+
+
+@remembered
+def spread_of(p: Poly) -> tuple[Atom, Poly, Atom, Atom] | None:
+    """A sum of y over i, its mean, i and y, where p is ``n sum y² - (sum y)²``, n times one."""
+    for a in p.atoms() if len(p.terms) == 2 else ():
+        if a.kind == "sum":
+            i, y = opened(a)
+            size = i.args[1].single()
+            term = y.single()
+            if term is None or size is None or len(term[0]) != 1 or term[1] != 1:
+                continue
+            ((b, e),) = term[0]
+            whole = i.args[1] * total(y * y, i) - poly(a) ** 2
+            if e == 1 and not b.boolean and p in (whole, -whole):
+                mean = poly(a) * product([(d, -n) for d, n in size[0]], Fraction(1, size[1]))
+                return a, mean, i, b
+    return None
+
+
+def _is_term(b: Atom, y: Atom, i: Atom) -> bool:
+    """Whether b is y at some index in the place of i."""
+    if b.kind != y.kind:
+        return False
+    places = {t for t in b.inside if is_index(t) and index_range(t) == i.args[1]}
+    return any(substitute(poly(y), {i: poly(t)}) == poly(b) for t in places)
+
+
+def sum_of_booleans(zero: Atom) -> Atom | None:
+    term = zero.args[0].single()
+    if term is None or len(term[0]) != 1:
+        return None
+    ((a, _),) = term[0]
+    return a if a.kind == "sum" and all(b.boolean for b in unnested(a)[1].atoms()) else None
+
+
+@remembered
+def _has_factors_of(b: Atom, a: Atom) -> bool:
+    """Whether each term of the sum b holds all factors of that of the sum a."""
+    return any(there <= mine for mine, there in aligned(b, a))
+
+
+@remembered
+def solution(p: Poly) -> tuple[Atom, Poly] | None:
+    """An atom and what it is where p = 0, if p is linear in it with a number before it."""
+    best = None
+    for m, c in p.terms.items():
+        if len(m) != 1:
+            continue
+        ((a, e),) = m
+        known = a.kind == "entry" and surely_positive(a)
+        if e != 1 or a.kind not in {"entry", "max", "sum"} or known:
+            continue
+        rest = p - poly(a) * c
+        if a in rest.inside():
+            continue
+        if best is None or (a.kind != "max", a.key) < (best[0].kind != "max", best[0].key):
+            best = a, rest * (Fraction(-1) / c)
+    return best
+
 
 _MAX_CORNERS = 6
 

@@ -1,0 +1,503 @@
+"""Fractions and their inverses.
+
+``recip`` is made total, 0 where its argument is 0, so that an identity proved in one
+case, times that case, holds everywhere.
+
+exp, log, powers and roots; ``log`` is made total, 0 where its argument is not above 0.
+
+sin and cos: ``sin(-p) = -sin p`` and ``cos(-p) = cos p``.
+
+In products ``sin² p`` is ``1 - cos² p``.
+
+Odd functions with a derivative everywhere, of which no more is known.
+
+Their derivatives are terms without them.
+
+Integers, and what rounds to them.
+
+Maxima over an index, and with a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+
+from .cases import by_cases, given
+from .indices import fresh, later, rebuilds, substitute, surely_positive
+from .signs import atom_positive, nonnegative, positive
+from .sums import bind, peek
+from .terms import (
+    ONE,
+    ZERO,
+    Atom,
+    Number,
+    Poly,
+    Refused,
+    add_all,
+    atom,
+    facts,
+    first_positive,
+    poly,
+    product,
+    without_facts,
+)
+
+
+def together(p: Poly) -> tuple[Poly, dict[Atom, Number]]:
+    """A numerator without negative powers, and the powers of positive atoms below it."""
+    below: dict[Atom, Number] = {}
+    while True:
+        low: dict[Atom, Number] = {}
+        for m in p.terms:
+            for a, e in m:
+                if a.kind == "recip" and atom_positive(a.args[0]):
+                    a, e = a.args[0], -e
+                if e < low.get(a, 0):
+                    low[a] = e
+        if not low:
+            return p, below
+        for a, e in low.items():
+            below[a] = below.get(a, 0) - e
+        up = [(a, -e) for a, e in low.items()]
+        p = add_all(product([*m, *up], c) for m, c in p.terms.items())
+
+
+def content(p: Poly) -> tuple[Number, dict[Atom, Number], Poly]:
+    """The number and the powers of positive atoms that all terms share, and the rest."""
+    shared: dict[Atom, Number] | None = None
+    for m in p.terms:
+        powers = {a: e for a, e in m if surely_positive(a)}
+        if shared is None:
+            shared = powers
+        else:
+            shared = {a: min(e, powers[a]) for a, e in shared.items() if a in powers}
+    shared = shared or {}
+    numbers = [Fraction(c) for c in p.terms.values()]
+    size = Fraction(
+        math.gcd(*(c.numerator for c in numbers)), math.lcm(*(c.denominator for c in numbers))
+    )
+    down = [(a, -e) for a, e in shared.items()]
+    return size, shared, add_all(product([*m, *down], c / size) for m, c in p.terms.items())
+
+
+def above_zero(p: Poly) -> bool:
+    """Whether p > 0 is sure, as a fraction."""
+    return positive(together(p)[0])
+
+
+def inverse(p: Poly) -> Poly:
+    """1 / p, where p is known not to be 0."""
+    return _inverse_of_ramps(p) or by_cases(_inverse, p)
+
+
+def reciprocal(p: Poly) -> Poly:
+    """1 / p, and 0 where p is 0."""
+    return _inverse_of_ramps(p) or by_cases(lambda q: _inverse(q, anywhere=True), p)
+
+
+def _inverse_of_ramps(p: Poly) -> Poly | None:
+    """1 / p for ``p = r + c max(q, 0) + d max(-q, 0)`` that is positive term by term: 1 + abs(q).
+
+    In the case of q > 0 alone it is r + c q, which may be 0 elsewhere.
+    """
+    guards = [a for a in p.atoms() if a.boolean]
+    if len(guards) != 1 or guards[0].kind != "positive":
+        return None
+    (guard,) = guards
+    q = guard.args[0]
+    no = substitute(p, {guard: ZERO})
+    more = p - no
+    if not all((guard, 1) in m for m in more.terms):
+        return None
+    both = add_all(product(m - {(guard, 1)}, c) for m, c in more.terms.items())
+    lead = next(iter(q.terms))
+    slope = Fraction(both.terms.get(lead, 0)) / q.terms[lead]
+    below = Fraction(-no.terms.get(lead, 0)) / q.terms[lead]
+    if both != q * slope or not 0 <= below <= slope or not slope:
+        return None
+    sides = ((q, slope - below), (-q, below))
+    ramps = {frozenset({(atom("ramp", side), 1)}): c for side, c in sides}
+    whole = Poly((no + q * below).terms | ramps)
+    with without_facts():
+        return product([(atom("group", whole), -1)]) if positive(whole) else None
+
+
+def _inverse(p: Poly, anywhere: bool = False) -> Poly:
+    numerator, below = together(p)
+    if not numerator.terms:
+        if anywhere:
+            return ZERO
+        raise Refused("division by 0")
+    size, shared, rest = content(numerator)
+    outside = product([*below.items(), *((a, -e) for a, e in shared.items())], 1 / Fraction(size))
+    number = rest.number()
+    if number is not None:
+        return outside * (1 / Fraction(number))
+    return outside * _inverse_of_rest(rest, anywhere)
+
+
+def _inverse_of_rest(rest: Poly, anywhere: bool) -> Poly:
+    term = rest.single()
+    if term is not None:
+        if not anywhere and not positive(rest) and not positive(-rest) and rest not in facts():
+            raise Refused(f"division by {rest}, which is not known to differ from 0")
+        result = poly(1 / Fraction(term[1]))
+        for a, e in term[0]:
+            one = poly(a) if a.boolean else _reciprocal_of(a, anywhere)
+            result = result * (product([(a, -e)]) if surely_positive(a) else one ** int(e))
+        return result
+    with without_facts():
+        for sign in (1, -1):
+            if positive(rest * sign):
+                return product([(atom("group", rest * sign), -1)], sign)
+    raise Refused(f"division by {rest}, which is not known to differ from 0")
+
+
+def _reciprocal_of(a: Atom, anywhere: bool) -> Poly:
+    """``1 / sqrt(p) = sqrt(p) / p``, both 0 where p is, so that there is one form of it."""
+    if a.kind == "sqrt":
+        return poly(a) * _inverse(a.args[0], anywhere)
+    return poly(atom("recip", a))
+
+
+@rebuilds("group")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return substitute(a.args[0], new)
+
+
+@rebuilds("ramp")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    p = substitute(a.args[0], new)
+    return p * later["greater"](p)
+
+
+@rebuilds("recip")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return reciprocal(substitute(poly(a.args[0]), new))
+
+
+def exp(p: Poly) -> Poly:
+    """exp: ``exp(a + b)`` splits, ``exp(log a)`` is a."""
+    return by_cases(_exp, p)
+
+
+def _exp(p: Poly) -> Poly:
+    result = ONE
+    for m, c in p.terms.items():
+        if len(m) == 1:
+            ((a, e),) = m
+            if a.kind == "log" and e == 1 and positive(a.args[0]):
+                number = a.args[0].number()
+                if number is None or c == int(c):
+                    result = result * power_of(a.args[0], c)
+                else:
+                    result = result * product([(atom("prime", number), c)])
+                continue
+        result = result * product([(atom("exp", Poly({m: 1})), c)])
+    return result
+
+
+def log(p: Poly) -> Poly:
+    """log of a term above 0: splits over positive factors, and numbers into primes."""
+    return by_cases(_log, p)
+
+
+def _log(p: Poly, anywhere: bool = False) -> Poly:
+    if not above_zero(p):
+        term = p.single()
+        if not (anywhere or nonnegative(together(p)[0])):
+            raise Refused(f"the logarithm of {p}, which is not known to be positive")
+        if not p.terms:
+            return ZERO
+        if term is None or term[1] != 1 or len(term[0]) != 1:
+            raise Refused(f"the logarithm of {p}, which may be 0")
+        return poly(atom("log", p))
+    numerator, below = together(p)
+    size, shared, rest = content(numerator)
+    result = _log_of_number(Fraction(size))
+    for a, e in [*shared.items(), *((a, -e) for a, e in below.items())]:
+        result = result + _log_of_atom(a) * e
+    term = rest.single()
+    if term is None:
+        return result + poly(atom("log", rest))
+    for a, e in term[0]:
+        result = result + _log_of_atom(a) * e
+    return result
+
+
+def _log_of_atom(a: Atom) -> Poly:
+    if a.kind == "exp":
+        return a.args[0]
+    if a.kind == "prime":
+        return poly(atom("log", poly(a.args[0])))
+    return poly(atom("log", a.args[0] if a.kind == "group" else poly(a)))
+
+
+def _log_of_number(x: Fraction) -> Poly:
+    result = ZERO
+    for number, sign in ((x.numerator, 1), (x.denominator, -1)):
+        for prime, e in _primes(number).items():
+            result = result + poly(atom("log", poly(prime))) * (e * sign)
+    return result
+
+
+def _primes(n: int) -> dict[int, int]:
+    found: dict[int, int] = {}
+    d = 2
+    while d * d <= n and d < 1000:
+        while n % d == 0:
+            found[d] = found.get(d, 0) + 1
+            n //= d
+        d += 1
+    if n > 1:
+        found[n] = found.get(n, 0) + 1
+    return found
+
+
+@rebuilds("power")
+def power_of(p: Poly, e: Number) -> Poly:
+    """A power of a term above 0; a whole power of the root of one that is at least 0."""
+    if e == int(e):
+        return p ** int(e) if e >= 0 else inverse(p) ** int(-e)
+    return by_cases(lambda q: _root(q, e), p)
+
+
+def _root(p: Poly, e: Number) -> Poly:
+    if not p.terms and e > 0:
+        return ZERO
+    numerator, below = together(p)
+    size, shared, rest = content(numerator)
+    with without_facts():
+        sure = positive(rest)
+        if not sure and not (nonnegative(rest) and 2 * e == int(2 * e)):
+            raise Refused(f"a root of {p}, which is not known to be positive")
+    last = ONE if sure else _half_power(rest, int(2 * e))
+    powers = [*((a, -n) for a, n in below.items()), *shared.items()]
+    if sure and rest != ONE:
+        powers.append((atom("group", rest), 1))
+    return product((a, n * e) for a, n in powers) * exp(_log_of_number(Fraction(size)) * e) * last
+
+
+def _half_power(p: Poly, n: int) -> Poly:
+    """``p^(n/2)`` of p >= 0, by its root, an atom that is 0 where p is."""
+    whole = p ** (n // 2) if n >= 0 else inverse(p) ** -(n // 2)
+    return whole * (poly(atom("sqrt", p)) if n % 2 else ONE)
+
+
+def tanh(p: Poly) -> Poly:
+    """1 - 2 / (exp(2 p) + 1)."""
+    return 1 - 2 * inverse(exp(p * 2) + 1)
+
+
+@rebuilds("exp")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return exp(substitute(a.args[0], new))
+
+
+@rebuilds("sqrt")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return power_of(substitute(a.args[0], new), Fraction(1, 2))
+
+
+@rebuilds("log")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return by_cases(lambda p: _log(p, anywhere=True), substitute(a.args[0], new))
+
+
+def sin(p: Poly) -> Poly:
+    """The sine of a term."""
+    return by_cases(_sin, p)
+
+
+def cos(p: Poly) -> Poly:
+    """The cosine of a term."""
+    return by_cases(lambda q: poly(atom("cos", first_positive(q))) if q.terms else ONE, p)
+
+
+def _sin(p: Poly) -> Poly:
+    if not p.terms:
+        return ZERO
+    ordered = first_positive(p)
+    return poly(atom("sin", ordered)) * (1 if ordered == p else -1)
+
+
+@rebuilds("sin")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return sin(substitute(a.args[0], new))
+
+
+@rebuilds("cos")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return cos(substitute(a.args[0], new))
+
+
+PI = atom("pi")
+
+
+def erf(p: Poly) -> Poly:
+    """The error function: its slope is ``2 exp(-p²) / sqrt(pi)``."""
+    return by_cases(lambda q: _odd("erf", q), p)
+
+
+def atan(p: Poly) -> Poly:
+    """The inverse of the tangent: its slope is ``1 / (1 + p²)``."""
+    return by_cases(lambda q: _odd("atan", q), p)
+
+
+def _odd(kind: str, p: Poly) -> Poly:
+    if not p.terms:
+        return ZERO
+    ordered = first_positive(p)
+    return poly(atom(kind, ordered)) * (1 if ordered == p else -1)
+
+
+def slope(a: Atom) -> Poly:
+    """The derivative of such an atom to its argument."""
+    (p,) = a.args
+    if a.kind == "atan":
+        return inverse(1 + p * p)
+    return 2 * exp(-p * p) * product([(PI, Fraction(-1, 2))])
+
+
+@rebuilds("erf")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return erf(substitute(a.args[0], new))
+
+
+@rebuilds("atan")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return atan(substitute(a.args[0], new))
+
+
+def integral(p: Poly) -> bool:
+    """Whether the value of p is sure to be an integer."""
+    return all(
+        c == int(c) and all(_integral_atom(a) and e > 0 and e == int(e) for a, e in m)
+        for m, c in p.terms.items()
+    )
+
+
+def _integral_atom(a: Atom) -> bool:
+    if a.kind == "at_least":
+        return a.args[0] == int(a.args[0]) and integral(a.args[1])
+    if a.kind == "entry":
+        return a.boolean or a.args[0].sort in {"index", "integer"}
+    if a.kind == "sum":
+        return integral(peek(a))
+    return a.boolean or a.kind in {"index", "div", "mod", "dim", "floor", "round"}
+
+
+def digits(p: Poly) -> Iterator[tuple[Poly, Poly, Atom]]:
+    """Integers a and b, not 0, and a dimension d with ``p = a d + b``."""
+    for d in sorted((a for a in p.atoms() if a.kind == "dim"), key=lambda a: a.key):
+        high = Poly({m: c for m, c in p.terms.items() if (d, 1) in m})
+        low = p - high
+        if high.terms and low.terms and integral(high) and integral(low):
+            yield high * product([(d, -1)]), low, d
+
+
+def floor(p: Poly) -> Poly:
+    """The greatest integer not above p; nothing else is known of it."""
+    return p if integral(p) else poly(atom("floor", p))
+
+
+def any_number(p: Poly) -> Poly:
+    """A number that p determines; nothing else is known of it."""
+    return by_cases(lambda q: poly(atom("any_number", q)), p)
+
+
+def nearest(p: Poly) -> Poly:
+    """The nearest integer, by whatever rule that is odd; nothing else is known of it."""
+    if integral(p):
+        return p
+    ordered = first_positive(p)
+    return poly(atom("round", ordered)) * (1 if ordered == p else -1)
+
+
+def fewer_bits(bits: int, p: Poly) -> Poly:
+    """A positive p rounded to fewer bits of its mantissa: positive; no more is known of it."""
+    with without_facts():
+        if not above_zero(p):
+            raise Refused(f"fewer bits of {p}, which is not known to be positive")
+    return poly(atom("fewer_bits", bits, p))
+
+
+@rebuilds("floor")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return floor(substitute(a.args[0], new))
+
+
+@rebuilds("any_number")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return any_number(substitute(a.args[0], new))
+
+
+@rebuilds("round")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return nearest(substitute(a.args[0], new))
+
+
+@rebuilds("fewer_bits")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return fewer_bits(a.args[0], substitute(a.args[1], new))
+
+
+def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
+    """The greatest p over the indices i at which ``inside`` is 1."""
+
+    def leaf(p: Poly, inside: Poly) -> Poly:
+        outer = Poly({m: c for m, c in p.terms.items() if all(i not in a.free for a, _ in m)})
+        p = p - outer
+        if not p.terms:
+            return outer
+        factor, p = _positive_factor(p, i)
+        name, bodies = bind(i, p, inside)
+        return outer + factor * poly(atom("max", name, *bodies, binders=(name,)))
+
+    return _outer_cases(leaf, i, p, inside)
+
+
+def _positive_factor(p: Poly, i: Atom) -> tuple[Poly, Poly]:
+    """What is positive, the same at each i and in each term of p; and the rest of p."""
+    numerator, below = together(p)
+    size, shared, rest = content(numerator)
+    powers = [*shared.items(), *((a, -e) for a, e in below.items())]
+    factor = product([(a, e) for a, e in powers if i not in a.free], size)
+    return factor, product([(a, e) for a, e in powers if i in a.free]) * rest
+
+
+def _outer_cases(leaf: Callable[..., Poly], i: Atom, *parts: Poly) -> Poly:
+    guards = {a for p in parts for a in p.atoms() if a.boolean and i not in a.free}
+    if not guards:
+        return leaf(*parts)
+    guard = min(guards, key=lambda a: a.key)
+    yes = _outer_cases(leaf, i, *(given(p, guard) for p in parts))
+    no = _outer_cases(leaf, i, *(substitute(p, {guard: ZERO}) for p in parts))
+    return poly(guard) * yes + (1 - poly(guard)) * no
+
+
+def at_least(number: Number, p: Poly) -> Poly:
+    """max(p, number) for a number above 0, so that it is positive whatever p is."""
+    if number <= 0:
+        raise Refused(f"a maximum with {number} as if it were positive")
+    if number == 1 and integral(p) and positive(p):
+        return p
+    value = p.number()
+    if value is not None:
+        return poly(max(value, number))
+    return poly(number) if nonnegative(-p) else poly(atom("at_least", number, p))
+
+
+@rebuilds("max")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    name, body, inside = a.args
+    i = fresh(substitute(name.args[1], new))
+    there = {**new, name: poly(i)}
+    return greatest(substitute(body, there), substitute(inside, there), i)
+
+
+@rebuilds("at_least")
+def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    return at_least(a.args[0], substitute(a.args[1], new))
