@@ -18,30 +18,24 @@ too. A place with both beside each other holds t again, and a sum over t is one 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-from .indices import (
-    Symbol,
-    as_index,
-    at_kept_label,
-    index_range,
-    is_index,
-    rebuilds,
-    row_kept,
-    substitute,
-)
+from .indices import Symbol, as_index, at_kept_label, is_index, row_kept, substitute
 from .signs import known_where_zero, nonnegative, positive
 from .sums import opened
 from .terms import (
     ONE,
     ZERO,
     Atom,
+    Kind,
     Monomial,
     Poly,
     Refused,
     add_all,
+    always,
     atom,
+    kinds,
     knowing,
     monomial_key,
     poly,
@@ -184,7 +178,7 @@ def divided(p: Poly, s: Poly) -> tuple[Poly, Poly]:
         return high, low
     t = as_index(low)
     if isinstance(t, Atom) and is_index(t):
-        many, rest = _long_division(index_range(t), s)
+        many, rest = _long_division(t.values, s)
         if not rest.terms:
             return high + atom("div", t, s, many), poly(atom("mod", t, s, many))
     raise Refused(f"the place {p} in rows of {s}")
@@ -217,7 +211,7 @@ def equal_parts(t: Atom, u: Poly) -> tuple[Poly, Poly] | None:
         beside: Monomial = frozenset((a, e) for a, e in m if a not in inner)
         c = u.terms[m]
         s = Poly({beside: c if c > 0 else -c})
-        if not inner or s.number() == 1 or s == index_range(t):
+        if not inner or s.number() == 1 or s == t.values:
             continue
         try:
             (q, r), (high, low) = divided(poly(t), s), divided(u, s)
@@ -227,11 +221,15 @@ def equal_parts(t: Atom, u: Poly) -> tuple[Poly, Poly] | None:
     return None
 
 
-@rebuilds("div")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return divided(substitute(poly(a.args[0]), new), substitute(a.args[1], new))[0]
-
-
-@rebuilds("mod")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return divided(substitute(poly(a.args[0]), new), substitute(a.args[1], new))[1]
+kinds["div"] = Kind(
+    lambda t, s, _: divided(t, s)[0],
+    values=lambda a: a.args[2],
+    integral=always,
+    nonnegative=always,
+)
+kinds["mod"] = Kind(
+    lambda t, s, _: divided(t, s)[1],
+    values=lambda a: a.args[1],
+    integral=always,
+    nonnegative=always,
+)

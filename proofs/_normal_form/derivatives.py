@@ -1,26 +1,13 @@
 """The derivative of a term; almost everywhere, where ``usual`` says so, that of its pieces."""
+
 from __future__ import annotations
 
-from fractions import Fraction
-
 from .cases import Kinked, off_kinks
-from .functions import cos, inverse, reciprocal, sin
-from .functions import slope as slope_of
+from .functions import reciprocal
 from .indices import Symbol, fresh, same_place, substitute
 from .sums import opened, total
-from .terms import ZERO, Atom, Monomial, Number, Poly, Refused, add_all, atom, poly, product
-from .zero import greater, is_zero
-
-_KINKED = {
-    "zero": "an equality",
-    "positive": "an inequality",
-    "dominant": "a comparison with half a sum",
-    "max": "a maximum",
-    "floor": "a rounding",
-    "round": "a rounding",
-    "at_least": "a maximum",
-    "ramp": "a maximum",
-}
+from .terms import ZERO, Atom, Monomial, Number, Poly, Refused, add_all, poly, product
+from .zero import is_zero
 
 
 def derivative(p: Poly, symbol: Symbol, *place: Atom | int) -> Poly:
@@ -52,50 +39,32 @@ def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
         if a.args[0] != symbol:
             raise Refused(f"an index {a} that is differentiated")
         return same_place(a.args[1], place)
-    if a.kind == "exp":
-        return poly(a) * derivative(a.args[0], symbol, *place)
-    if a.kind == "sin":
-        return cos(a.args[0]) * derivative(a.args[0], symbol, *place)
-    if a.kind == "cos":
-        return -sin(a.args[0]) * derivative(a.args[0], symbol, *place)
-    if a.kind == "log":
-        _discrete(a.args[0], symbol)
-        slope = derivative(a.args[0], symbol, *place)
-        return _reciprocal(a.args[0]) * slope
-    if a.kind in {"erf", "atan"}:
-        return slope_of(a) * derivative(a.args[0], symbol, *place)
-    if a.kind == "group":
-        return derivative(a.args[0], symbol, *place)
-    if a.kind == "recip":
-        base = poly(a.args[0])
-        _discrete(base, symbol)
-        return -(poly(a) ** 2) * derivative(base, symbol, *place)
-    if a.kind == "sqrt":
-        _discrete(a.args[0], symbol)
-        slope = derivative(a.args[0], symbol, *place)
-        return reciprocal(poly(a)) * slope * Fraction(1, 2)
     if a.kind == "sum":
         i, body = opened(a)
         return total(derivative(body, symbol, *place), i)
-    what = f"the derivative of {_KINKED.get(a.kind, a.kind)}, in {symbol}: {a}"
-    if a.kind not in _KINKED or any(b.kind in {"any_number", "fewer_bits"} for b in a.inside):
-        raise Refused(what)
-    if not off_kinks():
-        raise Kinked(what)
-    return _of_piece(a, symbol, place)
+    of = a.of
+    if of.kink or of.slope is None:
+        what = f"the derivative of {of.kink or a.kind}, in {symbol}: {a}"
+        if not of.kink or any(b.kind in {"any_number", "fewer_bits"} for b in a.inside):
+            raise Refused(what)
+        if not off_kinks():
+            raise Kinked(what)
+    if a.kind == "max":
+        return _of_maximum(a, symbol, place)
+    if of.slope is None:
+        return ZERO
+    inner = a.args[-1] if isinstance(a.args[-1], Poly) else poly(a.args[-1])
+    if of.zeroed:
+        _discrete(inner, symbol)
+    return of.slope(a) * derivative(inner, symbol, *place)
 
 
-def _of_piece(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
-    """Returns the derivative of a comparison, a rounding or a maximum, off a set of measure 0.
+def _of_maximum(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
+    """The derivative of a maximum over an index, off a set of measure 0.
 
     Where several terms are the maximum together on a larger set, they have the same derivative
     there, and it is computed as their mean.
     """
-    if a.kind in {"at_least", "ramp"}:
-        number, p = a.args if len(a.args) == 2 else (0, *a.args)
-        return greater(p - number) * derivative(p, symbol, *place)
-    if a.kind != "max":
-        return ZERO
     i = fresh(a.args[0].args[1])
     body, inside = (substitute(p, {a.args[0]: poly(i)}) for p in a.args[1:])
     here = inside * is_zero(body - poly(a))
@@ -112,12 +81,3 @@ def _discrete(p: Poly, symbol: Symbol) -> None:
     where = is_zero(p)
     if not off_kinks() and any(a.kind == "entry" and a.args[0] == symbol for a in where.inside()):
         raise Kinked(f"the derivative of a function of {p}, which may be 0")
-
-
-def _reciprocal(p: Poly) -> Poly:
-    term = p.single()
-    if term is not None and len(term[0]) == 1:
-        ((a, e),) = term[0]
-        if e == 1 and is_zero(p).terms:
-            return poly(atom("recip", a)) * (Fraction(1) / term[1])
-    return inverse(p)

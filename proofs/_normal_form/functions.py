@@ -25,20 +25,25 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 
 from .cases import by_cases, given
-from .indices import fresh, later, rebuilds, substitute, surely_positive
+from .indices import fresh, substitute
 from .signs import atom_positive, nonnegative, positive
-from .sums import bind, peek
+from .sums import bind
 from .terms import (
     ONE,
     ZERO,
     Atom,
+    Kind,
     Number,
     Poly,
     Refused,
     add_all,
+    always,
     atom,
     facts,
     first_positive,
+    integral,
+    kinds,
+    made,
     poly,
     product,
     without_facts,
@@ -68,7 +73,7 @@ def content(p: Poly) -> tuple[Number, dict[Atom, Number], Poly]:
     """The number and the powers of positive atoms that all terms share, and the rest."""
     shared: dict[Atom, Number] | None = None
     for m in p.terms:
-        powers = {a: e for a, e in m if surely_positive(a)}
+        powers = {a: e for a, e in m if a.sure}
         if shared is None:
             shared = powers
         else:
@@ -146,7 +151,7 @@ def _inverse_of_rest(rest: Poly, anywhere: bool) -> Poly:
         result = poly(1 / Fraction(term[1]))
         for a, e in term[0]:
             one = poly(a) if a.boolean else _reciprocal_of(a, anywhere)
-            result = result * (product([(a, -e)]) if surely_positive(a) else one ** int(e))
+            result = result * (product([(a, -e)]) if a.sure else one ** int(e))
         return result
     with without_facts():
         for sign in (1, -1):
@@ -160,22 +165,6 @@ def _reciprocal_of(a: Atom, anywhere: bool) -> Poly:
     if a.kind == "sqrt":
         return poly(a) * _inverse(a.args[0], anywhere)
     return poly(atom("recip", a))
-
-
-@rebuilds("group")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return substitute(a.args[0], new)
-
-
-@rebuilds("ramp")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    p = substitute(a.args[0], new)
-    return p * later["greater"](p)
-
-
-@rebuilds("recip")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return reciprocal(substitute(poly(a.args[0]), new))
 
 
 def exp(p: Poly) -> Poly:
@@ -256,8 +245,7 @@ def _primes(n: int) -> dict[int, int]:
     return found
 
 
-@rebuilds("power")
-def power_of(p: Poly, e: Number) -> Poly:
+def power_of(p: Poly, e: Number = Fraction(1, 2)) -> Poly:
     """A power of a term above 0; a whole power of the root of one that is at least 0."""
     if e == int(e):
         return p ** int(e) if e >= 0 else inverse(p) ** int(-e)
@@ -291,21 +279,6 @@ def tanh(p: Poly) -> Poly:
     return 1 - 2 * inverse(exp(p * 2) + 1)
 
 
-@rebuilds("exp")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return exp(substitute(a.args[0], new))
-
-
-@rebuilds("sqrt")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return power_of(substitute(a.args[0], new), Fraction(1, 2))
-
-
-@rebuilds("log")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return by_cases(lambda p: _log(p, anywhere=True), substitute(a.args[0], new))
-
-
 def sin(p: Poly) -> Poly:
     """The sine of a term."""
     return by_cases(_sin, p)
@@ -323,16 +296,7 @@ def _sin(p: Poly) -> Poly:
     return poly(atom("sin", ordered)) * (1 if ordered == p else -1)
 
 
-@rebuilds("sin")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return sin(substitute(a.args[0], new))
-
-
-@rebuilds("cos")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return cos(substitute(a.args[0], new))
-
-
+kinds["pi"] = Kind(sure=always)
 PI = atom("pi")
 
 
@@ -351,42 +315,6 @@ def _odd(kind: str, p: Poly) -> Poly:
         return ZERO
     ordered = first_positive(p)
     return poly(atom(kind, ordered)) * (1 if ordered == p else -1)
-
-
-def slope(a: Atom) -> Poly:
-    """The derivative of such an atom to its argument."""
-    (p,) = a.args
-    if a.kind == "atan":
-        return inverse(1 + p * p)
-    return 2 * exp(-p * p) * product([(PI, Fraction(-1, 2))])
-
-
-@rebuilds("erf")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return erf(substitute(a.args[0], new))
-
-
-@rebuilds("atan")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return atan(substitute(a.args[0], new))
-
-
-def integral(p: Poly) -> bool:
-    """Whether the value of p is sure to be an integer."""
-    return all(
-        c == int(c) and all(_integral_atom(a) and e > 0 and e == int(e) for a, e in m)
-        for m, c in p.terms.items()
-    )
-
-
-def _integral_atom(a: Atom) -> bool:
-    if a.kind == "at_least":
-        return a.args[0] == int(a.args[0]) and integral(a.args[1])
-    if a.kind == "entry":
-        return a.boolean or a.args[0].sort in {"index", "integer"}
-    if a.kind == "sum":
-        return integral(peek(a))
-    return a.boolean or a.kind in {"index", "div", "mod", "dim", "floor", "round"}
 
 
 def digits(p: Poly) -> Iterator[tuple[Poly, Poly, Atom]]:
@@ -422,26 +350,6 @@ def fewer_bits(bits: int, p: Poly) -> Poly:
         if not above_zero(p):
             raise Refused(f"fewer bits of {p}, which is not known to be positive")
     return poly(atom("fewer_bits", bits, p))
-
-
-@rebuilds("floor")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return floor(substitute(a.args[0], new))
-
-
-@rebuilds("any_number")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return any_number(substitute(a.args[0], new))
-
-
-@rebuilds("round")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return nearest(substitute(a.args[0], new))
-
-
-@rebuilds("fewer_bits")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return fewer_bits(a.args[0], substitute(a.args[1], new))
 
 
 def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
@@ -490,14 +398,65 @@ def at_least(number: Number, p: Poly) -> Poly:
     return poly(number) if nonnegative(-p) else poly(atom("at_least", number, p))
 
 
-@rebuilds("max")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+def _rebuilt_maximum(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     name, body, inside = a.args
     i = fresh(substitute(name.args[1], new))
     there = {**new, name: poly(i)}
     return greatest(substitute(body, there), substitute(inside, there), i)
 
 
-@rebuilds("at_least")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return at_least(a.args[0], substitute(a.args[1], new))
+def _slope_of_log(a: Atom) -> Poly:
+    (p,) = a.args
+    power = p.power()
+    return inverse(p) if power is None or power[1] != 1 else reciprocal(p)
+
+
+kinds["group"] = Kind(lambda p: p, ruled=True, sure=always, slope=lambda a: ONE)
+kinds["ramp"] = Kind(
+    lambda p: p * made("positive", p),
+    ruled=True,
+    nonnegative=always,
+    slope=lambda a: made("positive", a.args[0]),
+    kink="a maximum",
+)
+kinds["recip"] = Kind(
+    reciprocal,
+    ruled=True,
+    nonnegative=lambda a: nonnegative(poly(a.args[0])),
+    slope=lambda a: -(poly(a) ** 2),
+    zeroed=True,
+)
+kinds["exp"] = Kind(exp, sure=always, slope=poly)
+kinds["log"] = Kind(
+    lambda p: by_cases(lambda q: _log(q, anywhere=True), p),
+    sure=lambda a: (a.args[0].number() or 0) > 1,
+    slope=_slope_of_log,
+    zeroed=True,
+)
+kinds["sqrt"] = Kind(
+    power_of,
+    ruled=True,
+    positive=lambda a: positive(a.args[0]),
+    nonnegative=always,
+    slope=lambda a: reciprocal(poly(a)) * Fraction(1, 2),
+    zeroed=True,
+)
+kinds["prime"] = Kind(ruled=True, sure=always)
+kinds["sin"] = Kind(sin, ruled=True, slope=lambda a: cos(a.args[0]))
+kinds["cos"] = Kind(cos, slope=lambda a: -sin(a.args[0]))
+kinds["erf"] = Kind(
+    erf, slope=lambda a: 2 * exp(-a.args[0] * a.args[0]) * product([(PI, Fraction(-1, 2))])
+)
+kinds["atan"] = Kind(atan, slope=lambda a: inverse(1 + a.args[0] * a.args[0]))
+kinds["floor"] = Kind(floor, integral=always, kink="a rounding")
+kinds["round"] = Kind(nearest, integral=always, kink="a rounding")
+kinds["any_number"] = Kind(any_number)
+kinds["fewer_bits"] = Kind(fewer_bits, sure=always)
+kinds["max"] = Kind(rebuild=_rebuilt_maximum, kink="a maximum")
+kinds["at_least"] = Kind(
+    at_least,
+    sure=always,
+    integral=lambda a: a.args[0] == int(a.args[0]) and integral(a.args[1]),
+    slope=lambda a: made("positive", a.args[1] - a.args[0]),
+    kink="a maximum",
+)

@@ -21,19 +21,20 @@ from .terms import (
     ONE,
     ZERO,
     Atom,
+    Kind,
     Monomial,
     Number,
     Poly,
     Refused,
     add_all,
+    always,
     atom,
+    kinds,
+    made,
     poly,
     product,
     remembered,
 )
-
-later: dict[str, Callable[..., Any]] = {}
-"""``is_zero``, ``nonnegative`` and ``greater``, put in by files that build on this one."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,27 +96,25 @@ def fresh(dim: Poly) -> Atom:
 
 def is_index(t: Atom) -> bool:
     """Whether an atom is an index, a quotient or a remainder of one, or a label."""
-    return t.kind in {"index", "div", "mod"} or (t.kind == "entry" and t.args[0].sort == "index")
+    return t.values is not None
 
 
-def index_range(t: Atom) -> Poly:
-    """The number of values of an index or of a label."""
-    if t.kind == "div":
-        return t.args[2]
-    return t.args[0].dim if t.kind == "entry" else t.args[1]
+def lowest(p: Poly) -> Number | None:
+    """The least value of a term of dimensions; None if it may fall where they grow."""
+    low: Number = 0
+    for m, c in p.terms.items():
+        if c < 0 and m:
+            return None
+        least: Number = 1
+        for a, e in m:
+            least *= a.args[1] ** e if a.kind == "dim" and e > 0 else 0
+        low += c * least
+    return low
 
 
 def least_size(dim: Poly) -> Number:
     """The least value of a dimension."""
-    low: Number = 0
-    for m, c in dim.terms.items():
-        if c < 0 and m:
-            return 0
-        least: Number = 1
-        for a, e in m:
-            least *= a.args[1] ** e if a.kind == "dim" else 0
-        low += c * least
-    return max(low, 0)
+    return max(lowest(dim) or 0, 0)
 
 
 def delta(a: Atom | int, b: Atom | int) -> Poly:
@@ -125,10 +124,10 @@ def delta(a: Atom | int, b: Atom | int) -> Poly:
     if isinstance(a, int) and isinstance(b, int):
         return ZERO
     if any(isinstance(t, Atom) and t.kind == "place" for t in (a, b)):
-        return later["is_zero"](poly(a) - poly(b))
+        return made("zero", poly(a) - poly(b))
     for i, t in ((a, b), (b, a)):
         if isinstance(i, Atom) and isinstance(t, int):
-            size = index_range(i).number()
+            size = i.values.number()
             if t < 0 or (size is not None and t >= size):
                 return ZERO
     if isinstance(a, int) or (isinstance(b, Atom) and elimination(b) < elimination(a)):
@@ -185,53 +184,12 @@ def solved(p: Poly, i: Atom) -> Poly | None:
     return None if i in rest.inside() else rest * -c
 
 
-def surely_positive(a: Atom) -> bool:
-    """Whether the atom alone is above 0 by what it is: such atoms may be divided by."""
-    if a.kind == "entry":
-        return a.args[0].sort in {"positive", "unit"}
-    if a.kind == "sum" and least_size(a.args[0].args[1]) > 0:
-        ((m, _),) = a.args[1].terms.items()
-        unsure = [b for b, _ in m if not surely_positive(b)]
-        return not unsure or _keep_one_label(unsure, a.args[0])
-    if a.kind == "log":
-        return (a.args[0].number() or 0) > 1
-    return a.kind in {"exp", "dim", "group", "at_least", "fewer_bits", "prime", "pi"}
-
-
-def _keep_one_label(masks: list[Atom], i: Atom) -> bool:
-    """Whether one label, in every row, is kept by all masks of a sum over i."""
-    if not all(b.kind == "entry" and b.args[0].keeps and b.args[1][-1] is i for b in masks):
-        return False
-    labels = {label_of(b) for b in masks}
-    return len(labels) == 1 and all(
-        b.args[0].kept is None and i not in label_of(b).free for b in masks
-    )
-
-
 def same_place(here: Iterable[Atom | int], there: Iterable[Atom | int]) -> Poly:
     """1 where two entries are the same one, else 0."""
     result = ONE
     for i, j in zip(here, there, strict=True):
         result = result * delta(i, j)
     return result
-
-
-_rebuild: dict[str, Callable[..., Poly]] = {}
-
-
-def rebuilds(kind: str) -> Callable[[Callable[..., Poly]], Callable[..., Poly]]:
-    """Registers how an atom of a kind, or a power, is made anew from its changed parts."""
-
-    def register(function: Callable[..., Poly]) -> Callable[..., Poly]:
-        _rebuild[kind] = function
-        return function
-
-    return register
-
-
-def rebuilt(kind: str, *args: Poly) -> Poly:
-    """An atom of a kind, as a file makes it that stands on the one that asks."""
-    return _rebuild[kind](atom(kind, *args), {})
 
 
 def substitute(p: Poly, new: Mapping[Atom, Poly]) -> Poly:
@@ -244,7 +202,7 @@ def substitute(p: Poly, new: Mapping[Atom, Poly]) -> Poly:
         part = product(((a, e) for a, e in m if not keys & a.inside), c)
         for a, e in m:
             if keys & a.inside:
-                part = part * _rebuild["power"](_replaced(a, new), e)
+                part = part * made("sqrt", _replaced(a, new), e)  # or another power
         parts.append(part)
     return add_all(parts)
 
@@ -257,28 +215,40 @@ def _replaced(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
 
 @remembered
 def _rebuilt(a: Atom, new: frozenset[tuple[Atom, Poly]]) -> Poly:
-    return _rebuild[a.kind](a, dict(new))
+    there = dict(new)
+    if a.of.rebuild is not None:
+        return a.of.rebuild(a, there)
+    return made(a.kind, *(_part(part, there) for part in a.args))
 
 
-@rebuilds("index")
-def _index(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return poly(index(a.args[0], substitute(a.args[1], new)))
+def _part(part: Any, new: Mapping[Atom, Poly]) -> Any:
+    """A part of an atom with atoms replaced in it: an atom as a term, places as places."""
+    if isinstance(part, tuple):
+        return tuple(index_in(t, new) for t in part)
+    return substitute(poly(part), new) if isinstance(part, Atom | Poly) else part
 
 
-@rebuilds("entry")
-def _entry(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return entry(a.args[0], *(_index_in(t, new) for t in a.args[1]))
-
-
-def _index_in(t: Atom | int, new: Mapping[Atom, Poly]) -> Atom | int:
+def index_in(t: Atom | int, new: Mapping[Atom, Poly]) -> Atom | int:
+    """An index with atoms replaced in it."""
     return t if isinstance(t, int) else as_index(substitute(poly(t), new))
 
 
-@rebuilds("delta")
-def _delta(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return delta(*(_index_in(t, new) for t in a.args))
-
-
-@rebuilds("dim")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return poly(a)
+kinds["dim"] = Kind(text=lambda name, _: name, sure=always, integral=always)
+kinds["index"] = Kind(
+    lambda name, dim: poly(index(name, dim)),
+    text=lambda name, dim: f"{name}<{dim}",
+    values=lambda a: a.args[1],
+    integral=always,
+    nonnegative=always,
+)
+kinds["entry"] = Kind(
+    lambda symbol, places: entry(symbol, *places),
+    text=lambda symbol, places: f"{symbol}{list(places)}",
+    boolean=lambda a: a.args[0].sort == "boolean",
+    sure=lambda a: a.args[0].sort in {"positive", "unit"},
+    values=lambda a: a.args[0].dim if a.args[0].sort == "index" else None,
+    integral=lambda a: a.args[0].sort in {"index", "integer"},
+    nonnegative=lambda a: a.args[0].sort in {"nonnegative", "index"},
+)
+kinds["place"] = Kind(text=repr)
+kinds["delta"] = Kind(lambda a, b: delta(as_index(poly(a)), as_index(poly(b))), boolean=always)

@@ -13,16 +13,7 @@ from fractions import Fraction
 
 from .cases import off_kinks
 from .functions import inverse
-from .indices import (
-    at_kept_label,
-    index_range,
-    is_index,
-    label_of,
-    row_kept,
-    same_place,
-    substitute,
-    surely_positive,
-)
+from .indices import at_kept_label, is_index, label_of, row_kept, same_place, substitute
 from .signs import known_where_zero, nonnegative, solution, sum_of_booleans
 from .sums import opened_dominance, total, unnested
 from .terms import (
@@ -160,7 +151,7 @@ def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
     binders, body = unnested(a)
     masks = [b for b in body.atoms() if b.kind == "entry" and b.args[0].keeps]
     places |= {label_of(b) for b in masks if not label_of(b).free & set(binders)}
-    fitting = ([t for t in places if index_range(t) == i.args[1]] for i in binders)
+    fitting = ([t for t in places if t.values == i.args[1]] for i in binders)
     for some in itertools.product(*fitting):
         there = substitute(body, dict(zip(binders, map(poly, some), strict=True))).single()
         if there is not None and all(b in guards or _kept_by(b, guards) for b, _ in there[0]):
@@ -179,7 +170,7 @@ def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:
     """
     parts: dict[Monomial, Poly] = {}
     for m, c in p.terms.items():
-        unsure = frozenset((a, e) for a, e in m if not surely_positive(a))
+        unsure = frozenset((a, e) for a, e in m if not a.sure)
         parts[unsure] = parts.get(unsure, ZERO) + Poly({m - unsure: c})
     lead = max(parts, key=lambda m: (sum(e for _, e in m), monomial_key(m)))
     if not lead or any(powers.get(a, 0) < e for a, e in lead):

@@ -14,14 +14,12 @@ from fractions import Fraction
 from .indices import (
     at_kept_label,
     fresh,
-    index_range,
     is_index,
     label_of,
-    later,
     least_size,
+    lowest,
     row_kept,
     substitute,
-    surely_positive,
 )
 from .sums import aligned, each_nest, opened, peek, total, unnested
 from .terms import (
@@ -100,7 +98,7 @@ def _is_term(b: Atom, y: Atom, i: Atom) -> bool:
     """Whether b is y at some index in the place of i."""
     if b.kind != y.kind:
         return False
-    places = {t for t in b.inside if is_index(t) and index_range(t) == i.args[1]}
+    places = {t for t in b.inside if t.values == i.args[1]}
     return any(substitute(poly(y), {i: poly(t)}) == poly(b) for t in places)
 
 
@@ -126,7 +124,7 @@ def solution(p: Poly) -> tuple[Atom, Poly] | None:
         if len(m) != 1:
             continue
         ((a, e),) = m
-        known = a.kind == "entry" and surely_positive(a)
+        known = a.kind == "entry" and a.sure
         if e != 1 or a.kind not in {"entry", "max", "sum"} or known:
             continue
         rest = p - poly(a) * c
@@ -142,10 +140,8 @@ _MAX_CORNERS = 6
 
 def atom_positive(a: Atom) -> bool:
     """Whether an atom is above 0, here."""
-    if surely_positive(a):
+    if a.sure or a.of.positive(a):
         return True
-    if a.kind == "sqrt":
-        return positive(a.args[0])
     if a.kind == "sum":
         if _has_witness(a):
             return True
@@ -191,7 +187,7 @@ def _labels_kept(a: Atom) -> set[Atom]:
 
 def _holds_at(a: Atom, t: Atom) -> bool:
     """Whether the term of a sum at an index is positive, by the facts."""
-    if index_range(t) != a.args[0].args[1]:
+    if t.values != a.args[0].args[1]:
         return False
     there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
     if there is None:
@@ -202,15 +198,9 @@ def _holds_at(a: Atom, t: Atom) -> bool:
 
 def atom_nonnegative(a: Atom) -> bool:
     """Whether an atom is at least 0, here."""
-    if surely_positive(a) or a.boolean or a.kind in {"index", "div", "mod", "sqrt", "ramp"}:
+    if a.sure or a.boolean or a.of.nonnegative(a):
         return True
-    if a.kind == "entry":
-        return a.args[0].sort in {"nonnegative", "index"}
-    if a.kind == "sum":
-        return nonnegative(peek(a))
-    if a.kind == "recip":
-        return nonnegative(poly(a.args[0]))
-    return False
+    return a.kind == "sum" and nonnegative(peek(a))
 
 
 def positive(p: Poly) -> bool:
@@ -258,12 +248,10 @@ def _by_bounds(p: Poly, strict: bool) -> bool:
             return False
         term = Poly({m: c})
         for a in places:  # beside it stand dimensions, all above 0
-            term = (index_range(a) - 1) * product(m - {(a, 1)}, c) if c < 0 else Poly({})
+            term = (a.values - 1) * product(m - {(a, 1)}, c) if c < 0 else Poly({})
         bound = bound + term
-    if any(c < 0 for m, c in bound.terms.items() if m):
-        return False
-    low = sum(c if not m else least_size(Poly({m: c})) for m, c in bound.terms.items())
-    return low > 0 or (low == 0 and not strict)
+    low = lowest(bound)
+    return low is not None and (low > 0 or (low == 0 and not strict))
 
 
 def _without_instances(p: Poly, strict: bool) -> bool:
@@ -292,7 +280,7 @@ def _without_instances(p: Poly, strict: bool) -> bool:
 def _by_exponents(p: Poly, strict: bool) -> bool:
     """``c exp(a) - d exp(b)``, for c >= d > 0, beside a positive factor: the sign of a - b."""
     for (m, c), (n, d) in itertools.permutations(p.terms.items()) if len(p.terms) == 2 else ():
-        if d < 0 and c >= -d and all(map(surely_positive, dict(n))):
+        if d < 0 and c >= -d and all(a.sure for a in dict(n)):
             ratio = product([*m, *((a, -e) for a, e in n)]).single()
             if ratio is not None and ratio[1] == 1 and all(a.kind == "exp" for a, _ in ratio[0]):
                 exponent = add_all(a.args[0] * e for a, e in ratio[0])
@@ -403,7 +391,7 @@ def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
 
 def _terms_of(p: Poly, dim: Poly) -> list[Atom]:
     """The labels and the free indices in a term that a dimension has."""
-    found = {t for t in p.inside() if is_index(t) and index_range(t) == dim}
+    found = {t for t in p.inside() if t.values == dim}
     free = p.free()
     return sorted((t for t in found if t.free <= free), key=lambda t: t.key)
 
@@ -446,7 +434,7 @@ def _maximum(p: Poly) -> Atom | None:
 def _candidates(m: Monomial, dim: Poly) -> list[Atom | int]:
     found: set[Atom] = set()
     for a, _ in m:
-        found |= {t for t in a.inside if is_index(t) and index_range(t) == dim}
+        found |= {t for t in a.inside if t.values == dim}
     return [*sorted(found, key=lambda t: t.key), 0]
 
 
@@ -476,6 +464,3 @@ def _corner(p: Poly, between: list[Atom], strict: bool) -> bool:
         _corner(x, rest, True) and _corner(y, rest, False)
         for x, y in itertools.permutations((low, high))
     )
-
-
-later["nonnegative"] = nonnegative

@@ -18,23 +18,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .indices import (
-    as_index,
-    delta,
-    fresh,
-    index,
-    index_range,
-    is_index,
-    later,
-    least_size,
-    rebuilds,
-    solved,
-    substitute,
-)
+from .indices import as_index, delta, fresh, index, label_of, least_size, lowest, solved, substitute
 from .terms import (
     ONE,
     ZERO,
     Atom,
+    Kind,
     Monomial,
     Number,
     Poly,
@@ -42,6 +31,9 @@ from .terms import (
     add_all,
     atom,
     height,
+    integral,
+    kinds,
+    made,
     monomial_key,
     poly,
     product,
@@ -142,17 +134,14 @@ def _cut(p: Poly, i: Atom) -> Poly | None:
         if a.kind == "positive" and i in a.free and solved(a.args[0], i) is not None:
             above = a.args[0].terms[frozenset({(i, 1)})]
             start = (1 - a.args[0] + i) if above == 1 else a.args[0] + i
-            if all(b.kind == "dim" for b in start.atoms()) and _within_sizes(start, dim):
-                return start
+            if all(b.kind == "dim" for b in start.atoms()):
+                lows = [lowest(part) for part in (start, dim - start)]
+                if all(low is not None and low >= 0 for low in lows):
+                    return start
         if a.kind == "delta" and a.args[0] is i and poly(a.args[1]) in (ZERO, dim - 1):
             if least_size(dim) > 0 and any(b.kind == "place" and i in b.free for b in p.inside()):
                 return dim - 1 if a.args[1] != 0 else ONE
     return None
-
-
-def _within_sizes(start: Poly, dim: Poly) -> bool:
-    nonnegative = later["nonnegative"]
-    return nonnegative(start) and nonnegative(dim - start)
 
 
 def _total_of(m: Monomial, i: Atom) -> Poly:
@@ -177,10 +166,9 @@ def _within(p: Poly, i: Atom) -> Poly:
     if isinstance(t, int):
         if 0 <= t < least_size(dim):
             return ONE
-    elif is_index(t) and index_range(t) == dim:
+    elif t.values == dim:
         return ONE
-    greater = later["greater"]
-    return greater(p + 1) * greater(dim - p)
+    return made("positive", p + 1) * made("positive", dim - p)
 
 
 def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
@@ -299,10 +287,26 @@ def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...]
     return names, tuple(substitute(body, new) for body in bodies)
 
 
-@rebuilds("sum")
-def _sum(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     i, body = fresh(a.args[0].args[1]), a.args[1]
     return total(substitute(body, {**new, a.args[0]: poly(i)}), i)
+
+
+def _sure(a: Atom) -> bool:
+    """Whether all terms of a sum are above 0, and there are some; or the one that masks keep."""
+    i, body = a.args
+    if least_size(i.args[1]) <= 0:
+        return False
+    masks = [b for b in body.atoms() if not b.sure]
+    if not all(b.kind == "entry" and b.args[0].keeps and b.args[1][-1] is i for b in masks):
+        return False
+    labels = {label_of(b) for b in masks}
+    return len(labels) <= 1 and all(
+        b.args[0].kept is None and i not in label_of(b).free for b in masks
+    )
+
+
+kinds["sum"] = Kind(rebuild=_rebuilt, ruled=True, sure=_sure, integral=lambda a: integral(peek(a)))
 
 
 @dataclass(frozen=True)

@@ -147,20 +147,56 @@ Number = int | Fraction
 
 Monomial = frozenset  # of (Atom, exponent)
 
-_BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
-
-_WITH_RULES = frozenset({"group", "ramp", "recip", "sum", "prime", "sin", "sqrt"})
-
 _MAX_TERMS = 20_000
-
-
 _MAX_POWER, MAX_POWER_OF_NUMBER = 16, 2048
+
+
+def always(_: Atom) -> bool:
+    """True of each atom."""
+    return True
+
+
+def never(_: Atom) -> bool:
+    """False of each atom."""
+    return False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is asked of the atoms of a kind, said where they are made."""
+
+    make: Callable[..., Poly] | None = None  # the term, normalised, of an atom's parts
+    rebuild: Callable[[Atom, Mapping[Atom, Poly]], Poly] | None = None  # of one with binders
+    text: Callable[..., str] | None = None  # of its parts, if not all of them in brackets
+    ruled: bool = False  # whether there are rules of products with it
+    boolean: Callable[[Atom], bool] = never  # whether it is 0 or 1
+    sure: Callable[[Atom], bool] = never  # whether it is above 0 by what it is
+    values: Callable[[Atom], Poly | None] = lambda _: None  # how many it has, if an index
+    integral: Callable[[Atom], bool] = never
+    positive: Callable[[Atom], bool] = never  # here, by what is known
+    nonnegative: Callable[[Atom], bool] = never
+    slope: Callable[[Atom], Poly] | None = None  # its derivative to its last part
+    zeroed: bool = False  # whether it is 0 by definition where its last part is
+    kink: str = ""  # where its pieces meet, in words: elsewhere the slope is 0, if none is said
+
+
+kinds: dict[str, Kind] = {}
+
+
+def made(kind: str, *parts: Any) -> Poly:
+    """A term of a kind, as the file makes it that says what the kind is."""
+    make = kinds[kind].make
+    assert make is not None
+    return make(*parts)
 
 
 class Atom:
     """A factor that the polynomials do not look into; equal ones are the same object."""
 
-    __slots__ = ("kind", "args", "key", "inside", "free", "depth", "nest")
+    __slots__ = (
+        "kind", "args", "key", "inside", "free", "depth", "nest",
+        "of", "boolean", "sure", "values", "ruled",
+    )  # fmt: skip
 
     kind: str
     args: tuple
@@ -169,14 +205,14 @@ class Atom:
     free: frozenset[Atom]  # the indices in it that no sum binds
     depth: int  # of the deepest nest of binders in it
     nest: tuple[int, int]  # how many binders it is, and the height of what stands under them
+    of: Kind
+    boolean: bool  # these four are what its kind says of it
+    sure: bool
+    values: Any
+    ruled: bool
 
     def __repr__(self) -> str:
         return self.key
-
-    @property
-    def boolean(self) -> bool:
-        """Whether its value is 0 or 1."""
-        return self.kind in _BOOLEAN or (self.kind == "entry" and self.args[0].sort == "boolean")
 
 
 _atoms: dict[tuple, Atom] = {}
@@ -222,8 +258,16 @@ def _new_atom(kind: str, args: tuple, binders: tuple[Atom, ...]) -> Atom:
         bodies = [height(a) for a in args if isinstance(a, Poly)]
         many, above = 0, max([*bodies, *(sum(p.nest) for p in parts)], default=0)
     new.nest = many + len(binders), above
-    new.key = _key(kind, args)
+    new.of = of = kinds.get(kind, _OTHER)
+    new.boolean, new.sure, new.values = of.boolean(new), of.sure(new), of.values(new)
+    new.ruled = of.ruled or new.boolean
+    new.key = kind
+    if of.text or args:
+        new.key = of.text(*args) if of.text else f"{kind}({', '.join(map(_text, args))})"
     return new
+
+
+_OTHER = Kind()
 
 
 def _nest(m: Monomial) -> tuple[int, int]:
@@ -241,20 +285,6 @@ def _nest(m: Monomial) -> tuple[int, int]:
 def height(p: Poly) -> int:
     """A number that is the same for all orders of the sums in p, and above that of each part."""
     return max((sum(_nest(m)) for m in p.terms), default=0)
-
-
-def _key(kind: str, args: tuple) -> str:
-    if not args:
-        return kind
-    if kind == "dim":
-        return args[0]
-    if kind == "index":
-        return f"{args[0]}<{args[1]}"
-    if kind == "entry":
-        return f"{args[0]}{_text(args[1])}"
-    if kind == "place":
-        return repr(args[0])
-    return f"{kind}({', '.join(map(_text, args))})"
 
 
 def _text(part: Any) -> str:
@@ -344,14 +374,19 @@ class Poly:
             return 0
         return self.terms.get(_UNIT) if len(self.terms) == 1 else None
 
+    def power(self) -> tuple[Atom, Number, Number] | None:
+        """An atom, its power and the number before it, if it is no more than that."""
+        for m, c in self.terms.items() if len(self.terms) == 1 else ():
+            for a, e in m if len(m) == 1 else ():
+                return a, e, c
+        return None
+
     def single(self) -> tuple[Monomial, Number] | None:
         """Its only term, if it has one."""
         return next(iter(self.terms.items())) if len(self.terms) == 1 else None
 
 
 _UNIT: Monomial = frozenset()
-
-
 ZERO, ONE = Poly({}), Poly({_UNIT: 1})
 
 
@@ -382,7 +417,7 @@ def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> 
     for a, e in factors:
         powers[a] = powers.get(a, 0) + e
     m = frozenset(t for t in powers.items() if t[1])
-    if any(a.boolean or a.kind in _WITH_RULES for a, _ in m):
+    if any(a.ruled for a, _ in m):
         result = _by_rules(m)
         return result if coefficient == 1 else result * coefficient
     return Poly({m: coefficient})
@@ -396,6 +431,14 @@ def _by_rules(m: Monomial) -> Poly:
         if result is not None:
             return result
     return Poly({frozenset(powers.items()): 1})
+
+
+def integral(p: Poly) -> bool:
+    """Whether the value of p is sure to be an integer."""
+    return all(
+        c == int(c) and all((a.boolean or a.of.integral(a)) and e > 0 and e == int(e) for a, e in m)
+        for m, c in p.terms.items()
+    )
 
 
 def monomial_key(m: Monomial) -> str:

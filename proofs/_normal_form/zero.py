@@ -10,35 +10,26 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from .cases import by_cases, equal_parts, off_kinks
-from .functions import content, digits, exp, integral, log, together
-from .indices import (
-    as_index,
-    delta,
-    elimination,
-    fresh,
-    index_range,
-    is_index,
-    later,
-    rebuilds,
-    rebuilt,
-    solved,
-    substitute,
-    surely_positive,
-)
+from .functions import content, digits, exp, log, together
+from .indices import as_index, delta, elimination, fresh, index_in, is_index, solved, substitute
 from .signs import atom_nonnegative, nonnegative, positive
 from .sums import bind_all, each_nest, opened, opened_dominance, peek, total
 from .terms import (
     ONE,
     ZERO,
     Atom,
+    Kind,
     Monomial,
     Number,
     Poly,
     Refused,
     add_all,
+    always,
     atom,
     facts,
     first_positive,
+    integral,
+    kinds,
     monomial_key,
     poly,
     product,
@@ -79,7 +70,7 @@ def kept_above(p: Poly) -> Atom | None:
 def chosen(f: Callable[[Poly], Poly], p: Poly, kept: Atom) -> Poly:
     """f of p, with a maximum with a number told apart into what it is the maximum of."""
     number, q = kept.args
-    above = rebuilt("positive", q - number)
+    above = greater(q - number)
     no, yes = (f(substitute(p, {kept: x})) for x in (poly(number), q))
     return no + above * (yes - no)
 
@@ -94,7 +85,7 @@ def _zero_of_product(m: Monomial) -> Poly:
 def _zero_of_factor(a: Atom) -> Poly:
     if a.boolean:
         return 1 - poly(a)
-    if surely_positive(a) or poly(a) in facts():
+    if a.sure or poly(a) in facts():
         return ZERO
     if a.kind == "sqrt":
         return is_zero(a.args[0])
@@ -200,7 +191,7 @@ def _zero_of_logs(p: Poly) -> Poly | None:
         ratio = exp(p)
         distance, _ = together(ratio - 1)
         return ZERO if positive(distance) or positive(-distance) else None
-    if len(p.terms) == 2 and all(surely_positive(a) for a in p.atoms()):
+    if len(p.terms) == 2 and all(a.sure for a in p.atoms()):
         (m, c), (n, d) = p.terms.items()
         if c * d < 0 and any(a.kind == "exp" for a in p.atoms()):
             here, there = (Poly({m: -c}), Poly({n: d})) if c < 0 else (Poly({m: c}), Poly({n: -d}))
@@ -218,12 +209,7 @@ _RULES_OF_ZERO = (
 )
 
 
-@rebuilds("zero")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return is_zero(substitute(a.args[0], new))
-
-
-later["is_zero"] = is_zero
+kinds["zero"] = Kind(is_zero, boolean=always, kink="an equality")
 
 
 def greater(p: Poly) -> Poly:
@@ -330,7 +316,7 @@ def _where_instance(
         {t for t in m.inside() if t.kind == "index" or (t.kind == "entry" and t.args[0].dim)},
         key=lambda t: t.key,
     )
-    fitting = ([t for t in candidates if index_range(t) == i.args[1]] for i in binders)
+    fitting = ([t for t in candidates if t.values == i.args[1]] for i in binders)
     for places in itertools.product(*fitting):
         here = {i: poly(t) for i, t in zip(binders, places, strict=True)}
         there = substitute(body, here)
@@ -344,18 +330,12 @@ def _where_instance(
     return None
 
 
-@rebuilds("positive")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return greater(substitute(a.args[0], new))
-
-
-@rebuilds("dominant")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     names, body, threshold, t = a.args
     binders = tuple(fresh(substitute(name.args[1], new)) for name in names)
     opening = {name: poly(i) for name, i in zip(names, binders, strict=True)}
     inner = substitute(body, {**new, **opening})
-    places = tuple(p if isinstance(p, int) else as_index(substitute(poly(p), new)) for p in t)
+    places = tuple(index_in(p, new) for p in t)
     term = inner.single()
     if term is not None and term[1] == 1 and set(binders) <= inner.free():
         return _dominant(binders, inner, threshold, places)
@@ -366,4 +346,5 @@ def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     return greater(substitute(inner, there) - threshold * every)
 
 
-later["greater"] = greater
+kinds["positive"] = Kind(greater, boolean=always, kink="an inequality")
+kinds["dominant"] = Kind(rebuild=_rebuilt, boolean=always, kink="a comparison with half a sum")
