@@ -8,12 +8,11 @@ the same one. The files, each on those before it:
 - ``signs``, ``cases``: what is sure, also in one case of a distinction or almost everywhere;
 - ``functions``, ``zero``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
-- ``derivatives``, ``vanishing``: what the prover asks.
+- ``questions``: what the prover asks, a derivative and whether a term is 0.
 """
 
 from . import products as products  # puts its rules where ``terms`` looks for them
 from .cases import Kinked, almost_everywhere, by_cases, divided, usual
-from .derivatives import derivative
 from .functions import (
     PI,
     above_zero,
@@ -35,6 +34,7 @@ from .functions import (
     tanh,
 )
 from .indices import Symbol, as_index, delta, entry, fresh, index, same_place, substitute
+from .questions import derivative, vanishes
 from .signs import nonnegative, positive
 from .sums import opened, total
 from .terms import (
@@ -56,5 +56,4 @@ from .terms import (
     poly,
     product,
 )
-from .vanishing import vanishes
 from .zero import greater, is_zero

@@ -1,18 +1,17 @@
-"""Functions of terms with atoms b that are 0 or 1, taken in each case.
+"""What is sure in one case of a distinction, or almost everywhere, and places told by their rows.
 
-``f(b) = b f(1) + (1 - b) f(0)``, so that no guard remains inside.
+A function of terms with atoms b that are 0 or 1 is taken in each case: ``f(b) = b f(1) + (1 - b)
+f(0)``, so that no guard remains inside.
 
-Almost everywhere: what holds but on a set of arguments of measure 0.
+Almost everywhere is off a set of arguments of measure 0. The terms are made of polynomials, exp,
+log, fractions, roots and comparisons of such. So a set on which a comparison holds has a boundary
+of measure 0 (it is definable in the real numbers with exp, which are o-minimal), and off that
+boundary the comparison stays what it is nearby: its derivative is 0. At the boundary, where pieces
+of a function meet, nothing is said.
 
-The terms are made of polynomials, exp, log, fractions, roots and comparisons of such. So a set on
-which a comparison holds has a boundary of measure 0 (it is definable in the real numbers with exp,
-which are o-minimal), and off that boundary the comparison stays what it is nearby: its derivative
-is 0. At the boundary, where pieces of a function meet, nothing is said.
-
-Indices of an axis of size ``m s`` as ``q s + r``, with q below m and r below s.
-
-An index t that is neither of such a form is ``div(t) s + mod(t)``, two atoms that are indices
-too. A place with both beside each other holds t again, and a sum over t is one over q and r.
+An index t of an axis of size ``m s`` is ``q s + r``, with q below m and r below s. One of no such
+form is ``div(t) s + mod(t)``, two atoms that are indices too. A place with both beside each other
+holds t again, and a sum over t is one over q and r.
 """
 
 from __future__ import annotations
@@ -72,8 +71,10 @@ def by_cases(f: Callable[..., Poly], *parts: Poly, weight: Poly = ONE, depth: in
 def given(p: Poly, guard: Atom) -> Poly:
     """A term where a 0-1 atom is 1."""
     p = substitute(p, {guard: ONE})
-    if guard.kind == "delta" and not _inside(guard.args[0], guard.args[1]):
-        return substitute(p, {guard.args[0]: poly(guard.args[1])})
+    if guard.kind == "delta":
+        i, t = guard.args
+        if isinstance(t, int) or i not in t.inside:
+            return substitute(p, {i: poly(t)})
     if guard.kind == "zero":
         return substitute(p, known_where_zero(guard, p.atoms()))
     if guard.kind == "entry":
@@ -81,10 +82,6 @@ def given(p: Poly, guard: Atom) -> Poly:
         known = {a: ONE for a in masks if at_kept_label(a) and row_kept(a) is guard}
         return substitute(p, known)
     return p
-
-
-def _inside(a: Atom, b: Atom | int) -> bool:
-    return isinstance(b, Atom) and a in b.inside
 
 
 _REAL = {"real", "positive", "nonnegative", "unit"}
@@ -186,7 +183,7 @@ def divided(p: Poly, s: Poly) -> tuple[Poly, Poly]:
 
 def _long_division(p: Poly, s: Poly) -> tuple[Poly, Poly]:
     """``p = q s + r``, where no term of r is a multiple of the leading term of s."""
-    lead = max(s.terms, key=lambda m: (_degree(m), monomial_key(m)))
+    lead = max(s.terms, key=lambda m: (sum(int(e) for _, e in m), monomial_key(m)))
     high = ZERO
     while True:
         for m, c in p.terms.items():
@@ -198,10 +195,6 @@ def _long_division(p: Poly, s: Poly) -> tuple[Poly, Poly]:
                 break
         else:
             return high, p
-
-
-def _degree(m: Monomial) -> int:
-    return sum(int(e) for _, e in m)
 
 
 def equal_parts(t: Atom, u: Poly) -> tuple[Poly, Poly] | None:

@@ -1,21 +1,9 @@
-"""Fractions and their inverses.
+"""Functions of terms: fractions, exp and log, roots, angles, roundings and maxima.
 
-``recip`` is made total, 0 where its argument is 0, so that an identity proved in one
-case, times that case, holds everywhere.
-
-exp, log, powers and roots; ``log`` is made total, 0 where its argument is not above 0.
-
-sin and cos: ``sin(-p) = -sin p`` and ``cos(-p) = cos p``.
-
-In products ``sin² p`` is ``1 - cos² p``.
-
-Odd functions with a derivative everywhere, of which no more is known.
-
-Their derivatives are terms without them.
-
-Integers, and what rounds to them.
-
-Maxima over an index, and with a number.
+``recip`` and ``log`` are made total, 0 where an argument is 0 or a logarithm's is below it, so that
+an identity proved in one case, times that case, holds everywhere. Of the odd functions
+(``sin(-p) = -sin p``) with a derivative everywhere, no more is known than that derivative, but for
+``sin² p``, which is ``1 - cos² p`` in products.
 """
 
 from __future__ import annotations
@@ -27,7 +15,7 @@ from fractions import Fraction
 from .cases import by_cases, given
 from .indices import fresh, substitute
 from .signs import atom_positive, nonnegative, positive
-from .sums import bind
+from .sums import bind_all
 from .terms import (
     ONE,
     ZERO,
@@ -281,19 +269,12 @@ def tanh(p: Poly) -> Poly:
 
 def sin(p: Poly) -> Poly:
     """The sine of a term."""
-    return by_cases(_sin, p)
+    return by_cases(lambda q: _odd("sin", q), p)
 
 
 def cos(p: Poly) -> Poly:
     """The cosine of a term."""
     return by_cases(lambda q: poly(atom("cos", first_positive(q))) if q.terms else ONE, p)
-
-
-def _sin(p: Poly) -> Poly:
-    if not p.terms:
-        return ZERO
-    ordered = first_positive(p)
-    return poly(atom("sin", ordered)) * (1 if ordered == p else -1)
 
 
 kinds["pi"] = Kind(sure=always)
@@ -338,10 +319,7 @@ def any_number(p: Poly) -> Poly:
 
 def nearest(p: Poly) -> Poly:
     """The nearest integer, by whatever rule that is odd; nothing else is known of it."""
-    if integral(p):
-        return p
-    ordered = first_positive(p)
-    return poly(atom("round", ordered)) * (1 if ordered == p else -1)
+    return p if integral(p) else _odd("round", p)
 
 
 def fewer_bits(bits: int, p: Poly) -> Poly:
@@ -361,7 +339,7 @@ def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
         if not p.terms:
             return outer
         factor, p = _positive_factor(p, i)
-        name, bodies = bind(i, p, inside)
+        (name,), bodies = bind_all((i,), p, inside)
         return outer + factor * poly(atom("max", name, *bodies, binders=(name,)))
 
     return _outer_cases(leaf, i, p, inside)

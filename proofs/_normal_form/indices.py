@@ -1,13 +1,11 @@
-"""Arguments and their entries, indices and dimensions.
+"""Arguments and their entries, indices and dimensions, and atoms replaced inside terms.
 
 An entry has a number for every integer as its index, as if arrays went on without an end: so
 ``x[j - 1]`` is a term at j = 0 too. What a program computes has such entries only times 0, and
 what is proved of all arrays that go on is true of those that end.
 
-Atoms replaced inside terms.
-
-Whatever is put in is normalised afresh, and what a sum binds has no name that anybody
-else uses: nothing can be captured.
+Whatever is put in the place of an atom is normalised afresh, and what a sum binds has no name that
+anybody else uses: nothing can be captured.
 """
 
 from __future__ import annotations
@@ -99,6 +97,11 @@ def is_index(t: Atom) -> bool:
     return t.values is not None
 
 
+def of_size(atoms: Iterable[Atom], dim: Poly) -> list[Atom]:
+    """The indices among atoms that run over a dimension."""
+    return sorted({t for t in atoms if t.values == dim}, key=lambda t: t.key)
+
+
 def lowest(p: Poly) -> Number | None:
     """The least value of a term of dimensions; None if it may fall where they grow."""
     low: Number = 0
@@ -145,11 +148,9 @@ def as_index(p: Poly) -> Atom | int:
     number = p.number()
     if number is not None and number == int(number):
         return int(number)
-    term = p.single()
-    if term is not None and term[1] == 1 and len(term[0]) == 1:
-        ((a, e),) = term[0]
-        if e == 1 and is_index(a):
-            return a
+    power = p.power()
+    if power is not None and power[1:] == (1, 1) and is_index(power[0]):
+        return power[0]
     if not all(c == int(c) and _linear(m) for m, c in p.terms.items()):
         raise Refused(f"an index that is not read: {p}")
     whole = _put_together(p)

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from .cases import off_kinks
 from .functions import inverse
-from .indices import at_kept_label, is_index, label_of, row_kept, same_place, substitute
+from .indices import at_kept_label, is_index, label_of, of_size, row_kept, same_place, substitute
 from .signs import known_where_zero, nonnegative, solution, sum_of_booleans
 from .sums import opened_dominance, total, unnested
 from .terms import (
@@ -151,8 +151,7 @@ def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
     binders, body = unnested(a)
     masks = [b for b in body.atoms() if b.kind == "entry" and b.args[0].keeps]
     places |= {label_of(b) for b in masks if not label_of(b).free & set(binders)}
-    fitting = ([t for t in places if t.values == i.args[1]] for i in binders)
-    for some in itertools.product(*fitting):
+    for some in itertools.product(*(of_size(places, i.args[1]) for i in binders)):
         there = substitute(body, dict(zip(binders, map(poly, some), strict=True))).single()
         if there is not None and all(b in guards or _kept_by(b, guards) for b, _ in there[0]):
             return True
@@ -201,9 +200,7 @@ def _dominants(powers: dict[Atom, Number]) -> Poly | None:
             body = d.body * d.at(d.atom.args[3]) ** (e - 1)
             for b, f in others:
                 body = body * f.at(d.atom.args[3]) ** int(powers[b])
-            for i in d.binders:
-                body = total(body, i)
-            return _without(powers, a, *(b for b, _ in others)) * body
+            return _without(powers, a, *(b for b, _ in others)) * total(body, *d.binders)
     return None
 
 

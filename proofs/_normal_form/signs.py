@@ -1,6 +1,4 @@
-"""What follows from a 0-1 atom that is 1, or from a term that is 0.
-
-When a term is above 0, or not below it.
+"""When a term is above 0, or not below it, and what follows where one is 0.
 
 Every rule is sufficient and none is necessary: "cannot say" is the usual answer.
 """
@@ -18,6 +16,7 @@ from .indices import (
     label_of,
     least_size,
     lowest,
+    of_size,
     row_kept,
     substitute,
 )
@@ -83,10 +82,9 @@ def spread_of(p: Poly) -> tuple[Atom, Poly, Atom, Atom] | None:
         if a.kind == "sum":
             i, y = opened(a)
             size = i.args[1].single()
-            term = y.single()
-            if term is None or size is None or len(term[0]) != 1 or term[1] != 1:
+            b, e, c = y.power() or (a, 0, 0)
+            if size is None or c != 1:
                 continue
-            ((b, e),) = term[0]
             whole = i.args[1] * total(y * y, i) - poly(a) ** 2
             if e == 1 and not b.boolean and p in (whole, -whole):
                 mean = poly(a) * product([(d, -n) for d, n in size[0]], Fraction(1, size[1]))
@@ -98,16 +96,15 @@ def _is_term(b: Atom, y: Atom, i: Atom) -> bool:
     """Whether b is y at some index in the place of i."""
     if b.kind != y.kind:
         return False
-    places = {t for t in b.inside if t.values == i.args[1]}
+    places = of_size(b.inside, i.args[1])
     return any(substitute(poly(y), {i: poly(t)}) == poly(b) for t in places)
 
 
 def sum_of_booleans(zero: Atom) -> Atom | None:
-    term = zero.args[0].single()
-    if term is None or len(term[0]) != 1:
+    power = zero.args[0].power()
+    if power is None or power[0].kind != "sum":
         return None
-    ((a, _),) = term[0]
-    return a if a.kind == "sum" and all(b.boolean for b in unnested(a)[1].atoms()) else None
+    return power[0] if all(b.boolean for b in unnested(power[0])[1].atoms()) else None
 
 
 @remembered
@@ -145,7 +142,7 @@ def atom_positive(a: Atom) -> bool:
     if a.kind == "sum":
         if _has_witness(a):
             return True
-        some = least_size(a.args[0].args[1]) > 0
+        some = least_size(a.args[0].values) > 0
         return some and (positive(peek(a)) or _counts_the_largest(a))
     return poly(a) in facts() and atom_nonnegative(a)
 
@@ -155,10 +152,7 @@ def _has_witness(a: Atom) -> bool:
     if nonnegative(peek(a)) and any(_holds_at(a, t) for t in _labels_kept(a) | known_ones()):
         return True
     for fact in facts():
-        known = fact.single()
-        if known is None or len(known[0]) != 1:
-            continue
-        ((b, e),) = known[0]
+        b, e, _ = fact.power() or (a, 0, 0)
         if b.kind != "sum" or e != 1:
             continue
         for mine, masks in aligned(a, b):
@@ -170,10 +164,9 @@ def _has_witness(a: Atom) -> bool:
 
 def _counts_the_largest(a: Atom) -> bool:
     """``sum_i [x_i = max_j x_j]``: a maximum over all indices is one of its terms."""
-    term = a.args[1].single()
-    ((b, _),) = term[0] if term is not None and len(term[0]) == 1 else ((a, 1),)
+    b, _, _ = a.args[1].power() or (a, 1, 1)
     for m in b.args[0].atoms() if b.kind == "zero" else ():
-        if m.kind == "max" and m.args[2] == ONE and m.args[0].args[1] == a.args[0].args[1]:
+        if m.kind == "max" and m.args[2] == ONE and m.args[0].values == a.args[0].values:
             x = substitute(m.args[1], {m.args[0]: poly(a.args[0])})
             if b.args[0] in (poly(m) - x, x - poly(m)):
                 return True
@@ -187,7 +180,7 @@ def _labels_kept(a: Atom) -> set[Atom]:
 
 def _holds_at(a: Atom, t: Atom) -> bool:
     """Whether the term of a sum at an index is positive, by the facts."""
-    if t.values != a.args[0].args[1]:
+    if t.values != a.args[0].values:
         return False
     there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
     if there is None:
@@ -312,7 +305,7 @@ def _masked_parts(a: Atom, b: Atom) -> tuple[Atom, Poly, Poly] | None:
     i, every = opened(a) if a.kind == "sum" else (fresh(poly(a)), ONE)
     masked = substitute(b.args[1], {b.args[0]: poly(i)})
     ours, theirs = every.single(), masked.single()
-    if i.args[1] != b.args[0].args[1] or not ours or not theirs or not ours[0] < theirs[0]:
+    if i.args[1] != b.args[0].values or not ours or not theirs or not ours[0] < theirs[0]:
         return None
     more = ours[1] == theirs[1] and all(g.boolean for g, _ in theirs[0] - ours[0])
     return (i, every, masked) if more else None
@@ -339,7 +332,7 @@ def _beside(p: Poly, a: Atom, rest: Monomial) -> Iterator[tuple[Atom, Number]]:
         others = n - rest - {(a, 1)}
         if n - others == rest | {(a, 1)} and len(others) == 1:
             ((b, e),) = others
-            if b.kind == "sum" and e == 1 and b.args[0].args[1] == a.args[0].args[1]:
+            if b.kind == "sum" and e == 1 and b.args[0].values == a.args[0].values:
                 yield b, d
 
 
@@ -361,9 +354,7 @@ def _lower_bounds_of_spreads(a: Atom, beside: Mapping[Atom, Number]) -> Iterator
         for w in {frozenset(), guards, frozenset((b, e) for b, e in m if atom_nonnegative(b))}:
             bound = ONE
             for part in (product(w), product([*m, *m, *((b, -e) for b, e in w)])):
-                for i in binders:
-                    part = total(part, i)
-                bound = bound * part
+                bound = bound * total(part, *binders)
             yield poly(a) ** 2 - bound
 
 
@@ -391,9 +382,8 @@ def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
 
 def _terms_of(p: Poly, dim: Poly) -> list[Atom]:
     """The labels and the free indices in a term that a dimension has."""
-    found = {t for t in p.inside() if t.values == dim}
     free = p.free()
-    return sorted((t for t in found if t.free <= free), key=lambda t: t.key)
+    return [t for t in of_size(p.inside(), dim) if t.free <= free]
 
 
 def _terms_with(a: Atom, kept: Poly, m: Monomial) -> tuple[Atom, ...] | None:
@@ -416,7 +406,7 @@ def _terms_with(a: Atom, kept: Poly, m: Monomial) -> tuple[Atom, ...] | None:
 def _in_maximum(a: Atom, kept: Poly, target: Poly) -> bool:
     """Whether a term is ``kept`` times one of those of a maximum, or of a maximum of maxima."""
     ((m, _),) = target.terms.items()
-    for t in _candidates(m, a.args[0].args[1]):
+    for t in _candidates(m, a.args[0].values):
         at = {a.args[0]: poly(t)}
         if all_hold(substitute(a.args[2], at)):
             there = substitute(a.args[1], at)
@@ -432,10 +422,7 @@ def _maximum(p: Poly) -> Atom | None:
 
 
 def _candidates(m: Monomial, dim: Poly) -> list[Atom | int]:
-    found: set[Atom] = set()
-    for a, _ in m:
-        found |= {t for t in a.inside if t.values == dim}
-    return [*sorted(found, key=lambda t: t.key), 0]
+    return [*of_size(frozenset().union(*(a.inside for a, _ in m)), dim), 0]
 
 
 def _at_corners(p: Poly, strict: bool) -> bool:

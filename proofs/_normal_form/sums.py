@@ -6,9 +6,8 @@ does not depend on the names of their indices. A bound index is named by the hei
 which is the same in all orders, so that equal sums look alike; whoever looks inside first renames
 it to a name never used before.
 
-``D_j``: whether a class holds more than half of a sum of terms that are at least 0.
-
-At most one class does: ``D_j D_l = [j = l] D_j``.
+``D_j`` is whether a class holds more than half of a sum of terms that are at least 0. At most one
+class does: ``D_j D_l = [j = l] D_j``.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _FEW_BINDERS, _MOST_ORDERS = 2, 24
 
 def opened(a: Atom) -> tuple[Atom, Poly]:
     """A bound atom's index under a new name, and its body."""
-    i = fresh(a.args[0].args[1])
+    i = fresh(a.args[0].values)
     return i, substitute(a.args[1], {a.args[0]: poly(i)})
 
 
@@ -89,8 +88,14 @@ def peek(a: Atom) -> Poly:
     return opened(a)[1]
 
 
-def total(p: Poly, i: Atom) -> Poly:
-    """The sum of p over the index i."""
+def total(p: Poly, *indices: Atom) -> Poly:
+    """The sum of p over some indices, the inner one first."""
+    for i in indices:
+        p = _total(p, i)
+    return p
+
+
+def _total(p: Poly, i: Atom) -> Poly:
     if not i.args[1].terms:
         return ZERO
     inside = p.inside()
@@ -98,7 +103,7 @@ def total(p: Poly, i: Atom) -> Poly:
     if parts:
         _, size, many = min(parts, key=lambda a: a.key).args
         q, r = fresh(many), fresh(size)
-        return total(total(substitute(p, {i: size * q + r}), r), q)
+        return total(substitute(p, {i: size * q + r}), r, q)
     start = _cut(p, i)
     if start is not None:
         return _part(p, i, ZERO, start) + _part(p, i, start, i.args[1] - start)
@@ -187,10 +192,8 @@ def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
             queue.extend(m)
     for j in binders if len(binders) > 1 else ():
         if any(a.kind == "delta" and _place_of(a, j) is not None for a, _ in flat):
-            p = total(product(flat), j)  # a delta that stood under a sum over another index
-            for k in binders:
-                p = p if k is j else total(p, k)
-            return p
+            # A delta that stood under a sum over another index.
+            return total(product(flat), j, *(k for k in binders if k is not j))
     orders = (_in_order(flat, order) for order in _orders(flat, binders))
     best = min(orders, key=lambda d: (sum(a.depth for a in d), monomial_key(frozenset(d.items()))))
     return product(best.items())
@@ -264,21 +267,15 @@ def _in_order(flat: list[tuple[Atom, Number]], order: tuple[Atom, ...]) -> dict[
 
 def _bind(factors: list[tuple[Atom, Number]], i: Atom) -> Atom:
     """The sum over i of a product of factors that all depend on it."""
-    name, (body,) = bind(i, product(factors))
+    (name,), (body,) = bind_all((i,), product(factors))
     term = body.single()
     if term is None or term[1] != 1:
         raise Refused("a sum whose body changes with the name of its index")
     return atom("sum", name, body, binders=(name,))
 
 
-def bind(i: Atom, *bodies: Poly) -> tuple[Atom, tuple[Poly, ...]]:
-    """Bodies with their index i named by height."""
-    (name,), named = bind_all((i,), *bodies)
-    return name, named
-
-
 def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...], tuple[Poly, ...]]:
-    """The same for several indices at once."""
+    """Bodies with these indices in them named by height."""
     above = max(map(height, bodies))
     names = tuple(index(f"#{above + n}", i.args[1]) for n, i in enumerate(binders))
     new = {i: poly(name) for i, name in zip(binders, names, strict=True)}
@@ -288,7 +285,7 @@ def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...]
 
 
 def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    i, body = fresh(a.args[0].args[1]), a.args[1]
+    i, body = fresh(a.args[0].values), a.args[1]
     return total(substitute(body, {**new, a.args[0]: poly(i)}), i)
 
 
@@ -327,9 +324,7 @@ class Dominance:
             else:
                 same = same * delta(new.get(i, i), t)
         result = substitute(self.body, {i: poly(t) for i, t in new.items()})  # type: ignore[misc]
-        for i in self.binders:
-            result = result if i in new else total(result, i)
-        return result * same
+        return total(result, *(i for i in self.binders if i not in new)) * same
 
 
 def opened_dominance(a: Atom) -> Dominance | None:

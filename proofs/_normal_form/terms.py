@@ -1,11 +1,8 @@
-"""The limits of time and memory of one proof, looked at while terms are made.
+"""Polynomials with rational coefficients over atoms, and what a proof knows and remembers.
 
-What is known in one branch of a case distinction, and what was computed under it.
-
-Polynomials with rational coefficients over atoms.
-
-Equal atoms are the same object, so that equal terms are equal by their parts. What a
-product of atoms is by the rules, ``products`` says.
+Equal atoms are the same object, so that equal terms are equal by their parts. What is asked of an
+atom, the record of its kind says; what a product of atoms is by the rules, ``products`` says. The
+limits of time and memory of one proof are looked at while terms are made.
 """
 
 from __future__ import annotations

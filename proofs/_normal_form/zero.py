@@ -1,7 +1,4 @@
-"""``[p = 0]``.
-
-``[p > 0]``, and the comparisons with half a sum among them.
-"""
+"""``[p = 0]`` and ``[p > 0]``, and the comparisons with half a sum among them."""
 
 from __future__ import annotations
 
@@ -11,7 +8,17 @@ from fractions import Fraction
 
 from .cases import by_cases, equal_parts, off_kinks
 from .functions import content, digits, exp, log, together
-from .indices import as_index, delta, elimination, fresh, index_in, is_index, solved, substitute
+from .indices import (
+    as_index,
+    delta,
+    elimination,
+    fresh,
+    index_in,
+    is_index,
+    of_size,
+    solved,
+    substitute,
+)
 from .signs import atom_nonnegative, nonnegative, positive
 from .sums import bind_all, each_nest, opened, opened_dominance, peek, total
 from .terms import (
@@ -156,10 +163,9 @@ def _zero_of_count(p: Poly) -> Poly | None:
 def counted(p: Poly) -> tuple[Poly, Atom] | None:
     """x and i where p is ``sum_i (1 - [x_i = 0])`` and x >= 0."""
     for a in p.atoms():
-        if a.kind == "sum" and p == a.args[0].args[1] - poly(a):
+        if a.kind == "sum" and p == a.args[0].values - poly(a):
             i, body = opened(a)
-            term = body.single()
-            ((b, _),) = term[0] if term is not None and len(term[0]) == 1 else ((a, 1),)
+            b, _, _ = body.power() or (a, 1, 1)
             if b.kind == "zero" and nonnegative(b.args[0]):
                 return b.args[0], i
     return None
@@ -312,12 +318,8 @@ def _where_instance(
     binders: tuple[Atom, ...], body: Poly, kept: Poly, m: Poly
 ) -> tuple[tuple[Atom | int, ...], Poly] | None:
     """t with ``kept * body(t) = m``, where guards of the body that are known to hold count 1."""
-    candidates = sorted(
-        {t for t in m.inside() if t.kind == "index" or (t.kind == "entry" and t.args[0].dim)},
-        key=lambda t: t.key,
-    )
-    fitting = ([t for t in candidates if t.values == i.args[1]] for i in binders)
-    for places in itertools.product(*fitting):
+    inside = [t for t in m.inside() if t.kind in {"index", "entry"}]
+    for places in itertools.product(*(of_size(inside, i.args[1]) for i in binders)):
         here = {i: poly(t) for i, t in zip(binders, places, strict=True)}
         there = substitute(body, here)
         guards = ONE
@@ -340,10 +342,7 @@ def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
     if term is not None and term[1] == 1 and set(binders) <= inner.free():
         return _dominant(binders, inner, threshold, places)
     there = {i: poly(p) for i, p in zip(binders, places, strict=True)}
-    every = inner
-    for i in binders:
-        every = total(every, i)
-    return greater(substitute(inner, there) - threshold * every)
+    return greater(substitute(inner, there) - threshold * total(inner, *binders))
 
 
 kinds["positive"] = Kind(greater, boolean=always, kink="an inequality")

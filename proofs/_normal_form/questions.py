@@ -1,38 +1,123 @@
-"""Sums of fractions, each numerator reduced modulo its denominator.
+"""What the prover asks: the derivative of a term, and whether a term is 0.
 
-Under a sum over i of fractions over G, where G is ``k x + r`` with a power x of a factor that
-depends on i, and a positive k without that factor and an r with lower powers of it:
+Almost everywhere, where ``usual`` says so, a derivative is that of a term's pieces. To see whether
+a term is 0, the fractions under its sums are reduced, each numerator modulo its denominator. Under
+a sum over i of fractions over G, where G is ``k x + r`` with a power x of a factor that depends on
+i, and a positive k without that factor and an r with lower powers of it:
 
     x y / G = (y - y r / G) / k
 
 It is used from left to right, so that no numerator over G has the power x any more.
-
-Whether a term is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .cases import divided, usual
-from .functions import inverse, together
-from .indices import fresh, is_index, substitute
+from .cases import Kinked, divided, off_kinks, usual
+from .functions import inverse, reciprocal, together
+from .indices import Symbol, fresh, is_index, same_place, substitute
 from .sums import opened, total
-from .terms import ONE, Atom, Monomial, Number, Poly, Refused, add_all, poly, product, remembered
+from .terms import (
+    ONE,
+    ZERO,
+    Atom,
+    Monomial,
+    Number,
+    Poly,
+    Refused,
+    add_all,
+    poly,
+    product,
+    remembered,
+)
 from .zero import greater, is_zero
+
+
+def derivative(p: Poly, symbol: Symbol, *place: Atom | int) -> Poly:
+    """The derivative of a term to the entry of ``symbol`` at ``place``."""
+    memo: dict[Atom, Poly] = {}
+
+    def of(a: Atom) -> Poly:
+        if a not in memo:
+            memo[a] = _of_atom(a, symbol, place)
+        return memo[a]
+
+    parts = []
+    for m, c in p.terms.items():
+        for a, e in m:
+            slope = of(a)
+            if slope.terms:
+                parts.append(product([*m, (a, -1)], c * e) * slope)
+    return add_all(parts)
+
+
+def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
+    if not any(b.kind == "entry" and b.args[0] == symbol for b in a.inside):
+        return ZERO
+    if a.kind == "entry":
+        if a.args[0] != symbol:
+            raise Refused(f"an index {a} that is differentiated")
+        return same_place(a.args[1], place)
+    if a.kind == "sum":
+        i, body = opened(a)
+        return total(derivative(body, symbol, *place), i)
+    of = a.of
+    if of.kink or of.slope is None:
+        what = f"the derivative of {of.kink or a.kind}, in {symbol}: {a}"
+        if not of.kink or any(b.kind in {"any_number", "fewer_bits"} for b in a.inside):
+            raise Refused(what)
+        if not off_kinks():
+            raise Kinked(what)
+    if a.kind == "max":
+        return _of_maximum(a, symbol, place)
+    if of.slope is None:
+        return ZERO
+    inner = a.args[-1] if isinstance(a.args[-1], Poly) else poly(a.args[-1])
+    if of.zeroed:
+        _discrete(inner, symbol)
+    return of.slope(a) * derivative(inner, symbol, *place)
+
+
+def _of_maximum(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
+    """The derivative of a maximum over an index, off a set of measure 0.
+
+    Where several terms are the maximum together on a larger set, they have the same derivative
+    there, and it is computed as their mean.
+    """
+    i = fresh(a.args[0].values)
+    body, inside = (substitute(p, {a.args[0]: poly(i)}) for p in a.args[1:])
+    here = inside * is_zero(body - poly(a))
+    slope = total(here * derivative(body, symbol, *place), i)
+    return slope * reciprocal(total(here, i))
+
+
+def _discrete(p: Poly, symbol: Symbol) -> None:
+    """Raises Kinked if where p vanishes depends on the symbol.
+
+    At zeros of p, the terms log p, 1 / p and sqrt p are defined as 0. Almost everywhere, p then
+    vanishes in a neighbourhood too, and the derivatives of these terms are 0.
+    """
+    where = is_zero(p)
+    if not off_kinks() and any(a.kind == "entry" and a.args[0] == symbol for a in where.inside()):
+        raise Kinked(f"the derivative of a function of {p}, which may be 0")
 
 
 def reduced(p: Poly) -> Poly:
     """The same term, with the fractions in all its sums reduced."""
-    return add_all(_each_sum(m) * c for m, c in p.terms.items())
+    return _rewritten(p, _reduced_sum)
 
 
-def _each_sum(m: Monomial) -> Poly:
-    sums = [(a, e) for a, e in m if a.kind == "sum" and e > 0 and e == int(e)]
-    result = product(m - set(sums))
-    for a, e in sums:
-        result = result * _reduced_sum(a) ** int(e)
-    return result
+def _rewritten(p: Poly, write: Callable[[Atom], Poly]) -> Poly:
+    """A term with its sums, and those in whole powers, written in another way."""
+    parts = []
+    for m, c in p.terms.items():
+        sums = [(a, e) for a, e in m if a.kind == "sum" and e > 0 and e == int(e)]
+        part = product(m - set(sums), c)
+        for a, e in sums:
+            part = part * write(a) ** int(e)
+        parts.append(part)
+    return add_all(parts)
 
 
 @remembered
@@ -105,7 +190,7 @@ def _at_each_place(p: Poly) -> bool:
             return all(vanishes(substitute(p, {i: place})) for place in places)
     sizes = sorted(_sizes_of_rows(p), key=repr)
     for write in (_turned, lambda a: _over_rows(a, sizes), _written_out):
-        written = add_all(_rewritten(m, write) * c for m, c in p.terms.items())
+        written = _rewritten(p, write)
         if written != p:
             return vanishes(written)
     return False
@@ -123,14 +208,6 @@ def _few_places(p: Poly, i: Atom) -> list[Poly]:
             if many.number() in _FEW:
                 return [fresh(size) + size * n for n in range(int(many.number() or 0))]
     return []
-
-
-def _rewritten(m: Monomial, write: Callable[[Atom], Poly]) -> Poly:
-    result = ONE
-    for a, e in m:
-        whole = a.kind == "sum" and e > 0 and e == int(e)
-        result = result * (write(a) ** int(e) if whole else product([(a, e)]))
-    return result
 
 
 def _written_out(a: Atom) -> Poly:
@@ -170,7 +247,7 @@ def _over_rows(a: Atom, sizes: Sequence[Poly]) -> Poly:
         if rows.single() and places.single() and i.args[1] != size:
             _, _, many = next(iter(rows.atoms())).args
             q, r = fresh(many), fresh(size)
-            return total(total(substitute(body, {i: size * q + r}), r), q)
+            return total(substitute(body, {i: size * q + r}), r, q)
     return poly(a)
 
 
@@ -181,7 +258,7 @@ def _merged(p: Poly) -> Poly:
         for a, e in m:
             if a.kind == "sum" and e == 1:
                 beside = frozenset(m - {(a, e)})
-                groups.setdefault((beside, a.args[0].args[1]), []).append((m, c, a))
+                groups.setdefault((beside, a.args[0].values), []).append((m, c, a))
     for (_, dim), members in sorted(groups.items(), key=lambda g: -len(g[1])):
         here = [(m, c, a) for m, c, a in members if m in p.terms]
         if len(here) < 2:
