@@ -34,6 +34,7 @@ from .terms import (
     add_all,
     always,
     atom,
+    during,
     kinds,
     knowing,
     monomial_key,
@@ -92,17 +93,12 @@ class Kinked(Refused):
     """A derivative that does not exist where pieces of a function meet."""
 
 
-@contextlib.contextmanager
-def almost_everywhere(arguments: frozenset[Symbol]) -> Iterator[None]:
+def almost_everywhere(arguments: frozenset[Symbol]) -> contextlib.AbstractContextManager[None]:
     """Inside, derivatives and zeros are meant off a set of these arguments of measure 0.
 
     Cotangents and tangents are not among them: what is shown holds for every one of those.
     """
-    token = _arguments.set(arguments)
-    try:
-        yield
-    finally:
-        _arguments.reset(token)
+    return during(_arguments, arguments)
 
 
 def off_kinks() -> bool:

@@ -53,8 +53,7 @@ def _powers_of_primes(powers: dict[Atom, Number]) -> Poly | None:
         if abs(whole) > MAX_POWER_OF_NUMBER:
             raise Refused(f"the power {e} of {a}")
         if whole:
-            rest = [*((b, n) for b, n in powers.items() if b is not a), (a, e - whole)]
-            return product(rest, Fraction(a.args[0]) ** whole)
+            return product([*powers.items(), (a, -whole)], Fraction(a.args[0]) ** whole)
     return None
 
 
@@ -73,19 +72,11 @@ def _expanded(powers: dict[Atom, Number]) -> Poly | None:
         if a.kind == "ramp" and e > 0 and e == int(e):
             return _without(powers, a) * a.args[0] ** int(e) * greater(a.args[0])
         if a.kind == "sqrt" and e >= 2:
-            rest = [(b, n - 2 * (b is a)) for b, n in powers.items()]
-            return product(rest) * a.args[0]
-        if a.kind == "recip" and (base := a.args[0]) in powers and powers[base] > 0:
-            rest = [(b, n - (b in (a, base))) for b, n in powers.items()]
-            return product(rest) * (1 - is_zero(poly(base)))
-    return None
-
-
-def _squared_sines(powers: dict[Atom, Number]) -> Poly | None:
-    for a, e in powers.items():
+            return product([*powers.items(), (a, -2)]) * a.args[0]
         if a.kind == "sin" and e >= 2 and e == int(e):
-            rest = product((b, n - 2 * (b is a)) for b, n in powers.items())
-            return rest * (1 - product([(atom("cos", *a.args), 2)]))
+            return product([*powers.items(), (a, -2)]) * (1 - product([(atom("cos", *a.args), 2)]))
+        if a.kind == "recip" and (base := a.args[0]) in powers and powers[base] > 0:
+            return product([*powers.items(), (a, -1), (base, -1)]) * (1 - is_zero(poly(base)))
     return None
 
 
@@ -209,7 +200,6 @@ rules += [
     _powers_of_primes,
     _kept_labels,
     _expanded,
-    _squared_sines,
     _deltas,
     _zeros,
     _implied,

@@ -12,6 +12,7 @@ It is used from left to right, so that no numerator over G has the power x any m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from .cases import Kinked, divided, off_kinks, usual
@@ -36,13 +37,7 @@ from .zero import greater, is_zero
 
 def derivative(p: Poly, symbol: Symbol, *place: Atom | int) -> Poly:
     """The derivative of a term to the entry of ``symbol`` at ``place``."""
-    memo: dict[Atom, Poly] = {}
-
-    def of(a: Atom) -> Poly:
-        if a not in memo:
-            memo[a] = _of_atom(a, symbol, place)
-        return memo[a]
-
+    of = functools.cache(lambda a: _of_atom(a, symbol, place))
     parts = []
     for m, c in p.terms.items():
         for a, e in m:

@@ -56,14 +56,18 @@ def look() -> None:
 
 
 @contextlib.contextmanager
-def limited(seconds: float, stated: str) -> Iterator[None]:
-    """Inside, terms are made for so many seconds at most; ``stated`` is the limit in words."""
-    limit = _Limit(stated, time.perf_counter() + seconds, resident() + MEMORY)
-    token = _limit.set(limit)
+def during(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    """Inside, a variable has this value."""
+    token = variable.set(value)
     try:
         yield
     finally:
-        _limit.reset(token)
+        variable.reset(token)
+
+
+def limited(seconds: float, stated: str) -> contextlib.AbstractContextManager[None]:
+    """Inside, terms are made for so many seconds at most; ``stated`` is the limit in words."""
+    return during(_limit, _Limit(stated, time.perf_counter() + seconds, resident() + MEMORY))
 
 
 def resident() -> int:
@@ -90,24 +94,14 @@ def facts() -> frozenset[Term]:
     return _facts.get()
 
 
-@contextlib.contextmanager
-def knowing(*nonzero: Term) -> Iterator[None]:
+def knowing(*nonzero: Term) -> contextlib.AbstractContextManager[None]:
     """Inside, these terms are not 0."""
-    token = _facts.set(_facts.get() | frozenset(nonzero))
-    try:
-        yield
-    finally:
-        _facts.reset(token)
+    return during(_facts, _facts.get() | frozenset(nonzero))
 
 
-@contextlib.contextmanager
-def without_facts() -> Iterator[None]:
+def without_facts() -> contextlib.AbstractContextManager[None]:
     """Inside, only what holds in every case is known."""
-    token = _facts.set(frozenset())
-    try:
-        yield
-    finally:
-        _facts.reset(token)
+    return during(_facts, frozenset())
 
 
 _memories: list[dict[tuple, Any]] = []

@@ -176,7 +176,7 @@ def _zero_of_common_factor(p: Poly) -> Poly | None:
     if not common:
         return None
     a = min(common, key=lambda a: a.key)
-    rest = add_all(product(((b, e - (b is a)) for b, e in m), c) for m, c in p.terms.items())
+    rest = add_all(product([*m, (a, -1)], c) for m, c in p.terms.items())
     return 1 - (1 - _zero_of_factor(a)) * (1 - is_zero(rest))
 
 
