@@ -26,7 +26,7 @@ from xent_jax.proofs._normal_form import (
     total,
     vanishes,
 )
-from xent_jax.proofs._normal_form.remainders import reduced
+from xent_jax.proofs._normal_form.questions import reduced
 from xent_jax.proofs._prover.read import constant
 
 from tests.terms import Evaluation

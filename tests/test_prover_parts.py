@@ -215,3 +215,13 @@ def test_indices_are_unique_where_they_are_counted(step):
     wanted = (lambda x, u: x + u) if step else fun
     verdict = prove_equal(fun, wanted, args, search=False)
     assert verdict.status == ("proved" if step else "refused"), verdict
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_the_first_term_of_a_sum_that_may_be_empty_is_not_taken_to_be_in_it(least):
+    def fun(x, y):
+        return jnp.where(jnp.sum(x[:-1] ** 2) >= x[0] ** 2, y, 2 * y)
+
+    args = {"x": array("n"), "y": array("")}
+    verdict = prove_equal(fun, lambda x, y: y, args, least={"n": least}, search=False)
+    assert verdict.proved == (least == 2)

@@ -10,7 +10,7 @@ def test_contributing_has_the_table_as_it_is_now():
 
 def test_each_file_of_the_proofs_is_trusted_or_said_not_to_be():
     named = [p for patterns in base.PARTS.values() for p in base.trusted(patterns)]
-    assert len(named) == len(set(named)) > 50
+    assert len(named) == len(set(named)) > 40
     assert {*named, *base.files(base.FREE)} == set(base.PROOFS.rglob("*.py"))
 
 

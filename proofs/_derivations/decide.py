@@ -21,7 +21,7 @@ from sympy.core.function import AppliedUndef
 
 from .. import _normal_form as f
 from .._normal_form import Atom, Poly, Symbol, poly
-from .._normal_form.quotients import together
+from .._normal_form.functions import together
 from .terms import Blocks, Gap, Index, K, Partial, Total, size_of
 
 _SECONDS = 60

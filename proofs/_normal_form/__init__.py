@@ -4,105 +4,56 @@ A term is a polynomial with rational coefficients; its atoms are entries of the 
 dimensions, sums over an index, and functions of terms. Two are equal if they are made into
 the same one. The files, each on those before it:
 
-- ``limits``, ``facts``, ``polynomial``, ``indices``, ``substitution``, ``sums``: terms as such;
-- ``known``, ``signs``, ``places``, ``cases``: what is sure in one case of a distinction;
-- ``kinks``: what holds almost everywhere;
-- ``quotients``, ``exponentials``, ``angles``, ``smooth``, ``dominance``, ``rounding``, ``zero``,
-  ``comparisons``, ``maxima``: functions of terms, each normalised as it is made;
+- ``terms``, ``indices``, ``sums``: terms as such;
+- ``signs``, ``cases``: what is sure, also in one case of a distinction or almost everywhere;
+- ``functions``, ``zero``: functions of terms, each normalised as it is made;
 - ``products``: which products of atoms are the same, by these functions;
-- ``remainders``: fractions under a sum, modulo their denominators;
-- ``derivatives``, ``vanishing``: what the prover asks.
+- ``questions``: what the prover asks, a derivative and whether a term is 0.
 """
 
-from . import products as products  # puts its rules where ``polynomial`` looks for them
-from .angles import cos, sin
-from .cases import by_cases
-from .comparisons import greater
-from .derivatives import derivative
-from .exponentials import exp, log, power_of, tanh
-from .facts import forget, knowing
-from .indices import Symbol, as_index, delta, entry, fresh, index, same_place
-from .kinks import Kinked, almost_everywhere, usual
-from .limits import Exceeded, limited, look
-from .maxima import at_least, greatest
-from .places import divided
-from .polynomial import (
+from . import products as products  # puts its rules where ``terms`` looks for them
+from .cases import Kinked, almost_everywhere, by_cases, divided, usual
+from .functions import (
+    PI,
+    above_zero,
+    any_number,
+    at_least,
+    atan,
+    cos,
+    erf,
+    exp,
+    fewer_bits,
+    floor,
+    greatest,
+    inverse,
+    log,
+    nearest,
+    power_of,
+    reciprocal,
+    sin,
+    tanh,
+)
+from .indices import Symbol, as_index, delta, entry, fresh, index, same_place, substitute
+from .questions import derivative, vanishes
+from .signs import nonnegative, positive
+from .sums import opened, total
+from .terms import (
     ONE,
     ZERO,
     Atom,
+    Exceeded,
     Monomial,
     Number,
     Poly,
     Refused,
     atom,
+    forget,
     forgotten_if,
+    integral,
+    knowing,
+    limited,
+    look,
     poly,
     product,
 )
-from .quotients import above_zero, inverse, reciprocal
-from .rounding import any_number, fewer_bits, floor, integral, nearest
-from .signs import nonnegative, positive
-from .smooth import PI, atan, erf
-from .substitution import substitute
-from .sums import opened, total
-from .vanishing import vanishes
-from .zero import is_zero
-
-__all__ = [
-    "Atom",
-    "Exceeded",
-    "Kinked",
-    "Monomial",
-    "Number",
-    "ONE",
-    "PI",
-    "Poly",
-    "Refused",
-    "Symbol",
-    "ZERO",
-    "above_zero",
-    "almost_everywhere",
-    "as_index",
-    "atan",
-    "at_least",
-    "any_number",
-    "atom",
-    "by_cases",
-    "cos",
-    "delta",
-    "derivative",
-    "divided",
-    "entry",
-    "erf",
-    "exp",
-    "fewer_bits",
-    "floor",
-    "forget",
-    "forgotten_if",
-    "fresh",
-    "greater",
-    "greatest",
-    "index",
-    "integral",
-    "inverse",
-    "is_zero",
-    "knowing",
-    "limited",
-    "log",
-    "look",
-    "nearest",
-    "nonnegative",
-    "opened",
-    "poly",
-    "positive",
-    "power_of",
-    "product",
-    "reciprocal",
-    "same_place",
-    "sin",
-    "substitute",
-    "tanh",
-    "total",
-    "usual",
-    "vanishes",
-]
+from .zero import greater, is_zero

@@ -1,21 +1,38 @@
-"""Arguments and their entries, indices and dimensions.
+"""Arguments and their entries, indices and dimensions, and atoms replaced inside terms.
 
 An entry has a number for every integer as its index, as if arrays went on without an end: so
 ``x[j - 1]`` is a term at j = 0 too. What a program computes has such entries only times 0, and
 what is proved of all arrays that go on is true of those that end.
+
+Whatever is put in the place of an atom is normalised afresh, and what a sum binds has no name that
+anybody else uses: nothing can be captured.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .polynomial import ONE, ZERO, Atom, Monomial, Number, Poly, Refused, atom, poly, product
-
-later: dict[str, Callable[..., Any]] = {}
-"""``is_zero``, ``nonnegative`` and ``greater``, put in by files that build on this one."""
+from .terms import (
+    ONE,
+    ZERO,
+    Atom,
+    Kind,
+    Monomial,
+    Number,
+    Poly,
+    Refused,
+    add_all,
+    always,
+    atom,
+    kinds,
+    made,
+    poly,
+    product,
+    remembered,
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,27 +94,30 @@ def fresh(dim: Poly) -> Atom:
 
 def is_index(t: Atom) -> bool:
     """Whether an atom is an index, a quotient or a remainder of one, or a label."""
-    return t.kind in {"index", "div", "mod"} or (t.kind == "entry" and t.args[0].sort == "index")
+    return t.values is not None
 
 
-def index_range(t: Atom) -> Poly:
-    """The number of values of an index or of a label."""
-    if t.kind == "div":
-        return t.args[2]
-    return t.args[0].dim if t.kind == "entry" else t.args[1]
+def of_size(atoms: Iterable[Atom], dim: Poly) -> list[Atom]:
+    """The indices among atoms that run over a dimension."""
+    return sorted({t for t in atoms if t.values == dim}, key=lambda t: t.key)
+
+
+def lowest(p: Poly) -> Number | None:
+    """The least value of a term of dimensions; None if it may fall where they grow."""
+    low: Number = 0
+    for m, c in p.terms.items():
+        if c < 0 and m:
+            return None
+        least: Number = 1
+        for a, e in m:
+            least *= a.args[1] ** e if a.kind == "dim" and e > 0 else 0
+        low += c * least
+    return low
 
 
 def least_size(dim: Poly) -> Number:
     """The least value of a dimension."""
-    low: Number = 0
-    for m, c in dim.terms.items():
-        if c < 0 and m:
-            return 0
-        least: Number = 1
-        for a, e in m:
-            least *= a.args[1] ** e if a.kind == "dim" else 0
-        low += c * least
-    return max(low, 0)
+    return max(lowest(dim) or 0, 0)
 
 
 def delta(a: Atom | int, b: Atom | int) -> Poly:
@@ -107,10 +127,10 @@ def delta(a: Atom | int, b: Atom | int) -> Poly:
     if isinstance(a, int) and isinstance(b, int):
         return ZERO
     if any(isinstance(t, Atom) and t.kind == "place" for t in (a, b)):
-        return later["is_zero"](poly(a) - poly(b))
+        return made("zero", poly(a) - poly(b))
     for i, t in ((a, b), (b, a)):
         if isinstance(i, Atom) and isinstance(t, int):
-            size = index_range(i).number()
+            size = i.values.number()
             if t < 0 or (size is not None and t >= size):
                 return ZERO
     if isinstance(a, int) or (isinstance(b, Atom) and elimination(b) < elimination(a)):
@@ -128,11 +148,9 @@ def as_index(p: Poly) -> Atom | int:
     number = p.number()
     if number is not None and number == int(number):
         return int(number)
-    term = p.single()
-    if term is not None and term[1] == 1 and len(term[0]) == 1:
-        ((a, e),) = term[0]
-        if e == 1 and is_index(a):
-            return a
+    power = p.power()
+    if power is not None and power[1:] == (1, 1) and is_index(power[0]):
+        return power[0]
     if not all(c == int(c) and _linear(m) for m, c in p.terms.items()):
         raise Refused(f"an index that is not read: {p}")
     whole = _put_together(p)
@@ -167,32 +185,71 @@ def solved(p: Poly, i: Atom) -> Poly | None:
     return None if i in rest.inside() else rest * -c
 
 
-def surely_positive(a: Atom) -> bool:
-    """Whether the atom alone is above 0 by what it is: such atoms may be divided by."""
-    if a.kind == "entry":
-        return a.args[0].sort in {"positive", "unit"}
-    if a.kind == "sum" and least_size(a.args[0].args[1]) > 0:
-        ((m, _),) = a.args[1].terms.items()
-        unsure = [b for b, _ in m if not surely_positive(b)]
-        return not unsure or _keep_one_label(unsure, a.args[0])
-    if a.kind == "log":
-        return (a.args[0].number() or 0) > 1
-    return a.kind in {"exp", "dim", "group", "at_least", "fewer_bits", "prime", "pi"}
-
-
-def _keep_one_label(masks: list[Atom], i: Atom) -> bool:
-    """Whether one label, in every row, is kept by all masks of a sum over i."""
-    if not all(b.kind == "entry" and b.args[0].keeps and b.args[1][-1] is i for b in masks):
-        return False
-    labels = {label_of(b) for b in masks}
-    return len(labels) == 1 and all(
-        b.args[0].kept is None and i not in label_of(b).free for b in masks
-    )
-
-
 def same_place(here: Iterable[Atom | int], there: Iterable[Atom | int]) -> Poly:
     """1 where two entries are the same one, else 0."""
     result = ONE
     for i, j in zip(here, there, strict=True):
         result = result * delta(i, j)
     return result
+
+
+def substitute(p: Poly, new: Mapping[Atom, Poly]) -> Poly:
+    """Atoms replaced, all at once, at every depth; everything else is normalised again."""
+    keys = frozenset(new)
+    if not keys & p.inside():
+        return p
+    parts = []
+    for m, c in p.terms.items():
+        part = product(((a, e) for a, e in m if not keys & a.inside), c)
+        for a, e in m:
+            if keys & a.inside:
+                part = part * made("sqrt", _replaced(a, new), e)  # or another power
+        parts.append(part)
+    return add_all(parts)
+
+
+def _replaced(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    if a in new:
+        return new[a]
+    return _rebuilt(a, frozenset((b, p) for b, p in new.items() if b in a.inside))
+
+
+@remembered
+def _rebuilt(a: Atom, new: frozenset[tuple[Atom, Poly]]) -> Poly:
+    there = dict(new)
+    if a.of.rebuild is not None:
+        return a.of.rebuild(a, there)
+    return made(a.kind, *(_part(part, there) for part in a.args))
+
+
+def _part(part: Any, new: Mapping[Atom, Poly]) -> Any:
+    """A part of an atom with atoms replaced in it: an atom as a term, places as places."""
+    if isinstance(part, tuple):
+        return tuple(index_in(t, new) for t in part)
+    return substitute(poly(part), new) if isinstance(part, Atom | Poly) else part
+
+
+def index_in(t: Atom | int, new: Mapping[Atom, Poly]) -> Atom | int:
+    """An index with atoms replaced in it."""
+    return t if isinstance(t, int) else as_index(substitute(poly(t), new))
+
+
+kinds["dim"] = Kind(text=lambda name, _: name, sure=always, integral=always)
+kinds["index"] = Kind(
+    lambda name, dim: poly(index(name, dim)),
+    text=lambda name, dim: f"{name}<{dim}",
+    values=lambda a: a.args[1],
+    integral=always,
+    nonnegative=always,
+)
+kinds["entry"] = Kind(
+    lambda symbol, places: entry(symbol, *places),
+    text=lambda symbol, places: f"{symbol}{list(places)}",
+    boolean=lambda a: a.args[0].sort == "boolean",
+    sure=lambda a: a.args[0].sort in {"positive", "unit"},
+    values=lambda a: a.args[0].dim if a.args[0].sort == "index" else None,
+    integral=lambda a: a.args[0].sort in {"index", "integer"},
+    nonnegative=lambda a: a.args[0].sort in {"nonnegative", "index"},
+)
+kinds["place"] = Kind(text=repr)
+kinds["delta"] = Kind(lambda a, b: delta(as_index(poly(a)), as_index(poly(b))), boolean=always)

@@ -11,20 +11,12 @@ import itertools
 import math
 from fractions import Fraction
 
-from .comparisons import greater
-from .dominance import opened_dominance
-from .indices import (
-    at_kept_label,
-    index_range,
-    is_index,
-    label_of,
-    row_kept,
-    same_place,
-    surely_positive,
-)
-from .kinks import off_kinks
-from .known import known_where_zero, solution, sum_of_booleans
-from .polynomial import (
+from .cases import off_kinks
+from .functions import inverse
+from .indices import at_kept_label, is_index, label_of, of_size, row_kept, same_place, substitute
+from .signs import known_where_zero, nonnegative, solution, sum_of_booleans
+from .sums import opened_dominance, total, unnested
+from .terms import (
     MAX_POWER_OF_NUMBER,
     ZERO,
     Atom,
@@ -39,11 +31,7 @@ from .polynomial import (
     product,
     rules,
 )
-from .quotients import inverse
-from .signs import nonnegative
-from .substitution import substitute
-from .sums import total, unnested
-from .zero import is_zero
+from .zero import greater, is_zero
 
 
 def _without(powers: dict[Atom, Number], *atoms: Atom) -> Poly:
@@ -65,8 +53,7 @@ def _powers_of_primes(powers: dict[Atom, Number]) -> Poly | None:
         if abs(whole) > MAX_POWER_OF_NUMBER:
             raise Refused(f"the power {e} of {a}")
         if whole:
-            rest = [*((b, n) for b, n in powers.items() if b is not a), (a, e - whole)]
-            return product(rest, Fraction(a.args[0]) ** whole)
+            return product([*powers.items(), (a, -whole)], Fraction(a.args[0]) ** whole)
     return None
 
 
@@ -85,19 +72,11 @@ def _expanded(powers: dict[Atom, Number]) -> Poly | None:
         if a.kind == "ramp" and e > 0 and e == int(e):
             return _without(powers, a) * a.args[0] ** int(e) * greater(a.args[0])
         if a.kind == "sqrt" and e >= 2:
-            rest = [(b, n - 2 * (b is a)) for b, n in powers.items()]
-            return product(rest) * a.args[0]
-        if a.kind == "recip" and (base := a.args[0]) in powers and powers[base] > 0:
-            rest = [(b, n - (b in (a, base))) for b, n in powers.items()]
-            return product(rest) * (1 - is_zero(poly(base)))
-    return None
-
-
-def _squared_sines(powers: dict[Atom, Number]) -> Poly | None:
-    for a, e in powers.items():
+            return product([*powers.items(), (a, -2)]) * a.args[0]
         if a.kind == "sin" and e >= 2 and e == int(e):
-            rest = product((b, n - 2 * (b is a)) for b, n in powers.items())
-            return rest * (1 - product([(atom("cos", *a.args), 2)]))
+            return product([*powers.items(), (a, -2)]) * (1 - product([(atom("cos", *a.args), 2)]))
+        if a.kind == "recip" and (base := a.args[0]) in powers and powers[base] > 0:
+            return product([*powers.items(), (a, -1), (base, -1)]) * (1 - is_zero(poly(base)))
     return None
 
 
@@ -163,8 +142,7 @@ def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
     binders, body = unnested(a)
     masks = [b for b in body.atoms() if b.kind == "entry" and b.args[0].keeps]
     places |= {label_of(b) for b in masks if not label_of(b).free & set(binders)}
-    fitting = ([t for t in places if index_range(t) == i.args[1]] for i in binders)
-    for some in itertools.product(*fitting):
+    for some in itertools.product(*(of_size(places, i.args[1]) for i in binders)):
         there = substitute(body, dict(zip(binders, map(poly, some), strict=True))).single()
         if there is not None and all(b in guards or _kept_by(b, guards) for b, _ in there[0]):
             return True
@@ -182,7 +160,7 @@ def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:
     """
     parts: dict[Monomial, Poly] = {}
     for m, c in p.terms.items():
-        unsure = frozenset((a, e) for a, e in m if not surely_positive(a))
+        unsure = frozenset((a, e) for a, e in m if not a.sure)
         parts[unsure] = parts.get(unsure, ZERO) + Poly({m - unsure: c})
     lead = max(parts, key=lambda m: (sum(e for _, e in m), monomial_key(m)))
     if not lead or any(powers.get(a, 0) < e for a, e in lead):
@@ -213,9 +191,7 @@ def _dominants(powers: dict[Atom, Number]) -> Poly | None:
             body = d.body * d.at(d.atom.args[3]) ** (e - 1)
             for b, f in others:
                 body = body * f.at(d.atom.args[3]) ** int(powers[b])
-            for i in d.binders:
-                body = total(body, i)
-            return _without(powers, a, *(b for b, _ in others)) * body
+            return _without(powers, a, *(b for b, _ in others)) * total(body, *d.binders)
     return None
 
 
@@ -224,7 +200,6 @@ rules += [
     _powers_of_primes,
     _kept_labels,
     _expanded,
-    _squared_sines,
     _deltas,
     _zeros,
     _implied,

@@ -1,4 +1,4 @@
-"""When a term is above 0, or not below it.
+"""When a term is above 0, or not below it, and what follows where one is 0.
 
 Every rule is sufficient and none is necessary: "cannot say" is the usual answer.
 """
@@ -6,29 +6,143 @@ Every rule is sufficient and none is necessary: "cannot say" is the usual answer
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
-from .facts import facts, remembered
-from .indices import fresh, index_range, is_index, label_of, later, least_size, surely_positive
-from .known import all_hold, holds, known_ones
-from .polynomial import ONE, Atom, Monomial, Number, Poly, add_all, monomial_key, poly, product
-from .substitution import substitute
+from .indices import (
+    at_kept_label,
+    fresh,
+    is_index,
+    label_of,
+    least_size,
+    lowest,
+    of_size,
+    row_kept,
+    substitute,
+)
 from .sums import aligned, each_nest, opened, peek, total, unnested
+from .terms import (
+    ONE,
+    ZERO,
+    Atom,
+    Monomial,
+    Number,
+    Poly,
+    add_all,
+    facts,
+    monomial_key,
+    poly,
+    product,
+    remembered,
+)
+
+
+def holds(b: Atom) -> bool:
+    if poly(b) in facts():
+        return True
+    row = row_kept(b) if b.kind == "entry" and at_kept_label(b) else None
+    return row is not None and poly(row) in facts()
+
+
+def all_hold(mask: Poly) -> bool:
+    """Whether a product of 0-1 atoms is known to be 1."""
+    term = mask.single()
+    return term is not None and term[1] == 1 and all(b.boolean and holds(b) for b, _ in term[0])
+
+
+def known_ones() -> set[Atom]:
+    """The indices in what is known to be 1."""
+    guards = {b for p in facts() if len(p.terms) == 1 for b in p.atoms() if b.boolean}
+    return {t for b in guards for t in b.inside if is_index(t)}
+
+
+def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
+    """What atoms inside others are where ``zero`` is 1: one solved for, or sums that vanish.
+
+    Or all the numbers of a row, where those have no variance: each is their mean.
+    """
+    others = set(others)
+    inside = frozenset().union(*(b.inside for b in others))
+    a = sum_of_booleans(zero)
+    if a is not None:
+        return {b: ZERO for b in inside if b.kind == "sum" and _has_factors_of(b, a)}
+    spread = spread_of(zero.args[0])
+    if spread is not None:
+        whole, mean, i, y = spread
+        beside = frozenset().union(*(b.inside for b in others if b is not whole))
+        return {b: mean for b in beside if _is_term(b, y, i)}
+    solved = solution(zero.args[0])
+    return {} if solved is None or solved[0] not in inside else {solved[0]: solved[1]}
+
+
+@remembered
+def spread_of(p: Poly) -> tuple[Atom, Poly, Atom, Atom] | None:
+    """A sum of y over i, its mean, i and y, where p is ``n sum y² - (sum y)²``, n times one."""
+    for a in p.atoms() if len(p.terms) == 2 else ():
+        if a.kind == "sum":
+            i, y = opened(a)
+            size = i.args[1].single()
+            b, e, c = y.power() or (a, 0, 0)
+            if size is None or c != 1:
+                continue
+            whole = i.args[1] * total(y * y, i) - poly(a) ** 2
+            if e == 1 and not b.boolean and p in (whole, -whole):
+                mean = poly(a) * product([(d, -n) for d, n in size[0]], Fraction(1, size[1]))
+                return a, mean, i, b
+    return None
+
+
+def _is_term(b: Atom, y: Atom, i: Atom) -> bool:
+    """Whether b is y at some index in the place of i."""
+    if b.kind != y.kind:
+        return False
+    places = of_size(b.inside, i.args[1])
+    return any(substitute(poly(y), {i: poly(t)}) == poly(b) for t in places)
+
+
+def sum_of_booleans(zero: Atom) -> Atom | None:
+    power = zero.args[0].power()
+    if power is None or power[0].kind != "sum":
+        return None
+    return power[0] if all(b.boolean for b in unnested(power[0])[1].atoms()) else None
+
+
+@remembered
+def _has_factors_of(b: Atom, a: Atom) -> bool:
+    """Whether each term of the sum b holds all factors of that of the sum a."""
+    return any(there <= mine for mine, there in aligned(b, a))
+
+
+@remembered
+def solution(p: Poly) -> tuple[Atom, Poly] | None:
+    """An atom and what it is where p = 0, if p is linear in it with a number before it."""
+    best = None
+    for m, c in p.terms.items():
+        if len(m) != 1:
+            continue
+        ((a, e),) = m
+        known = a.kind == "entry" and a.sure
+        if e != 1 or a.kind not in {"entry", "max", "sum"} or known:
+            continue
+        rest = p - poly(a) * c
+        if a in rest.inside():
+            continue
+        if best is None or (a.kind != "max", a.key) < (best[0].kind != "max", best[0].key):
+            best = a, rest * (Fraction(-1) / c)
+    return best
+
 
 _MAX_CORNERS = 6
 
 
 def atom_positive(a: Atom) -> bool:
     """Whether an atom is above 0, here."""
-    if surely_positive(a):
+    if a.sure or a.of.positive(a):
         return True
-    if a.kind == "sqrt":
-        return positive(a.args[0])
     if a.kind == "sum":
         if _has_witness(a):
             return True
-        some = least_size(a.args[0].args[1]) > 0
+        some = least_size(a.args[0].values) > 0
         return some and (positive(peek(a)) or _counts_the_largest(a))
     return poly(a) in facts() and atom_nonnegative(a)
 
@@ -38,10 +152,7 @@ def _has_witness(a: Atom) -> bool:
     if nonnegative(peek(a)) and any(_holds_at(a, t) for t in _labels_kept(a) | known_ones()):
         return True
     for fact in facts():
-        known = fact.single()
-        if known is None or len(known[0]) != 1:
-            continue
-        ((b, e),) = known[0]
+        b, e, _ = fact.power() or (a, 0, 0)
         if b.kind != "sum" or e != 1:
             continue
         for mine, masks in aligned(a, b):
@@ -53,10 +164,9 @@ def _has_witness(a: Atom) -> bool:
 
 def _counts_the_largest(a: Atom) -> bool:
     """``sum_i [x_i = max_j x_j]``: a maximum over all indices is one of its terms."""
-    term = a.args[1].single()
-    ((b, _),) = term[0] if term is not None and len(term[0]) == 1 else ((a, 1),)
+    b, _, _ = a.args[1].power() or (a, 1, 1)
     for m in b.args[0].atoms() if b.kind == "zero" else ():
-        if m.kind == "max" and m.args[2] == ONE and m.args[0].args[1] == a.args[0].args[1]:
+        if m.kind == "max" and m.args[2] == ONE and m.args[0].values == a.args[0].values:
             x = substitute(m.args[1], {m.args[0]: poly(a.args[0])})
             if b.args[0] in (poly(m) - x, x - poly(m)):
                 return True
@@ -70,7 +180,7 @@ def _labels_kept(a: Atom) -> set[Atom]:
 
 def _holds_at(a: Atom, t: Atom) -> bool:
     """Whether the term of a sum at an index is positive, by the facts."""
-    if index_range(t) != a.args[0].args[1]:
+    if t.values != a.args[0].values:
         return False
     there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
     if there is None:
@@ -81,15 +191,9 @@ def _holds_at(a: Atom, t: Atom) -> bool:
 
 def atom_nonnegative(a: Atom) -> bool:
     """Whether an atom is at least 0, here."""
-    if surely_positive(a) or a.boolean or a.kind in {"index", "div", "mod", "sqrt", "ramp"}:
+    if a.sure or a.boolean or a.of.nonnegative(a):
         return True
-    if a.kind == "entry":
-        return a.args[0].sort in {"nonnegative", "index"}
-    if a.kind == "sum":
-        return nonnegative(peek(a))
-    if a.kind == "recip":
-        return nonnegative(poly(a.args[0]))
-    return False
+    return a.kind == "sum" and nonnegative(peek(a))
 
 
 def positive(p: Poly) -> bool:
@@ -137,12 +241,10 @@ def _by_bounds(p: Poly, strict: bool) -> bool:
             return False
         term = Poly({m: c})
         for a in places:  # beside it stand dimensions, all above 0
-            term = (index_range(a) - 1) * product(m - {(a, 1)}, c) if c < 0 else Poly({})
+            term = (a.values - 1) * product(m - {(a, 1)}, c) if c < 0 else Poly({})
         bound = bound + term
-    if any(c < 0 for m, c in bound.terms.items() if m):
-        return False
-    low = sum(c if not m else least_size(Poly({m: c})) for m, c in bound.terms.items())
-    return low > 0 or (low == 0 and not strict)
+    low = lowest(bound)
+    return low is not None and (low > 0 or (low == 0 and not strict))
 
 
 def _without_instances(p: Poly, strict: bool) -> bool:
@@ -171,7 +273,7 @@ def _without_instances(p: Poly, strict: bool) -> bool:
 def _by_exponents(p: Poly, strict: bool) -> bool:
     """``c exp(a) - d exp(b)``, for c >= d > 0, beside a positive factor: the sign of a - b."""
     for (m, c), (n, d) in itertools.permutations(p.terms.items()) if len(p.terms) == 2 else ():
-        if d < 0 and c >= -d and all(map(surely_positive, dict(n))):
+        if d < 0 and c >= -d and all(a.sure for a in dict(n)):
             ratio = product([*m, *((a, -e) for a, e in n)]).single()
             if ratio is not None and ratio[1] == 1 and all(a.kind == "exp" for a, _ in ratio[0]):
                 exponent = add_all(a.args[0] * e for a, e in ratio[0])
@@ -203,7 +305,7 @@ def _masked_parts(a: Atom, b: Atom) -> tuple[Atom, Poly, Poly] | None:
     i, every = opened(a) if a.kind == "sum" else (fresh(poly(a)), ONE)
     masked = substitute(b.args[1], {b.args[0]: poly(i)})
     ours, theirs = every.single(), masked.single()
-    if i.args[1] != b.args[0].args[1] or not ours or not theirs or not ours[0] < theirs[0]:
+    if i.args[1] != b.args[0].values or not ours or not theirs or not ours[0] < theirs[0]:
         return None
     more = ours[1] == theirs[1] and all(g.boolean for g, _ in theirs[0] - ours[0])
     return (i, every, masked) if more else None
@@ -230,7 +332,7 @@ def _beside(p: Poly, a: Atom, rest: Monomial) -> Iterator[tuple[Atom, Number]]:
         others = n - rest - {(a, 1)}
         if n - others == rest | {(a, 1)} and len(others) == 1:
             ((b, e),) = others
-            if b.kind == "sum" and e == 1 and b.args[0].args[1] == a.args[0].args[1]:
+            if b.kind == "sum" and e == 1 and b.args[0].values == a.args[0].values:
                 yield b, d
 
 
@@ -252,9 +354,7 @@ def _lower_bounds_of_spreads(a: Atom, beside: Mapping[Atom, Number]) -> Iterator
         for w in {frozenset(), guards, frozenset((b, e) for b, e in m if atom_nonnegative(b))}:
             bound = ONE
             for part in (product(w), product([*m, *m, *((b, -e) for b, e in w)])):
-                for i in binders:
-                    part = total(part, i)
-                bound = bound * part
+                bound = bound * total(part, *binders)
             yield poly(a) ** 2 - bound
 
 
@@ -282,9 +382,8 @@ def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
 
 def _terms_of(p: Poly, dim: Poly) -> list[Atom]:
     """The labels and the free indices in a term that a dimension has."""
-    found = {t for t in p.inside() if is_index(t) and index_range(t) == dim}
     free = p.free()
-    return sorted((t for t in found if t.free <= free), key=lambda t: t.key)
+    return [t for t in of_size(p.inside(), dim) if t.free <= free]
 
 
 def _terms_with(a: Atom, kept: Poly, m: Monomial) -> tuple[Atom, ...] | None:
@@ -307,7 +406,7 @@ def _terms_with(a: Atom, kept: Poly, m: Monomial) -> tuple[Atom, ...] | None:
 def _in_maximum(a: Atom, kept: Poly, target: Poly) -> bool:
     """Whether a term is ``kept`` times one of those of a maximum, or of a maximum of maxima."""
     ((m, _),) = target.terms.items()
-    for t in _candidates(m, a.args[0].args[1]):
+    for t in _candidates(m, a.args[0].values):
         at = {a.args[0]: poly(t)}
         if all_hold(substitute(a.args[2], at)):
             there = substitute(a.args[1], at)
@@ -323,10 +422,9 @@ def _maximum(p: Poly) -> Atom | None:
 
 
 def _candidates(m: Monomial, dim: Poly) -> list[Atom | int]:
-    found: set[Atom] = set()
-    for a, _ in m:
-        found |= {t for t in a.inside if is_index(t) and index_range(t) == dim}
-    return [*sorted(found, key=lambda t: t.key), 0]
+    """The places in a term that a dimension has, and its first if it is sure to have one."""
+    first = [0] if least_size(dim) > 0 else []
+    return [*of_size(frozenset().union(*(a.inside for a, _ in m)), dim), *first]
 
 
 def _at_corners(p: Poly, strict: bool) -> bool:
@@ -355,6 +453,3 @@ def _corner(p: Poly, between: list[Atom], strict: bool) -> bool:
         _corner(x, rest, True) and _corner(y, rest, False)
         for x, y in itertools.permutations((low, high))
     )
-
-
-later["nonnegative"] = nonnegative

@@ -5,6 +5,9 @@ They are distributed over terms, factors that do not depend on the index stand o
 does not depend on the names of their indices. A bound index is named by the height of its sum,
 which is the same in all orders, so that equal sums look alike; whoever looks inside first renames
 it to a name never used before.
+
+``D_j`` is whether a class holds more than half of a sum of terms that are at least 0. At most one
+class does: ``D_j D_l = [j = l] D_j``.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-from .facts import remembered
-from .indices import as_index, fresh, index, index_range, is_index, later, least_size, solved
-from .polynomial import (
+from .indices import as_index, delta, fresh, index, label_of, least_size, lowest, solved, substitute
+from .terms import (
     ONE,
     ZERO,
     Atom,
+    Kind,
     Monomial,
     Number,
     Poly,
@@ -26,11 +30,14 @@ from .polynomial import (
     add_all,
     atom,
     height,
+    integral,
+    kinds,
+    made,
     monomial_key,
     poly,
     product,
+    remembered,
 )
-from .substitution import rebuilds, substitute
 
 _MAX_BINDERS = 4  # that are looked at together
 _FEW_BINDERS, _MOST_ORDERS = 2, 24
@@ -38,7 +45,7 @@ _FEW_BINDERS, _MOST_ORDERS = 2, 24
 
 def opened(a: Atom) -> tuple[Atom, Poly]:
     """A bound atom's index under a new name, and its body."""
-    i = fresh(a.args[0].args[1])
+    i = fresh(a.args[0].values)
     return i, substitute(a.args[1], {a.args[0]: poly(i)})
 
 
@@ -81,8 +88,14 @@ def peek(a: Atom) -> Poly:
     return opened(a)[1]
 
 
-def total(p: Poly, i: Atom) -> Poly:
-    """The sum of p over the index i."""
+def total(p: Poly, *indices: Atom) -> Poly:
+    """The sum of p over some indices, the inner one first."""
+    for i in indices:
+        p = _total(p, i)
+    return p
+
+
+def _total(p: Poly, i: Atom) -> Poly:
     if not i.args[1].terms:
         return ZERO
     inside = p.inside()
@@ -90,7 +103,7 @@ def total(p: Poly, i: Atom) -> Poly:
     if parts:
         _, size, many = min(parts, key=lambda a: a.key).args
         q, r = fresh(many), fresh(size)
-        return total(total(substitute(p, {i: size * q + r}), r), q)
+        return total(substitute(p, {i: size * q + r}), r, q)
     start = _cut(p, i)
     if start is not None:
         return _part(p, i, ZERO, start) + _part(p, i, start, i.args[1] - start)
@@ -126,17 +139,14 @@ def _cut(p: Poly, i: Atom) -> Poly | None:
         if a.kind == "positive" and i in a.free and solved(a.args[0], i) is not None:
             above = a.args[0].terms[frozenset({(i, 1)})]
             start = (1 - a.args[0] + i) if above == 1 else a.args[0] + i
-            if all(b.kind == "dim" for b in start.atoms()) and _within_sizes(start, dim):
-                return start
+            if all(b.kind == "dim" for b in start.atoms()):
+                lows = [lowest(part) for part in (start, dim - start)]
+                if all(low is not None and low >= 0 for low in lows):
+                    return start
         if a.kind == "delta" and a.args[0] is i and poly(a.args[1]) in (ZERO, dim - 1):
             if least_size(dim) > 0 and any(b.kind == "place" and i in b.free for b in p.inside()):
                 return dim - 1 if a.args[1] != 0 else ONE
     return None
-
-
-def _within_sizes(start: Poly, dim: Poly) -> bool:
-    nonnegative = later["nonnegative"]
-    return nonnegative(start) and nonnegative(dim - start)
 
 
 def _total_of(m: Monomial, i: Atom) -> Poly:
@@ -161,10 +171,9 @@ def _within(p: Poly, i: Atom) -> Poly:
     if isinstance(t, int):
         if 0 <= t < least_size(dim):
             return ONE
-    elif is_index(t) and index_range(t) == dim:
+    elif t.values == dim:
         return ONE
-    greater = later["greater"]
-    return greater(p + 1) * greater(dim - p)
+    return made("positive", p + 1) * made("positive", dim - p)
 
 
 def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
@@ -183,10 +192,8 @@ def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
             queue.extend(m)
     for j in binders if len(binders) > 1 else ():
         if any(a.kind == "delta" and _place_of(a, j) is not None for a, _ in flat):
-            p = total(product(flat), j)  # a delta that stood under a sum over another index
-            for k in binders:
-                p = p if k is j else total(p, k)
-            return p
+            # A delta that stood under a sum over another index.
+            return total(product(flat), j, *(k for k in binders if k is not j))
     orders = (_in_order(flat, order) for order in _orders(flat, binders))
     best = min(orders, key=lambda d: (sum(a.depth for a in d), monomial_key(frozenset(d.items()))))
     return product(best.items())
@@ -260,21 +267,15 @@ def _in_order(flat: list[tuple[Atom, Number]], order: tuple[Atom, ...]) -> dict[
 
 def _bind(factors: list[tuple[Atom, Number]], i: Atom) -> Atom:
     """The sum over i of a product of factors that all depend on it."""
-    name, (body,) = bind(i, product(factors))
+    (name,), (body,) = bind_all((i,), product(factors))
     term = body.single()
     if term is None or term[1] != 1:
         raise Refused("a sum whose body changes with the name of its index")
     return atom("sum", name, body, binders=(name,))
 
 
-def bind(i: Atom, *bodies: Poly) -> tuple[Atom, tuple[Poly, ...]]:
-    """Bodies with their index i named by height."""
-    (name,), named = bind_all((i,), *bodies)
-    return name, named
-
-
 def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...], tuple[Poly, ...]]:
-    """The same for several indices at once."""
+    """Bodies with these indices in them named by height."""
     above = max(map(height, bodies))
     names = tuple(index(f"#{above + n}", i.args[1]) for n, i in enumerate(binders))
     new = {i: poly(name) for i, name in zip(binders, names, strict=True)}
@@ -283,7 +284,60 @@ def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...]
     return names, tuple(substitute(body, new) for body in bodies)
 
 
-@rebuilds("sum")
-def _sum(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    i, body = fresh(a.args[0].args[1]), a.args[1]
+def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    i, body = fresh(a.args[0].values), a.args[1]
     return total(substitute(body, {**new, a.args[0]: poly(i)}), i)
+
+
+def _sure(a: Atom) -> bool:
+    """Whether all terms of a sum are above 0, and there are some; or the one that masks keep."""
+    i, body = a.args
+    if least_size(i.args[1]) <= 0:
+        return False
+    masks = [b for b in body.atoms() if not b.sure]
+    if not all(b.kind == "entry" and b.args[0].keeps and b.args[1][-1] is i for b in masks):
+        return False
+    labels = {label_of(b) for b in masks}
+    return len(labels) <= 1 and all(
+        b.args[0].kept is None and i not in label_of(b).free for b in masks
+    )
+
+
+kinds["sum"] = Kind(rebuild=_rebuilt, ruled=True, sure=_sure, integral=lambda a: integral(peek(a)))
+
+
+@dataclass(frozen=True)
+class Dominance:
+    """A sum, or sums in one another, with a dominance of their indices in the body."""
+
+    atom: Atom
+    body: Poly
+    binders: tuple[Atom, ...]
+
+    def at(self, places: tuple[Atom | int, ...]) -> Poly:
+        """What a dominance at these places leaves of it, beside that dominance."""
+        new: dict[Atom | int, Atom | int] = {}
+        same = ONE
+        for i, t in zip(self.atom.args[3], places, strict=True):
+            if i in self.binders and i not in new:
+                new[i] = t
+            else:
+                same = same * delta(new.get(i, i), t)
+        result = substitute(self.body, {i: poly(t) for i, t in new.items()})  # type: ignore[misc]
+        return total(result, *(i for i in self.binders if i not in new)) * same
+
+
+def opened_dominance(a: Atom) -> Dominance | None:
+    """A sum with the dominance of one of its indices, opened."""
+    if not any(b.kind == "dominant" and a.args[0] in b.args[3] for b in a.inside):
+        return None
+    i, body = opened(a)
+    ((m, c),) = body.terms.items()
+    for b, e in m:
+        if b.kind == "dominant" and i in b.args[3]:
+            return Dominance(b, body, (i,))
+        inner = opened_dominance(b) if b.kind == "sum" and e == 1 else None
+        if inner is not None and i in inner.atom.args[3]:
+            rest = product(((f, n) for f, n in m if f is not b), c)
+            return Dominance(inner.atom, rest * inner.body, (i, *inner.binders))
+    return None

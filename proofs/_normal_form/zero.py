@@ -1,34 +1,46 @@
-"""``[p = 0]``."""
+"""``[p = 0]`` and ``[p > 0]``, and the comparisons with half a sum among them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
-from .cases import by_cases
-from .dominance import opened_dominance
-from .exponentials import exp, log
-from .facts import facts
-from .indices import as_index, delta, elimination, is_index, later, solved, surely_positive
-from .kinks import off_kinks
-from .places import equal_parts
-from .polynomial import (
+from .cases import by_cases, equal_parts, off_kinks
+from .functions import content, digits, exp, log, together
+from .indices import (
+    as_index,
+    delta,
+    elimination,
+    fresh,
+    index_in,
+    is_index,
+    of_size,
+    solved,
+    substitute,
+)
+from .signs import atom_nonnegative, nonnegative, positive
+from .sums import bind_all, each_nest, opened, opened_dominance, peek, total
+from .terms import (
     ONE,
     ZERO,
     Atom,
+    Kind,
     Monomial,
+    Number,
     Poly,
     Refused,
     add_all,
+    always,
     atom,
+    facts,
     first_positive,
+    integral,
+    kinds,
+    monomial_key,
     poly,
     product,
 )
-from .quotients import content, together
-from .rounding import digits
-from .signs import atom_nonnegative, nonnegative, positive
-from .substitution import rebuilds, rebuilt, substitute
-from .sums import opened, total
 
 
 def is_zero(p: Poly) -> Poly:
@@ -65,7 +77,7 @@ def kept_above(p: Poly) -> Atom | None:
 def chosen(f: Callable[[Poly], Poly], p: Poly, kept: Atom) -> Poly:
     """f of p, with a maximum with a number told apart into what it is the maximum of."""
     number, q = kept.args
-    above = rebuilt("positive", q - number)
+    above = greater(q - number)
     no, yes = (f(substitute(p, {kept: x})) for x in (poly(number), q))
     return no + above * (yes - no)
 
@@ -80,7 +92,7 @@ def _zero_of_product(m: Monomial) -> Poly:
 def _zero_of_factor(a: Atom) -> Poly:
     if a.boolean:
         return 1 - poly(a)
-    if surely_positive(a) or poly(a) in facts():
+    if a.sure or poly(a) in facts():
         return ZERO
     if a.kind == "sqrt":
         return is_zero(a.args[0])
@@ -151,10 +163,9 @@ def _zero_of_count(p: Poly) -> Poly | None:
 def counted(p: Poly) -> tuple[Poly, Atom] | None:
     """x and i where p is ``sum_i (1 - [x_i = 0])`` and x >= 0."""
     for a in p.atoms():
-        if a.kind == "sum" and p == a.args[0].args[1] - poly(a):
+        if a.kind == "sum" and p == a.args[0].values - poly(a):
             i, body = opened(a)
-            term = body.single()
-            ((b, _),) = term[0] if term is not None and len(term[0]) == 1 else ((a, 1),)
+            b, _, _ = body.power() or (a, 1, 1)
             if b.kind == "zero" and nonnegative(b.args[0]):
                 return b.args[0], i
     return None
@@ -165,7 +176,7 @@ def _zero_of_common_factor(p: Poly) -> Poly | None:
     if not common:
         return None
     a = min(common, key=lambda a: a.key)
-    rest = add_all(product(((b, e - (b is a)) for b, e in m), c) for m, c in p.terms.items())
+    rest = add_all(product([*m, (a, -1)], c) for m, c in p.terms.items())
     return 1 - (1 - _zero_of_factor(a)) * (1 - is_zero(rest))
 
 
@@ -186,7 +197,7 @@ def _zero_of_logs(p: Poly) -> Poly | None:
         ratio = exp(p)
         distance, _ = together(ratio - 1)
         return ZERO if positive(distance) or positive(-distance) else None
-    if len(p.terms) == 2 and all(surely_positive(a) for a in p.atoms()):
+    if len(p.terms) == 2 and all(a.sure for a in p.atoms()):
         (m, c), (n, d) = p.terms.items()
         if c * d < 0 and any(a.kind == "exp" for a in p.atoms()):
             here, there = (Poly({m: -c}), Poly({n: d})) if c < 0 else (Poly({m: c}), Poly({n: -d}))
@@ -204,9 +215,135 @@ _RULES_OF_ZERO = (
 )
 
 
-@rebuilds("zero")
-def _(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    return is_zero(substitute(a.args[0], new))
+kinds["zero"] = Kind(is_zero, boolean=always, kink="an equality")
 
 
-later["is_zero"] = is_zero
+def greater(p: Poly) -> Poly:
+    """``[p > 0]``, 0 or 1."""
+    return by_cases(_greater, p)
+
+
+def _greater(p: Poly) -> Poly:
+    numerator, _ = together(p)
+    if not numerator.terms:
+        return ZERO
+    _, _, rest = content(numerator)
+    if positive(rest):
+        return ONE
+    if nonnegative(-rest):
+        return ZERO
+    if nonnegative(rest) or counted(rest) is not None:
+        return 1 - is_zero(rest)
+    if kept := kept_above(rest):
+        return chosen(greater, rest, kept)
+    for rule in (_greater_of_product, _dominance, _greater_of_digits, _greater_of_integers):
+        result = rule(rest)
+        if result is not None:
+            return result
+    ordered = first_positive(rest)
+    if ordered == rest or _of_indices(rest):
+        return poly(atom("positive", rest))
+    return 1 - poly(atom("positive", ordered)) - is_zero(rest)
+
+
+def _greater_of_digits(p: Poly) -> Poly | None:
+    """``a d + b > 0`` for integers with -d < b <= 0, d a dimension: a > 0."""
+    for high, low, d in digits(p):
+        if positive(poly(d) + low) and nonnegative(-low):
+            return greater(high)
+    return None
+
+
+def _of_indices(p: Poly) -> bool:
+    """Whether p is the difference of two indices: a sum renames them, and must not turn it."""
+    return len(p.terms) == 2 and all(a.kind == "index" for a in p.atoms()) and len(p.atoms()) == 2
+
+
+def _greater_of_product(p: Poly) -> Poly | None:
+    """``a q > 0``: both are above 0, or both below. Pieces are told by it."""
+    common = frozenset.intersection(*(frozenset(m) for m in p.terms)) if off_kinks() else ()
+    for a in sorted((a for a, e in common if e == 1), key=lambda a: a.key):
+        q = add_all(product(m - {(a, 1)}, c) for m, c in p.terms.items())
+        if q.number() is None:
+            return greater(poly(a)) * greater(q) + greater(-poly(a)) * greater(-q)
+    return None
+
+
+def _greater_of_integers(p: Poly) -> Poly | None:
+    """``p > 0`` for an integer p: ``p = 1`` if it is 1 at most; or not ``1 - p > 0``.
+
+    The latter where the first coefficient is below 0; but ``a + 1 > 0`` without dimensions is not
+    ``-a > 0``, so that ``a > 0``, ``a = 0`` and ``a < 0`` are three cases of one comparison.
+    """
+    if not integral(p):
+        return None
+    if nonnegative(1 - p):
+        return is_zero(1 - p)
+    number = p.terms.get(frozenset(), 0)
+    if number in (0, 1) and not any(a.kind == "dim" for a in p.atoms()):
+        return 1 - greater(1 - p) if number else None
+    first = min((m for m in p.terms if m), key=monomial_key)
+    return 1 - greater(1 - p) if p.terms[first] < 0 else poly(atom("positive", p))
+
+
+def _dominance(p: Poly) -> Poly | None:
+    """``c a_t > d sum_j a_j`` with a >= 0 and d / c >= 1/2: true of one t at most."""
+    if len(p.terms) != 2:
+        return None
+    for m, c in p.terms.items():
+        ((n, d),) = (t for t in p.terms.items() if t[0] != m)
+        if c < 0 or d > 0 or -d / Fraction(c) < Fraction(1, 2):
+            continue
+        for a, e in n:
+            if a.kind == "sum" and e == 1 and nonnegative(peek(a)):
+                kept = product((b, f) for b, f in n if b is not a)
+                if not positive(kept):
+                    continue
+                for binders, body in each_nest(a):
+                    at = _where_instance(binders, body, kept, Poly({m: 1}))
+                    if at is not None:
+                        places, guards = at
+                        return guards * _dominant(binders, body, -d / Fraction(c), places)
+    return None
+
+
+def _dominant(
+    binders: tuple[Atom, ...], body: Poly, threshold: Number, places: tuple[Atom | int, ...]
+) -> Poly:
+    names, (inner,) = bind_all(binders, body)
+    return poly(atom("dominant", names, inner, threshold, places, binders=names))
+
+
+def _where_instance(
+    binders: tuple[Atom, ...], body: Poly, kept: Poly, m: Poly
+) -> tuple[tuple[Atom | int, ...], Poly] | None:
+    """t with ``kept * body(t) = m``, where guards of the body that are known to hold count 1."""
+    inside = [t for t in m.inside() if t.kind in {"index", "entry"}]
+    for places in itertools.product(*(of_size(inside, i.args[1]) for i in binders)):
+        here = {i: poly(t) for i, t in zip(binders, places, strict=True)}
+        there = substitute(body, here)
+        guards = ONE
+        for b in sorted(there.atoms(), key=lambda b: b.key):
+            if b.boolean and poly(b) in facts():
+                guards = guards * poly(b)
+                there = substitute(there, {b: ONE})
+        if kept * there == m:
+            return places, guards
+    return None
+
+
+def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
+    names, body, threshold, t = a.args
+    binders = tuple(fresh(substitute(name.args[1], new)) for name in names)
+    opening = {name: poly(i) for name, i in zip(names, binders, strict=True)}
+    inner = substitute(body, {**new, **opening})
+    places = tuple(index_in(p, new) for p in t)
+    term = inner.single()
+    if term is not None and term[1] == 1 and set(binders) <= inner.free():
+        return _dominant(binders, inner, threshold, places)
+    there = {i: poly(p) for i, p in zip(binders, places, strict=True)}
+    return greater(substitute(inner, there) - threshold * total(inner, *binders))
+
+
+kinds["positive"] = Kind(greater, boolean=always, kink="an inequality")
+kinds["dominant"] = Kind(rebuild=_rebuilt, boolean=always, kink="a comparison with half a sum")

@@ -28,7 +28,7 @@ from .._normal_form import (
     usual,
     vanishes,
 )
-from .._normal_form.quotients import together
+from .._normal_form.functions import together
 from .example import Example
 from .linear import pull
 from .tensor import Tensor, axes, axis

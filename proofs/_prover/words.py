@@ -13,7 +13,7 @@ import jax
 import xent_jax
 
 from .._normal_form import Number, Poly, Refused
-from .._normal_form.polynomial import monomial_key
+from .._normal_form.terms import monomial_key
 
 _TERMS, _LENGTH = 4, 160  # of a term that is left over
 _SMALL = 1e-6

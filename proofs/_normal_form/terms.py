@@ -1,19 +1,141 @@
-"""Polynomials with rational coefficients over atoms.
+"""Polynomials with rational coefficients over atoms, and what a proof knows and remembers.
 
-Equal atoms are the same object, so that equal terms are equal by their parts. What a
-product of atoms is by the rules, ``products`` says.
+Equal atoms are the same object, so that equal terms are equal by their parts. What is asked of an
+atom, the record of its kind says; what a product of atoms is by the rules, ``products`` says. The
+limits of time and memory of one proof are looked at while terms are made.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import math
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from .facts import remembered
-from .limits import look
+_CALLS_BETWEEN_LOOKS = 256
+MEMORY = 4 << 30
+"""A proof ends when the process has grown by this many bytes."""
+
+
+class Exceeded(Exception):
+    """A limit was reached before the proof was decided; the message says which."""
+
+
+@dataclass
+class _Limit:
+    stated: str
+    ends: float  # of the clock
+    ends_of_processor: float  # of this process's own time
+    bytes: float
+    calls: int = 0  # one for each term
+
+    def look(self) -> None:
+        self.calls += 1
+        if self.calls % _CALLS_BETWEEN_LOOKS:
+            return
+        if time.perf_counter() > self.ends or time.process_time() > self.ends_of_processor:
+            raise Exceeded(f"it grew past the limit of time, {self.stated}: {self.calls:,} terms")
+        if self.calls % (64 * _CALLS_BETWEEN_LOOKS) == 0 and resident() > self.bytes:
+            limit = f"{MEMORY / 2**30:.3g} GiB"
+            raise Exceeded(f"it grew past the limit of memory, {limit}: {self.calls:,} terms")
+
+
+_limit: ContextVar[_Limit | None] = ContextVar("limit", default=None)
+
+
+def look() -> None:
+    """Raises ``Exceeded`` if the proof that runs has reached a limit."""
+    limit = _limit.get()
+    if limit is not None:
+        limit.look()
+
+
+@contextlib.contextmanager
+def during(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    """Inside, a variable has this value."""
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def limited(
+    seconds: float, stated: str, of_processor: float = math.inf
+) -> contextlib.AbstractContextManager[None]:
+    """Inside, terms are made for so many seconds at most, by the clock and of this process.
+
+    ``stated`` is the limit in words.
+    """
+    ends, ends_of_processor = time.perf_counter() + seconds, time.process_time() + of_processor
+    return during(_limit, _Limit(stated, ends, ends_of_processor, resident() + MEMORY))
+
+
+def resident() -> int:
+    """The bytes of memory that the process holds; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes, the most so far
+
+
+Term = Any  # a ``polynomial.Poly``, whose file builds on this one
+
+_facts: ContextVar[frozenset[Term]] = ContextVar("facts", default=frozenset())
+
+
+def facts() -> frozenset[Term]:
+    """The terms known not to be 0 here; ``knowing`` tells them."""
+    return _facts.get()
+
+
+def knowing(*nonzero: Term) -> contextlib.AbstractContextManager[None]:
+    """Inside, these terms are not 0."""
+    return during(_facts, _facts.get() | frozenset(nonzero))
+
+
+def without_facts() -> contextlib.AbstractContextManager[None]:
+    """Inside, only what holds in every case is known."""
+    return during(_facts, frozenset())
+
+
+_memories: list[dict[tuple, Any]] = []
+
+Remembered = TypeVar("Remembered", bound=Callable[..., Any])
+
+
+def remembered(function: Remembered) -> Remembered:
+    """A function of terms and facts alone that computes each answer once in a proof."""
+    answers: dict[tuple, Any] = {}
+    _memories.append(answers)
+
+    @functools.wraps(function)
+    def ask(*args: Any) -> Any:
+        key = (args, _facts.get())
+        if key not in answers:
+            answers[key] = function(*args)
+        return answers[key]
+
+    return cast(Remembered, ask)
+
+
+def forget() -> None:
+    """Drops what was remembered: it holds for the least sizes of one proof."""
+    for answers in _memories:
+        answers.clear()
 
 
 class Refused(Exception):
@@ -24,20 +146,56 @@ Number = int | Fraction
 
 Monomial = frozenset  # of (Atom, exponent)
 
-_BOOLEAN = frozenset({"delta", "zero", "positive", "dominant"})
-
-_WITH_RULES = frozenset({"group", "ramp", "recip", "sum", "prime", "sin", "sqrt"})
-
 _MAX_TERMS = 20_000
-
-
 _MAX_POWER, MAX_POWER_OF_NUMBER = 16, 2048
+
+
+def always(_: Atom) -> bool:
+    """True of each atom."""
+    return True
+
+
+def never(_: Atom) -> bool:
+    """False of each atom."""
+    return False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is asked of the atoms of a kind, said where they are made."""
+
+    make: Callable[..., Poly] | None = None  # the term, normalised, of an atom's parts
+    rebuild: Callable[[Atom, Mapping[Atom, Poly]], Poly] | None = None  # of one with binders
+    text: Callable[..., str] | None = None  # of its parts, if not all of them in brackets
+    ruled: bool = False  # whether there are rules of products with it
+    boolean: Callable[[Atom], bool] = never  # whether it is 0 or 1
+    sure: Callable[[Atom], bool] = never  # whether it is above 0 by what it is
+    values: Callable[[Atom], Poly | None] = lambda _: None  # how many it has, if an index
+    integral: Callable[[Atom], bool] = never
+    positive: Callable[[Atom], bool] = never  # here, by what is known
+    nonnegative: Callable[[Atom], bool] = never
+    slope: Callable[[Atom], Poly] | None = None  # its derivative to its last part
+    zeroed: bool = False  # whether it is 0 by definition where its last part is
+    kink: str = ""  # where its pieces meet, in words: elsewhere the slope is 0, if none is said
+
+
+kinds: dict[str, Kind] = {}
+
+
+def made(kind: str, *parts: Any) -> Poly:
+    """A term of a kind, as the file makes it that says what the kind is."""
+    make = kinds[kind].make
+    assert make is not None
+    return make(*parts)
 
 
 class Atom:
     """A factor that the polynomials do not look into; equal ones are the same object."""
 
-    __slots__ = ("kind", "args", "key", "inside", "free", "depth", "nest")
+    __slots__ = (
+        "kind", "args", "key", "inside", "free", "depth", "nest",
+        "of", "boolean", "sure", "values", "ruled",
+    )  # fmt: skip
 
     kind: str
     args: tuple
@@ -46,14 +204,14 @@ class Atom:
     free: frozenset[Atom]  # the indices in it that no sum binds
     depth: int  # of the deepest nest of binders in it
     nest: tuple[int, int]  # how many binders it is, and the height of what stands under them
+    of: Kind
+    boolean: bool  # these four are what its kind says of it
+    sure: bool
+    values: Any
+    ruled: bool
 
     def __repr__(self) -> str:
         return self.key
-
-    @property
-    def boolean(self) -> bool:
-        """Whether its value is 0 or 1."""
-        return self.kind in _BOOLEAN or (self.kind == "entry" and self.args[0].sort == "boolean")
 
 
 _atoms: dict[tuple, Atom] = {}
@@ -99,8 +257,16 @@ def _new_atom(kind: str, args: tuple, binders: tuple[Atom, ...]) -> Atom:
         bodies = [height(a) for a in args if isinstance(a, Poly)]
         many, above = 0, max([*bodies, *(sum(p.nest) for p in parts)], default=0)
     new.nest = many + len(binders), above
-    new.key = _key(kind, args)
+    new.of = of = kinds.get(kind, _OTHER)
+    new.boolean, new.sure, new.values = of.boolean(new), of.sure(new), of.values(new)
+    new.ruled = of.ruled or new.boolean
+    new.key = kind
+    if of.text or args:
+        new.key = of.text(*args) if of.text else f"{kind}({', '.join(map(_text, args))})"
     return new
+
+
+_OTHER = Kind()
 
 
 def _nest(m: Monomial) -> tuple[int, int]:
@@ -118,20 +284,6 @@ def _nest(m: Monomial) -> tuple[int, int]:
 def height(p: Poly) -> int:
     """A number that is the same for all orders of the sums in p, and above that of each part."""
     return max((sum(_nest(m)) for m in p.terms), default=0)
-
-
-def _key(kind: str, args: tuple) -> str:
-    if not args:
-        return kind
-    if kind == "dim":
-        return args[0]
-    if kind == "index":
-        return f"{args[0]}<{args[1]}"
-    if kind == "entry":
-        return f"{args[0]}{_text(args[1])}"
-    if kind == "place":
-        return repr(args[0])
-    return f"{kind}({', '.join(map(_text, args))})"
 
 
 def _text(part: Any) -> str:
@@ -221,14 +373,19 @@ class Poly:
             return 0
         return self.terms.get(_UNIT) if len(self.terms) == 1 else None
 
+    def power(self) -> tuple[Atom, Number, Number] | None:
+        """An atom, its power and the number before it, if it is no more than that."""
+        for m, c in self.terms.items() if len(self.terms) == 1 else ():
+            for a, e in m if len(m) == 1 else ():
+                return a, e, c
+        return None
+
     def single(self) -> tuple[Monomial, Number] | None:
         """Its only term, if it has one."""
         return next(iter(self.terms.items())) if len(self.terms) == 1 else None
 
 
 _UNIT: Monomial = frozenset()
-
-
 ZERO, ONE = Poly({}), Poly({_UNIT: 1})
 
 
@@ -259,7 +416,7 @@ def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> 
     for a, e in factors:
         powers[a] = powers.get(a, 0) + e
     m = frozenset(t for t in powers.items() if t[1])
-    if any(a.boolean or a.kind in _WITH_RULES for a, _ in m):
+    if any(a.ruled for a, _ in m):
         result = _by_rules(m)
         return result if coefficient == 1 else result * coefficient
     return Poly({m: coefficient})
@@ -273,6 +430,14 @@ def _by_rules(m: Monomial) -> Poly:
         if result is not None:
             return result
     return Poly({frozenset(powers.items()): 1})
+
+
+def integral(p: Poly) -> bool:
+    """Whether the value of p is sure to be an integer."""
+    return all(
+        c == int(c) and all((a.boolean or a.of.integral(a)) and e > 0 and e == int(e) for a, e in m)
+        for m, c in p.terms.items()
+    )
 
 
 def monomial_key(m: Monomial) -> str:
