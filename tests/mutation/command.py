@@ -1,7 +1,7 @@
 """``python -m tests.mutation``: tests the prover with wrong backward passes.
 
 Changes every shipped backward pass in many ways, one at a time, and fails if the prover proves
-one whose numbers are wrong. Takes a minute or two.
+one whose numbers are wrong. Takes several minutes.
 """
 
 from __future__ import annotations
