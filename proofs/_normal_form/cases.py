@@ -129,7 +129,10 @@ def _rarely_zero(p: Poly) -> bool:
 
 
 def _rarely_zero_factor(a: Atom) -> bool:
-    """Whether an atom is; a sine or a cosine is where its argument has one of countably many."""
+    """Whether an atom is 0 on a set of measure 0 only.
+
+    A sine or a cosine is 0 at countably many values of its argument.
+    """
     p = a.args[0] if a.kind in {"sin", "cos"} else poly(a)
     return positive(poly(a)) or any(_rarely_zero(q) for b in p.atoms() for q in _leading(p, b))
 

@@ -18,9 +18,10 @@ from .truth import above_floor, greater
 
 
 def _arithmetic(eqn: Any, rises: bool = False) -> None:
-    """Integers must not wrap around: in 32 bits sums of sizes do not, that is assumed.
+    """Refuses arithmetic of integers that may overflow; that 32 bits are enough is assumed.
 
-    ``rises`` says that it makes numbers from 0 on of such, so that they may be unsigned.
+    ``rises`` says that the result is not negative if the operands are not, so that their dtype may
+    be unsigned.
     """
     dtype = np.dtype(eqn.outvars[0].aval.dtype)
     if np.issubdtype(dtype, np.integer):
@@ -160,7 +161,7 @@ def _cos(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("tan")
 def _tan(eqn: Any, x: Tensor) -> Tensor:
-    """The sine over the cosine; nothing is claimed at poles, which no float is."""
+    """The sine over the cosine. Nothing is claimed at its poles, and no float is one."""
     over = _reciprocal(result(eqn, f.cos(x.value)))
     if f.usual(over.bad).terms:
         raise f.Kinked(f"a tangent of {x.value}, which may be at a pole")

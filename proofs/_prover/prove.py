@@ -355,7 +355,7 @@ def _decide_at(
 ) -> tuple[str, str, Any, Iterable[Question]]:
     """Status, reason and identity for the sizes at which no question holds; and the questions.
 
-    ``wanted`` is told which sizes are too small for what is read, and from which number on not.
+    ``wanted`` is filled with the least values that sizes must have for the program to be read.
     """
     identity, status, reason = None, "proved", ""
     with _noting(sizes.least, book, wanted), questions() as asked:

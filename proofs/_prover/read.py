@@ -90,7 +90,7 @@ def _factor(name: Any) -> Poly:
 
 
 def _ask_for(size: Poly, low: int) -> None:
-    """Notes from which number on a named size is large enough, so that it is looked at apart."""
+    """Notes the least value that a named size must have; smaller ones are proved separately."""
     asked, term = wanted_sizes.get(), size.single()
     if asked is not None and term is not None and len(term[0]) == 1:
         ((a, e),) = term[0]

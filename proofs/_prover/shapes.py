@@ -156,13 +156,13 @@ def _cumsum(eqn: Any, t: Tensor) -> Tensor:
 
 @reads("cumlogsumexp")
 def _cumlogsumexp(eqn: Any, t: Tensor) -> Tensor:
-    """The logarithm of the sum of such entries' exponentials."""
+    """The log-sum-exp of the entries up to each one, or from it on."""
     return _running(eqn, t, lambda p, counts, j: log(total(counts * exp(p), j)))
 
 
 @reads("cumprod")
 def _cumprod(eqn: Any, t: Tensor) -> Tensor:
-    """The product of such entries, if they are positive, by the sum of their logarithms."""
+    """The product of the entries up to each one, if positive, by the sum of their logarithms."""
     _whole_sums(eqn)
     if not above_zero(t.value):
         raise Refused(f"a product over an axis of {t.value}, which is not known to be positive")
@@ -171,18 +171,21 @@ def _cumprod(eqn: Any, t: Tensor) -> Tensor:
 
 @reads("cummax")
 def _cummax(eqn: Any, t: Tensor) -> Tensor:
-    """The greatest of such entries."""
+    """The greatest of the entries up to each one, or from it on."""
     return _running(eqn, t, greatest)
 
 
 @reads("cummin")
 def _cummin(eqn: Any, t: Tensor) -> Tensor:
-    """The least of such entries."""
+    """The least of the entries up to each one, or from it on."""
     return _running(eqn, t, lambda p, counts, j: -greatest(-p, counts, j))
 
 
 def _running(eqn: Any, t: Tensor, over: Callable[[Poly, Poly, Atom], Poly]) -> Tensor:
-    """What the entries up to each one are together, or those from it on: where a term is 1."""
+    """Applies ``over`` to the entries up to each one, or from it on.
+
+    ``over`` is given an entry, 1 where it counts and 0 elsewhere, and the index of the axis.
+    """
     if not t.finite:
         raise Refused("running along an axis of what may be infinite")
     k = eqn.params["axis"]

@@ -70,9 +70,9 @@ class Waiting:
             self.left.append(_replaced(sizes, new, f"{question.text} ({question.place})"))
 
     def apart(self, sizes: Sizes, wanted: Mapping[str, int]) -> bool:
-        """Some sizes in parts, where one of them is wanted to be larger: so large, and each below.
+        """Puts in the sizes from the wanted least value on, and each smaller one separately.
 
-        Returns whether they were parted; too many parts are none.
+        Returns False, and puts in nothing, if that would be too many.
         """
         for name, low in wanted.items():
             below = range(sizes.low(name), low)
