@@ -52,7 +52,7 @@ CHANGES = (
         "_modes.py",
         "{public: twin, twin: twin}",
         "{public: public, twin: twin}",
-        "softmax: forward mode",
+        tests="test_modes.py::test_the_forward_head_of_a_default_loss_takes_its_forward_twin",
     ),
     Change(
         "_hashable.py",
