@@ -1,4 +1,4 @@
-"""How each function that has a gradient is called with named arrays, and arrays for all of them."""
+"""Calls of each function that has a gradient with named arrays, and arrays to call it with."""
 
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -91,4 +91,4 @@ def _given(name):
 
 
 CALLS = {name: (each.call, _given(name)) for name, each in EVERY.items()}
-"""A call, and an array for every argument."""
+"""The call of each function, and an array for each of its arguments."""

@@ -63,12 +63,16 @@ MANY_LONG_CASES = frozenset(
     token_statistics torch_definitions two_calls zero_times_infinity
     """.split()
 )
-"""Files ``test_*.py``. The contract and the edges are not among them: all their cases are quick."""
+"""The names of these files without ``test_``. All cases of the contract and the edges are quick."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items):
-    """Marks most cases of a test with many long ones as slow, others for each test."""
+    """Marks all but a few cases of each test in those files as slow.
+
+    The few are spread evenly, and the name of the test says where they begin, so that different
+    tests keep different functions and options quick.
+    """
     tests = collections.defaultdict(list)
     for item in items:
         long = item.path.stem.removeprefix("test_") in MANY_LONG_CASES

@@ -34,7 +34,7 @@ BY_CLASS = P(None, "model")
 
 
 def on_mesh(head, kernel=BY_CLASS, mesh=None):
-    """The head with its tokens in shards, and its classes or the kernel as it is said to lie."""
+    """Returns the head on a mesh, with sharded tokens and, by default, sharded classes."""
     return shard_linear_head(head, mesh or mesh_of(2, 2), inputs=P("data"), kernel=kernel)
 
 

@@ -92,7 +92,7 @@ def test_all_arguments_but_one_are_constants(name):
 @modes
 @pytest.mark.parametrize("name", CALLS)
 def test_every_argument_at_once_is_a_constant(name, module):
-    """No argument is traced, nor where ``vmap`` maps over something else."""
+    """No argument is traced, also where ``vmap`` maps over something that the loss does not use."""
     call, given = CALLS[name]
     wanted = call(module, jax.tree.map(jnp.asarray, given))
 

@@ -270,7 +270,10 @@ def closed_form(name):
 
 
 def shipped():
-    """The same, by ``jax.grad`` of what ships; of the heads to the kernel, of weighed losses."""
+    """Returns the gradients of the shipped functions, by the names of their derivations.
+
+    Those of the heads are the gradients to the kernel of losses with weights.
+    """
     (a, s), (head, _) = arrays(), arrays(head=True)
     a, head = ({n: jnp.asarray(v) for n, v in each.items()} for each in (a, head))
     soft = dict(label_smoothing=s["epsilon"], z_loss=s["c"], class_weights=a["w"])

@@ -93,7 +93,7 @@ def test_a_narrow_table_has_two_columns_and_a_file_no_control_characters(capsys,
 
 
 def test_only_takes_patterns_and_two_processes_say_what_one_says(tmp_path, capsys):
-    """Of derivations and theorems, in the table, the results and the page."""
+    """The table, the results and the page list the same derivations and theorems."""
     said = []
     for jobs in ("1", "2"):
         results, page = tmp_path / f"{jobs}.json", tmp_path / f"{jobs}.html"

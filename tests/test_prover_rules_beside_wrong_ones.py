@@ -70,7 +70,7 @@ def suffix_sums(g):
 
 
 def running_logsumexp(x):
-    """Relative to the greatest entry so far, as attention in one pass computes it."""
+    """Returns log-sum-exps taken relative to a running maximum, as one-pass attention does."""
     m = lax.cummax(x, 1)
     before = jnp.tril(jnp.ones((x.shape[1],) * 2)) > 0
     parts = jnp.where(before, jnp.exp(x[:, None, :] - m[:, :, None]), 0.0)
@@ -82,7 +82,7 @@ def running_softmax(g, x, reverse=True):
 
 
 def unless(x, size):
-    """1 for all sizes but one; Python asks for none."""
+    """Returns 2 if the size is that number, else 1, without a comparison in Python."""
     return jnp.where(jnp.asarray(x.shape[0]) == size, 2.0, 1.0)
 
 

@@ -100,7 +100,7 @@ def test_what_jax_numpy_asks_is_followed_too():
 
 
 def test_code_of_jax_that_is_right_either_way_is_not_traced_again():
-    """Where ``definitely_equal`` says no, ``jax.numpy`` does what is right for equal sizes."""
+    """What ``jax.numpy`` does if ``definitely_equal`` says no is right for equal sizes too."""
     traced = []
 
     def fun(z, w):

@@ -109,7 +109,7 @@ def derivatives(head, floats, fixed, **options):
 
 @functools.cache
 def on_one_device(reduction):
-    """Every argument, and what one device makes of them."""
+    """Returns the floats, the other arguments, and the values and gradients of one device."""
     floats, fixed = drawn(np.random.default_rng(0))
     expected = derivatives(linear_softmax_cross_entropy, floats, fixed, reduction=reduction)
     return floats, fixed, expected

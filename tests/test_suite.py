@@ -23,7 +23,7 @@ def test_some_memory_is_available():
 
 
 class Item:
-    """A collected test, as far as the hook asks."""
+    """Stands for a collected test, with the attributes that the hook uses."""
 
     def __init__(self, file, name, slow=False):
         self.path, self.originalname, self.slow = Path(file), name, slow
@@ -36,7 +36,7 @@ class Item:
 
 
 def quick(file, count, slow=(), name="test_value"):
-    """The places of the cases of one test that are quick."""
+    """Returns which of the cases of one test are quick, by their positions."""
     items = [Item(file, name, i in slow) for i in range(count)]
     conftest.pytest_collection_modifyitems(items)
     return [i for i, item in enumerate(items) if not item.slow]

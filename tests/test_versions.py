@@ -152,7 +152,7 @@ ABSENT = (BEFORE_07 if JAX >= (0, 7) else FROM_07) | (FROM_11 if JAX < (0, 11) e
 """Rules for what only other versions trace."""
 
 POLES = {"tan"}
-"""What is read almost everywhere only."""
+"""Primitives that are read almost everywhere only, because they have poles."""
 
 
 def inside(jaxpr):

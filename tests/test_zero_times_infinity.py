@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 def at(args, wanted, names="", options=None, part=lambda out: out):
-    """A row whose last arguments may be given by name, of a part of the result."""
+    """Returns a row of the table; ``names`` are the keywords of the last arguments."""
     first = len(args) - len(names.split())
 
     def call(function, *args):

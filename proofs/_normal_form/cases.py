@@ -102,7 +102,7 @@ def almost_everywhere(arguments: frozenset[Symbol]) -> contextlib.AbstractContex
 
 
 def off_kinks() -> bool:
-    """Whether that is meant here."""
+    """Whether derivatives and zeros are meant almost everywhere here."""
     return bool(_arguments.get())
 
 

@@ -162,7 +162,7 @@ def never(_: Atom) -> bool:
 
 @dataclass(frozen=True)
 class Kind:
-    """What is asked of the atoms of a kind, said where they are made."""
+    """Answers about the atoms of one kind, registered by the file that makes them."""
 
     make: Callable[..., Poly] | None = None  # the term, normalised, of an atom's parts
     rebuild: Callable[[Atom, Mapping[Atom, Poly]], Poly] | None = None  # of one with binders
@@ -183,7 +183,7 @@ kinds: dict[str, Kind] = {}
 
 
 def made(kind: str, *parts: Any) -> Poly:
-    """A term of a kind, as the file makes it that says what the kind is."""
+    """A term of a kind from its parts, made by the function that the kind registered."""
     make = kinds[kind].make
     assert make is not None
     return make(*parts)

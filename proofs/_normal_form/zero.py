@@ -255,7 +255,7 @@ def _greater_of_digits(p: Poly) -> Poly | None:
 
 
 def _of_indices(p: Poly) -> bool:
-    """Whether p is the difference of two indices: a sum renames them, and must not turn it."""
+    """Whether p is the difference of two indices, whose order must survive renaming in a sum."""
     return len(p.terms) == 2 and all(a.kind == "index" for a in p.atoms()) and len(p.atoms()) == 2
 
 
