@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from xent_jax.proofs import array, prove_jvp, prove_vjp
-from xent_jax.proofs._normal_form import terms
+from xent_jax.proofs._normal_form import state, terms
 from xent_jax.proofs._prover import prove as prover
 
 ROW = {"x": array("n")}
@@ -30,7 +30,7 @@ def test_other_programs_do_not_change_how_it_is_proved(monkeypatch):
     """The first try is measured by the processor's time, not by a clock that runs on meanwhile."""
     clock = time.perf_counter
     monkeypatch.setattr(time, "perf_counter", lambda: 1000 * clock())
-    monkeypatch.setattr(terms, "_CALLS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(state, "_CALLS_BETWEEN_LOOKS", 1)
     monkeypatch.setattr(prover, "by_layers", lambda: pytest.fail("proved layer by layer"))
     assert prove_vjp(lambda x: jnp.tanh(jnp.tanh(x)), ROW, ("x",), timeout=1e6).proved
 
@@ -39,8 +39,8 @@ def test_other_programs_do_not_change_how_it_is_proved(monkeypatch):
 def growing(monkeypatch):
     """A process that grows by a MiB each time it is looked at: one that ran long may not."""
     sizes = itertools.count(0, 1 << 20)
-    monkeypatch.setattr(terms, "resident", lambda: next(sizes))
-    monkeypatch.setattr(terms, "MEMORY", 1 << 20)
+    monkeypatch.setattr(state, "resident", lambda: next(sizes))
+    monkeypatch.setattr(state, "MEMORY", 1 << 20)
 
 
 def test_what_grows_is_refuted_all_the_same(monkeypatch, growing):

@@ -4,6 +4,7 @@ A term is a polynomial with rational coefficients; its atoms are entries of the 
 dimensions, sums over an index, and functions of terms. Two are equal if they are made into
 the same one. The files, each on those before it:
 
+- ``state``: the limits of a proof, what it knows and remembers;
 - ``terms``, ``indices``, ``sums``: terms as such;
 - ``signs``, ``cases``: what is sure, also in one case of a distinction or almost everywhere;
 - ``functions``, ``zero``: functions of terms, each normalised as it is made;
@@ -36,23 +37,19 @@ from .functions import (
 from .indices import Symbol, as_index, delta, entry, fresh, index, same_place, substitute
 from .questions import derivative, vanishes
 from .signs import nonnegative, positive
+from .state import Exceeded, forget, knowing, limited, look
 from .sums import opened, total
 from .terms import (
     ONE,
     ZERO,
     Atom,
-    Exceeded,
     Monomial,
     Number,
     Poly,
     Refused,
     atom,
-    forget,
     forgotten_if,
     integral,
-    knowing,
-    limited,
-    look,
     poly,
     product,
 )

@@ -22,6 +22,7 @@ from contextvars import ContextVar
 
 from .indices import Symbol, as_index, at_kept_label, is_index, least_size, row_kept, substitute
 from .signs import known_where_zero, nonnegative, positive
+from .state import during, knowing
 from .sums import opened
 from .terms import (
     ONE,
@@ -34,9 +35,7 @@ from .terms import (
     add_all,
     always,
     atom,
-    during,
     kinds,
-    knowing,
     monomial_key,
     poly,
     product,

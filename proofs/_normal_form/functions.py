@@ -15,6 +15,7 @@ from fractions import Fraction
 from .cases import by_cases, given
 from .indices import fresh, substitute
 from .signs import atom_positive, nonnegative, positive
+from .state import facts, without_facts
 from .sums import bind_all
 from .terms import (
     ONE,
@@ -27,14 +28,12 @@ from .terms import (
     add_all,
     always,
     atom,
-    facts,
     first_positive,
     integral,
     kinds,
     made,
     poly,
     product,
-    without_facts,
 )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .state import remembered
 from .terms import (
     ONE,
     ZERO,
@@ -31,7 +32,6 @@ from .terms import (
     made,
     poly,
     product,
-    remembered,
 )
 
 

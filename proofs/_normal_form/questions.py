@@ -18,20 +18,9 @@ from collections.abc import Callable, Sequence
 from .cases import Kinked, divided, off_kinks, usual
 from .functions import inverse, reciprocal, together
 from .indices import Symbol, fresh, is_index, same_place, substitute
+from .state import remembered
 from .sums import opened, total
-from .terms import (
-    ONE,
-    ZERO,
-    Atom,
-    Monomial,
-    Number,
-    Poly,
-    Refused,
-    add_all,
-    poly,
-    product,
-    remembered,
-)
+from .terms import ONE, ZERO, Atom, Monomial, Number, Poly, Refused, add_all, poly, product
 from .zero import greater, is_zero
 
 

@@ -20,21 +20,9 @@ from .indices import (
     row_kept,
     substitute,
 )
+from .state import facts, remembered
 from .sums import aligned, each_nest, opened, peek, total, unnested
-from .terms import (
-    ONE,
-    ZERO,
-    Atom,
-    Monomial,
-    Number,
-    Poly,
-    add_all,
-    facts,
-    monomial_key,
-    poly,
-    product,
-    remembered,
-)
+from .terms import ONE, ZERO, Atom, Monomial, Number, Poly, add_all, monomial_key, poly, product
 
 
 def holds(b: Atom) -> bool:

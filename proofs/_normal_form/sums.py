@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .indices import as_index, delta, fresh, index, label_of, least_size, lowest, solved, substitute
+from .state import remembered
 from .terms import (
     ONE,
     ZERO,
@@ -36,7 +37,6 @@ from .terms import (
     monomial_key,
     poly,
     product,
-    remembered,
 )
 
 _MAX_BINDERS = 4  # that are looked at together

@@ -20,6 +20,7 @@ from .indices import (
     substitute,
 )
 from .signs import atom_nonnegative, nonnegative, positive
+from .state import facts
 from .sums import bind_all, each_nest, opened, opened_dominance, peek, total
 from .terms import (
     ONE,
@@ -33,7 +34,6 @@ from .terms import (
     add_all,
     always,
     atom,
-    facts,
     first_positive,
     integral,
     kinds,

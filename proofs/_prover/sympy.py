@@ -7,7 +7,7 @@ from typing import Any
 import sympy as sp
 
 from .._normal_form import Atom, Monomial, Number, Poly, look, poly, substitute
-from .._normal_form.terms import remembered
+from .._normal_form.state import remembered
 
 
 def to_sympy(p: Poly) -> Any:
