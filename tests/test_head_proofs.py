@@ -70,7 +70,7 @@ def test_a_spoiled_head_is_not_proved(spoil, place, name):
 @pytest.mark.parametrize(
     "right, wrong",
     [
-        ("return (scale * total, aux), (_or", "return (scale + total, aux), (_or"),
+        ("return (scale * total, aux), (res", "return (scale + total, aux), (res"),
         ("return scale * jnp.sum(losses), aux\n\n        def", "return 0.0, aux\n\n        def"),
     ],
     ids=["of the forward rule", "of the function"],

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from xent_jax import _checks, _engine, _shards
+from xent_jax import _checks, _engine, _loss_function, _shards
 from xent_jax._chunks import Chunks, size_of, tokens_within
-from xent_jax._engine import Engine, Operands, Wanted, added, vjp_of
+from xent_jax._engine import Engine
 from xent_jax._hashable import compiled, key_of
 from xent_jax._modes import Mode, explained, in_both_modes, in_mode
+from xent_jax._operands import Operands, Wanted, added, vjp_of
 from xent_jax._shards import WHOLE, Shards
 from xent_jax._types import AxisName, Reduction, accumulator
 
@@ -163,11 +164,11 @@ def _reduced(
             )
         losses, aux = found if options.has_aux else (found, ())
         size = rows[0].shape[0]
-        _engine.check_losses(name, f"a chunk of {size} tokens", size, losses, aux)
+        _loss_function.check_losses(name, f"a chunk of {size} tokens", size, losses, aux)
         if not jnp.issubdtype(losses.dtype, jnp.floating):
             got = _checks.describe(losses)
             raise TypeError(f"{name}: loss must give floating-point numbers, got {got}.")
-        return _engine.weighed((losses, aux), weights)
+        return _loss_function.weighed((losses, aux), weights)
 
     like = [_shards.shape_of(a.shape, a.dtype, _shards.varying(a)) for a in shared]
     row = _bytes_of_a_token(lambda *rows: flat(shared, *rows), of_chunk)
@@ -175,7 +176,7 @@ def _reduced(
     what = "largest array of one token and its gradient", ""
     most = tokens_within(name, row, sums, options.max_logits_bytes, what)
     size = size_of(rows[0].shape[0], most, weighted or mask is not None)
-    of, closed_over = _engine.hoisted(flat, tuple(like), *of_chunk(size))
+    of, closed_over = _loss_function.hoisted(flat, tuple(like), *of_chunk(size))
     dtype = jax.eval_shape(of, closed_over, tuple(like), *of_chunk(size))[0].dtype
     engine = Engine(
         TokenLoss(of, len(closed_over)), options.mode, rows[0].shape[:1], Chunks(size), weighted

@@ -14,57 +14,22 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from xent_jax import _checks, _shards
+from xent_jax import _shards
 from xent_jax._chunks import Chunks, cleared, over_chunks
 from xent_jax._modes import Mode
+from xent_jax._operands import (
+    Operands,
+    Wanted,
+    chosen,
+    gradients_of,
+    is_zero,
+    residuals_of,
+    values_of,
+)
 from xent_jax._reduction import divisor, valid
 from xent_jax._shards import WHOLE, Shards
 from xent_jax._types import Reduction, accumulator
-from xent_jax._zero import product
-
-
-class Operands(NamedTuple):
-    """The arrays that the losses depend on; None for an optional one that is not given."""
-
-    shared: tuple[Any, ...]  # of all tokens: a kernel, a bias, parameters, what a loss closes over
-    rows: tuple[Any, ...]  # [*batch, ...]: inputs, targets, and last the weights if there are any
-
-
-class Wanted(NamedTuple):
-    """Which gradients are asked for; no others are computed.
-
-    JAX traces a call once and shares that trace between calls whose differentiated arguments
-    differ, and it reads the tree of the residuals only when it transposes. So a residual must
-    have the same tree whatever is differentiated, and these flags are kept in the shapes of its
-    leaves.
-    """
-
-    shared: tuple[bool, ...]
-    rows: tuple[bool, ...]
-
-    @classmethod
-    def of(cls, operands: Operands) -> "Wanted":
-        """Reads the operands that ``symbolic_zeros`` marks as perturbed or not."""
-
-        def one(x: Any) -> bool:
-            return (
-                x is not None
-                and x.perturbed
-                and jnp.issubdtype(jnp.result_type(x.value), jnp.floating)
-            )
-
-        return cls(*(tuple(map(one, part)) for part in operands))
-
-    def as_residual(self) -> "Wanted":
-        """Writes the flags as arrays of shape [1] for true and [0] for false."""
-        return jax.tree.map(lambda wanted: jnp.zeros(int(wanted), jnp.bool_), self)
-
-    def from_residual(self) -> "Wanted":
-        """Undoes ``as_residual``."""
-        return jax.tree.map(lambda kept: kept.shape == (1,), self)
 
 
 class Work(Protocol):
@@ -118,7 +83,7 @@ class Engine(NamedTuple):
             return self._leaving_out(self._values, None, operands, mask)
 
         def forward(operands, mask):
-            wanted, (operands, mask) = Wanted.of(operands), _values_of((operands, mask))
+            wanted, (operands, mask) = Wanted.of(operands), values_of((operands, mask))
             by_rule = functools.partial(self._values, by_rule=True)
             found = self._leaving_out(by_rule, wanted, operands, mask)
             return found, (wanted.as_residual(), operands, mask)
@@ -154,19 +119,19 @@ class Engine(NamedTuple):
 
         def forward(operands, mask, scale):
             wanted = Wanted.of(operands)
-            operands, mask, scale = _values_of((operands, mask, scale))
+            operands, mask, scale = values_of((operands, mask, scale))
 
             def run(operands, mask, early, scale):
                 return self._gradients(wanted, operands, mask, early, None, scale)
 
             (losses, aux), gradients = self._leaving_out(run, wanted, operands, mask, scale)
             total = jnp.sum(losses)
-            return (scale * total, aux), (_or_unasked(gradients), total)
+            return (scale * total, aux), (residuals_of(gradients), total)
 
         def backward(residual, g):
             gradients, total = residual
-            gradients, (g, _) = _or_none(gradients), g
-            g = jnp.zeros(g.shape, g.dtype) if _is_zero(g) else g
+            gradients, (g, _) = gradients_of(gradients), g
+            g = jnp.zeros(g.shape, g.dtype) if is_zero(g) else g
             whole = shards.cotangent(g)
             return _scaled(gradients, whole, like), None, g * total
 
@@ -197,8 +162,8 @@ class Engine(NamedTuple):
         def rule(primals, tangents):
             (mask, *given), (_, *dots) = primals, tangents
             leaves, tree = jax.tree.flatten(given)
-            dots = jax.tree.leaves(dots, is_leaf=_is_zero)
-            where = [i for i, t in enumerate(dots) if not _is_zero(t)]
+            dots = jax.tree.leaves(dots, is_leaf=is_zero)
+            where = [i for i, t in enumerate(dots) if not is_zero(t)]
 
             def of(*moving: Array) -> Any:
                 moved = dict(enumerate(leaves)) | dict(zip(where, moving, strict=True))
@@ -212,11 +177,11 @@ class Engine(NamedTuple):
 
     def _asked(self, g: Any) -> tuple["Engine", list[Array]]:
         """Returns an engine for the losses that have a cotangent, and these cotangents."""
-        every = jax.tree.leaves(g, is_leaf=_is_zero)
+        every = jax.tree.leaves(g, is_leaf=is_zero)
 
         def some(values: Any) -> list[Any]:
-            leaves = jax.tree.leaves(values, is_leaf=_is_zero)
-            return [v for v, d in zip(leaves, every, strict=True) if not _is_zero(d)]
+            leaves = jax.tree.leaves(values, is_leaf=is_zero)
+            return [v for v, d in zip(leaves, every, strict=True) if not is_zero(d)]
 
         return self._replace(work=self.work.then(some)), some(g)
 
@@ -312,108 +277,6 @@ def reduced(
         else:
             total, aux = engine.scaled_sum(operands, mask, scale)
         return batch_shards.psum(total), aux
-
-
-def hoisted(
-    function: Callable[..., Any], *like: Any
-) -> tuple[Callable[..., Any], tuple[Array, ...]]:
-    """Returns ``of(closed_over, *args)``, and the tracers that ``function`` closes over.
-
-    All tracers become operands: ``jax.closure_convert`` leaves those that are not differentiated,
-    which ``vmap`` or a later trace of a rule may still be tracing.
-    """
-    traced, out = jax.make_jaxpr(function, return_shape=True)(*like)
-    tracers = [isinstance(c, jax.core.Tracer) for c in traced.consts]
-
-    def of(closed_over: tuple[Array, ...], *args: Any) -> Any:
-        given = iter(closed_over)
-        consts = [next(given) if t else c for t, c in zip(tracers, traced.consts, strict=True)]
-        found = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(*jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(out), found)
-
-    return of, tuple(c for t, c in zip(tracers, traced.consts, strict=True) if t)
-
-
-def weighed(found: tuple[Array, Any], weights: Array | None) -> tuple[Array, Any]:
-    """Returns the losses of a chunk times their weights, and the auxiliaries without gradient.
-
-    A loss with a negative or NaN weight is NaN, and the auxiliaries of a token of weight 0 are 0.
-    """
-    losses, aux = found
-    if weights is not None:
-        losses = product(valid(weights, losses.dtype), losses)
-        aux = cleared(aux, weights != 0)
-    return losses, jax.tree.map(lax.stop_gradient, aux)
-
-
-def check_losses(name: str, of: str, tokens: int, losses: Any, aux: Any) -> None:
-    """Raises ValueError unless losses and each array of aux have one entry for each token."""
-    if getattr(losses, "shape", None) != (tokens,):
-        raise ValueError(
-            f"{name}: loss must give one number for each token, [{tokens}] for {of}, got "
-            f"{_described(losses)}."
-        )
-    if any(getattr(a, "shape", ())[:1] != (tokens,) for a in jax.tree.leaves(aux)):
-        raise ValueError(
-            f"{name}: aux must hold arrays with one entry for each token, [{tokens}, ...] for "
-            f"{of}, got {_described(aux)}."
-        )
-
-
-def _described(tree: Any) -> Any:
-    return jax.tree.map(lambda x: _checks.describe(x) if hasattr(x, "shape") else repr(x), tree)
-
-
-def vjp_of(function: Callable[..., Any], wanted: tuple, *args: tuple) -> tuple[Any, Any, Any]:
-    """Returns the result of ``jax.vjp`` with ``has_aux``, for the gradients that are wanted.
-
-    Args:
-        function: a function of tuples of arrays.
-        wanted: for each tuple, which gradients are wanted; the others are None.
-        args: the tuples.
-    """
-    some = [chosen(given, flags) for given, flags in zip(args, wanted, strict=True)]
-
-    def of(*some: tuple) -> Any:
-        return function(*(map(_joined, some, args)))
-
-    return jax.vjp(of, *some, has_aux=True)
-
-
-def added(sums: Any, gradients: Any) -> Any:
-    """Returns the sums with the gradients of a chunk, in the dtypes of the sums."""
-    return jax.tree.map(lambda total, d: total + d.astype(total.dtype), sums, gradients)
-
-
-def chosen(values: tuple, wanted: tuple[bool, ...]) -> tuple:
-    """Returns the values that are wanted, and None for the others."""
-    return tuple(v if w else None for v, w in zip(values, wanted, strict=True))
-
-
-def _joined(some: tuple, rest: tuple) -> tuple:
-    return tuple(r if s is None else s for s, r in zip(some, rest, strict=True))
-
-
-def _or_unasked(gradients: Any) -> Any:
-    """Returns the gradients as residuals, with an array of booleans for each None."""
-    empty = jnp.zeros(0, jnp.bool_)
-    return jax.tree.map(lambda d: empty if d is None else d, gradients, is_leaf=lambda d: d is None)
-
-
-def _or_none(gradients: Any) -> Any:
-    """Undoes ``_or_unasked``."""
-    return jax.tree.map(lambda d: None if d.dtype == jnp.bool_ else d, gradients)
-
-
-def _values_of(primals: Any) -> Any:
-    """Returns the arrays of the arguments that ``symbolic_zeros`` passes to a forward rule."""
-    return jax.tree.map(
-        lambda p: jnp.asarray(p.value), primals, is_leaf=lambda p: hasattr(p, "perturbed")
-    )
-
-
-def _is_zero(g: Any) -> bool:
-    return isinstance(g, SymbolicZero)
 
 
 def _zeros(like: Array) -> Array:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from xent_jax._engine import Wanted, added, vjp_of
+from xent_jax._operands import Wanted, added, vjp_of
 from xent_jax._shards import Shards
 from xent_jax._types import KernelAxes, accumulator
 

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xent_jax import _checks, _engine, _shards
+from xent_jax import _checks, _engine, _loss_function, _shards
 from xent_jax._chunks import Chunks, chunks_for
-from xent_jax._engine import Engine, Operands
+from xent_jax._engine import Engine
 from xent_jax._labels import equal, in_int32
 from xent_jax._linear_layer import LinearLayer
 from xent_jax._modes import Mode
+from xent_jax._operands import Operands
 from xent_jax._shards import WHOLE, Shards
 from xent_jax._types import AxisName, KernelAxes, Reduction, accumulator
 
@@ -139,12 +140,14 @@ class Problem:
 
         def flat(z: Array, *targets: Array) -> tuple[Array, Any]:
             losses, aux = loss(z, *jax.tree.unflatten(self.tree, targets))
-            _engine.check_losses(self.name, f"logits {_checks.describe(z)}", size, losses, aux)
+            _loss_function.check_losses(
+                self.name, f"logits {_checks.describe(z)}", size, losses, aux
+            )
             return losses, aux
 
         z = of_chunk((self.classes,), self.dtype, self.inputs)
         targets = [of_chunk(a.shape[len(self.batch) :], a.dtype, a) for a in self.targets]
-        return _engine.hoisted(flat, z, *targets)
+        return _loss_function.hoisted(flat, z, *targets)
 
     def reduced(
         self,
@@ -159,7 +162,7 @@ class Problem:
 
         def weighed(closed_over: tuple, z: Array, *rows: Array) -> tuple[Array, Any]:
             targets, weights = (rows[:-1], rows[-1]) if weighted else (rows, None)
-            return _engine.weighed(loss(closed_over, z, *targets), weights)
+            return _loss_function.weighed(loss(closed_over, z, *targets), weights)
 
         engine, operands = self.engine(weighed, closed_over)
         return _engine.reduced(
