@@ -1,6 +1,5 @@
 """sin, cos and exp2, and what holds of them."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,15 +10,10 @@ from xent_jax.proofs._prover.read import read
 from xent_jax.proofs._prover.trace import arguments, trace
 from xent_jax.proofs._prover.verdict import OFF_KINKS
 
+from tests.rules import with_backward
 from tests.terms import agree
 
 ARGS = {"x": array("n"), "y": array("n")}
-
-
-def _with_backward(value, backward):
-    fun = jax.custom_vjp(value)
-    fun.defvjp(lambda *args: (value(*args), args), lambda args, g: backward(g, *args))
-    return fun
 
 
 @pytest.mark.parametrize(
@@ -48,7 +42,7 @@ def test_jax_own_derivatives_are_proved():
 
 @pytest.mark.parametrize(("sign", "proved"), [(-1, True), (1, False)])
 def test_the_derivative_of_the_cosine_has_its_sign(sign, proved):
-    fun = _with_backward(jnp.cos, lambda g, x: (sign * g * jnp.sin(x),))
+    fun = with_backward(jnp.cos, lambda g, x: (sign * g * jnp.sin(x),))
     assert prove_vjp(fun, {"x": array("n")}, ("x",)).proved == proved
 
 
@@ -62,7 +56,7 @@ def test_squares_add_up_to_one(sign, proved):
 
 @pytest.mark.parametrize(("base", "proved"), [(2.0, True), (3.0, False)])
 def test_a_power_of_two_has_the_logarithm_of_two(base, proved):
-    fun = _with_backward(lax.exp2, lambda g, x: (g * lax.exp2(x) * jnp.log(base),))
+    fun = with_backward(lax.exp2, lambda g, x: (g * lax.exp2(x) * jnp.log(base),))
     assert prove_vjp(fun, {"x": array("n")}, ("x",)).proved == proved
 
 
@@ -74,8 +68,8 @@ UNIT = {"x": array("n", unit=True)}
     "fun",
     [
         jnp.tan,
-        _with_backward(jnp.tan, lambda g, x: (g / jnp.cos(x) ** 2,)),
-        _with_backward(jnp.tan, lambda g, x: (g * (1 + jnp.tan(x) ** 2),)),
+        with_backward(jnp.tan, lambda g, x: (g / jnp.cos(x) ** 2,)),
+        with_backward(jnp.tan, lambda g, x: (g * (1 + jnp.tan(x) ** 2),)),
         lambda x: jnp.tan(jnp.pi * (x - 0.5)) * x,
     ],
 )
@@ -100,7 +94,7 @@ def test_tangents_in_forward_mode_and_of_second_order():
     ],
 )
 def test_what_is_no_derivative_of_the_tangent_is_not_proved(backward):
-    assert not prove_vjp(_with_backward(jnp.tan, backward), UNIT, ("x",), search=False).proved
+    assert not prove_vjp(with_backward(jnp.tan, backward), UNIT, ("x",), search=False).proved
 
 
 @pytest.mark.parametrize(

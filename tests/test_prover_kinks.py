@@ -7,6 +7,8 @@ from xent_jax.proofs import array, prove_jvp, prove_vjp
 from xent_jax.proofs._prover.verdict import OFF_KINKS
 from xent_jax.proofs._theorems.theorem import Build, _prove
 
+from tests.rules import with_backward
+
 ROW, MATRIX = {"x": array("n")}, {"x": array("n k")}
 MASKED = ROW | {"m": array("n", dtype=bool)}
 
@@ -32,12 +34,6 @@ def unit(g, x):
 
 def pinball(x):
     return jnp.where(x < 0, -0.3 * x, 0.7 * x)
-
-
-def with_backward(value, backward):
-    fun = jax.custom_vjp(value)
-    fun.defvjp(lambda *args: (value(*args), args), lambda args, g: backward(g, *args))
-    return fun
 
 
 def on_ties(g, x):

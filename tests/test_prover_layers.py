@@ -13,16 +13,12 @@ from xent_jax.proofs._prover.claims import Differs, claims_of
 from xent_jax.proofs._prover.layers import by_layers
 from xent_jax.proofs._prover.sizes import Sizes
 
+from tests.rules import with_backward
+
 WEIGHTS = {"u": array("d h"), "v": array("h k"), "w": array("k o")}
 PERCEPTRON = {"x": array("n d")} | WEIGHTS
 ATTENTION = {"x": array("t d"), "q": array("d h"), "k": array("d h"), "v": array("d d")}
 TWICE = ATTENTION | {"q2": array("d h"), "k2": array("d h"), "v2": array("d d")}
-
-
-def with_backward(value, backward):
-    fun = jax.custom_vjp(value)
-    fun.defvjp(lambda *args: (value(*args), args), lambda args, g: backward(g, *args))
-    return fun
 
 
 def decided(fun, args, kinks=True):

@@ -10,13 +10,9 @@ import pytest
 from xent_jax.proofs import array, prove_jvp, prove_vjp, scalar
 from xent_jax.proofs._prover import prove as prover
 
+from tests.rules import with_backward
+
 Z = {"z": array("n k")}
-
-
-def with_backward(value, backward):
-    fun = jax.custom_vjp(value)
-    fun.defvjp(lambda *args: (value(*args), args), lambda args, g: backward(g, *args))
-    return fun
 
 
 def squares(z):

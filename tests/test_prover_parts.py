@@ -13,6 +13,7 @@ from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can 
 from xent_jax.proofs._prover.read import read
 from xent_jax.proofs._prover.trace import arguments, trace
 
+from tests.rules import with_backward
 from tests.terms import agree
 
 SIZES = {"n": 5, "m": 3}
@@ -58,12 +59,6 @@ def test_drawn_parts_are_read_as_jax_computes_them():
     assert met["read"] > 40, met
 
 
-def _with_backward(value, backward):
-    fun = jax.custom_vjp(value)
-    fun.defvjp(lambda *args: (value(*args), args), lambda args, g: backward(g, *args))
-    return fun
-
-
 def _halves(x, c, s):
     a, b = jnp.split(x, 2, -1)
     return jnp.concatenate([a * c - b * s, b * c + a * s], -1)
@@ -78,7 +73,7 @@ def _pairs(x, c, s):
 @pytest.mark.parametrize("rotate", [_halves, _pairs])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_rotary_embedding_is_turned_back_by_the_opposite_angle(rotate, sign):
-    fun = _with_backward(rotate, lambda g, x, c, s: (rotate(g, c, sign * s), None, None))
+    fun = with_backward(rotate, lambda g, x, c, s: (rotate(g, c, sign * s), None, None))
     args = {"x": array("n 2*d"), "c": array("n d"), "s": array("n d")}
     verdict = prove_vjp(fun, args, ("x",))
     assert verdict.status == ("proved" if sign == -1 else "refuted"), verdict
@@ -95,7 +90,7 @@ def test_the_gradients_of_a_gated_unit_have_the_order_of_its_halves(order):
         s = jax.nn.sigmoid(b)
         return (jnp.concatenate([g * s, g * a * s * (1 - s)][::order], -1),)
 
-    verdict = prove_vjp(_with_backward(value, backward), {"x": array("n 2*d")}, ("x",))
+    verdict = prove_vjp(with_backward(value, backward), {"x": array("n 2*d")}, ("x",))
     assert verdict.status == ("proved" if order == 1 else "refuted"), verdict
 
 
@@ -111,7 +106,7 @@ def test_a_loss_of_the_next_token_has_no_gradient_for_the_last(start):
         parts = [g * p / p.shape[0], jnp.zeros_like(z[:1])]
         return jnp.concatenate(parts[::-1] if start else parts), None
 
-    verdict = prove_vjp(_with_backward(value, backward), INTEGER, ("z",), least={"n": 2})
+    verdict = prove_vjp(with_backward(value, backward), INTEGER, ("z",), least={"n": 2})
     assert verdict.status == ("proved" if start == 0 else "refuted"), verdict
 
 
@@ -124,7 +119,7 @@ def test_what_is_added_at_labels_is_read(by):
     def backward(g, z, y):
         return g[:, None] * jax.nn.softmax(z).at[jnp.arange(z.shape[0]), y].add(by), None
 
-    verdict = prove_vjp(_with_backward(value, backward), INTEGER, ("z",))
+    verdict = prove_vjp(with_backward(value, backward), INTEGER, ("z",))
     assert verdict.status == ("proved" if by == -1 else "refuted"), verdict
 
 

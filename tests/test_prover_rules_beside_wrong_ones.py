@@ -3,7 +3,6 @@
 import re
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from xent_jax.proofs import array, labels, prove_equal, prove_jvp, prove_vjp
 from xent_jax.proofs._prover.read import read
 from xent_jax.proofs._prover.trace import arguments, trace
 
+from tests.rules import with_backward
 from tests.terms import agree
 
 ROW, MATRIX = {"x": array("n")}, {"x": array("n d")}
@@ -31,8 +31,7 @@ class Rule(NamedTuple):
 
 
 def verdict(rule, backward):
-    fun = jax.custom_vjp(lambda *args: rule.value(*args))
-    fun.defvjp(lambda *args: (rule.value(*args), args), lambda args, g: backward(g, *args))
+    fun = with_backward(rule.value, backward)
     wrt = tuple(name for name, spec in rule.args.items() if spec.sort != "index")
     return prove_vjp(fun, rule.args, wrt, least=rule.least, timeout=60)
 

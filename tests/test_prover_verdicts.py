@@ -23,18 +23,12 @@ from xent_jax.proofs._theorems.shipped import THEOREMS, UNPROVED
 
 import xent_jax
 from tests.cases import FUNCTIONS
+from tests.rules import with_backward
 from xent_jax import _rows
 from xent_jax._blocks import others_in_blocks
 
 Z, T = array("n k"), array("n k")
 INTEGER = {"z": Z, "y": labels("n", classes="k")}
-
-
-def _with_backward(value, backward):
-    """A custom_vjp of ``value`` whose cotangents are ``backward(g, *args)``."""
-    fun = jax.custom_vjp(value)
-    fun.defvjp(lambda *args: (value(*args), args), lambda args, g: backward(g, *args))
-    return fun
 
 
 # ---------------------------------------------------------------- right code
@@ -85,7 +79,7 @@ def test_arguments_may_have_the_names_of_cotangents():
 
 def test_p_minus_t_is_refuted():
     """Right only where the target sums to 1."""
-    fun = _with_backward(
+    fun = with_backward(
         lambda z, t: xent_jax.softmax_cross_entropy(z, t),
         lambda g, z, t: (g[:, None] * (jax.nn.softmax(z) - t), jnp.zeros_like(t)),
     )
@@ -115,7 +109,7 @@ def test_a_tangent_rule_with_another_value_is_refuted(reference):
 
 
 def test_z_loss_without_its_factor_is_refuted():
-    fun = _with_backward(
+    fun = with_backward(
         lambda z, c: c * book.logsumexp(z) ** 2,
         lambda g, z, c: (
             g[:, None] * c * book.logsumexp(z)[:, None] * jax.nn.softmax(z), jnp.zeros_like(c),
@@ -153,7 +147,7 @@ def test_a_guard_must_hold_half_the_sum(share):
         u = rest * (w - jnp.sum(rest * w, -1, keepdims=True))
         return (u - r * jnp.sum(u, -1, keepdims=True),)
 
-    fun = _with_backward(lambda z: jax.nn.softmax(z), backward)
+    fun = with_backward(lambda z: jax.nn.softmax(z), backward)
     verdict = prove_vjp(fun, {"z": Z}, ("z",), book.softmax)
     assert verdict.proved == (share == 0.5), verdict.reason
 
@@ -201,7 +195,7 @@ def test_a_guard_of_squared_sums_is_not_one_of_their_sum():
     def backward(g, x, h):
         return g * jnp.where(jnp.sum(h) == 0, 0.0, 1.0), None
 
-    fun = _with_backward(value, backward)
+    fun = with_backward(value, backward)
     assert not prove_vjp(fun, {"x": scalar(), "h": Z}, ("x",)).proved
     assert prove_vjp(fun, {"x": scalar(), "h": array("n k", nonnegative=True)}, ("x",)).proved
 
@@ -216,7 +210,7 @@ def test_a_gradient_for_ignored_labels_is_not_proved_vacuously():
         hit = jnp.arange(z.shape[1]) == jnp.where(y == -100, 0, y)[:, None]
         return g[:, None] * (jax.nn.softmax(z) - hit), None
 
-    fun = _with_backward(value, backward)
+    fun = with_backward(value, backward)
     sentinel = {"z": Z, "y": labels("n", classes="k", ignore=-100)}
     assert prove_vjp(fun, INTEGER, ("z",), value).proved
     verdict = prove_vjp(fun, sentinel, ("z",), value)
@@ -232,7 +226,7 @@ def test_a_mask_that_is_called_like_the_prover_s_own_is_not_taken_for_it():
         args,
     )
     assert verdict.status == "refuted"
-    fun = _with_backward(
+    fun = with_backward(
         lambda z, y, y_kept, g: jnp.exp(z),
         lambda h, z, y, y_kept, g: (g[:, None] * jnp.exp(z), None, None, None),
     )
@@ -245,7 +239,7 @@ def test_a_wrong_second_order_is_refuted():
         return jnp.exp(z)
 
     slope.defjvp(lambda p, t: (slope(*p), 2 * t[0] * slope(*p)))
-    fun = _with_backward(jnp.exp, lambda g, z: (g * slope(z),))
+    fun = with_backward(jnp.exp, lambda g, z: (g * slope(z),))
     args = {"z": array("n")}
     assert prove_vjp(fun, args, ("z",), jnp.exp).proved
     verdict = prove_vjp(fun, args, ("z",), jnp.exp, second_order=True)
@@ -280,7 +274,7 @@ def test_a_divergence_to_a_mixture_has_one_gradient(change):
     def value(z, w):
         return book.softmax_jensen_shannon(z, w, 0.25)
 
-    fun = _with_backward(value, _mixture_backward(change))
+    fun = with_backward(value, _mixture_backward(change))
     verdict = prove_vjp(fun, {"z": Z, "w": T}, ("z",), value)
     assert verdict.status == ("proved" if change == "right" else "refuted"), verdict
 
