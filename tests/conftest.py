@@ -59,8 +59,9 @@ MANY_LONG_CASES = frozenset(
     explicit_sharding head head_contract head_dtype head_export head_padding head_plan head_proofs
     head_weights held_memory identities injection label_dtypes masked_tokens
     processes products_before_losses prover_layers prover_public_rules prover_refutations
-    prover_translation prover_trees second_engine sharded_head sharded_losses sharded_proofs
-    token_statistics torch_definitions two_calls zero_times_infinity
+    prover_translation prover_trees second_engine second_engine_rules
+    sharded_head sharded_losses sharded_proofs token_statistics torch_definitions two_calls
+    zero_times_infinity
     """.split()
 )
 """The names of these files without ``test_``. All cases of the contract and the edges are quick."""

@@ -6,10 +6,10 @@ from fractions import Fraction
 from typing import Any
 
 import sympy as sp
-from sympy.polys.domains import QQ
-from sympy.polys.rings import PolyElement
+from flint import fmpq
 from xent_jax.proofs._refutation.entries import Undecided
 
+from .poly import Poly
 from .rationals import Number, Rationals
 
 
@@ -19,7 +19,7 @@ class Field(Rationals):
     def __init__(self, size: int):
         super().__init__(size)
         self._read: dict[sp.Expr, Number] = {}
-        self.logarithms: dict[PolyElement, set[PolyElement]] = {}
+        self.logarithms: dict[Poly, set[Poly]] = {}
         """What is 0 where a polynomial is: x, for a factor of exp(x) - 1."""
 
     def floor(self, x: Number) -> Number:
@@ -43,7 +43,7 @@ class Field(Rationals):
         if not self._over_monomial(x):
             return self._exp_of(x)
         powers = dict(x.factors)
-        terms = [self._reduced(self.ring.from_dict({m: c}), powers) for m, c in x.numerator.terms()]
+        terms = [self._reduced(self.ring.term(m, c), powers) for m, c in x.numerator.terms]
         return functools.reduce(self.multiply, map(self._exp_of_term, terms), self.one)
 
     def _over_monomial(self, x: Number) -> bool:
@@ -51,23 +51,22 @@ class Field(Rationals):
         return all(len(factor) == 1 for factor, _ in x.factors)
 
     def _exp_of_term(self, x: Number) -> Number:
-        ((monomial, coefficient),) = x.numerator.terms()
-        if not x.factors and coefficient.denominator == 1 and sum(monomial) == 1:
+        ((monomial, coefficient),) = x.numerator.terms
+        if not x.factors and coefficient.q == 1 and sum(monomial) == 1:
             generator = self.generators[monomial.index(1)]
             if generator.kind == "log":
-                return self.power(Number(generator.inner), int(coefficient))
+                return self.power(Number(generator.inner), int(coefficient.p))
         return self._exp_of(x)
 
     def _exp_of(self, x: Number) -> Number:
         """A power of the generator for the exponential of x without its whole factor."""
-        content, primitive = x.numerator.primitive()
-        if primitive.LC < 0:
+        content, primitive = x.numerator.primitive
+        if primitive.leading < 0:
             content, primitive = -content, -primitive
-        n, d = int(content.numerator), int(content.denominator)
-        base = Number(primitive.mul_ground(QQ(1, d)), x.factors)
+        base = Number(primitive.scaled(1 / fmpq(content.q)), x.factors)
         expression = sp.exp(self.expression(base))
-        kind = dict(kind="exp", inner=base)
-        return self.power(Number(self.generator(("exp", base), expression, True, **kind)), n)
+        exponential = self.generator(("exp", base), expression, True, kind="exp", inner=base)
+        return self.power(Number(exponential), int(content.p))
 
     def log(self, x: Number) -> Number:
         """Log x, for x > 0, split over its factors as far as they are known positive."""
@@ -84,10 +83,9 @@ class Field(Rationals):
                 out = self.add(out, term)
         return out
 
-    def _log_of(self, factor: PolyElement) -> Number:
-        terms = factor.terms()
-        if len(terms) == 1 and sum(terms[0][0]) == 1:
-            generator = self.generators[terms[0][0].index(1)]
+    def _log_of(self, factor: Poly) -> Number:
+        if len(factor) == 1 and sum(factor.degrees) == 1:
+            generator = self.generators[factor.degrees.index(1)]
             if generator.kind == "exp":
                 return generator.inner
         expression = sp.log(self.poly_expression(factor))
@@ -96,13 +94,13 @@ class Field(Rationals):
 
     def _log_of_rational(self, content) -> Number:
         out = self.zero
-        for sign, n in ((1, content.numerator), (-1, content.denominator)):
+        for sign, n in ((1, content.p), (-1, content.q)):
             for prime, power in sp.factorint(int(n)).items():
-                log = self._log_of(self.ring.ground_new(QQ(int(prime))))
+                log = self._log_of(self.ring.constant(int(prime)))
                 out = self.add(out, self.multiply(self.constant(sign * power), log))
         return out
 
-    def sign_factors(self, x: Number) -> tuple[int, list[tuple[PolyElement, int]]]:
+    def sign_factors(self, x: Number) -> tuple[int, list[tuple[Poly, int]]]:
         """A sign and factors of no known sign, whose product has the sign of x."""
         known = self.polynomial_sign(x.numerator)
         if known is not None and all(self.positive(f) for f, p in x.factors if p % 2):
@@ -127,57 +125,57 @@ class Field(Rationals):
         The sum may be divided by a product of generators, such as a temperature.
         """
         if not x.zero and self._over_monomial(x) and self._linear(x.numerator):
-            _, primitive = x.numerator.primitive()
+            _, primitive = x.numerator.primitive
             return self.subtract(self.exp(Number(primitive, x.factors)), self.one)
         return x
 
-    def _linear(self, x: PolyElement) -> bool:
+    def _linear(self, x: Poly) -> bool:
         """Whether x is a rational times a sum of whole multiples of symbols and logs."""
-        for monomial, coefficient in x.primitive()[1].terms():
+        for monomial, coefficient in x.primitive[1].terms:
             if sum(monomial) != 1 or abs(coefficient) > 8:
                 return False
             if self.generators[monomial.index(1)].kind not in ("symbol", "log"):
                 return False
         return self.polynomial_sign(x) is None
 
-    def relation(self, factor: PolyElement) -> tuple[int, Number] | None:
+    def relation(self, factor: Poly) -> tuple[int, Number] | None:
         """From factor = 0: a symbol and what it then equals, where that is easily had."""
-        if len(factor.terms()) == 2 and all(self.positive(t) for t in self._terms(factor)):
+        if len(factor) == 2 and all(self.positive(t) for t in self._terms(factor)):
             one, other = self._terms(factor)
             factor = self.subtract(self.log(Number(one)), self.log(Number(other))).numerator
-        for monomial, coefficient in factor.terms():
+        for monomial, coefficient in factor.terms:
             if sum(monomial) == 1 and self.generators[monomial.index(1)].kind == "symbol":
                 place = monomial.index(1)
-                rest = factor - self.ring.from_dict({monomial: coefficient})
+                rest = factor - self.ring.term(monomial, coefficient)
                 if place not in self.places_in(rest):
-                    return place, Number(rest.mul_ground(-1 / coefficient))
+                    return place, Number(rest.scaled(-1 / coefficient))
         return None
 
-    def modulo(self, x: Number, factor: PolyElement) -> Number:
+    def modulo(self, x: Number, factor: Poly) -> Number:
         """The numerator of x where factor = 0, each logarithm in it that of a remainder."""
         values: dict[int, Number] = {}
         for place in self.places_in(x.numerator):
             generator = self.generators[place]
             if generator.kind == "log":
-                rest = generator.inner.rem(factor)
+                rest = generator.inner % factor
                 if rest and rest != generator.inner:
                     values[place] = self.log(Number(rest))
         return self._at(x.numerator, values) if values else x
 
-    def _terms(self, x: PolyElement) -> list[PolyElement]:
-        return [self.ring.from_dict({m: abs(c)}) for m, c in x.terms()]
+    def _terms(self, x: Poly) -> list[Poly]:
+        return [self.ring.term(m, abs(c)) for m, c in x.terms]
 
     def replaced(self, x: Number, place: int, value: Number) -> Number:
         """The numerator of x at one generator's value, and at what follows from it."""
         return self._at(x.numerator, {place: value})
 
-    def _at(self, x: PolyElement, values: dict[int, Number]) -> Number:
+    def _at(self, x: Poly, values: dict[int, Number]) -> Number:
         for place in self.places_in(x):
             self._follow(place, values)
         out = self.zero
-        for monomial, coefficient in x.terms():
+        for monomial, coefficient in x.terms:
             kept = tuple(0 if i in values else e for i, e in enumerate(monomial))
-            term = Number(self.ring.from_dict({kept: coefficient}))
+            term = Number(self.ring.term(kept, coefficient))
             for place, exponent in enumerate(monomial):
                 if exponent and place in values:
                     term = self.multiply(term, self.power(values[place], exponent))
@@ -215,7 +213,7 @@ class Field(Rationals):
             place = self.places.get(("symbol", e.name))
             if place is None:
                 raise Undecided(f"an unknown symbol {e}")
-            return Number(self.ring.gens[place])
+            return Number(self.ring.generators[place])
         if e.is_Add:
             return self._fold(self.add, e.args)
         if e.is_Mul:

@@ -6,21 +6,25 @@ is dropped, and a branch that contradicts the path above it is never taken: so g
 maxima and ties that do not matter vanish as soon as they are combined.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sympy.polys.rings import PolyElement
+import numpy as np
 from xent_jax.proofs._refutation.entries import Undecided
 
 from .exact import Field
+from .floats import Floats, root
+from .poly import Poly
 from .rationals import Number
 
 Path = tuple[tuple[int, int], ...]  # (question, its sign)
 _IMPOSSIBLE = object()
 _SIGNS = (-1, 0, 1)
 _LIMIT = 12  # questions on one path
+_SAMPLES = 32  # points at which paths are tried in floats
 
 
 @dataclass(frozen=True)
@@ -43,28 +47,35 @@ class Pieces:
 
     def __init__(self, field: Field):
         self.field = field
-        self.questions: list[PolyElement] = []
-        self._numbers: dict[PolyElement, int] = {}
+        self.questions: list[Poly] = []
+        self._numbers: dict[Poly, int] = {}
         self._possible: dict[tuple[Path, int, int], bool] = {}
         self._alike: dict[tuple[int, Any, Any], bool] = {}
+        self._samples = [Floats(field, sample=i) for i in range(_SAMPLES)]
+        self._sampled: dict[int, np.ndarray] = {}
+        self._roots: dict[int, Floats | None] = {}
+        self._applied: dict[tuple[Any, ...], Any] = {}
 
     # ------------------------------------------------------------------ operations
 
     def apply(self, operation: Callable[..., Any], *values: Any) -> Any:
         """An operation on leaves, on diagrams; it may itself return a diagram."""
-        return self._apply(operation, values, ())
+        key = (operation, values, tuple(map(_leaf_type, values)))
+        if key not in self._applied:
+            self._applied[key] = self._apply(operation, values, ())
+        return self._applied[key]
 
     def _apply(self, operation, values, path: Path) -> Any:
         questions = [v.question for v in values if isinstance(v, Node)]
         if not questions:
-            out = operation(*values)
+            out = self.apply(operation, *values) if path else operation(*values)
             return self._within(out, path) if isinstance(out, Node) else out
         question = min(questions)
         return self._ask(
             question,
             path,
             lambda sign, below: self._apply(
-                operation, [_branch(v, question, sign) for v in values], below
+                operation, tuple(_branch(v, question, sign) for v in values), below
             ),
         )
 
@@ -126,8 +137,24 @@ class Pieces:
                 for s in _SIGNS
             )
         if isinstance(at, Number) and isinstance(side, Number):
-            return self.zero_on(self.field.subtract(at, side), ((question, 0),))
+            difference = self.field.subtract(at, side)
+            if self._clearly_nonzero_at(question, difference):
+                return False
+            return self.zero_on(difference, ((question, 0),))
         return type(at) is type(side) and at == side
+
+    def _clearly_nonzero_at(self, question: int, x: Number) -> bool:
+        """Whether floats show that x is not zero where the question's polynomial is.
+
+        This saves the time in which ``zero_on`` would find out, and is not needed for a proof.
+        """
+        if question not in self._roots:
+            self._roots[question] = root(self.field, self.questions[question])
+        floats = self._roots[question]
+        try:
+            return floats is not None and floats.clearly_nonzero(x)
+        except (ArithmeticError, ValueError):  # overflow, log of 0
+            return False
 
     # ------------------------------------------------------------------ signs and paths
 
@@ -146,7 +173,7 @@ class Pieces:
     def _within_nothing(self, node: Node) -> Any:
         return self._ask(node.question, (), lambda sign, _: node.branches[sign + 1])
 
-    def _question(self, factor: PolyElement) -> int:
+    def _question(self, factor: Poly) -> int:
         if factor not in self._numbers:
             self._numbers[factor] = len(self.questions)
             self.questions.append(factor)
@@ -156,8 +183,23 @@ class Pieces:
         """False where a sum of up to three of the path's inequalities is absurd."""
         key = (path, question, sign)
         if key not in self._possible:
-            self._possible[key] = not self._absurd(path, question, sign)
+            met = self._met((*path, (question, sign)))
+            self._possible[key] = met or not self._absurd(path, question, sign)
         return self._possible[key]
+
+    def _met(self, path: Path) -> bool:
+        """Whether the path is taken at one of the samples, so that no proof of absurdity exists."""
+        return bool(np.all([self._signs(q) == s for q, s in path], axis=0).any())
+
+    def _signs(self, question: int) -> np.ndarray:
+        """The sign of a question's polynomial at each sample; 2 if it cannot be evaluated."""
+        if question not in self._sampled:
+            signs = np.full(len(self._samples), 2)
+            for i, floats in enumerate(self._samples):
+                with contextlib.suppress(ArithmeticError, ValueError):  # overflow, log of 0
+                    signs[i] = floats.sign(self.questions[question])
+            self._sampled[question] = signs
+        return self._sampled[question]
 
     def _absurd(self, path: Path, question: int, sign: int) -> bool:
         known = [form for q, s in path for form in self._forms(q, s)]
@@ -170,12 +212,12 @@ class Pieces:
                 return True
         return False
 
-    def _forms(self, question: int, sign: int) -> list[tuple[PolyElement, bool]]:
+    def _forms(self, question: int, sign: int) -> list[tuple[Poly, bool]]:
         """Polynomials that are at least zero, and whether strictly above."""
         x = self.questions[question]
         return [(x, False), (-x, False)] if sign == 0 else [(x if sign > 0 else -x, True)]
 
-    def _negative(self, x: PolyElement, strict: bool) -> bool:
+    def _negative(self, x: Poly, strict: bool) -> bool:
         return self.field.polynomial_sign(x) == -1 or (strict and not x)
 
     # ------------------------------------------------------------------ deciding
@@ -209,6 +251,13 @@ class Pieces:
             if any(f.numerator and self.field.divides(f.numerator, x) for f in rest):
                 return True
         return False
+
+
+def _leaf_type(value: Any) -> type:
+    """Returns the type of a leaf, because Python has True == 1; all leaves are of one dtype."""
+    while isinstance(value, Node):
+        value = value.branches[0]
+    return type(value)
 
 
 def _branch(value: Any, question: int, sign: int) -> Any:

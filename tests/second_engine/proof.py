@@ -13,16 +13,17 @@ from xent_jax.proofs._refutation.entries import Refused, Undecided, filled
 
 from .exact import Field
 from .extended import Arithmetic, Special
+from .floats import draw
 from .inputs import configurations, dims, written
 from .piecewise import Node, Path, Pieces
 from .polynomials import Crowded
 from .rationals import Number
 from .reading import ExactReader
-from .search import Evaluator, draw
+from .search import Evaluator
 
 Derivative = Literal["value", "vjp", "jvp", "second order"]
 _SAMPLES = 400
-_GENERATORS = 32, 256  # of a first attempt, and of the last
+_GENERATORS = 64, 256  # of a first attempt, and of the last
 _COTANGENT, _DIRECTION = "the cotangent", "the direction"  # no argument has a space
 
 
@@ -57,10 +58,10 @@ def prove_traced(
     status: Status = "proved"
     reason, wrong, generators = "", None, _GENERATORS[0]
     done: list[_Proof] = []
-    every = configurations(args, size)
+    every, reader = configurations(args, size), _reader(generators)
     try:
         while len(done) < len(every):
-            proof = _Proof(claim, args, tuple(wrt), reference, size, every[len(done)], generators)
+            proof = _Proof(claim, args, tuple(wrt), reference, size, every[len(done)], reader)
             try:
                 proof.prove()
                 done.append(proof)
@@ -68,6 +69,7 @@ def prove_traced(
                 generators *= 2
                 if generators > _GENERATORS[1]:
                     raise Undecided("too many exponentials and logarithms") from None
+                done, reader = [], _reader(generators)
         if all(proof.infinite for proof in done):
             raise Undecided("the value is finite nowhere")
     except _Refuted as found:
@@ -76,17 +78,23 @@ def prove_traced(
         status, reason = "refused", str(error)
     except (Undecided, RecursionError) as error:
         status, reason = "unknown", str(error) or "too deep"
-    return Verdict(status, wrong, _remarks(size, done, len(every)), reason)
+    return Verdict(status, wrong, _remarks(size, done, len(every), reader), reason)
 
 
-def _remarks(size: Mapping[str, int], done: list["_Proof"], every: int) -> tuple[str, ...]:
+def _reader(generators: int) -> ExactReader:
+    return ExactReader(Arithmetic(Pieces(Field(generators))))
+
+
+def _remarks(
+    size: Mapping[str, int], done: list["_Proof"], every: int, reader: ExactReader
+) -> tuple[str, ...]:
     """Returns what was done, and how it was read."""
     shape = written(size)
     out = [f"{shape}: {len(done)} of {every} labellings and masks"]
     infinite = sum(proof.infinite for proof in done)
     if infinite:
         out.append(f"{shape}: at {infinite} of them some value is not finite: not claimed")
-    return (*out, *sorted({r for proof in done for r in proof.reader.remarks}))
+    return (*out, *sorted(reader.remarks))
 
 
 @dataclass
@@ -99,11 +107,10 @@ class _Proof:
     reference: core.ClosedJaxpr | None
     size: Mapping[str, int]
     fixed: Mapping[str, np.ndarray]
-    generators: int
+    reader: ExactReader
     infinite: bool = False
 
     def __post_init__(self):
-        self.reader = ExactReader(Arithmetic(Pieces(Field(self.generators))))
         self.field, self.pieces = self.reader.field, self.reader.pieces
 
     def prove(self) -> None:

@@ -1,6 +1,6 @@
 """The rational functions of the second engine, with exact arithmetic.
 
-A number is a SymPy polynomial over products of irreducible factors, in canonical form, so
+A number is a polynomial over products of irreducible factors, in canonical form, so
 that equal rational functions have equal parts.
 """
 
@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import sympy as sp
-from sympy.polys.domains import QQ
-from sympy.polys.rings import PolyElement
 from xent_jax.proofs._refutation.entries import Undecided
 
+from .poly import Poly
 from .polynomials import Polynomials
 
 _MOST_POWER = 32
@@ -22,8 +21,8 @@ _MOST_POWER = 32
 class Number:
     """``numerator / product of factor ** power``; equal numbers have equal parts."""
 
-    numerator: PolyElement
-    factors: tuple[tuple[PolyElement, int], ...] = ()
+    numerator: Poly
+    factors: tuple[tuple[Poly, int], ...] = ()
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -43,7 +42,7 @@ class Rationals(Polynomials):
 
     def __init__(self, size: int):
         super().__init__(size)
-        self._order: dict[PolyElement, int] = {}
+        self._order: dict[Poly, int] = {}
         self.zero, self.one = Number(self.ring.zero), Number(self.ring.one)
 
     def symbol(self, name: str, positive: bool = False, unit: bool = False) -> Number:
@@ -53,24 +52,23 @@ class Rationals(Polynomials):
 
     def constant(self, value: Fraction | int) -> Number:
         """Returns a rational number."""
-        value = Fraction(value)
-        return Number(self.ring.ground_new(QQ(value.numerator, value.denominator)))
+        return Number(self.ring.constant(value))
 
     def rational(self, x: Number) -> Fraction | None:
         """Returns the rational constant that x is."""
         if x.zero:
             return Fraction(0)
-        terms = x.numerator.terms()
-        if x.factors or len(terms) > 1 or any(terms[0][0]):
+        if x.factors or any(x.numerator.degrees):
             return None
-        return Fraction(int(terms[0][1].numerator), int(terms[0][1].denominator))
+        value = x.numerator.leading
+        return Fraction(int(value.p), int(value.q))
 
     def integral(self, x: Number) -> bool:
         """Returns whether x is a sum of integer multiples of products of floors."""
         floors = [g.kind == "floor" for g in self.generators]
         return not x.factors and all(
-            coefficient.denominator == 1 and all(f for e, f in zip(m, floors, strict=False) if e)
-            for m, coefficient in x.numerator.terms()
+            coefficient.q == 1 and all(f for e, f in zip(m, floors, strict=False) if e)
+            for m, coefficient in x.numerator.terms
         )
 
     def add(self, x: Number, y: Number) -> Number:
@@ -82,7 +80,7 @@ class Rationals(Polynomials):
             powers[factor] = max(power, powers.get(factor, 0))
         return self._reduced(self._over(x, powers) + self._over(y, powers), powers)
 
-    def _over(self, x: Number, powers: dict[PolyElement, int]) -> PolyElement:
+    def _over(self, x: Number, powers: dict[Poly, int]) -> Poly:
         own, numerator = dict(x.factors), x.numerator
         for factor, power in powers.items():
             for _ in range(power - own.get(factor, 0)):
@@ -107,7 +105,7 @@ class Rationals(Polynomials):
     def inverse(self, x: Number) -> Number:
         """1 / x, for x that is not zero."""
         content, factors = self.factors(x.numerator)
-        numerator = self._over(self.one, dict(x.factors)).mul_ground(1 / content)
+        numerator = self._over(self.one, dict(x.factors)).scaled(1 / content)
         return self._reduced(numerator, dict(factors))
 
     def power(self, x: Number, n: int) -> Number:
@@ -118,13 +116,13 @@ class Rationals(Polynomials):
             return self.power(self.inverse(x), -n)
         return functools.reduce(self.multiply, [x] * n, self.one)
 
-    def _reduced(self, numerator: PolyElement, powers: dict[PolyElement, int]) -> Number:
+    def _reduced(self, numerator: Poly, powers: dict[Poly, int]) -> Number:
         """Reduces to lowest terms: the factors are irreducible, so trial division suffices."""
         if not numerator:
             return self.zero
         left = []
         for factor, power in powers.items():
-            while power and (quotient := self.divided(numerator, factor)) is not None:
+            while power and (quotient := numerator.divided(factor)) is not None:
                 numerator, power = quotient, power - 1
             if power:
                 left.append((factor, power))
@@ -132,6 +130,6 @@ class Rationals(Polynomials):
             left.sort(key=lambda pair: self._order.setdefault(pair[0], len(self._order)))
         return Number(numerator, tuple(left))
 
-    def divides(self, factor: PolyElement, x: Number) -> bool:
+    def divides(self, factor: Poly, x: Number) -> bool:
         """Returns whether x is zero wherever ``factor`` is."""
-        return x.zero or self.divided(x.numerator, factor) is not None
+        return x.zero or x.numerator.divided(factor) is not None
