@@ -9,10 +9,34 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from xent_jax.proofs._normal_form import Atom, Poly
+from xent_jax.proofs._normal_form import Atom, Poly, Symbol, atom, entry, index, poly, total
 from xent_jax.proofs._prover.tensor import axes
 
 from tests.cases import x64
+
+# Sizes, arrays and indices of which the tests make terms.
+N, K = poly(atom("dim", "n", 1)), poly(atom("dim", "k", 1))
+Z, W = Symbol("z", "real"), Symbol("w", "positive")
+B, Y = Symbol("b", "boolean"), Symbol("y", "index", K)
+ROW, J = index("i", N), index("j", K)
+(LABEL,) = entry(Y, ROW).atoms()
+
+
+def spread(p, i):
+    """``k sum p^2 - (sum p)^2``, which is at least 0."""
+    return i.args[1] * total(p * p, i) - total(p, i) ** 2
+
+
+def drawn_arrays(seed):
+    """Values of the arrays, for two rows of three classes."""
+    rng = np.random.default_rng(seed)
+    z, w = rng.normal(size=(2, 3)), rng.random((2, 3)) + 0.1
+    return {
+        "z": np.where(rng.random((2, 3)) < 0.2, w, z),
+        "w": w,
+        "b": rng.random((2, 3)) < 0.5,
+        "y": rng.integers(0, 3, 2),
+    }
 
 
 class Evaluation:
