@@ -4,6 +4,7 @@
     pip install tokamax               # if wanted: a peer, for Python 3.12 or later
     python -m benchmarks [--quick] [--only NAME,NAME] [--output DIR]
     python -m benchmarks --readme     # writes all again from the stored data
+    python -m benchmarks --draw [--output DIR]    # draws the pictures again from the stored data
     python -m benchmarks.head         # one benchmark by itself, with its tables on the screen
 
 Each benchmark runs in its own process, so that no flag or number of devices leaks. If one fails,
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 
 from benchmarks._readme import write
-from benchmarks._store import FOLDER, ORDER, QUICK, load, note, save
+from benchmarks._store import FOLDER, ORDER, command_line, folder_of, load, note, save
 
 LAST = 12  # lines of what failed
 
@@ -55,16 +56,22 @@ def run_all(chosen: list[str], folder: Path, arguments: list[str]) -> list[str]:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(prog="python -m benchmarks", description="All benchmarks.")
-    options.add_argument("--quick", action="store_true", help="small sizes, few repeats")
-    options.add_argument("--only", type=names, default=list(ORDER), metavar="NAMES")
-    options.add_argument("--output", type=Path, metavar="DIR", help="of the report")
-    options.add_argument("--readme", action="store_true", help="write, run nothing")
-    options = options.parse_args()
-    folder = options.output or (QUICK if options.quick else FOLDER)
+    parser = command_line("Runs all benchmarks.")
+    parser.add_argument("--only", type=names, default=list(ORDER), metavar="NAMES")
+    parser.add_argument(
+        "--readme", action="store_true", help="write report and README, run nothing"
+    )
+    parser.add_argument("--draw", action="store_true", help="draw the pictures, run nothing")
+    options = parser.parse_args()
+    folder = folder_of(options)
     if options.readme:
         save(load(), FOLDER)
         write()
+    if options.draw:
+        from benchmarks._drawing import save_pictures  # the rest needs no matplotlib
+
+        save_pictures(load(folder), folder)
+    if options.readme or options.draw:
         return 0
     arguments = ["--output", str(folder), *(["--quick"] if options.quick else [])]
     try:

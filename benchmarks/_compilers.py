@@ -1,20 +1,20 @@
 """Compiles for accelerators that are not installed, each in a process of its own."""
 
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
-import tempfile
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from rich.progress import Progress
 
 from benchmarks._records import Record
-from benchmarks._running import NotHere, read_line
+from benchmarks._running import NotHere, track
+from benchmarks._store import decoded
 
 CUDA = "jax-cuda12-plugin", "jax-cuda12-pjrt"
 AXES = "data", "model"
@@ -77,7 +77,7 @@ def missing(platform: Platform) -> str:
 
 
 def compile_for(
-    module: str, platforms: dict[str, Platform], quick: bool, progress: Progress
+    module: str, platforms: dict[str, Platform], quick: bool
 ) -> tuple[list[Record], list[str]]:
     """Runs a benchmark inside each platform whose compiler is installed.
 
@@ -85,35 +85,19 @@ def compile_for(
     NotHere if there is no compiler at all.
     """
     lacking = {one.packages: text for one in reversed(platforms.values()) if (text := missing(one))}
-    found = []
-    for name, platform in platforms.items():
-        if platform.packages not in lacking:
-            task = progress.add_task(f"compile for {platform.name}", total=None)
-            command = [sys.executable, "-m", f"benchmarks.{module}", "--inside", name]
-            for batch in answers(command + ["--quick"] * quick, platform):
-                found += batch
-                progress.update(task, advance=1, refresh=True)
-    if not found:
+    known = {name: one for name, one in platforms.items() if one.packages not in lacking}
+    if not known:
         raise NotHere(*lacking.values())
+    found = []
+    for name, platform in track(known.items(), "compile for other devices"):
+        command = [sys.executable, "-m", f"benchmarks.{module}", "--inside", name]
+        command += ["--quick"] * quick
+        environment = os.environ | platform.settings
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:  # only then: all compilers complain of the missing hardware
+            raise SystemExit(f"the compiler for {platform.name} failed:\n{done.stderr}")
+        found += map(decoded, json.loads(done.stdout.splitlines()[-1]))
     return found, list(lacking.values())
-
-
-def answers(command: list[str], platform: Platform):
-    """Runs a command with the platform's settings; yields the records in each line it prints."""
-    with (
-        tempfile.TemporaryFile("w+") as log,  # compilers complain of the missing hardware
-        subprocess.Popen(
-            command,
-            env=os.environ | platform.settings,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        ) as process,
-    ):
-        yield from (read_line(line) for line in process.stdout if line.startswith("["))
-        if process.wait():
-            log.seek(0)
-            raise SystemExit(f"the compiler for {platform.name} failed:\n{log.read()}")
 
 
 def mesh_on(platform: Platform, shape: tuple[int, int], explicit: bool = False) -> Mesh:

@@ -18,7 +18,6 @@ except ImportError:
     TOKAMAX, LEFT_OUT = [], ["tokamax: pip install tokamax, for Python 3.12 or later"]
 
 INTEGER = "softmax_cross_entropy_with_integer_labels"
-MIB = 2**20
 head = xent_jax.linear_softmax_cross_entropy
 ours, of_optax = getattr(xent_jax, INTEGER), getattr(optax, INTEGER)
 

@@ -1,30 +1,30 @@
 """What the benchmarks share: the command line, timed runs, the machine, and storing results."""
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
+import rich.progress
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks._drawing import PICTURES, save_pictures
 from benchmarks._records import Record
-from benchmarks._store import FOLDER, QUICK, decoded, encoded, load, note, save
+from benchmarks._store import command_line, encoded, folder_of, load, note, save
 from benchmarks._views import tables
 
 PACKAGES = "jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "optax", "tokamax", "xent_jax"
-Drawing = Callable[[Figure], None]
+MIB = 2**20
 
 
 class NotHere(Exception):
@@ -37,29 +37,25 @@ class Benchmark:
 
     name: str
     title: str
-    text: str  # a question, an empty line, and notes for the report
-    measure: Callable[[bool, Progress], tuple[list[Record], Drawing | None]]  # of quick or not
-    inside: Callable[[str, bool], Iterator[list[Record]]] | None = None  # for one device
+    text: str  # what it measures in one line, an empty line, and notes for the report
+    measure: Callable[[bool], list[Record]]  # of quick or not
+    inside: Callable[[str, bool], list[Record]] | None = None  # for one device
     left_out: Sequence[str] = ()
     timed: bool = False  # other programs then matter
 
     def main(self) -> None:
         """Measures, prints the tables, and stores them in the report."""
-        parser = argparse.ArgumentParser(description=self.text.partition("\n")[0])
-        parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
-        where = f"default: {FOLDER.name}; if quick, {QUICK}"
-        parser.add_argument("--output", type=Path, metavar="DIR", help=where)
+        parser = command_line(self.text.partition("\n")[0])
         parser.add_argument("--inside", help=argparse.SUPPRESS)  # for a process of its own
         options = parser.parse_args()
-        folder = options.output or (QUICK if options.quick else FOLDER)
         try:
             if options.inside:
-                for found in self.inside(options.inside, options.quick):
-                    print(f"[{', '.join(map(encoded, found))}]", flush=True)
+                found = self.inside(options.inside, options.quick)
+                print(f"[{', '.join(map(encoded, found))}]")
             else:
-                self.run(options.quick, folder)
+                self.run(options.quick, folder_of(options))
         except NotHere as error:
-            note(self.name, list(error.args), folder)
+            note(self.name, list(error.args), folder_of(options))
             console().print("not run here:", *error.args, sep="\n", markup=False)
         except KeyboardInterrupt:
             sys.exit("interrupted")
@@ -67,9 +63,7 @@ class Benchmark:
     def run(self, quick: bool, folder: Path) -> None:
         """Measures, prints the tables, and stores them in the report of that folder."""
         began = busy()
-        # No refresh from a thread: it would take a core during the runs.
-        with Progress(console=console(), auto_refresh=False) as progress:
-            records, draw = self.measure(quick, progress)
+        records = self.measure(quick)
         question, _, notes = self.text.strip().partition("\n\n")
         section = {
             "title": self.title,
@@ -77,24 +71,20 @@ class Benchmark:
             "notes": notes,
             "others": others(began) if self.timed else "",
             "left_out": list(self.left_out),
-            "picture": draw is not None,
+            "picture": self.name in PICTURES,
             "date": str(datetime.date.today()),
             "machine": machine(),
             "quick": quick,
             "records": records,
         }
-        for title, rows in tables(records).items():
-            show(title, *rows)
+        for title, (head, rows) in tables(records).items():
+            shown = Table(*head, title=title)
+            for row in rows:
+                shown.add_row(*row)
+            console().print(shown)
         save(load(folder) | {self.name: section}, folder)
-        if draw:
-            draw(figure := Figure(layout="constrained"))
-            figure.savefig(folder / f"{self.name}.png", dpi=120)
+        save_pictures({self.name: section}, folder)
         console().print(f"{folder / 'report.md'}, {section['machine']}")
-
-
-def read_line(line: str) -> list[Record]:
-    """Reads what a process that runs for one device prints."""
-    return [decoded(fields) for fields in json.loads(line)]
 
 
 def console() -> Console:
@@ -102,11 +92,10 @@ def console() -> Console:
     return Console(width=max(Console().width, 170))
 
 
-def show(title: str, head: list[str], rows: list[list[str]]) -> None:
-    shown = Table(*head, title=title)
-    for row in rows:
-        shown.add_row(*row)
-    console().print(shown)
+def track(items: Collection, what: str) -> Iterable:
+    """Yields the items, and shows how many are done."""
+    # No refresh from a thread: it would take a core during the runs.
+    return rich.progress.track(items, what, console=console(), auto_refresh=False)
 
 
 # ---------------------------------------------------------------- timed runs
@@ -121,19 +110,14 @@ def timed(program: Callable, arguments: Sequence) -> float:
     return 1e3 * seconds
 
 
-def in_rounds(
-    measures: Sequence[Callable], least: int, seconds: float = 0.0, tick: Callable = float
-) -> np.ndarray:
+def in_rounds(measures: Sequence[Callable], least: int, seconds: float = 0.0) -> np.ndarray:
     """Calls each function once in every round, in a random order; [rounds, functions, ...].
 
-    Goes on for at least ``least`` rounds and so many seconds. ``tick`` is told the seconds spent.
+    Goes on for at least ``least`` rounds and so many seconds.
     """
     rng, rounds, began = np.random.default_rng(0), [], time.perf_counter()
     while len(rounds) < least or time.perf_counter() - began < seconds:
-        found = {}
-        for i in rng.permutation(len(measures)):
-            found[i] = measures[i]()
-            tick(time.perf_counter() - began)
+        found = {i: measures[i]() for i in rng.permutation(len(measures))}
         rounds.append([found[i] for i in range(len(measures))])
     return np.array(rounds)
 
@@ -156,10 +140,8 @@ def machine() -> str:
     """Returns the processor, the system and the versions of everything that is compared."""
     versions = [f"Python {platform.python_version()}"]
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            pass
     info, memory = Path("/proc/cpuinfo"), ""
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

@@ -20,7 +20,7 @@ _STEPS = {"value and gradient": "{case}, {size}"}
 _MIB = "Temporary memory in MiB of "
 _HEAD = View("{study} in {dtype}, {size}", PROGRAM)
 _GROWTH = View("{study}", {"": "{size}"}, "{program} {metric} {unit}")
-VIEWS = {
+VIEWS: dict[str, View | None] = {
     "Targets": View("{study}", {"": "{program}"}, "{metric}"),
     "Relative errors": View(
         "Relative error of loss / gradient at the label, {dtype}",
@@ -28,6 +28,7 @@ VIEWS = {
         "{case}",
     ),
     "Errors": View("{dtype}, in units of the last place", {"case": "{case}"}, "{program}"),
+    "Errors against the gap": None,  # in a picture, and in no table
     "Value and gradient": View("{study}", *_LOGITS),
     "Value alone": View("{study}", *_LOGITS),
     "Options, value and gradient": View("{study}", *_LOGITS),
@@ -64,6 +65,6 @@ def tables(records: Iterable[Record]) -> dict[str, tuple[list, list]]:
     """Returns the tables of a benchmark by title, in the order in which their records come."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        title = record.fill(VIEWS[record.study].title)
-        groups.setdefault((record.study, title), []).append(record)
+        if view := VIEWS[record.study]:
+            groups.setdefault((record.study, record.fill(view.title)), []).append(record)
     return {title: pivot(group, *VIEWS[study][1:]) for (study, title), group in groups.items()}

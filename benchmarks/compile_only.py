@@ -15,15 +15,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
-from rich.progress import Progress
 
 import xent_jax
 from benchmarks._compilers import arguments, compile_for, h100, mesh_on, tpu
-from benchmarks._drawing import Panel, draw
 from benchmarks._peers import (
     INTEGER,
     LEFT_OUT,
-    MIB,
     TOKAMAX,
     head,
     held,
@@ -34,7 +31,7 @@ from benchmarks._peers import (
     room,
 )
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, temp_bytes
+from benchmarks._running import MIB, Benchmark, temp_bytes
 
 SIZE = 8192, 2048, 32768  # logits well above what a TPU would move to its fast memory
 LARGE = (32768, 2560, 128256), (8192, 4096, 128256)
@@ -123,9 +120,9 @@ def of_large_vocabularies() -> Iterator[Program]:
             yield "Large heads", what, jax.value_and_grad(loss, (0, 1)), names, (n, d, v)
 
 
-def inside(name: str, quick: bool) -> Iterator[list[Record]]:
+def inside(name: str, quick: bool) -> list[Record]:
     """Compiles all programs for one device of a platform."""
-    mesh = mesh_on(PLATFORMS[name], (1, 1))
+    mesh, out = mesh_on(PLATFORMS[name], (1, 1)), []
     for study, what, function, names, size in [
         *of_logits(), *of_inputs(), *of_large_vocabularies()
     ]:  # fmt: skip
@@ -136,7 +133,9 @@ def inside(name: str, quick: bool) -> Iterator[list[Record]]:
             if names[0] == "logits":
                 shape = known[0].shape
                 numbers["share"] = 100 * temp / (known[0].size * known[0].dtype.itemsize)
-            yield records(study, what, numbers, dtype=dtype, shape=shape, case=PLATFORMS[name].name)
+            fields = {"dtype": dtype, "shape": shape, "case": PLATFORMS[name].name}
+            out += records(study, what, numbers, **fields)
+    return out
 
 
 def summary(found: list[Record]) -> list[Record]:
@@ -156,16 +155,10 @@ def summary(found: list[Record]) -> list[Record]:
     return reached(integer, shares) + reached(found, heads)
 
 
-def plot(found: list[Record], figure) -> None:
-    fields = {"study": "Heads", "dtype": "bfloat16", "metric": "temp"}
-    title = "Linear head, bfloat16: temporary memory, MiB"
-    draw(found, [Panel(title, fields, series="case")], 1, (11, 7), figure)
-
-
-def measure(quick: bool, progress: Progress):
-    found, left_out = compile_for("compile_only", PLATFORMS, quick, progress)
+def measure(quick: bool) -> list[Record]:
+    found, left_out = compile_for("compile_only", PLATFORMS, quick)
     BENCHMARK.left_out = left_out + LEFT_OUT
-    return summary(found) + found, partial(plot, found)
+    return summary(found) + found
 
 
 BENCHMARK = Benchmark("compile_only", "Memory on accelerators", __doc__, measure, inside)

@@ -19,13 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from rich.progress import Progress
 
 import xent_jax
 from benchmarks._hlo import Program
 from benchmarks._peers import head, held, of_optax, optax_integer, optax_soft, ours
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, in_rounds, timed
+from benchmarks._running import Benchmark, in_rounds, timed, track
 
 SHAPES = (8, 10), (512, 8192)
 TIMED, COUNTED = ("trace", "lower", "compile"), ("equations", "instructions")
@@ -140,7 +139,7 @@ def mean(loss: Callable, options: dict) -> Callable:
     return lambda z, labels: loss(z, labels, **options).mean()
 
 
-def measure(quick: bool, progress: Progress):
+def measure(quick: bool) -> list[Record]:
     jax.config.update("jax_enable_compilation_cache", False)
     repeats, found = 3 if quick else 15, []
     known = [
@@ -151,7 +150,7 @@ def measure(quick: bool, progress: Progress):
         (HEADS, case, [jax.value_and_grad(f, (0, 1)) for f in functions], arguments)
         for case, (*functions, arguments) in heads(*HEAD).items()
     ]
-    for study, case, functions, arguments in progress.track(known, description="compile"):
+    for study, case, functions, arguments in track(known, "compile"):
         builds = [partial(build, function, arguments) for function in functions]
         built = np.moveaxis(in_rounds(builds, repeats + 1)[1:], -1, 0)  # the first warms up
         numbers = dict(zip(TIMED + COUNTED, built, strict=True))
@@ -160,10 +159,10 @@ def measure(quick: bool, progress: Progress):
         fields = {"case": case, "shape": HEAD if study == HEADS else arguments[0].shape}
         found += compare((study, "Of each library"), numbers, **fields)
     eager = outside_jit(*SHAPES[0]).items()
-    for case, (*functions, arguments) in progress.track(eager, description="outside jit"):
+    for case, (*functions, arguments) in track(eager, "outside jit"):
         numbers, study = {"call": calls(functions, arguments, 30 * repeats)}, "Calls outside jit"
         found += compare((study, study), numbers, case=case, shape=SHAPES[0])
-    return reached(found, GOALS) + found, None
+    return reached(found, GOALS) + found
 
 
 BENCHMARK = Benchmark("compile_time", "Tracing and compiling", __doc__, measure, timed=True)

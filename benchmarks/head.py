@@ -14,13 +14,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.progress import Progress
 
-from benchmarks._drawing import Panel, draw
 from benchmarks._head_programs import ADAPTED, ANY, HEADS, MASKED, Timed, drawn, in_chunks
-from benchmarks._peers import LEFT_OUT, MIB, TOKAMAX, head, held, of_optax, of_tokamax
+from benchmarks._peers import LEFT_OUT, TOKAMAX, head, held, of_optax, of_tokamax
 from benchmarks._records import Record, find, records, target
-from benchmarks._running import Benchmark, in_rounds, ratios, temp_bytes, timed
+from benchmarks._running import MIB, Benchmark, in_rounds, ratios, temp_bytes, timed, track
 
 FULL, SMALL, HALF = (2048, 512, 32768), (1024, 128, 32768), (512, 256, 4096)
 TEMP_TARGET = 0.25  # of the temporary memory with logits that are held
@@ -34,17 +32,16 @@ MODELS = {
 SPREADS = 1, 3  # standard deviations of the logits
 
 
-def times(study: str, programs: Timed, shape, least: int, seconds: float, progress) -> list[Record]:
+def times(study: str, programs: Timed, shape, least: int, seconds: float) -> list[Record]:
     """Compiles the programs and runs rounds of them; the ratios are to the first."""
     arguments, runs, temps = drawn(shape), [], []
-    for program, _ in progress.track(programs.values(), description=f"compile, {study}"):
+    for program, _ in track(programs.values(), f"compile, {study}"):
         compiled = jax.jit(program).lower(*arguments).compile()
         temps.append(temp_bytes(compiled) / MIB)
         runs.append(functools.partial(timed, compiled, arguments))
         runs[-1]()  # warm up
-    task = progress.add_task(f"rounds, {study}", total=seconds)
-    tick = functools.partial(progress.update, task, refresh=True)
-    found = in_rounds(runs, least, seconds, lambda spent: tick(completed=min(spent, seconds))).T
+    print(f"rounds, {study}: {seconds} s", flush=True)
+    found = in_rounds(runs, least, seconds).T
     out = []
     for (name, (_, limit)), own, temp in zip(programs.items(), found, temps, strict=True):
         numbers = {"time": float(np.median(own))} | ratios(own, found[0])
@@ -53,13 +50,13 @@ def times(study: str, programs: Timed, shape, least: int, seconds: float, progre
     return out
 
 
-def growth(axis: str, progress: Progress) -> list[Record]:
+def growth(axis: str) -> list[Record]:
     """Returns the MiB of the head and of logits that are held, from programs that do not run."""
     shapes = [(2**i, *FULL[1:]) for i in range(10, 16)]
     if axis == "V":
         shapes = [(*FULL[:2], 2**i) for i in range(13, 18)]
     out = []
-    for n, d, v in progress.track(shapes, description=f"memory against {axis}"):
+    for n, d, v in track(shapes, f"memory against {axis}"):
         specs = ((n, d), "float32"), ((d, v), "float32"), ((n,), "int32")
         arguments = [jax.ShapeDtypeStruct(*spec) for spec in specs]
         programs = (jax.jit(jax.value_and_grad(loss, (0, 1))) for loss in (head, held(of_optax)))
@@ -83,14 +80,14 @@ def reference(x, w, y) -> list[np.ndarray]:
     return [np.mean(lse[:, 0] - z[rows, y]), dz @ w.T, x.T @ dz]
 
 
-def half_errors(draws: int, progress: Progress) -> list[Record]:
+def half_errors(draws: int) -> list[Record]:
     """Returns the worst errors of loss, dx and dW over the draws, by model and spread.
 
     An error is the largest error over the largest component.
     """
     programs = {name: jax.jit(jax.value_and_grad(loss, (0, 1))) for name, loss in MODELS.items()}
     errors = {(name, spread): np.zeros(3) for name in programs for spread in SPREADS}
-    for seed in progress.track(range(draws), description="bfloat16"):
+    for seed in track(range(draws), "bfloat16"):
         x, unit, y, *_ = drawn(HALF, seed)
         for spread in SPREADS:
             x, w = x.astype(jnp.bfloat16), (spread * unit).astype(jnp.bfloat16)
@@ -127,28 +124,16 @@ def summary(found: list[Record]) -> list[Record]:
     return lines
 
 
-def plot(found: list[Record], figure) -> None:
-    grown = {"names": "{size}", "series": "program", "scale": "log", "limits": (8, 3e4)}
-    panels = [
-        Panel("time over that of the products", {"study": "Time", "metric": "ratio"}),
-        *(
-            Panel(f"{study}, MiB", {"study": study, "metric": "temp"}, **grown)
-            for study in ("Memory against N", "Memory against V")
-        ),
-    ]
-    draw(found, panels, 1, (11, 12), figure)
-
-
-def measure(quick: bool, progress: Progress):
+def measure(quick: bool) -> list[Record]:
     shape, least, longer, seconds, draws = (SMALL, 2, 8, 3, 1) if quick else (FULL, 3, 200, 45, 5)
     adapted = "A norm, a kernel with an adapter and a soft cap"
-    found = times("Time", HEADS, shape, least, longer, progress)
-    found += growth("N", progress) + growth("V", progress)
+    found = times("Time", HEADS, shape, least, longer)
+    found += growth("N") + growth("V")
     masked = "Tokens that are left out", MASKED, (8192, 256, 8192)
-    found += times(*masked, least, seconds, progress)
-    found += times(adapted, ADAPTED, ANY, least, seconds, progress)
-    found += half_errors(draws, progress)
-    return summary(found) + found, functools.partial(plot, found)
+    found += times(*masked, least, seconds)
+    found += times(adapted, ADAPTED, ANY, least, seconds)
+    found += half_errors(draws)
+    return summary(found) + found
 
 
 BENCHMARK = Benchmark("head", "The linear head", __doc__, measure, None, LEFT_OUT, True)

@@ -14,13 +14,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.progress import Progress
 
 import xent_jax
-from benchmarks._drawing import Panel, draw
 from benchmarks._peers import INTEGER, optax_integer, optax_soft
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, in_rounds, ratios, temp_bytes, timed
+from benchmarks._running import Benchmark, in_rounds, ratios, temp_bytes, timed, track
 
 # The losses of optax and the names of those of xent_jax.
 LOSSES = {"integer": (optax_integer, INTEGER), "soft": (optax_soft, "softmax_cross_entropy")}
@@ -120,36 +118,23 @@ def draw_labels(kind: str, shape: tuple[int, int], ignored: bool):
     return jnp.where(jax.random.bernoulli(other, 0.1, (n,)), -100, labels) if ignored else labels
 
 
-def plot(found: list[Record], figure) -> None:
-    """Draws the times over optax's, and beside them the memory of both libraries."""
-    found = [r for r in found if r.study != WITH_OPTIONS and r.program != "forward_mode"]
-    known = {"names": "{size} {dtype} {case}"}
-    memory = known | {"series": "program", "scale": "symlog", "limits": (0, 2e4)}
-    panels = [Panel("time, xent_jax / optax", {"metric": "ratio"}, **known)] + [
-        Panel(f"{study}: memory, % of the logits", {"metric": "share", "study": study}, **memory)
-        for study in (GRADIENT, VALUE)
-    ]
-    draw(found, panels, 3, (17, 10), figure)
-
-
-def measure(quick: bool, progress: Progress):
+def measure(quick: bool) -> list[Record]:
     """Compiles all cells, then visits each of them once in every pass."""
     passes, seconds = (2, 0.05) if quick else (5, 1.2)
     both = [(study, *kind) for study in (GRADIENT, VALUE) for kind in KINDS]
     cells = [(*one, dtype) for one in both for dtype in ("float32", "bfloat16")]
     cells += [(WITH_OPTIONS, "integer", s, "float32", name) for name in OPTIONS for s in SHAPES]
-    built = [compiled(*cell) for cell in progress.track(cells, description="compile")]
+    built = [compiled(*cell) for cell in track(cells, "compile")]
     blocks = [[] for _ in cells]
     for step in range(passes):
-        what = f"pass {step + 1} of {passes}"
-        for i in progress.track(range(len(cells)), description=what):
+        for i in track(range(len(cells)), f"pass {step + 1} of {passes}"):
             programs, arguments = built[i]
             runs = [functools.partial(timed, p, arguments) for p in programs.values()]
             in_rounds(runs, 2)  # warm up
             blocks[i].append(in_rounds(runs, 4, seconds))
     parts = zip(cells, built, blocks, strict=True)
     found = [r for cell, (p, args), b in parts for r in numbers(cell, p, args[0].nbytes, b)]
-    return reached(found, GOALS) + found, functools.partial(plot, found)
+    return reached(found, GOALS) + found
 
 
 BENCHMARK = Benchmark("logits", "Losses of logits", __doc__, measure, timed=True)

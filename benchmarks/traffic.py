@@ -20,18 +20,13 @@ overlap with the backward pass of the rest of the network. Sources: `benchmarks/
 """
 
 import math
-from collections.abc import Iterator
-from functools import partial
-
-from rich.progress import Progress
 
 from benchmarks._collectives import collectives, grouped
 from benchmarks._compilers import AXES, Platform, compile_for, h100, tpu
-from benchmarks._drawing import Panel, draw
-from benchmarks._peers import LEFT_OUT, MIB
+from benchmarks._peers import LEFT_OUT
 from benchmarks._plans import PLANS
 from benchmarks._records import Record, find, records, target
-from benchmarks._running import Benchmark, temp_bytes
+from benchmarks._running import MIB, Benchmark, temp_bytes
 from benchmarks._sharded import FULLY_SHARDED, PROGRAMS, SMALL, Program, compiled
 
 # Each device holds what compile_only.py compiles for one, well above a TPU's fast memory.
@@ -48,13 +43,12 @@ for name, nodes in NODES.items():
     PLATFORMS[name] = h100(f"H100 x {8 * nodes}", f"1x{nodes}x8")
 
 
-def inside(name: str, quick: bool) -> Iterator[list[Record]]:
-    """Compiles the programs of one platform; yields the records of each."""
-    for program in PROGRAMS:
-        if program.planned if name in PLANS else name == "cpu" or not program.only_cpu:
-            yield measured(program, name)
-    if name in PLANS:
-        yield PLANS[name].times(PLATFORMS[name].name)
+def inside(name: str, quick: bool) -> list[Record]:
+    """Compiles the programs of one platform."""
+    planned = name in PLANS
+    chosen = [p for p in PROGRAMS if (p.planned if planned else name == "cpu" or not p.only_cpu)]
+    found = sum((measured(program, name) for program in chosen), [])
+    return found + (PLANS[name].times(PLATFORMS[name].name) if planned else [])
 
 
 def measured(program: Program, name: str) -> list[Record]:
@@ -109,23 +103,11 @@ def summary(found: list[Record]) -> list[Record]:
     return lines + ([target(what, max(off), 1e-3, "relative")] if off else [])
 
 
-def plot(found: list[Record], figure) -> None:
-    """Draws bytes and memory on logarithmic axes, because they differ by orders of magnitude."""
-    known = {"study": "CPU devices"}
-    titles = "bytes that a device sends", "temporary memory of a device, MiB"
-    panels = [
-        Panel(titles[0], known | {"metric": "bytes"}, scale="log", limits=(1e3, 1e12)),
-        Panel(titles[1], known | {"metric": "temp"}, scale="log", limits=(1e-2, 3e3)),
-    ]
-    draw(found, panels, 2, (15, 6.5), figure)
-    figure.suptitle("Value and gradients on eight devices, 2 data x 4 model")
-
-
-def measure(quick: bool, progress: Progress):
+def measure(quick: bool) -> list[Record]:
     chosen = {"cpu": CPU} if quick else PLATFORMS
-    found, left_out = compile_for("traffic", chosen, quick, progress)
+    found, left_out = compile_for("traffic", chosen, quick)
     BENCHMARK.left_out = left_out + LEFT_OUT
-    return summary(found) + found, partial(plot, found)
+    return summary(found) + found
 
 
 BENCHMARK = Benchmark("traffic", "Traffic between devices", __doc__, measure, inside)
