@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import xent_jax
-from benchmarks._peers import TOKAMAX, head, held, of_optax, of_tokamax, ours, pulled_back, room
+from benchmarks._peers import TOKAMAX, head, held, in_chunks, of_optax, ours, pulled_back, room
 
 CHUNK = 1024  # tokens, twice what is the default for the 32768 classes here
 RANK = 16
@@ -27,11 +27,6 @@ def drawn(shape: tuple[int, int, int], seed: int = 0) -> tuple:
     return x, w, y, g, jax.random.normal(keys[4], (n, v))
 
 
-def in_chunks(tokens: int) -> Callable:
-    """Returns the head with room for the logits of that many tokens."""
-    return lambda x, w, y, *_: head(x, w, y, **room(tokens, w.shape[1]))
-
-
 def differentiated(loss, wrt=(0, 1)) -> Callable:
     """Returns value and gradient of a mean, to the inputs, the kernel or both."""
     return lambda x, w, y, g, dz: jax.value_and_grad(loss, wrt)(x, w, y)
@@ -47,7 +42,7 @@ HEADS: Timed = {
     "head, gradient of the kernel alone": (differentiated(head, 1), 0.78),
     "logits, optax": (differentiated(held(of_optax)), None),
     "logits, xent_jax": (differentiated(held(ours)), None),
-    **dict.fromkeys(TOKAMAX, (differentiated(of_tokamax), None)),
+    **{name: (differentiated(loss), None) for name, loss in TOKAMAX.items()},
 }
 
 

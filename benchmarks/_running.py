@@ -7,6 +7,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import psutil
 import rich.progress
 from rich.console import Console
 from rich.table import Table
@@ -62,7 +64,7 @@ class Benchmark:
 
     def run(self, quick: bool, folder: Path) -> None:
         """Measures, prints the tables, and stores them in the report of that folder."""
-        began = busy()
+        began, _ = os.times(), psutil.cpu_percent()  # the next call returns what came since
         records = self.measure(quick)
         question, _, notes = self.text.strip().partition("\n\n")
         section = {
@@ -142,32 +144,16 @@ def machine() -> str:
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
-    info, memory = Path("/proc/cpuinfo"), ""
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        memory = f", {size / 2**30:.0f} GiB"
-    hardware = f"{(models or [platform.processor()])[0]}, {os.cpu_count()} cores{memory}"
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"^model name\s*: (.*)", info.read_text(), re.M) if info.exists() else []
+    memory = psutil.virtual_memory().total / 2**30
+    hardware = f"{[*models, platform.processor()][0]}, {os.cpu_count()} cores, {memory:.0f} GiB"
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     return "; ".join([hardware, system, ", ".join(versions)])
 
 
-def busy() -> tuple[float, float, float] | None:
-    """Returns the seconds that all cores and this program were busy, and the time; Linux only."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
-    ticks = [int(number) for number in stat.read_text().splitlines()[0].split()[1:9]]
-    idle, waiting = ticks[3:5]
-    cores = (sum(ticks) - idle - waiting) / os.sysconf("SC_CLK_TCK")
-    return cores, sum(os.times()[:4]), time.perf_counter()
-
-
-def others(began: tuple[float, float, float] | None) -> str:
-    """Returns how many cores other programs have kept busy, if known and not 0."""
-    if began is None or (now := busy()) is None:
-        return ""
-    cores, own, seconds = (b - a for a, b in zip(began, now, strict=True))
-    kept = f"{max(0.0, (cores - own) / seconds):.1f}"
-    return "" if kept == "0.0" else kept
+def others(began: Sequence[float]) -> str:
+    """Returns how many cores other programs have kept busy since those os.times(), if not 0."""
+    *own, seconds = np.subtract(os.times(), began)
+    cores = psutil.cpu_percent() / 100 * os.cpu_count() - sum(own) / seconds
+    return f"{cores:.1f}" if cores >= 0.05 else ""

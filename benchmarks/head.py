@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks._head_programs import ADAPTED, ANY, HEADS, MASKED, Timed, drawn, in_chunks
-from benchmarks._peers import LEFT_OUT, TOKAMAX, head, held, of_optax, of_tokamax
+from benchmarks._head_programs import ADAPTED, ANY, HEADS, MASKED, Timed, drawn
+from benchmarks._peers import LEFT_OUT, TOKAMAX, head, held, in_chunks, of_optax
 from benchmarks._records import Record, find, records, target
 from benchmarks._running import MIB, Benchmark, in_rounds, ratios, temp_bytes, timed, track
 
@@ -27,8 +27,7 @@ MODELS = {
     "xent_jax head, chunks of 64 tokens": in_chunks(64),
     "logits, optax": held(of_optax),
     "logits, cast to float32, optax": held(of_optax, jnp.float32),
-    **dict.fromkeys(TOKAMAX, of_tokamax),
-}
+} | TOKAMAX
 SPREADS = 1, 3  # standard deviations of the logits
 
 

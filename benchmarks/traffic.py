@@ -19,7 +19,7 @@ for a ring, and products at peak. Shares are in % of the time of the products. T
 overlap with the backward pass of the rest of the network. Sources: `benchmarks/_plans.py`.
 """
 
-import math
+from math import inf
 
 from benchmarks._collectives import collectives, grouped
 from benchmarks._compilers import AXES, Platform, compile_for, h100, tpu
@@ -84,32 +84,25 @@ def measured(program: Program, name: str) -> list[Record]:
 def summary(found: list[Record]) -> list[Record]:
     """Returns the targets on the CPU, and whether the formulas are right."""
     lines = [
-        target(
-            f"{record.program}: bytes per device",
-            math.inf if record.value is None else record.value,
-            record.limit,
-            "B",
-        )
-        for record in find(found, study="CPU devices", metric="bytes")
-        if record.limit
+        target(f"{r.program}: bytes per device", inf if r.value is None else r.value, r.limit, "B")
+        for r in find(found, study="CPU devices", metric="bytes")
+        if r.limit
     ]
     planned = {(r.program, r.metric): r.value for r in find(found, study="Planned bytes")}
     off = [
-        abs(size / planned[device, metric.replace("compiled", "formula")] - 1)
+        abs(planned[device, metric.replace("formula", "compiled")] / size - 1)
         for (device, metric), size in planned.items()
-        if metric.endswith("compiled")
+        if metric.endswith("formula")
     ]
     what = "256 and 4096 devices: compiled bytes less the formula's, over the formula's"
     return lines + ([target(what, max(off), 1e-3, "relative")] if off else [])
 
 
 def measure(quick: bool) -> list[Record]:
-    chosen = {"cpu": CPU} if quick else PLATFORMS
-    found, left_out = compile_for("traffic", chosen, quick)
-    BENCHMARK.left_out = left_out + LEFT_OUT
+    found = compile_for({"cpu": CPU} if quick else PLATFORMS, BENCHMARK, quick)
     return summary(found) + found
 
 
-BENCHMARK = Benchmark("traffic", "Traffic between devices", __doc__, measure, inside)
+BENCHMARK = Benchmark("traffic", "Traffic between devices", __doc__, measure, inside, LEFT_OUT)
 if __name__ == "__main__":
     BENCHMARK.main()
