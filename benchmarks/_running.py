@@ -26,7 +26,6 @@ from benchmarks._store import command_line, encoded, folder_of, load, note, save
 from benchmarks._views import tables
 
 PACKAGES = "jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "optax", "tokamax", "xent_jax"
-MIB = 2**20
 
 
 class NotHere(Exception):
@@ -130,9 +129,18 @@ def ratios(times: np.ndarray, over: np.ndarray) -> dict[str, float]:
     return {"ratio": ratio, "ratio, 10 %": low, "ratio, 90 %": high}
 
 
-def temp_bytes(program) -> int:
-    """Returns the bytes of temporary memory of a compiled program, as the compiler states it."""
-    return program.memory_analysis().temp_size_in_bytes
+def compiled(function: Callable, arguments: Sequence) -> jax.stages.Compiled:
+    return jax.jit(function).lower(*arguments).compile()
+
+
+def temp_mib(program: jax.stages.Compiled) -> float:
+    """Returns the MiB of temporary memory of a program, as the compiler states it."""
+    return program.memory_analysis().temp_size_in_bytes / 2**20
+
+
+def temp_share(program: jax.stages.Compiled, logits) -> float:
+    """Returns the temporary memory of a program in % of the bytes of some logits."""
+    return 100 * 2**20 * temp_mib(program) / (logits.size * logits.dtype.itemsize)
 
 
 # ---------------------------------------------------------------- the machine

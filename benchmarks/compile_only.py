@@ -22,7 +22,7 @@ import xent_jax
 from benchmarks._compilers import arguments, compile_for, h100, mesh_on, tpu
 from benchmarks._peers import LEFT_OUT, TOKAMAX, head, held, mean, of_optax, ours, pulled_back, room
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import MIB, Benchmark, temp_bytes
+from benchmarks._running import Benchmark, compiled, temp_mib, temp_share
 
 SIZE = 8192, 2048, 32768  # logits well above what a TPU would move to its fast memory
 LARGE = (32768, 2560, 128256), (8192, 4096, 128256)
@@ -115,11 +115,10 @@ def inside(name: str, quick: bool) -> list[Record]:
     dtypes = ("bfloat16",) if quick else ("bfloat16", "float32")
     for (study, size, what, (letters, function)), dtype in itertools.product(known, dtypes):
         given = arguments(dict.fromkeys(letters, PartitionSpec()), mesh, size, dtype)
-        temp = temp_bytes(jax.jit(function).lower(*given).compile())
-        shape, numbers = size, {"temp": temp / MIB}
+        program = compiled(function, given)
+        shape, numbers = size, {"temp": temp_mib(program)}
         if study == "Losses of logits":
-            shape = given[0].shape
-            numbers["share"] = 100 * temp / (given[0].size * given[0].dtype.itemsize)
+            shape, numbers["share"] = given[0].shape, temp_share(program, given[0])
         fields = {"dtype": dtype, "shape": shape, "case": PLATFORMS[name].name}
         out += records(study, what, numbers, **fields)
     return out

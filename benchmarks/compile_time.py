@@ -22,7 +22,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import xent_jax
 from benchmarks._hlo import Program
-from benchmarks._peers import head, held, of_optax, optax_integer, optax_soft, ours
+from benchmarks._peers import head, held, mean, of_optax, optax_integer, optax_soft, ours
 from benchmarks._records import Goal, Record, reached, records
 from benchmarks._running import Benchmark, in_rounds, timed, track
 
@@ -135,15 +135,11 @@ def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) 
     return out
 
 
-def mean(loss: Callable, options: dict) -> Callable:
-    return lambda z, labels: loss(z, labels, **options).mean()
-
-
 def measure(quick: bool) -> list[Record]:
     jax.config.update("jax_enable_compilation_cache", False)
     repeats, found = 3 if quick else 15, []
     known = [
-        (LOSSES, case, [jax.value_and_grad(mean(f, options)) for f in losses], arguments)
+        (LOSSES, case, [jax.value_and_grad(mean(f, **options)) for f in losses], arguments)
         for shape in SHAPES
         for case, (*losses, options, arguments) in cases(*shape).items()
     ] + [

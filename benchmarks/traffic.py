@@ -26,7 +26,7 @@ from benchmarks._compilers import AXES, Platform, compile_for, h100, tpu
 from benchmarks._peers import LEFT_OUT
 from benchmarks._plans import PLANS
 from benchmarks._records import Record, find, records, target
-from benchmarks._running import MIB, Benchmark, temp_bytes
+from benchmarks._running import Benchmark, temp_mib
 from benchmarks._sharded import FULLY_SHARDED, PROGRAMS, SMALL, Program, compiled
 
 # Each device holds what compile_only.py compiles for one, well above a TPU's fast memory.
@@ -66,7 +66,7 @@ def measured(program: Program, name: str) -> list[Record]:
         why = f"{type(error).__name__}: {error}".partition(". ")[0].splitlines()[0]
         return records(study, program.what, {"bytes": None}, note=why, **where)
     groups = grouped(collectives(out.as_text(), dict(zip(AXES, mesh, strict=True))))
-    sent, temp = sum(payload for *_, payload in groups), temp_bytes(out) / MIB
+    sent, temp = sum(payload for *_, payload in groups), temp_mib(out)
     if plan:
         fully, where = program.what == FULLY_SHARDED, known | {"case": f"{mesh[0]} x {mesh[1]}"}
         prefix, temps = ("fully sharded, ", {}) if fully else ("", {"temp": temp})
