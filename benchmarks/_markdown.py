@@ -3,7 +3,7 @@
 The pages of the site include what stands between marks.
 """
 
-from benchmarks._records import Record, find, shown, span, table
+from benchmarks._records import find, shown, span, table
 from benchmarks._views import tables
 
 INTRO = """# Benchmarks
@@ -89,21 +89,20 @@ BESIDE = [  # a row: its benchmark, what it is, a template, a program for each p
 ]  # fmt: skip
 
 
-def spans(records: list[Record]) -> dict[str, str]:
-    """Returns the least and greatest times over optax's."""
-    known, over = find(records, program="xent_jax"), "time over optax's"
-    with_options = find(known, study="Options, value and gradient", metric="ratio")
-    rows = {
-        f"{study.lower()}, {over}: logits: {kind}": find(
-            known, study=study, metric="ratio", **fields
-        )
+_OVER = ", time over optax's: "
+_OPTIONS = {"study": "Options, value and gradient", "metric": "ratio"}
+SPANS = {  # rows of the least and the greatest times over optax's, and the fields of their records
+    **{
+        f"{study.lower()}{_OVER}logits: {kind}": {"study": study, "metric": "ratio"} | fields
         for study in ("Value and gradient", "Value alone")
         for kind, fields in LABELS.items()
-    } | {f"value and gradient with options, {over}: logits": with_options}
-    for metric in ("trace", "compile"):
-        found = find(known, study="Over optax's", metric=metric)
-        rows[f"value and gradient, {over}: {metric}"] = found
-    return {what: span(found, ".3g") for what, found in rows.items() if found}
+    },
+    f"value and gradient with options{_OVER}logits": _OPTIONS,
+    **{
+        f"value and gradient{_OVER}{metric}": {"study": "Over optax's", "metric": metric}
+        for metric in ("trace", "compile")
+    },
+}
 
 
 def overview(sections: dict[str, dict]) -> list[str]:
@@ -112,7 +111,9 @@ def overview(sections: dict[str, dict]) -> list[str]:
     rows = []
     for name, section in known.items():
         records = section["records"]
-        rows += [[what, found, "1", "", ""] for what, found in spans(records).items()]
+        for what, fields in SPANS.items():
+            if found := find(records, program="xent_jax", **fields):
+                rows.append([what, span(found, ".3g"), "1", "", ""])
         for of, what, template, programs, fields in BESIDE:
             cells = [shown(records, template, program=p, **fields) for p in programs if of == name]
             if any(cells):

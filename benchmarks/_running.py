@@ -18,12 +18,12 @@ import numpy as np
 import psutil
 import rich.progress
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
 from benchmarks._drawing import PICTURES, save_pictures
+from benchmarks._markdown import chapter
 from benchmarks._records import Record
 from benchmarks._store import command_line, encoded, folder_of, load, note, save
-from benchmarks._views import tables
 
 PACKAGES = "jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "optax", "tokamax", "xent_jax"
 
@@ -78,14 +78,10 @@ class Benchmark:
             "quick": quick,
             "records": records,
         }
-        for title, (head, rows) in tables(records).items():
-            shown = Table(*head, title=title)
-            for row in rows:
-                shown.add_row(*row)
-            console().print(shown)
+        console().print(Markdown(chapter(self.name, section)))
         save(load(folder) | {self.name: section}, folder)
         save_pictures({self.name: section}, folder)
-        console().print(f"{folder / 'report.md'}, {section['machine']}")
+        console().print(folder / "report.md")
 
 
 def console() -> Console:

@@ -8,7 +8,7 @@ the picture, the dashed line is the bound that the tests check. In the grey band
 a class is below the smallest normal number, which XLA:CPU flushes to 0.
 """
 
-import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,6 @@ METRICS = tuple(BOUNDS)
 OURS = "xent_jax"
 ROWS = 8
 SHOWN = {f"gap {gap}": gap for gap in (5, 10, 15, 20, 40, 60, 80)}
-
-
 LIBRARIES = {
     "optax one-hot": lambda z, y: optax.softmax_cross_entropy(z, jax.nn.one_hot(y, z.shape[-1])),
     "optax integer": optax.softmax_cross_entropy_with_integer_labels,
@@ -37,11 +35,7 @@ LIBRARIES = {
     ),
     OURS: xent_jax.softmax_cross_entropy_with_integer_labels,
 }
-
-
-@functools.cache
-def compiled(library):
-    return jax.jit(functools.partial(measure.reverse, LIBRARIES[library]))
+COMPILED = {name: jax.jit(partial(measure.reverse, loss)) for name, loss in LIBRARIES.items()}
 
 
 def draw(rng, k=100, gap=None, n=ROWS, scale=1.0, offset=0.0, masked=0.0):
@@ -82,8 +76,8 @@ def errors(z, y, dtype: str) -> tuple[dict[str, np.ndarray], float]:
     """
     z, found = jnp.asarray(z, dtype), {}
     wanted = [exact.cross_entropy(r, exact.onehot(i, len(r))) for r, i in zip(z, y, strict=True)]
-    for library in LIBRARIES:
-        losses, gradients = compiled(library)(z, y)
+    for library, compiled in COMPILED.items():
+        losses, gradients = compiled(z, y)
         rows = []
         for loss, gradient, want, label in zip(losses, gradients, wanted, y, strict=True):
             got = np.append(np.asarray(gradient, np.float64), float(loss))

@@ -40,26 +40,26 @@ BOTH = {"label_smoothing": 0.1, "z_loss": 1e-4}
 THREE = BOTH | {"ignore_index": 3}
 
 
-def cases(n: int, k: int) -> dict[str, tuple]:
-    """Returns the losses of both libraries, their options and their arguments."""
+def losses(n: int, k: int) -> dict[str, tuple]:
+    """Returns mean losses of optax and of xent_jax, with their arguments."""
     z = 3 * jax.random.normal(jax.random.key(0), (n, k))
     y, t, weights = jnp.arange(n) % k, jax.nn.softmax(-z), jnp.linspace(0.5, 1.5, k)
-    soft = optax_soft, xent_jax.softmax_cross_entropy
+    integer, soft = (optax_integer, ours), (optax_soft, xent_jax.softmax_cross_entropy)
+    weighted = BOTH | {"class_weights": weights}
     return {
-        "integer labels": (optax_integer, ours, {}, (z, y)),
-        "soft labels, all options": (*soft, BOTH | {"class_weights": weights}, (z, t)),
-        "integer labels, three options": (optax_integer, ours, THREE, (z, y)),
+        "integer labels": (*map(mean, integer), (z, y)),
+        "soft labels, all options": (*(mean(f, **weighted) for f in soft), (z, t)),
+        "integer labels, three options": (*(mean(f, **THREE) for f in integer), (z, y)),
     }
 
 
 def heads(tokens: int, width: int, classes: int) -> dict[str, tuple]:
     """Returns mean losses of held logits and of the head, with their arguments."""
-    x, w = jnp.ones((tokens, width)), jnp.ones((width, classes))
+    given = jnp.ones((tokens, width)), jnp.ones((width, classes)), jnp.arange(tokens)
 
     def capped(x, w, y):
         return optax_integer(30 * jnp.tanh(x @ w / 30), y, **BOTH).mean()
 
-    given = x, w, jnp.arange(tokens)
     return {
         "linear head": (held(of_optax), head, given),
         "linear head, three options": (capped, partial(head, logit_softcap=30.0, **BOTH), given),
@@ -138,22 +138,17 @@ def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) 
 def measure(quick: bool) -> list[Record]:
     jax.config.update("jax_enable_compilation_cache", False)
     repeats, found = 3 if quick else 15, []
-    known = [
-        (LOSSES, case, [jax.value_and_grad(mean(f, **options)) for f in losses], arguments)
-        for shape in SHAPES
-        for case, (*losses, options, arguments) in cases(*shape).items()
-    ] + [
-        (HEADS, case, [jax.value_and_grad(f, (0, 1)) for f in functions], arguments)
-        for case, (*functions, arguments) in heads(*HEAD).items()
-    ]
-    for study, case, functions, arguments in track(known, "compile"):
-        builds = [partial(build, function, arguments) for function in functions]
+    known = [(LOSSES, shape, *one) for shape in SHAPES for one in losses(*shape).items()]
+    known += [(HEADS, HEAD, *one) for one in heads(*HEAD).items()]
+    for study, shape, case, (*functions, arguments) in track(known, "compile"):
+        wrt = (0, 1) if study == HEADS else 0
+        steps = [jax.value_and_grad(function, wrt) for function in functions]
+        builds = [partial(build, step, arguments) for step in steps]
         built = np.moveaxis(in_rounds(builds, repeats + 1)[1:], -1, 0)  # the first warms up
         numbers = dict(zip(TIMED + COUNTED, built, strict=True))
         if study == LOSSES:  # benchmarks.head times calls of the head
-            numbers["call"] = calls([jax.jit(f) for f in functions], arguments, 20 * repeats)
-        fields = {"case": case, "shape": HEAD if study == HEADS else arguments[0].shape}
-        found += compare((study, "Of each library"), numbers, **fields)
+            numbers["call"] = calls(list(map(jax.jit, steps)), arguments, 20 * repeats)
+        found += compare((study, "Of each library"), numbers, case=case, shape=shape)
     eager = outside_jit(*SHAPES[0]).items()
     for case, (*functions, arguments) in track(eager, "outside jit"):
         numbers, study = {"call": calls(functions, arguments, 30 * repeats)}, "Calls outside jit"
