@@ -32,35 +32,23 @@ def names(text: str) -> list[str]:
     return [name for name in ORDER if name in chosen]
 
 
-def run(name: str, arguments: list[str]) -> list[str]:
-    """Runs a benchmark; if it fails, returns the last lines that it printed, else an empty list."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+def run(name: str, arguments: list[str], folder: Path) -> bool:
+    """Runs a benchmark; returns whether it failed, and then notes the last lines it printed."""
+    began, command = time.perf_counter(), [sys.executable, "-m", f"benchmarks.{name}", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
-    return (lines[-LAST:] or [f"exit status {done.returncode}"]) if done.returncode else []
-
-
-def run_all(chosen: list[str], folder: Path, arguments: list[str]) -> list[str]:
-    """Runs the benchmarks with those names; returns the names of those that failed."""
-    failed = []
-    for i, name in enumerate(chosen):
-        print(f"{name}, {i + 1} of {len(chosen)}", flush=True)
-        began = time.perf_counter()
-        if why := run(name, arguments):
-            note(name, why, folder)
-            failed.append(name)
-        reasons = load(folder)[name].get("not_measured", {"why": []})["why"]
-        how = "failed after" if why else "cannot run here; took" if reasons else "took"
-        print(f"  {how} {time.perf_counter() - began:.0f} s", *reasons, sep="\n  ")
-    return failed
+    if done.returncode:
+        lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
+        note(name, lines[-LAST:] or [f"exit status {done.returncode}"], folder)
+    reasons = load(folder)[name].get("not_measured", {"why": []})["why"]
+    how = "failed after" if done.returncode else "cannot run here; took" if reasons else "took"
+    print(f"  {how} {time.perf_counter() - began:.0f} s", *reasons, sep="\n  ")
+    return bool(done.returncode)
 
 
 def main() -> int:
     parser = command_line("Runs all benchmarks.")
     parser.add_argument("--only", type=names, default=list(ORDER), metavar="NAMES")
-    parser.add_argument(
-        "--readme", action="store_true", help="write report and README, run nothing"
-    )
+    parser.add_argument("--readme", action="store_true", help="write the pages, run nothing")
     parser.add_argument("--draw", action="store_true", help="draw the pictures, run nothing")
     options = parser.parse_args()
     folder = folder_of(options)
@@ -75,7 +63,10 @@ def main() -> int:
         return 0
     arguments = ["--output", str(folder), *(["--quick"] if options.quick else [])]
     try:
-        failed = run_all(options.only, folder, arguments)
+        failed = []
+        for i, name in enumerate(options.only):
+            print(f"{name}, {i + 1} of {len(options.only)}", flush=True)
+            failed += [name] * run(name, arguments, folder)
     except KeyboardInterrupt:
         print(f"stopped; what was measured before is in {folder / 'report.md'}")
         return 130

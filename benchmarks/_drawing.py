@@ -51,7 +51,7 @@ def bars(axes: Axes, panel: Panel, found: list[Record], names: list[str], known:
     at = rows + height * (np.array([kinds.index(one) for one in series]) + 0.5) - 0.4
     values = np.array([record.value or 0.0 for record in found])
     limits = np.array([record.limit for record in found], float)  # NaN, not drawn, for None
-    low, high = (ends(found, known, values, percent) for percent in ("10 %", "90 %"))
+    low, high = (np.array([end(r, known, of) for r in found]) for of in ("10 %", "90 %"))
     for kind in kinds:
         of = np.array([one == kind for one in series])
         label, programs = (kind, [kind]) if len(kinds) > 1 else ("", [r.program for r in found])
@@ -79,15 +79,11 @@ def color(name: str) -> str:
     return next((found for start, found in COLORS.items() if name.startswith(start)), "0.6")
 
 
-def ends(found: list[Record], known: list, values: np.ndarray, percent: str) -> np.ndarray:
-    """Returns the ends of the whiskers, which are the values themselves if none are known."""
-
-    def key(record: Record, metric: str) -> tuple:
-        return record.study, record.program, record.dtype, record.shape, record.case, metric
-
-    stored = {key(record, record.metric): record.value for record in known}
-    pairs = zip(found, values, strict=True)
-    return np.array([stored.get(key(r, f"{r.metric}, {percent}"), value) for r, value in pairs])
+def end(record: Record, known: list[Record], percent: str) -> float:
+    """Returns the end of a whisker, which is the value itself if none is known."""
+    same = {name: getattr(record, name) for name in ("study", "program", "dtype", "shape", "case")}
+    found = find(known, metric=f"{record.metric}, {percent}", **same)
+    return found[0].value if found else record.value or 0.0
 
 
 def lines(axes: Axes, panel: Panel, found: list[Record], names: list[str], known: list) -> None:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -110,13 +111,24 @@ def timed(program: Callable, arguments: Sequence) -> float:
 def in_rounds(measures: Sequence[Callable], least: int, seconds: float = 0.0) -> np.ndarray:
     """Calls each function once in every round, in a random order; [rounds, functions, ...].
 
-    Goes on for at least ``least`` rounds and so many seconds.
+    Goes on for at least ``least`` rounds and so many seconds, after a round that warms up.
     """
-    rng, rounds, began = np.random.default_rng(0), [], time.perf_counter()
-    while len(rounds) < least or time.perf_counter() - began < seconds:
+    rng = np.random.default_rng(0)
+
+    def one_round() -> list:
         found = {i: measures[i]() for i in rng.permutation(len(measures))}
-        rounds.append([found[i] for i in range(len(measures))])
+        return [found[i] for i in range(len(measures))]
+
+    one_round()
+    rounds, began = [], time.perf_counter()
+    while len(rounds) < least or time.perf_counter() - began < seconds:
+        rounds.append(one_round())
     return np.array(rounds)
+
+
+def times(programs: Iterable[Callable], arguments: Sequence, *limits: float) -> np.ndarray:
+    """Returns the milliseconds of the programs in rounds, [rounds, programs]."""
+    return in_rounds([functools.partial(timed, one, arguments) for one in programs], *limits)
 
 
 def ratios(times: np.ndarray, over: np.ndarray) -> dict[str, float]:

@@ -67,15 +67,13 @@ def of_logits() -> dict[str, Named]:
     return out
 
 
-def with_bias(x, w, b, y):
-    return head(x, w, y, b, label_smoothing=0.1, z_loss=1e-4, logit_softcap=30.0)
-
-
 def of_inputs() -> dict[str, Named]:
     """Returns the linear head and its peers, with gradients to inputs, kernel and bias."""
+    options = {"label_smoothing": 0.1, "z_loss": 1e-4, "logit_softcap": 30.0}
+    with_bias = gradients("xwby", lambda x, w, b, y: head(x, w, y, b, **options))
     return {
         HEAD: gradients("xwy", head),
-        f"{HEAD}, bias, label_smoothing, z_loss, logit_softcap": gradients("xwby", with_bias),
+        f"{HEAD}, bias, {', '.join(options)}": with_bias,
         'head, reduction "none"': ("xwyg", pulled_back),
         "head, value alone": ("xwy", head),
         TIED: gradients("xey", partial(head, kernel_axes="VD")),

@@ -24,7 +24,7 @@ import xent_jax
 from benchmarks._hlo import Program
 from benchmarks._peers import head, held, mean, of_optax, optax_integer, optax_soft, ours
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, in_rounds, timed, track
+from benchmarks._running import Benchmark, in_rounds, times, track
 
 SHAPES = (8, 10), (512, 8192)
 TIMED, COUNTED = ("trace", "lower", "compile"), ("equations", "instructions")
@@ -116,12 +116,6 @@ def build(function: Callable, arguments: tuple) -> list[float]:
     return [*(1e3 * np.diff(times)), equations(traced.jaxpr), sum(instructions)]
 
 
-def calls(functions: list[Callable], arguments: tuple, repeats: int) -> np.ndarray:
-    """Returns milliseconds [repeats, 2] after a call that warms up."""
-    runs = [partial(timed, function, arguments) for function in functions]
-    return in_rounds(runs, repeats + 1)[1:]
-
-
 def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) -> list[Record]:
     """Returns the medians of the ratios and of each library, from [repeats, 2] of each step."""
     over = {step: float(np.median(n[:, 1] / n[:, 0])) for step, n in numbers.items()}
@@ -144,14 +138,14 @@ def measure(quick: bool) -> list[Record]:
         wrt = (0, 1) if study == HEADS else 0
         steps = [jax.value_and_grad(function, wrt) for function in functions]
         builds = [partial(build, step, arguments) for step in steps]
-        built = np.moveaxis(in_rounds(builds, repeats + 1)[1:], -1, 0)  # the first warms up
+        built = np.moveaxis(in_rounds(builds, repeats), -1, 0)
         numbers = dict(zip(TIMED + COUNTED, built, strict=True))
         if study == LOSSES:  # benchmarks.head times calls of the head
-            numbers["call"] = calls(list(map(jax.jit, steps)), arguments, 20 * repeats)
+            numbers["call"] = times(map(jax.jit, steps), arguments, 20 * repeats)
         found += compare((study, "Of each library"), numbers, case=case, shape=shape)
     eager = outside_jit(*SHAPES[0]).items()
     for case, (*functions, arguments) in track(eager, "outside jit"):
-        numbers, study = {"call": calls(functions, arguments, 30 * repeats)}, "Calls outside jit"
+        numbers, study = {"call": times(functions, arguments, 30 * repeats)}, "Calls outside jit"
         found += compare((study, study), numbers, case=case, shape=SHAPES[0])
     return reached(found, GOALS) + found
 

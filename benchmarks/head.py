@@ -29,7 +29,7 @@ from benchmarks._peers import (
     room,
 )
 from benchmarks._records import Record, find, records, target
-from benchmarks._running import Benchmark, compiled, in_rounds, ratios, temp_mib, timed, track
+from benchmarks._running import Benchmark, compiled, ratios, temp_mib, times, track
 from tests.cases import x64
 
 FULL, SMALL, HALF = (2048, 512, 32768), (1024, 128, 32768), (512, 256, 4096)
@@ -123,14 +123,13 @@ ADAPTED: Timed = {
 }
 
 
-def times(study: str, programs: Timed, shape, least: int, seconds: float) -> list[Record]:
+def timings(study: str, programs: Timed, shape, least: int, seconds: float) -> list[Record]:
     """Compiles the programs and runs rounds of them; the ratios are to the first."""
-    arguments = drawn(shape)
+    arguments, out = drawn(shape), []
     functions = track([function for function, _ in programs.values()], f"compile, {study}")
     built = [compiled(function, arguments) for function in functions]
-    runs = [partial(timed, program, arguments) for program in built]
     print(f"rounds, {study}: {seconds} s", flush=True)
-    found, out = in_rounds(runs, least + 1, seconds)[1:].T, []  # the first warms up
+    found = times(built, arguments, least, seconds).T
     for (name, (_, limit)), program, own in zip(programs.items(), built, found, strict=True):
         numbers = {"time": float(np.median(own))} | ratios(own, found[0])
         numbers |= {"temp": temp_mib(program), "rounds": len(own)}
@@ -194,12 +193,10 @@ def summary(found: list[Record]) -> list[Record]:
 
 def measure(quick: bool) -> list[Record]:
     shape, least, longer, seconds, draws = (SMALL, 2, 8, 3, 1) if quick else (FULL, 3, 200, 45, 5)
+    found = timings("Time", HEADS, shape, least, longer) + growth("N") + growth("V")
+    found += timings("Tokens that are left out", MASKED, (8192, 256, 8192), least, seconds)
     adapted = "A norm, a kernel with an adapter and a soft cap"
-    found = times("Time", HEADS, shape, least, longer)
-    found += growth("N") + growth("V")
-    masked = "Tokens that are left out", MASKED, (8192, 256, 8192)
-    found += times(*masked, least, seconds)
-    found += times(adapted, ADAPTED, ANY, least, seconds)
+    found += timings(adapted, ADAPTED, ANY, least, seconds)
     found += sum((half_errors(draws, spread) for spread in SPREADS), [])
     return summary(found) + found
 

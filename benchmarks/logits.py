@@ -18,7 +18,7 @@ import numpy as np
 import xent_jax
 from benchmarks._peers import INTEGER, mean, optax_integer, optax_soft
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, compiled, in_rounds, ratios, temp_share, timed, track
+from benchmarks._running import Benchmark, compiled, ratios, temp_share, times, track
 
 # The losses of optax and the names of those of xent_jax.
 LOSSES = {"integer": (optax_integer, INTEGER), "soft": (optax_soft, "softmax_cross_entropy")}
@@ -76,17 +76,17 @@ def build(study: str, labels: str, shape: tuple, dtype: str, options: str = "") 
 def numbers(cell: tuple, programs: dict, logits: jax.Array, blocks: list) -> list[Record]:
     """Returns the records of a cell from its times [rounds, programs] in some blocks."""
     study, labels, shape, dtype, *options = cell
-    times = dict(zip(programs, np.concatenate(blocks).T, strict=True))
+    spent = dict(zip(programs, np.concatenate(blocks).T, strict=True))
     found = {
         name: {"time": float(np.median(own)), "share": temp_share(programs[name], logits)}
-        for name, own in times.items()
+        for name, own in spent.items()
     }
     middles = [float(np.median(block[:, 1] / block[:, 0])) for block in blocks]
-    found["xent_jax"] |= ratios(times["xent_jax"], times["optax"])
+    found["xent_jax"] |= ratios(spent["xent_jax"], spent["optax"])
     found["xent_jax"] |= {"least of a block": min(middles), "greatest of a block": max(middles)}
-    found["xent_jax"] |= {"rounds": len(times["optax"])}
-    if "forward_mode" in times:
-        over = ratios(times["forward_mode"], times["xent_jax"])
+    found["xent_jax"] |= {"rounds": len(spent["optax"])}
+    if "forward_mode" in spent:
+        over = ratios(spent["forward_mode"], spent["xent_jax"])
         found["forward_mode"] = {"ratio": over["ratio"]}
     half, small = dtype == "bfloat16", shape[1] < 1000 or options
     memory = BFLOAT16_MEMORY if half else None if small else FLOAT32_MEMORY
@@ -122,9 +122,8 @@ def measure(quick: bool) -> list[Record]:
     for step in range(passes):
         for i in track(range(len(cells)), f"pass {step + 1} of {passes}"):
             programs, arguments = built[i]
-            runs = [functools.partial(timed, p, arguments) for p in programs.values()]
-            in_rounds(runs, 2)  # warm up
-            blocks[i].append(in_rounds(runs, 4, seconds))
+            times(programs.values(), arguments, 1)  # warms up
+            blocks[i].append(times(programs.values(), arguments, 4, seconds))
     parts = zip(cells, built, blocks, strict=True)
     found = [r for cell, (p, given), b in parts for r in numbers(cell, p, given[0], b)]
     return reached(found, GOALS) + found
