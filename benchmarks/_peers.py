@@ -40,7 +40,7 @@ TOKAMAX = {"tokamax head, chunked_xla": of_tokamax} if tokamax else {}
 LEFT_OUT = [] if tokamax else ["tokamax: pip install tokamax, for Python 3.12 or later"]
 
 
-def pulled_back(x, w, y, g, *_):
+def pullback(x, w, y, g, *_):
     """Returns the head's losses without a reduction, and the gradients for their cotangents g."""
     losses, pull = jax.vjp(lambda x, w: head(x, w, y, reduction="none"), x, w)
     return losses, pull(g)
@@ -51,7 +51,7 @@ def room(tokens: int, classes: int) -> dict[str, int]:
     return {"max_logits_bytes": 2 * 4 * tokens * classes}
 
 
-def in_chunks(tokens: int) -> Callable:
+def chunked(tokens: int) -> Callable:
     """Returns the head with room for the logits of that many tokens."""
     return lambda x, w, y: head(x, w, y, **room(tokens, w.shape[1]))
 

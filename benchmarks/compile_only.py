@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 
 import xent_jax
 from benchmarks._compilers import arguments, compile_for, h100, mesh_on, tpu
-from benchmarks._peers import LEFT_OUT, TOKAMAX, head, held, mean, of_optax, ours, pulled_back, room
+from benchmarks._peers import LEFT_OUT, TOKAMAX, head, held, mean, of_optax, ours, pullback, room
 from benchmarks._records import Goal, Record, reached, records
 from benchmarks._running import Benchmark, compiled, temp_mib, temp_share
 
@@ -74,7 +74,7 @@ def of_inputs() -> dict[str, Named]:
     return {
         HEAD: gradients("xwy", head),
         f"{HEAD}, bias, {', '.join(options)}": with_bias,
-        'head, reduction "none"': ("xwyg", pulled_back),
+        'head, reduction "none"': ("xwyg", pullback),
         "head, value alone": ("xwy", head),
         TIED: gradients("xey", partial(head, kernel_axes="VD")),
         f"{HEAD}, tied embeddings, embedding.T": gradients("xey", lambda x, e, y: head(x, e.T, y)),

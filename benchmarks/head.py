@@ -17,17 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import xent_jax
-from benchmarks._peers import (
-    LEFT_OUT,
-    TOKAMAX,
-    head,
-    held,
-    in_chunks,
-    of_optax,
-    ours,
-    pulled_back,
-    room,
-)
+from benchmarks._peers import LEFT_OUT, TOKAMAX, chunked, head, held, of_optax, ours, pullback, room
 from benchmarks._records import Record, find, records, target
 from benchmarks._running import Benchmark, compiled, ratios, temp_mib, times, track
 from tests.cases import x64
@@ -39,7 +29,7 @@ TEMP_TARGET = 0.25  # of the temporary memory with logits that are held
 SPREADS = 1, 3  # standard deviations of the logits
 MODELS = {
     "xent_jax head": head,
-    "xent_jax head, chunks of 64 tokens": in_chunks(64),
+    "xent_jax head, chunks of 64 tokens": chunked(64),
     "logits, optax": held(of_optax),
     "logits, cast to float32, optax": held(of_optax, jnp.float32),
 } | TOKAMAX
@@ -69,8 +59,8 @@ def differentiated(loss, wrt=(0, 1)) -> Callable:
 HEADS: Timed = {
     "three bare products": (lambda x, w, y, g, dz: (x @ w, dz @ w.T, x.T @ dz), None),
     "head, value and gradients": (differentiated(head), 1.05),
-    f"head, chunks of {CHUNK} tokens": (differentiated(in_chunks(CHUNK)), 1.05),
-    'head, reduction "none"': (pulled_back, 1.45),
+    f"head, chunks of {CHUNK} tokens": (differentiated(chunked(CHUNK)), 1.05),
+    'head, reduction "none"': (pullback, 1.45),
     "head, value alone": (lambda x, w, y, g, dz: head(x, w, y), 0.42),
     "head, gradient of the inputs alone": (differentiated(head, 0), 0.78),
     "head, gradient of the kernel alone": (differentiated(head, 1), 0.78),

@@ -34,7 +34,7 @@ from jax.sharding import PartitionSpec as P
 import xent_jax
 from benchmarks._collectives import collectives, grouped
 from benchmarks._compilers import AXES, Platform, arguments, compile_for, h100, mesh_on, tpu
-from benchmarks._peers import LEFT_OUT, TOKAMAX, head, held, in_chunks, mean, of_optax, ours, room
+from benchmarks._peers import LEFT_OUT, TOKAMAX, chunked, head, held, mean, of_optax, ours, room
 from benchmarks._plans import PLANS
 from benchmarks._records import Record, find, records, target
 from benchmarks._running import Benchmark, temp_mib
@@ -118,7 +118,7 @@ PROGRAMS = [
     Program(f"{SHARDED}, chunks of {CHUNK}", sharded_in_chunks, WEIGHTS, HEAD),
     Program("head, in shard_map", mapped(head, TOKENS, KERNEL), WEIGHTS, HEAD),
     Program(FULLY_SHARDED, sharded(BOTH), DIVIDED, FULLY, planned=True),
-    Program(f"head, automatic, chunks of {CHUNK}", plain(in_chunks(CHUNK)), WEIGHTS),
+    Program(f"head, automatic, chunks of {CHUNK}", plain(chunked(CHUNK)), WEIGHTS),
     Program("optax of held logits, automatic", held_in_float32, WEIGHTS),
     *(Program(f"{name}, automatic", plain(loss), WEIGHTS) for name, loss in TOKAMAX.items()),
 ]
