@@ -4,6 +4,7 @@
     pip install tokamax               # if wanted: a peer, for Python 3.12 or later
     python -m benchmarks [--quick] [--only NAME,NAME] [--output DIR]
     python -m benchmarks --readme     # writes all again from the stored data
+    python -m benchmarks --draw [--output DIR]    # draws the pictures again from the stored data
     python -m benchmarks.head         # one benchmark by itself, with its tables on the screen
 
 Each benchmark runs in its own process, so that no flag or number of devices leaks. If one fails,
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 
 from benchmarks._readme import write
-from benchmarks._store import FOLDER, ORDER, QUICK, load, note, save
+from benchmarks._store import FOLDER, ORDER, command_line, folder_of, load, note, save
 
 LAST = 12  # lines of what failed
 
@@ -31,44 +32,41 @@ def names(text: str) -> list[str]:
     return [name for name in ORDER if name in chosen]
 
 
-def run(name: str, arguments: list[str]) -> list[str]:
-    """Runs a benchmark; if it fails, returns the last lines that it printed, else an empty list."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+def run(name: str, arguments: list[str], folder: Path) -> bool:
+    """Runs a benchmark; returns whether it failed, and then notes the last lines it printed."""
+    began, command = time.perf_counter(), [sys.executable, "-m", f"benchmarks.{name}", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
-    return (lines[-LAST:] or [f"exit status {done.returncode}"]) if done.returncode else []
-
-
-def run_all(chosen: list[str], folder: Path, arguments: list[str]) -> list[str]:
-    """Runs the benchmarks with those names; returns the names of those that failed."""
-    failed = []
-    for i, name in enumerate(chosen):
-        print(f"{name}, {i + 1} of {len(chosen)}", flush=True)
-        began = time.perf_counter()
-        if why := run(name, arguments):
-            note(name, why, folder)
-            failed.append(name)
-        reasons = load(folder)[name].get("not_measured", {"why": []})["why"]
-        how = "failed after" if why else "cannot run here; took" if reasons else "took"
-        print(f"  {how} {time.perf_counter() - began:.0f} s", *reasons, sep="\n  ")
-    return failed
+    if done.returncode:
+        lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
+        note(name, lines[-LAST:] or [f"exit status {done.returncode}"], folder)
+    reasons = load(folder)[name].get("not_measured", {"why": []})["why"]
+    how = "failed after" if done.returncode else "cannot run here; took" if reasons else "took"
+    print(f"  {how} {time.perf_counter() - began:.0f} s", *reasons, sep="\n  ")
+    return bool(done.returncode)
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(prog="python -m benchmarks", description="All benchmarks.")
-    options.add_argument("--quick", action="store_true", help="small sizes, few repeats")
-    options.add_argument("--only", type=names, default=list(ORDER), metavar="NAMES")
-    options.add_argument("--output", type=Path, metavar="DIR", help="of the report")
-    options.add_argument("--readme", action="store_true", help="write, run nothing")
-    options = options.parse_args()
-    folder = options.output or (QUICK if options.quick else FOLDER)
+    parser = command_line("Runs all benchmarks.")
+    parser.add_argument("--only", type=names, default=list(ORDER), metavar="NAMES")
+    parser.add_argument("--readme", action="store_true", help="write the pages, run nothing")
+    parser.add_argument("--draw", action="store_true", help="draw the pictures, run nothing")
+    options = parser.parse_args()
+    folder = folder_of(options)
     if options.readme:
         save(load(), FOLDER)
         write()
+    if options.draw:
+        from benchmarks._drawing import save_pictures  # the rest needs no matplotlib
+
+        save_pictures(load(folder), folder)
+    if options.readme or options.draw:
         return 0
     arguments = ["--output", str(folder), *(["--quick"] if options.quick else [])]
     try:
-        failed = run_all(options.only, folder, arguments)
+        failed = []
+        for i, name in enumerate(options.only):
+            print(f"{name}, {i + 1} of {len(options.only)}", flush=True)
+            failed += [name] * run(name, arguments, folder)
     except KeyboardInterrupt:
         print(f"stopped; what was measured before is in {folder / 'report.md'}")
         return 130

@@ -10,6 +10,7 @@ would look like less traffic.
 import dataclasses
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -79,12 +80,12 @@ def bytes_per_device(text: str) -> int:
 
 def grouped(found: list[Collective]) -> list[tuple[str, str, int, int, int]]:
     """Returns (kind, axes, size, runs, bytes) of all that move something, most bytes first."""
-    rows: dict[tuple[str, str, int], list[Collective]] = {}
+    runs, moved = Counter(), Counter()
     for one in found:
-        if one.moved:
-            rows.setdefault((one.kind, one.axes, one.size), []).append(one)
-    sums = ((*key, sum(c.times for c in of), sum(c.moved for c in of)) for key, of in rows.items())
-    return sorted(sums, key=lambda row: -row[-1])
+        key = one.kind, one.axes, one.size
+        runs[key] += one.times
+        moved[key] += one.moved
+    return [(*key, runs[key], size) for key, size in moved.most_common() if size]
 
 
 def payload_of(one: Instruction) -> int:

@@ -1,20 +1,20 @@
 """Compiles for accelerators that are not installed, each in a process of its own."""
 
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
-import tempfile
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from rich.progress import Progress
 
 from benchmarks._records import Record
-from benchmarks._running import NotHere, read_line
+from benchmarks._running import Benchmark, NotHere, track
+from benchmarks._store import decoded
 
 CUDA = "jax-cuda12-plugin", "jax-cuda12-pjrt"
 AXES = "data", "model"
@@ -76,44 +76,27 @@ def missing(platform: Platform) -> str:
     return ""
 
 
-def compile_for(
-    module: str, platforms: dict[str, Platform], quick: bool, progress: Progress
-) -> tuple[list[Record], list[str]]:
+def compile_for(platforms: dict[str, Platform], benchmark: Benchmark, quick: bool) -> list[Record]:
     """Runs a benchmark inside each platform whose compiler is installed.
 
-    Returns the records that it prints there, and what to install for the other platforms. Raises
-    NotHere if there is no compiler at all.
+    Returns the records that it prints there, and adds to what the benchmark leaves out how to
+    install the other compilers. Raises NotHere if there is none at all.
     """
     lacking = {one.packages: text for one in reversed(platforms.values()) if (text := missing(one))}
-    found = []
-    for name, platform in platforms.items():
-        if platform.packages not in lacking:
-            task = progress.add_task(f"compile for {platform.name}", total=None)
-            command = [sys.executable, "-m", f"benchmarks.{module}", "--inside", name]
-            for batch in answers(command + ["--quick"] * quick, platform):
-                found += batch
-                progress.update(task, advance=1, refresh=True)
-    if not found:
+    known = {name: one for name, one in platforms.items() if one.packages not in lacking}
+    if not known:
         raise NotHere(*lacking.values())
-    return found, list(lacking.values())
-
-
-def answers(command: list[str], platform: Platform):
-    """Runs a command with the platform's settings; yields the records in each line it prints."""
-    with (
-        tempfile.TemporaryFile("w+") as log,  # compilers complain of the missing hardware
-        subprocess.Popen(
-            command,
-            env=os.environ | platform.settings,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        ) as process,
-    ):
-        yield from (read_line(line) for line in process.stdout if line.startswith("["))
-        if process.wait():
-            log.seek(0)
-            raise SystemExit(f"the compiler for {platform.name} failed:\n{log.read()}")
+    found = []
+    for name, platform in track(known.items(), "compile for other devices"):
+        command = [sys.executable, "-m", f"benchmarks.{benchmark.name}", "--inside", name]
+        command += ["--quick"] * quick
+        environment = os.environ | platform.settings
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:  # only then: all compilers complain of the missing hardware
+            raise SystemExit(f"the compiler for {platform.name} failed:\n{done.stderr}")
+        found += map(decoded, json.loads(done.stdout.splitlines()[-1]))
+    benchmark.left_out = [*lacking.values(), *benchmark.left_out]
+    return found
 
 
 def mesh_on(platform: Platform, shape: tuple[int, int], explicit: bool = False) -> Mesh:
@@ -124,18 +107,18 @@ def mesh_on(platform: Platform, shape: tuple[int, int], explicit: bool = False) 
 
 
 def arguments(layout: dict[str, PartitionSpec], mesh: Mesh, size: tuple, dtype: str) -> list:
-    """Returns shape, dtype and sharding of each argument of a loss, for N, D and V."""
+    """Returns shape, dtype and sharding of the arguments that the letters of a layout name."""
     n, d, v = size
     known = {
-        "logits": ((n, v), dtype),
-        "labels": ((n,), "int32"),
-        "soft labels": ((n, v), "float32"),
-        "inputs": ((n, d), dtype),
-        "kernel": ((d, v), dtype),
-        "embedding": ((v, d), dtype),
-        "bias": ((v,), dtype),
-        "cotangents": ((n,), "float32"),
-        "mask": ((n,), "bool"),
+        "z": ((n, v), dtype),  # logits
+        "y": ((n,), "int32"),  # labels
+        "t": ((n, v), "float32"),  # soft labels
+        "x": ((n, d), dtype),  # inputs
+        "w": ((d, v), dtype),  # kernel
+        "e": ((v, d), dtype),  # embedding
+        "b": ((v,), dtype),  # bias
+        "g": ((n,), "float32"),  # cotangents
+        "m": ((n,), "bool"),  # mask
     }
     places = {name: NamedSharding(mesh, spec) for name, spec in layout.items()}
     return [jax.ShapeDtypeStruct(*known[name], sharding=place) for name, place in places.items()]

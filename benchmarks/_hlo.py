@@ -4,6 +4,7 @@ The number of trips of a loop is in its backend_config if the compiler wrote it.
 TPU does not, so there it is read from the loop: the start of its counter, the step and the bound.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -40,26 +41,24 @@ class Instruction(NamedTuple):
 Computation = dict[str, Instruction]
 
 
+def depths(text: str) -> list[int]:
+    """Returns how many brackets are open after each character."""
+    return list(itertools.accumulate((c in "([{") - (c in ")]}") for c in text))
+
+
 def split(text: str) -> list[str]:
     """Splits a text at the commas that are outside brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
+    commas = [i for i, depth in enumerate(depths(text)) if text[i] == "," and not depth]
+    cuts = itertools.pairwise([-1, *commas, len(text)])
+    return [part for i, j in cuts if (part := text[i + 1 : j].strip())]
 
 
 def closing(text: str) -> int:
     """Returns where the bracket closes that a text begins with."""
-    depth = 0
-    for i, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
-        if not depth:
-            return i
-    raise ValueError(f"a bracket stays open: {text}")
+    known = depths(text)
+    if 0 not in known:
+        raise ValueError(f"a bracket stays open: {text}")
+    return known.index(0)
 
 
 def instruction(line: str) -> Instruction | None:

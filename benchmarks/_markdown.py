@@ -3,7 +3,7 @@
 The pages of the site include what stands between marks.
 """
 
-from benchmarks._records import Record, find, shown, span, table
+from benchmarks._records import find, shown, span, table
 from benchmarks._views import tables
 
 INTRO = """# Benchmarks
@@ -63,60 +63,57 @@ LABELS = {
 _LIBRARIES = "xent_jax", "optax integer", "", "jax.nn.log_softmax"
 _HEADS = "head, value and gradients", "logits, optax", "tokamax head, chunked_xla"
 _COMPILED = "head, mean", *_HEADS[1:]
+_LOSSES = "loss, automatic", "optax loss, automatic"
 _SHARDED = "head, shard_linear_head", "optax of held logits, automatic", f"{_HEADS[2]}, automatic"
-BESIDE = [  # a row: its benchmark, what it is, a template, a program for each peer, fields
+_TIME, _SENT = {"study": "Time"}, {"study": "CPU devices"}
+BESIDE = [  # a row: what it is, a template, a program for each peer, fields of the records
     *(
-        ("accuracy", f"errors of loss / gradient at the label / elsewhere, ulp: gap 20, {dtype}",
+        (f"errors of loss / gradient at the label / elsewhere, ulp: gap 20, {dtype}",
          "{loss} / {label} / {others}", _LIBRARIES,
          {"study": "Errors", "dtype": dtype, "case": "gap 20"})
         for dtype in ("float32", "bfloat16")
     ),
-    ("head", "linear head in float32, time over three products", "{ratio:.3f}", _HEADS,
-     {"study": "Time"}),
-    ("head", "linear head in float32, temporary memory, MiB", "{temp:.0f}", _HEADS,
-     {"study": "Time"}),
-    ("head", "linear head in bfloat16, errors of dx and dW", "{dx}, {dW}",
+    ("linear head in float32, time over three products", "{ratio:.3f}", _HEADS, _TIME),
+    ("linear head in float32, temporary memory, MiB", "{temp:.0f}", _HEADS, _TIME),
+    ("linear head in bfloat16, errors of dx and dW", "{dx}, {dW}",
      ("xent_jax head", *_HEADS[1:]), {"study": "Errors of loss / dx / dW", "case": "spread 3"}),
     *(
-        ("compile_only", f"linear head, temporary memory, MiB: {device} bfloat16", "{temp:.2f}",
+        (f"linear head, temporary memory, MiB: {device} bfloat16", "{temp:.2f}",
          _COMPILED, {"study": "Heads", "dtype": "bfloat16", "case": device})
         for device in ("TPU v5e", "TPU v6e", "H100")
     ),
-    ("traffic", "loss of logits on 2 x 4 devices, sent per device", "{bytes:short}",
-     ("loss, automatic", "optax loss, automatic"), {"study": "CPU devices"}),
-    ("traffic", "linear head on 2 x 4 devices, sent per device", "{bytes:short}", _SHARDED,
-     {"study": "CPU devices"}),
+    ("loss of logits on 2 x 4 devices, sent per device", "{bytes:short}", _LOSSES, _SENT),
+    ("linear head on 2 x 4 devices, sent per device", "{bytes:short}", _SHARDED, _SENT),
 ]  # fmt: skip
-
-
-def spans(records: list[Record]) -> dict[str, str]:
-    """Returns the least and greatest times over optax's."""
-    known, over = find(records, program="xent_jax"), "time over optax's"
-    with_options = find(known, study="Options, value and gradient", metric="ratio")
-    rows = {
-        f"{study.lower()}, {over}: logits: {kind}": find(
-            known, study=study, metric="ratio", **fields
-        )
+_OVER = ", time over optax's: "
+_OPTIONS = {"study": "Options, value and gradient", "metric": "ratio"}
+SPANS = {  # rows of the least and the greatest times over optax's, and the fields of their records
+    **{
+        f"{study.lower()}{_OVER}logits: {kind}": {"study": study, "metric": "ratio"} | fields
         for study in ("Value and gradient", "Value alone")
         for kind, fields in LABELS.items()
-    } | {f"value and gradient with options, {over}: logits": with_options}
-    for metric in ("trace", "compile"):
-        found = find(known, study="Over optax's", metric=metric)
-        rows[f"value and gradient, {over}: {metric}"] = found
-    return {what: span(found, ".3g") for what, found in rows.items() if found}
+    },
+    f"value and gradient with options{_OVER}logits": _OPTIONS,
+    **{
+        f"value and gradient{_OVER}{metric}": {"study": "Over optax's", "metric": metric}
+        for metric in ("trace", "compile")
+    },
+}
 
 
 def overview(sections: dict[str, dict]) -> list[str]:
     """Returns the table of the sections that were measured, and its days; [] if none was."""
-    known = {name: section for name, section in sections.items() if "date" in section}
+    known = [section for section in sections.values() if "date" in section]
     rows = []
-    for name, section in known.items():
+    for section in known:
         records = section["records"]
-        rows += [[what, found, "1", "", ""] for what, found in spans(records).items()]
-        for of, what, template, programs, fields in BESIDE:
-            cells = [shown(records, template, program=p, **fields) for p in programs if of == name]
+        for what, fields in SPANS.items():
+            if found := find(records, program="xent_jax", **fields):
+                rows.append([what, span(found, ".3g"), "1", "", ""])
+        for what, template, programs, fields in BESIDE:
+            cells = [shown(records, template, program=p, **fields) for p in programs]
             if any(cells):
                 rows.append([what, *cells, *[""] * (len(PEERS) - len(cells))])
-    days = ", ".join(sorted({section["date"] for section in known.values()}))
-    quick = ", with --quick: do not quote these figures" * any(s["quick"] for s in known.values())
+    days = ", ".join(sorted({section["date"] for section in known}))
+    quick = ", with --quick: do not quote these figures" * any(s["quick"] for s in known)
     return [table(["", *PEERS], rows), f"Measured {days}{quick}."] if rows else []

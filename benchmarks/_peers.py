@@ -10,17 +10,20 @@ import optax
 import xent_jax
 
 try:
-    from tokamax import linear_softmax_cross_entropy_loss as tokamax_loss
+    import tokamax
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of every shape not tuned for
-    TOKAMAX, LEFT_OUT = ["tokamax head, chunked_xla"], []
 except ImportError:
-    TOKAMAX, LEFT_OUT = [], ["tokamax: pip install tokamax, for Python 3.12 or later"]
+    tokamax = None
 
 INTEGER = "softmax_cross_entropy_with_integer_labels"
-MIB = 2**20
 head = xent_jax.linear_softmax_cross_entropy
 ours, of_optax = getattr(xent_jax, INTEGER), getattr(optax, INTEGER)
+
+
+def mean(loss: Callable, **options) -> Callable:
+    """Returns the mean loss of logits and labels."""
+    return lambda z, labels: loss(z, labels, **options).mean()
 
 
 def held(loss: Callable, dtype=None) -> Callable:
@@ -29,10 +32,15 @@ def held(loss: Callable, dtype=None) -> Callable:
 
 
 def of_tokamax(x, w, y):
-    return tokamax_loss(x, y, w, reduction="mean", implementation="chunked_xla")
+    chosen = {"reduction": "mean", "implementation": "chunked_xla"}
+    return tokamax.linear_softmax_cross_entropy_loss(x, y, w, **chosen)
 
 
-def pulled_back(x, w, y, g, *_):
+TOKAMAX = {"tokamax head, chunked_xla": of_tokamax} if tokamax else {}
+LEFT_OUT = [] if tokamax else ["tokamax: pip install tokamax, for Python 3.12 or later"]
+
+
+def pullback(x, w, y, g, *_):
     """Returns the head's losses without a reduction, and the gradients for their cotangents g."""
     losses, pull = jax.vjp(lambda x, w: head(x, w, y, reduction="none"), x, w)
     return losses, pull(g)
@@ -41,6 +49,11 @@ def pulled_back(x, w, y, g, *_):
 def room(tokens: int, classes: int) -> dict[str, int]:
     """Returns the head's option for chunks of so many tokens, from the float32 bytes they take."""
     return {"max_logits_bytes": 2 * 4 * tokens * classes}
+
+
+def chunked(tokens: int) -> Callable:
+    """Returns the head with room for the logits of that many tokens."""
+    return lambda x, w, y: head(x, w, y, **room(tokens, w.shape[1]))
 
 
 def optax_soft(z, t, label_smoothing=0.0, z_loss=0.0, class_weights=None):

@@ -29,7 +29,7 @@ def origin(sections: list[dict]) -> str:
     """Returns the days of measurement and the versions of JAX; the report has the rest."""
     days = sorted({section["date"] for section in sections})
     versions = sorted({re.search(r"jax [\d.]+", s["machine"]).group() for s in sections})
-    text = f"Measured {' and '.join(days)} with {' and '.join(versions)}"
+    text = f"Measured {', '.join(days)} with {' and '.join(versions)}"
     if busy := sorted({s["others"] for s in sections if s.get("others")}):
         text += f" while other programs kept {' and '.join(busy)} cores busy"
     return f"{text}."

@@ -9,9 +9,8 @@ from typing import NamedTuple
 class Record:
     """One number, its unit, and what it was measured for.
 
-    A format string shows the value, in the usual format of its unit if it names no other. Four more
-    formats are "limit", "reached", "note", and "short" for bytes. If a record lacks what a format
-    needs, it raises LookupError.
+    A format string shows the value, in the usual format of its unit if it names no other; "short"
+    is a format of bytes. Where there is no number, it raises LookupError.
     """
 
     study: str  # the table that it stands in
@@ -26,20 +25,12 @@ class Record:
     note: str = ""
 
     def __format__(self, spec: str) -> str:
-        value = {"limit": self.limit, "note": self.note or None}.get(spec, self.value)
-        if value is None or (spec == "reached" and self.limit is None):
-            raise LookupError(f"nothing to show as {spec!r} in {self!r}")
-        if spec == "reached":
-            return "reached" if value <= self.limit else "missed"
-        special = {"note": str, "limit": "{:,}".format, "short": short, "": self.usual}
-        return special[spec](value) if spec in special else format(value, spec)
-
-    def usual(self, value: float) -> str:
-        return (
-            f"{value:,}"
-            if isinstance(value, int)
-            else FORMATS.get(self.unit, "{:.4g}".format)(value)
-        )
+        if self.value is None:
+            raise LookupError(f"no number in {self!r}")
+        if spec:
+            return short(self.value) if spec == "short" else format(self.value, spec)
+        whole = isinstance(self.value, int)
+        return f"{self.value:,}" if whole else FORMATS.get(self.unit, "{:.4g}".format)(self.value)
 
     @property
     def size(self) -> str:
@@ -111,23 +102,21 @@ def find(known: Iterable[Record], **fields) -> list[Record]:
     return [r for r in known if all(getattr(r, name) == value for name, value in wanted)]
 
 
-def fill(template: str, named: Mapping[str, Record]) -> str:
-    """Returns a template of records, or nothing if one of them is not there."""
+def shown(known: Iterable[Record], template: str, by: str = "metric", **fields) -> str:
+    """Fills a template that names metrics, or another field, of the records with those fields.
+
+    Returns nothing if one of them is not there.
+    """
     try:
-        return template.format_map(named)
+        return template.format_map({getattr(one, by): one for one in find(known, **fields)})
     except LookupError:
         return ""
 
 
-def shown(known: Iterable[Record], template: str, by: str = "metric", **fields) -> str:
-    """Fills a template that names metrics, or another field, of the records with those fields."""
-    return fill(template, {getattr(record, by): record for record in find(known, **fields)})
-
-
 def span(known: Iterable[Record], spec: str) -> str:
     """Returns the least and the greatest of some records."""
-    first, *_, last = sorted(2 * list(known), key=lambda record: record.value)
-    return f"{first:{spec}} to {last:{spec}}"
+    known = sorted(known, key=lambda record: record.value)
+    return f"{known[0]:{spec}} to {known[-1]:{spec}}"
 
 
 def pivot(known: Iterable[Record], rows: Mapping[str, str], columns: str) -> tuple[list, list]:
@@ -139,12 +128,11 @@ def pivot(known: Iterable[Record], rows: Mapping[str, str], columns: str) -> tup
     cells: dict[tuple, dict[str, list[str]]] = {}
     for record in known:
         row = cells.setdefault(tuple(record.fill(title) for title in rows.values()), {})
-        column, found = record.fill(columns).strip(), {"metric": record}
-        text = fill("{metric}", found) or fill("refused: {metric:note}", found)
-        row.setdefault(column, []).append(text)
+        column, refused = record.fill(columns).strip(), record.value is None
+        row.setdefault(column, []).append(f"refused: {record.note}" if refused else f"{record}")
         if record.limit is not None:
-            text = fill("<= {metric:limit}: {metric:reached}", found)
-            row.setdefault(f"{column}, target", []).append(text)
+            answer = "missed" if refused or not record.value <= record.limit else "reached"
+            row.setdefault(f"{column}, target", []).append(f"<= {record.limit:,}: {answer}")
     titles = list(dict.fromkeys(title for row in cells.values() for title in row))
     lines = [
         [*first, *(" / ".join(row.get(title, [])) for title in titles)]

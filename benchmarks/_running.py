@@ -1,30 +1,32 @@
 """What the benchmarks share: the command line, timed runs, the machine, and storing results."""
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
-import json
 import os
 import platform
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
+import psutil
+import rich.progress
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+from rich.markdown import Markdown
 
+from benchmarks._drawing import PICTURES, save_pictures
+from benchmarks._markdown import chapter
 from benchmarks._records import Record
-from benchmarks._store import FOLDER, QUICK, decoded, encoded, load, note, save
-from benchmarks._views import tables
+from benchmarks._store import command_line, encoded, folder_of, load, note, save
 
 PACKAGES = "jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "optax", "tokamax", "xent_jax"
-Drawing = Callable[[Figure], None]
 
 
 class NotHere(Exception):
@@ -37,39 +39,33 @@ class Benchmark:
 
     name: str
     title: str
-    text: str  # a question, an empty line, and notes for the report
-    measure: Callable[[bool, Progress], tuple[list[Record], Drawing | None]]  # of quick or not
-    inside: Callable[[str, bool], Iterator[list[Record]]] | None = None  # for one device
+    text: str  # what it measures in one line, an empty line, and notes for the report
+    measure: Callable[[bool], list[Record]]  # of quick or not
+    inside: Callable[[str, bool], list[Record]] | None = None  # for one device
     left_out: Sequence[str] = ()
     timed: bool = False  # other programs then matter
 
     def main(self) -> None:
         """Measures, prints the tables, and stores them in the report."""
-        parser = argparse.ArgumentParser(description=self.text.partition("\n")[0])
-        parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
-        where = f"default: {FOLDER.name}; if quick, {QUICK}"
-        parser.add_argument("--output", type=Path, metavar="DIR", help=where)
+        parser = command_line(self.text.partition("\n")[0])
         parser.add_argument("--inside", help=argparse.SUPPRESS)  # for a process of its own
         options = parser.parse_args()
-        folder = options.output or (QUICK if options.quick else FOLDER)
         try:
             if options.inside:
-                for found in self.inside(options.inside, options.quick):
-                    print(f"[{', '.join(map(encoded, found))}]", flush=True)
+                found = self.inside(options.inside, options.quick)
+                print(f"[{', '.join(map(encoded, found))}]")
             else:
-                self.run(options.quick, folder)
+                self.run(options.quick, folder_of(options))
         except NotHere as error:
-            note(self.name, list(error.args), folder)
+            note(self.name, list(error.args), folder_of(options))
             console().print("not run here:", *error.args, sep="\n", markup=False)
         except KeyboardInterrupt:
             sys.exit("interrupted")
 
     def run(self, quick: bool, folder: Path) -> None:
         """Measures, prints the tables, and stores them in the report of that folder."""
-        began = busy()
-        # No refresh from a thread: it would take a core during the runs.
-        with Progress(console=console(), auto_refresh=False) as progress:
-            records, draw = self.measure(quick, progress)
+        began, _ = os.times(), psutil.cpu_percent()  # the next call returns what came since
+        records = self.measure(quick)
         question, _, notes = self.text.strip().partition("\n\n")
         section = {
             "title": self.title,
@@ -77,24 +73,16 @@ class Benchmark:
             "notes": notes,
             "others": others(began) if self.timed else "",
             "left_out": list(self.left_out),
-            "picture": draw is not None,
+            "picture": self.name in PICTURES,
             "date": str(datetime.date.today()),
             "machine": machine(),
             "quick": quick,
             "records": records,
         }
-        for title, rows in tables(records).items():
-            show(title, *rows)
+        console().print(Markdown(chapter(self.name, section)))
         save(load(folder) | {self.name: section}, folder)
-        if draw:
-            draw(figure := Figure(layout="constrained"))
-            figure.savefig(folder / f"{self.name}.png", dpi=120)
-        console().print(f"{folder / 'report.md'}, {section['machine']}")
-
-
-def read_line(line: str) -> list[Record]:
-    """Reads what a process that runs for one device prints."""
-    return [decoded(fields) for fields in json.loads(line)]
+        save_pictures({self.name: section}, folder)
+        console().print(folder / "report.md")
 
 
 def console() -> Console:
@@ -102,11 +90,10 @@ def console() -> Console:
     return Console(width=max(Console().width, 170))
 
 
-def show(title: str, head: list[str], rows: list[list[str]]) -> None:
-    shown = Table(*head, title=title)
-    for row in rows:
-        shown.add_row(*row)
-    console().print(shown)
+def track(items: Collection, what: str) -> Iterable:
+    """Yields the items, and shows how many are done."""
+    # No refresh from a thread: it would take a core during the runs.
+    return rich.progress.track(items, what, console=console(), auto_refresh=False)
 
 
 # ---------------------------------------------------------------- timed runs
@@ -121,21 +108,27 @@ def timed(program: Callable, arguments: Sequence) -> float:
     return 1e3 * seconds
 
 
-def in_rounds(
-    measures: Sequence[Callable], least: int, seconds: float = 0.0, tick: Callable = float
-) -> np.ndarray:
+def in_rounds(measures: Sequence[Callable], least: int, seconds: float = 0.0) -> np.ndarray:
     """Calls each function once in every round, in a random order; [rounds, functions, ...].
 
-    Goes on for at least ``least`` rounds and so many seconds. ``tick`` is told the seconds spent.
+    Goes on for at least ``least`` rounds and so many seconds, after a round that warms up.
     """
-    rng, rounds, began = np.random.default_rng(0), [], time.perf_counter()
+    rng = np.random.default_rng(0)
+
+    def one_round() -> list:
+        found = {i: measures[i]() for i in rng.permutation(len(measures))}
+        return [found[i] for i in range(len(measures))]
+
+    one_round()
+    rounds, began = [], time.perf_counter()
     while len(rounds) < least or time.perf_counter() - began < seconds:
-        found = {}
-        for i in rng.permutation(len(measures)):
-            found[i] = measures[i]()
-            tick(time.perf_counter() - began)
-        rounds.append([found[i] for i in range(len(measures))])
+        rounds.append(one_round())
     return np.array(rounds)
+
+
+def times(programs: Iterable[Callable], arguments: Sequence, *limits: float) -> np.ndarray:
+    """Returns the milliseconds of the programs in rounds, [rounds, programs]."""
+    return in_rounds([functools.partial(timed, one, arguments) for one in programs], *limits)
 
 
 def ratios(times: np.ndarray, over: np.ndarray) -> dict[str, float]:
@@ -144,9 +137,18 @@ def ratios(times: np.ndarray, over: np.ndarray) -> dict[str, float]:
     return {"ratio": ratio, "ratio, 10 %": low, "ratio, 90 %": high}
 
 
-def temp_bytes(program) -> int:
-    """Returns the bytes of temporary memory of a compiled program, as the compiler states it."""
-    return program.memory_analysis().temp_size_in_bytes
+def compiled(function: Callable, arguments: Sequence) -> jax.stages.Compiled:
+    return jax.jit(function).lower(*arguments).compile()
+
+
+def temp_mib(program: jax.stages.Compiled) -> float:
+    """Returns the MiB of temporary memory of a program, as the compiler states it."""
+    return program.memory_analysis().temp_size_in_bytes / 2**20
+
+
+def temp_share(program: jax.stages.Compiled, logits) -> float:
+    """Returns the temporary memory of a program in % of the bytes of some logits."""
+    return 100 * 2**20 * temp_mib(program) / (logits.size * logits.dtype.itemsize)
 
 
 # ---------------------------------------------------------------- the machine
@@ -156,36 +158,18 @@ def machine() -> str:
     """Returns the processor, the system and the versions of everything that is compared."""
     versions = [f"Python {platform.python_version()}"]
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            pass
-    info, memory = Path("/proc/cpuinfo"), ""
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        memory = f", {size / 2**30:.0f} GiB"
-    hardware = f"{(models or [platform.processor()])[0]}, {os.cpu_count()} cores{memory}"
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"^model name\s*: (.*)", info.read_text(), re.M) if info.exists() else []
+    memory = psutil.virtual_memory().total / 2**30
+    hardware = f"{[*models, platform.processor()][0]}, {os.cpu_count()} cores, {memory:.0f} GiB"
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     return "; ".join([hardware, system, ", ".join(versions)])
 
 
-def busy() -> tuple[float, float, float] | None:
-    """Returns the seconds that all cores and this program were busy, and the time; Linux only."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
-    ticks = [int(number) for number in stat.read_text().splitlines()[0].split()[1:9]]
-    idle, waiting = ticks[3:5]
-    cores = (sum(ticks) - idle - waiting) / os.sysconf("SC_CLK_TCK")
-    return cores, sum(os.times()[:4]), time.perf_counter()
-
-
-def others(began: tuple[float, float, float] | None) -> str:
-    """Returns how many cores other programs have kept busy, if known and not 0."""
-    if began is None or (now := busy()) is None:
-        return ""
-    cores, own, seconds = (b - a for a, b in zip(began, now, strict=True))
-    kept = f"{max(0.0, (cores - own) / seconds):.1f}"
-    return "" if kept == "0.0" else kept
+def others(began: Sequence[float]) -> str:
+    """Returns how many cores other programs have kept busy since those os.times(), if not 0."""
+    *own, seconds = np.subtract(os.times(), began)
+    cores = psutil.cpu_percent() / 100 * os.cpu_count() - sum(own) / seconds
+    return f"{cores:.1f}" if cores >= 0.05 else ""

@@ -5,6 +5,7 @@ was left out. If a benchmark fails or cannot be run here, its section keeps the 
 gets a note.
 """
 
+import argparse
 import dataclasses
 import datetime
 import json
@@ -17,6 +18,19 @@ FOLDER = Path(__file__).parent
 QUICK = FOLDER.parent / "build" / "benchmarks"  # so that quick figures replace no others
 ORDER = "accuracy", "logits", "compile_time", "head", "compile_only", "traffic"
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Record)}
+
+
+def command_line(what: str) -> argparse.ArgumentParser:
+    """Returns a parser of the options that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
+    where = f"the folder of the report; default: {FOLDER.name}; if quick, {QUICK}"
+    parser.add_argument("--output", type=Path, metavar="DIR", help=where)
+    return parser
+
+
+def folder_of(options: argparse.Namespace) -> Path:
+    return options.output or (QUICK if options.quick else FOLDER)
 
 
 def encoded(record: Record) -> str:

@@ -8,33 +8,21 @@ default, keeps a copy of the kernel in bfloat16, which takes 128 MiB. A compiler
 installed is left out.
 """
 
-from collections.abc import Iterator
+import itertools
+import re
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
-from rich.progress import Progress
 
 import xent_jax
 from benchmarks._compilers import arguments, compile_for, h100, mesh_on, tpu
-from benchmarks._drawing import Panel, draw
-from benchmarks._peers import (
-    INTEGER,
-    LEFT_OUT,
-    MIB,
-    TOKAMAX,
-    head,
-    held,
-    of_optax,
-    of_tokamax,
-    ours,
-    pulled_back,
-    room,
-)
+from benchmarks._peers import LEFT_OUT, TOKAMAX, head, held, mean, of_optax, ours, pullback, room
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, temp_bytes
+from benchmarks._running import Benchmark, compiled, temp_mib, temp_share
 
 SIZE = 8192, 2048, 32768  # logits well above what a TPU would move to its fast memory
 LARGE = (32768, 2560, 128256), (8192, 4096, 128256)
@@ -47,55 +35,53 @@ HEAD, TIED = "head, mean", 'head, mean, tied embeddings, kernel_axes="VD"'
 # MiB in bfloat16: the sum of the kernel's gradient, as said above, and on the H100 one dz.
 TARGETS = {"TPU v5e": 256, "H100": 290}
 OF_LOGITS = 1  # % of the logits, for integer labels
-NAMES = "inputs", "kernel", "labels"
-Program = tuple  # study, name, function, names of its arguments, and N, D and V
+Named = tuple[str, Callable]  # the letters of the arguments, as in _compilers, and their function
 
 
-def of_logits() -> Iterator[Program]:
-    """Yields value and gradient, and the value alone, of the mean losses of logits."""
+def gradients(letters: str, loss: Callable) -> Named:
+    """Returns value and gradients of a loss, to all arguments that come before the labels."""
+    wrt = re.match("[^yt]*", letters).end()
+    return letters, jax.value_and_grad(loss, tuple(range(wrt)))
+
+
+def of_logits() -> dict[str, Named]:
+    """Returns value and gradient, and the value alone, of the mean losses of logits."""
     options = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4}
+    forward_mode = xent_jax.forward_mode.softmax_cross_entropy_with_integer_labels
     losses = {
-        "xent_jax, integer labels": ours,
-        f"xent_jax, integer labels, options {', '.join(options)}": partial(ours, **options),
-        "xent_jax, soft labels": xent_jax.softmax_cross_entropy,
-        "xent_jax.forward_mode, integer labels": getattr(xent_jax.forward_mode, INTEGER),
-        "optax, integer labels": of_optax,
+        "xent_jax, integer labels": ("zy", ours),
+        f"xent_jax, integer labels, options {', '.join(options)}": ("zy", partial(ours, **options)),
+        "xent_jax, soft labels": ("zt", xent_jax.softmax_cross_entropy),
+        "xent_jax.forward_mode, integer labels": ("zy", forward_mode),
+        "optax, integer labels": ("zy", of_optax),
         "optax, integer labels, logits cast to float32": (
-            lambda z, y: of_optax(z.astype(jnp.float32), y)
+            "zy", lambda z, y: of_optax(z.astype(jnp.float32), y)
         ),
-        "optax, soft labels": optax.softmax_cross_entropy,
-    }
-    for what, loss in losses.items():
-
-        def mean(z, t, loss=loss):
-            return loss(z, t).mean()
-
-        names = "logits", "soft labels" if "soft" in what else "labels"
-        yield "Losses of logits", what, jax.value_and_grad(mean), names, SIZE
+        "optax, soft labels": ("zt", optax.softmax_cross_entropy),
+    }  # fmt: skip
+    out = {}
+    for what, (letters, loss) in losses.items():
+        out[what] = gradients(letters, mean(loss))
         if "options" not in what and "forward_mode" not in what:
-            yield "Losses of logits", f"{what}: value alone", mean, names, SIZE
+            out[f"{what}: value alone"] = letters, mean(loss)
+    return out
 
 
-def with_bias(x, w, b, y):
-    return head(x, w, y, b, label_smoothing=0.1, z_loss=1e-4, logit_softcap=30.0)
-
-
-def of_inputs() -> Iterator[Program]:
-    """Yields the linear head and its peers, with gradients to inputs, kernel and bias."""
-    both, tied = partial(jax.value_and_grad, argnums=(0, 1)), ("inputs", "embedding", "labels")
-    options, biased = "bias, label_smoothing, z_loss, logit_softcap", (*NAMES[:2], "bias", "labels")
-    losses = {
-        HEAD: (both(head), NAMES),
-        f"{HEAD}, {options}": (jax.value_and_grad(with_bias, (0, 1, 2)), biased),
-        'head, reduction "none"': (pulled_back, (*NAMES, "cotangents")),
-        "head, value alone": (head, NAMES),
-        TIED: (both(partial(head, kernel_axes="VD")), tied),
-        f"{HEAD}, tied embeddings, embedding.T": (both(lambda x, e, y: head(x, e.T, y)), tied),
-        "logits, optax": (both(held(of_optax)), NAMES),
-        "logits cast to float32, optax": (both(held(of_optax, jnp.float32)), NAMES),
-        **dict.fromkeys(TOKAMAX, (both(of_tokamax), NAMES)),
+def of_inputs() -> dict[str, Named]:
+    """Returns the linear head and its peers, with gradients to inputs, kernel and bias."""
+    options = {"label_smoothing": 0.1, "z_loss": 1e-4, "logit_softcap": 30.0}
+    with_bias = gradients("xwby", lambda x, w, b, y: head(x, w, y, b, **options))
+    return {
+        HEAD: gradients("xwy", head),
+        f"{HEAD}, bias, {', '.join(options)}": with_bias,
+        'head, reduction "none"': ("xwyg", pullback),
+        "head, value alone": ("xwy", head),
+        TIED: gradients("xey", partial(head, kernel_axes="VD")),
+        f"{HEAD}, tied embeddings, embedding.T": gradients("xey", lambda x, e, y: head(x, e.T, y)),
+        "logits, optax": gradients("xwy", held(of_optax)),
+        "logits cast to float32, optax": gradients("xwy", held(of_optax, jnp.float32)),
+        **{name: gradients("xwy", loss) for name, loss in TOKAMAX.items()},
     }
-    yield from (("Heads", what, *program, SIZE) for what, program in losses.items())
 
 
 def chunked(x, w, y):
@@ -105,38 +91,35 @@ def chunked(x, w, y):
     return xent_jax.chunked_loss(loss)(w, x, y)
 
 
-def of_large_vocabularies() -> Iterator[Program]:
-    """Yields heads with a vocabulary of 128k, at the default chunk and at others."""
-    for n, d, v in LARGE:
-        shapes = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((n, d), (d, v)))
-        default = xent_jax.linear_head_plan(*shapes).chunk
-        losses = {
-            f"head, the default {default} tokens a chunk": (head, NAMES),
-            "head, 512 tokens a chunk": (partial(head, **room(512, v)), NAMES),
-            "head, some left out by where": (
-                lambda x, w, y, m: head(x, w, y, where=m),
-                (*NAMES, "mask"),
-            ),
-            "chunked_loss": (chunked, NAMES),
-        }
-        for what, (loss, names) in losses.items():
-            yield "Large heads", what, jax.value_and_grad(loss, (0, 1)), names, (n, d, v)
+def of_large_vocabularies(n: int, d: int, v: int) -> dict[str, Named]:
+    """Returns heads with a vocabulary of 128k, at the default chunk and at others."""
+    shapes = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((n, d), (d, v)))
+    default = xent_jax.linear_head_plan(*shapes).chunk
+    masked = gradients("xwym", lambda x, w, y, m: head(x, w, y, where=m))
+    return {
+        f"head, the default {default} tokens a chunk": gradients("xwy", head),
+        "head, 512 tokens a chunk": gradients("xwy", partial(head, **room(512, v))),
+        "head, some left out by where": masked,
+        "chunked_loss": gradients("xwy", chunked),
+    }
 
 
-def inside(name: str, quick: bool) -> Iterator[list[Record]]:
+def inside(name: str, quick: bool) -> list[Record]:
     """Compiles all programs for one device of a platform."""
-    mesh = mesh_on(PLATFORMS[name], (1, 1))
-    for study, what, function, names, size in [
-        *of_logits(), *of_inputs(), *of_large_vocabularies()
-    ]:  # fmt: skip
-        for dtype in ("bfloat16",) if quick else ("bfloat16", "float32"):
-            known = arguments(dict.fromkeys(names, PartitionSpec()), mesh, size, dtype)
-            temp = temp_bytes(jax.jit(function).lower(*known).compile())
-            shape, numbers = size, {"temp": temp / MIB}
-            if names[0] == "logits":
-                shape = known[0].shape
-                numbers["share"] = 100 * temp / (known[0].size * known[0].dtype.itemsize)
-            yield records(study, what, numbers, dtype=dtype, shape=shape, case=PLATFORMS[name].name)
+    mesh, out = mesh_on(PLATFORMS[name], (1, 1)), []
+    studies = [("Losses of logits", SIZE, of_logits()), ("Heads", SIZE, of_inputs())]
+    studies += [("Large heads", size, of_large_vocabularies(*size)) for size in LARGE]
+    known = [(study, size, *one) for study, size, programs in studies for one in programs.items()]
+    dtypes = ("bfloat16",) if quick else ("bfloat16", "float32")
+    for (study, size, what, (letters, function)), dtype in itertools.product(known, dtypes):
+        given = arguments(dict.fromkeys(letters, PartitionSpec()), mesh, size, dtype)
+        program = compiled(function, given)
+        shape, numbers = size, {"temp": temp_mib(program)}
+        if study == "Losses of logits":
+            shape, numbers["share"] = given[0].shape, temp_share(program, given[0])
+        fields = {"dtype": dtype, "shape": shape, "case": PLATFORMS[name].name}
+        out += records(study, what, numbers, **fields)
+    return out
 
 
 def summary(found: list[Record]) -> list[Record]:
@@ -156,18 +139,11 @@ def summary(found: list[Record]) -> list[Record]:
     return reached(integer, shares) + reached(found, heads)
 
 
-def plot(found: list[Record], figure) -> None:
-    fields = {"study": "Heads", "dtype": "bfloat16", "metric": "temp"}
-    title = "Linear head, bfloat16: temporary memory, MiB"
-    draw(found, [Panel(title, fields, series="case")], 1, (11, 7), figure)
+def measure(quick: bool) -> list[Record]:
+    found = compile_for(PLATFORMS, BENCHMARK, quick)
+    return summary(found) + found
 
 
-def measure(quick: bool, progress: Progress):
-    found, left_out = compile_for("compile_only", PLATFORMS, quick, progress)
-    BENCHMARK.left_out = left_out + LEFT_OUT
-    return summary(found) + found, partial(plot, found)
-
-
-BENCHMARK = Benchmark("compile_only", "Memory on accelerators", __doc__, measure, inside)
+BENCHMARK = Benchmark("compile_only", "Memory on accelerators", __doc__, measure, inside, LEFT_OUT)
 if __name__ == "__main__":
     BENCHMARK.main()

@@ -19,13 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from rich.progress import Progress
 
 import xent_jax
 from benchmarks._hlo import Program
-from benchmarks._peers import head, held, of_optax, optax_integer, optax_soft, ours
+from benchmarks._peers import head, held, mean, of_optax, optax_integer, optax_soft, ours
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, in_rounds, timed
+from benchmarks._running import Benchmark, in_rounds, times, track
 
 SHAPES = (8, 10), (512, 8192)
 TIMED, COUNTED = ("trace", "lower", "compile"), ("equations", "instructions")
@@ -41,26 +40,26 @@ BOTH = {"label_smoothing": 0.1, "z_loss": 1e-4}
 THREE = BOTH | {"ignore_index": 3}
 
 
-def cases(n: int, k: int) -> dict[str, tuple]:
-    """Returns the losses of both libraries, their options and their arguments."""
+def losses(n: int, k: int) -> dict[str, tuple]:
+    """Returns mean losses of optax and of xent_jax, with their arguments."""
     z = 3 * jax.random.normal(jax.random.key(0), (n, k))
     y, t, weights = jnp.arange(n) % k, jax.nn.softmax(-z), jnp.linspace(0.5, 1.5, k)
-    soft = optax_soft, xent_jax.softmax_cross_entropy
+    integer, soft = (optax_integer, ours), (optax_soft, xent_jax.softmax_cross_entropy)
+    weighted = BOTH | {"class_weights": weights}
     return {
-        "integer labels": (optax_integer, ours, {}, (z, y)),
-        "soft labels, all options": (*soft, BOTH | {"class_weights": weights}, (z, t)),
-        "integer labels, three options": (optax_integer, ours, THREE, (z, y)),
+        "integer labels": (*map(mean, integer), (z, y)),
+        "soft labels, all options": (*(mean(f, **weighted) for f in soft), (z, t)),
+        "integer labels, three options": (*(mean(f, **THREE) for f in integer), (z, y)),
     }
 
 
 def heads(tokens: int, width: int, classes: int) -> dict[str, tuple]:
     """Returns mean losses of held logits and of the head, with their arguments."""
-    x, w = jnp.ones((tokens, width)), jnp.ones((width, classes))
+    given = jnp.ones((tokens, width)), jnp.ones((width, classes)), jnp.arange(tokens)
 
     def capped(x, w, y):
         return optax_integer(30 * jnp.tanh(x @ w / 30), y, **BOTH).mean()
 
-    given = x, w, jnp.arange(tokens)
     return {
         "linear head": (held(of_optax), head, given),
         "linear head, three options": (capped, partial(head, logit_softcap=30.0, **BOTH), given),
@@ -78,16 +77,13 @@ def outside_jit(n: int, k: int) -> dict[str, tuple]:
     def made_anew(x, w, y):
         return xent_jax.with_linear_head(xent_jax.softmax_focal_loss)(x, w, y)
 
+    our_mean = partial(ours, **THREE, reduction="mean")
     gradients = [jax.grad(lambda z, y, f=f: jnp.mean(f(z, y))) for f in (of_optax, ours)]
     both = "softmax_cross_entropy", "sigmoid_binary_cross_entropy"
     soft, binary = ((getattr(optax.losses, of), getattr(xent_jax, of)) for of in both)
     return {
         "integer labels": (of_optax, ours, (z, y)),
-        "integer labels, all options": (
-            optax_mean,
-            partial(ours, **THREE, reduction="mean"),
-            (z, y),
-        ),
+        "integer labels, all options": (optax_mean, our_mean, (z, y)),
         "soft labels": (*soft, (z, t)),
         "binary": (*binary, (z, t)),
         "integer labels, gradient": (*gradients, (z, y)),
@@ -117,12 +113,6 @@ def build(function: Callable, arguments: tuple) -> list[float]:
     return [*(1e3 * np.diff(times)), equations(traced.jaxpr), sum(instructions)]
 
 
-def calls(functions: list[Callable], arguments: tuple, repeats: int) -> np.ndarray:
-    """Returns milliseconds [repeats, 2] after a call that warms up."""
-    runs = [partial(timed, function, arguments) for function in functions]
-    return in_rounds(runs, repeats + 1)[1:]
-
-
 def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) -> list[Record]:
     """Returns the medians of the ratios and of each library, from [repeats, 2] of each step."""
     over = {step: float(np.median(n[:, 1] / n[:, 0])) for step, n in numbers.items()}
@@ -136,34 +126,25 @@ def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) 
     return out
 
 
-def mean(loss: Callable, options: dict) -> Callable:
-    return lambda z, labels: loss(z, labels, **options).mean()
-
-
-def measure(quick: bool, progress: Progress):
+def measure(quick: bool) -> list[Record]:
     jax.config.update("jax_enable_compilation_cache", False)
     repeats, found = 3 if quick else 15, []
-    known = [
-        (LOSSES, case, [jax.value_and_grad(mean(f, options)) for f in losses], arguments)
-        for shape in SHAPES
-        for case, (*losses, options, arguments) in cases(*shape).items()
-    ] + [
-        (HEADS, case, [jax.value_and_grad(f, (0, 1)) for f in functions], arguments)
-        for case, (*functions, arguments) in heads(*HEAD).items()
-    ]
-    for study, case, functions, arguments in progress.track(known, description="compile"):
-        builds = [partial(build, function, arguments) for function in functions]
-        built = np.moveaxis(in_rounds(builds, repeats + 1)[1:], -1, 0)  # the first warms up
+    known = [(LOSSES, shape, *one) for shape in SHAPES for one in losses(*shape).items()]
+    known += [(HEADS, HEAD, *one) for one in heads(*HEAD).items()]
+    for study, shape, case, (*functions, arguments) in track(known, "compile"):
+        wrt = (0, 1) if study == HEADS else 0
+        steps = [jax.value_and_grad(function, wrt) for function in functions]
+        builds = [partial(build, step, arguments) for step in steps]
+        built = np.moveaxis(in_rounds(builds, repeats), -1, 0)
         numbers = dict(zip(TIMED + COUNTED, built, strict=True))
         if study == LOSSES:  # benchmarks.head times calls of the head
-            numbers["call"] = calls([jax.jit(f) for f in functions], arguments, 20 * repeats)
-        fields = {"case": case, "shape": HEAD if study == HEADS else arguments[0].shape}
-        found += compare((study, "Of each library"), numbers, **fields)
+            numbers["call"] = times(map(jax.jit, steps), arguments, 20 * repeats)
+        found += compare((study, "Of each library"), numbers, case=case, shape=shape)
     eager = outside_jit(*SHAPES[0]).items()
-    for case, (*functions, arguments) in progress.track(eager, description="outside jit"):
-        numbers, study = {"call": calls(functions, arguments, 30 * repeats)}, "Calls outside jit"
+    for case, (*functions, arguments) in track(eager, "outside jit"):
+        numbers, study = {"call": times(functions, arguments, 30 * repeats)}, "Calls outside jit"
         found += compare((study, study), numbers, case=case, shape=SHAPES[0])
-    return reached(found, GOALS) + found, None
+    return reached(found, GOALS) + found
 
 
 BENCHMARK = Benchmark("compile_time", "Tracing and compiling", __doc__, measure, timed=True)

@@ -9,103 +9,157 @@ the standard deviation of the logits. At a spread of 1 only the label's entry of
 every program rounds it in the same way.
 """
 
-import functools
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.progress import Progress
 
-from benchmarks._drawing import Panel, draw
-from benchmarks._head_programs import ADAPTED, ANY, HEADS, MASKED, Timed, drawn, in_chunks
-from benchmarks._peers import LEFT_OUT, MIB, TOKAMAX, head, held, of_optax, of_tokamax
+import xent_jax
+from benchmarks._peers import LEFT_OUT, TOKAMAX, chunked, head, held, of_optax, ours, pullback, room
 from benchmarks._records import Record, find, records, target
-from benchmarks._running import Benchmark, in_rounds, ratios, temp_bytes, timed
+from benchmarks._running import Benchmark, compiled, ratios, temp_mib, times, track
+from tests.cases import x64
 
 FULL, SMALL, HALF = (2048, 512, 32768), (1024, 128, 32768), (512, 256, 4096)
+GROWN = {"N": [(2**i, *FULL[1:]) for i in range(10, 16)]}
+GROWN["V"] = [(*FULL[:2], 2**i) for i in range(13, 18)]
 TEMP_TARGET = 0.25  # of the temporary memory with logits that are held
+SPREADS = 1, 3  # standard deviations of the logits
 MODELS = {
     "xent_jax head": head,
-    "xent_jax head, chunks of 64 tokens": in_chunks(64),
+    "xent_jax head, chunks of 64 tokens": chunked(64),
     "logits, optax": held(of_optax),
     "logits, cast to float32, optax": held(of_optax, jnp.float32),
-    **dict.fromkeys(TOKAMAX, of_tokamax),
+} | TOKAMAX
+CHUNK = 1024  # tokens, twice what is the default for the 32768 classes here
+RANK = 16
+TOKENS = 512  # of a chunk of any loss; its largest array has as many rows
+ANY = 2048, 256, 16384
+# Programs by name, with their targets: functions of x, w, y, cotangents g and a gradient dz of
+# logits. The first is what the others are compared with.
+Timed = dict[str, tuple[Callable, float | None]]
+
+
+def drawn(shape: tuple[int, int, int], seed: int = 0) -> tuple:
+    """Draws inputs, kernel, labels, cotangents and a gradient of the logits; these are N(0, 1)."""
+    n, d, v = shape
+    keys = jax.random.split(jax.random.key(seed), 5)
+    x, w = jax.random.normal(keys[0], (n, d)), jax.random.normal(keys[1], (d, v)) / d**0.5
+    y, g = jax.random.randint(keys[2], (n,), 0, v), jax.random.normal(keys[3], (n,))
+    return x, w, y, g, jax.random.normal(keys[4], (n, v))
+
+
+def differentiated(loss, wrt=(0, 1)) -> Callable:
+    """Returns value and gradient of a mean, to the inputs, the kernel or both."""
+    return lambda x, w, y, g, dz: jax.value_and_grad(loss, wrt)(x, w, y)
+
+
+HEADS: Timed = {
+    "three bare products": (lambda x, w, y, g, dz: (x @ w, dz @ w.T, x.T @ dz), None),
+    "head, value and gradients": (differentiated(head), 1.05),
+    f"head, chunks of {CHUNK} tokens": (differentiated(chunked(CHUNK)), 1.05),
+    'head, reduction "none"': (pullback, 1.45),
+    "head, value alone": (lambda x, w, y, g, dz: head(x, w, y), 0.42),
+    "head, gradient of the inputs alone": (differentiated(head, 0), 0.78),
+    "head, gradient of the kernel alone": (differentiated(head, 1), 0.78),
+    "logits, optax": (differentiated(held(of_optax)), None),
+    "logits, xent_jax": (differentiated(held(ours)), None),
+    **{name: (differentiated(loss), None) for name, loss in TOKAMAX.items()},
 }
-SPREADS = 1, 3  # standard deviations of the logits
 
 
-def times(study: str, programs: Timed, shape, least: int, seconds: float, progress) -> list[Record]:
+def with_mask(option: str, mask: Callable) -> Callable:
+    """Returns a head with an option that is made from g, which is N(0, 1)."""
+    return lambda x, w, y, g, dz: jax.value_and_grad(
+        lambda x, w: head(x, w, y, **{option: mask(g)}), (0, 1)
+    )(x, w)
+
+
+half = "half of the tokens left out, by "
+MASKED: Timed = {
+    "no mask": (differentiated(head), None),
+    "a mask that leaves all tokens in": (with_mask("where", lambda g: g < 9), 1.03),
+    f"{half}where": (with_mask("where", lambda g: g < 0), 0.6),
+    f"{half}weights": (with_mask("weights", lambda g: 1.0 * (g < 0)), 0.6),
+    "95 % of the tokens left out, by where": (with_mask("where", lambda g: g < -1.645), 0.15),
+}
+
+
+def adapted(params, x, y):
+    """Returns losses after a norm, a kernel with an adapter of low rank, and a soft cap."""
+    w, down, up = params
+    x = x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True) + 1e-6)
+    return ours(xent_jax.softcap(x @ w + (x @ down) @ up, 30.0), y)
+
+
+def in_a_checkpointed_scan(params, x, y):
+    """Returns the mean of ``adapted`` as plain JAX takes it in chunks."""
+    chunks = jax.tree.map(lambda a: a.reshape(-1, TOKENS, *a.shape[1:]), (x, y))
+    body = jax.checkpoint(lambda total, rows: (total + jnp.sum(adapted(params, *rows)), None))
+    return jax.lax.scan(body, jnp.zeros(()), chunks)[0] / len(y)
+
+
+def of_params(loss: Callable) -> Callable:
+    step = jax.value_and_grad(loss, (0, 1))
+    return lambda x, w, y, g, dz: step((w, w[:, :RANK], w[:RANK]), x, y)
+
+
+ADAPTED: Timed = {
+    "all logits held": (of_params(lambda *args: jnp.mean(adapted(*args))), None),
+    "chunked_loss": (of_params(xent_jax.chunked_loss(adapted, **room(TOKENS, ANY[2]))), None),
+    "jax.checkpoint in jax.lax.scan": (of_params(in_a_checkpointed_scan), None),
+}
+
+
+def timings(study: str, programs: Timed, shape, least: int, seconds: float) -> list[Record]:
     """Compiles the programs and runs rounds of them; the ratios are to the first."""
-    arguments, runs, temps = drawn(shape), [], []
-    for program, _ in progress.track(programs.values(), description=f"compile, {study}"):
-        compiled = jax.jit(program).lower(*arguments).compile()
-        temps.append(temp_bytes(compiled) / MIB)
-        runs.append(functools.partial(timed, compiled, arguments))
-        runs[-1]()  # warm up
-    task = progress.add_task(f"rounds, {study}", total=seconds)
-    tick = functools.partial(progress.update, task, refresh=True)
-    found = in_rounds(runs, least, seconds, lambda spent: tick(completed=min(spent, seconds))).T
-    out = []
-    for (name, (_, limit)), own, temp in zip(programs.items(), found, temps, strict=True):
+    arguments, out = drawn(shape), []
+    functions = track([function for function, _ in programs.values()], f"compile, {study}")
+    built = [compiled(function, arguments) for function in functions]
+    print(f"rounds, {study}: {seconds} s", flush=True)
+    found = times(built, arguments, least, seconds).T
+    for (name, (_, limit)), program, own in zip(programs.items(), built, found, strict=True):
         numbers = {"time": float(np.median(own))} | ratios(own, found[0])
-        numbers |= {"temp": temp, "rounds": len(own)}
+        numbers |= {"temp": temp_mib(program), "rounds": len(own)}
         out += records(study, name, numbers, {"ratio": limit}, dtype="float32", shape=shape)
     return out
 
 
-def growth(axis: str, progress: Progress) -> list[Record]:
+def growth(axis: str) -> list[Record]:
     """Returns the MiB of the head and of logits that are held, from programs that do not run."""
-    shapes = [(2**i, *FULL[1:]) for i in range(10, 16)]
-    if axis == "V":
-        shapes = [(*FULL[:2], 2**i) for i in range(13, 18)]
     out = []
-    for n, d, v in progress.track(shapes, description=f"memory against {axis}"):
-        specs = ((n, d), "float32"), ((d, v), "float32"), ((n,), "int32")
-        arguments = [jax.ShapeDtypeStruct(*spec) for spec in specs]
-        programs = (jax.jit(jax.value_and_grad(loss, (0, 1))) for loss in (head, held(of_optax)))
-        temps = (temp_bytes(program.lower(*arguments).compile()) / MIB for program in programs)
-        ours, theirs = ({"temp": temp} for temp in temps)
+    for shape in track(GROWN[axis], f"memory against {axis}"):
+        arguments = jax.eval_shape(partial(drawn, shape))
+        steps = (HEADS[name][0] for name in ("head, value and gradients", "logits, optax"))
+        ours, theirs = ({"temp": temp_mib(compiled(step, arguments))} for step in steps)
         ours["over optax"] = ours["temp"] / theirs["temp"]
         for name, numbers in {"xent_jax head": ours, "logits, optax": theirs}.items():
-            fields = {"dtype": "float32", "shape": (n, d, v)}
-            out += records(f"Memory against {axis}", name, numbers, **fields)
+            out += records(f"Memory against {axis}", name, numbers, dtype="float32", shape=shape)
     return out
 
 
-def reference(x, w, y) -> list[np.ndarray]:
-    """Returns the loss, dx and dW in float64."""
-    x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
-    z, rows = x @ w, np.arange(len(y))
-    lse = np.log(np.sum(np.exp(z), axis=1, keepdims=True))
-    dz = np.exp(z - lse)
-    dz[rows, y] -= 1
-    dz /= len(y)
-    return [np.mean(lse[:, 0] - z[rows, y]), dz @ w.T, x.T @ dz]
-
-
-def half_errors(draws: int, progress: Progress) -> list[Record]:
-    """Returns the worst errors of loss, dx and dW over the draws, by model and spread.
+def half_errors(draws: int, spread: float) -> list[Record]:
+    """Returns the worst errors of loss, dx and dW over the draws, by model.
 
     An error is the largest error over the largest component.
     """
     programs = {name: jax.jit(jax.value_and_grad(loss, (0, 1))) for name, loss in MODELS.items()}
-    errors = {(name, spread): np.zeros(3) for name in programs for spread in SPREADS}
-    for seed in progress.track(range(draws), description="bfloat16"):
-        x, unit, y, *_ = drawn(HALF, seed)
-        for spread in SPREADS:
-            x, w = x.astype(jnp.bfloat16), (spread * unit).astype(jnp.bfloat16)
-            wanted = reference(x, w, np.asarray(y))
-            for name, program in programs.items():
-                loss, gradients = program(x, w, y)
-                got = [np.asarray(a, np.float64) for a in (loss, *gradients)]
-                pairs = zip(got, wanted, strict=True)
-                new = [abs(a - b).max() / abs(b).max() for a, b in pairs]
-                errors[name, spread] = np.maximum(errors[name, spread], new)
-    out, fields = [], {"unit": "of the largest", "dtype": "bfloat16", "shape": HALF}
-    for (name, spread), worst in errors.items():
-        numbers = dict(zip(("loss", "dx", "dW"), worst.tolist(), strict=True))
-        case = f"spread {spread}"
-        out += records("Errors of loss / dx / dW", name, numbers, case=case, **fields)
+    errors, out = {name: [] for name in programs}, []
+    for seed in track(range(draws), f"bfloat16, spread {spread}"):
+        x, w, y, *_ = drawn(HALF, seed)
+        x, w = x.astype(jnp.bfloat16), (spread * w).astype(jnp.bfloat16)
+        with x64():
+            exact = programs["logits, optax"](x.astype("float64"), w.astype("float64"), y)
+        for name, program in programs.items():
+            pairs = zip(*map(jax.tree.leaves, (program(x, w, y), exact)), strict=True)
+            pairs = [[np.asarray(array, np.float64) for array in pair] for pair in pairs]
+            errors[name].append([abs(a - b).max() / abs(b).max() for a, b in pairs])
+    for name, found in errors.items():
+        numbers = dict(zip(("loss", "dx", "dW"), np.max(found, 0).tolist(), strict=True))
+        fields = {"dtype": "bfloat16", "shape": HALF, "case": f"spread {spread}"}
+        out += records("Errors of loss / dx / dW", name, numbers, unit="of the largest", **fields)
     return out
 
 
@@ -127,28 +181,14 @@ def summary(found: list[Record]) -> list[Record]:
     return lines
 
 
-def plot(found: list[Record], figure) -> None:
-    grown = {"names": "{size}", "series": "program", "scale": "log", "limits": (8, 3e4)}
-    panels = [
-        Panel("time over that of the products", {"study": "Time", "metric": "ratio"}),
-        *(
-            Panel(f"{study}, MiB", {"study": study, "metric": "temp"}, **grown)
-            for study in ("Memory against N", "Memory against V")
-        ),
-    ]
-    draw(found, panels, 1, (11, 12), figure)
-
-
-def measure(quick: bool, progress: Progress):
+def measure(quick: bool) -> list[Record]:
     shape, least, longer, seconds, draws = (SMALL, 2, 8, 3, 1) if quick else (FULL, 3, 200, 45, 5)
+    found = timings("Time", HEADS, shape, least, longer) + growth("N") + growth("V")
+    found += timings("Tokens that are left out", MASKED, (8192, 256, 8192), least, seconds)
     adapted = "A norm, a kernel with an adapter and a soft cap"
-    found = times("Time", HEADS, shape, least, longer, progress)
-    found += growth("N", progress) + growth("V", progress)
-    masked = "Tokens that are left out", MASKED, (8192, 256, 8192)
-    found += times(*masked, least, seconds, progress)
-    found += times(adapted, ADAPTED, ANY, least, seconds, progress)
-    found += half_errors(draws, progress)
-    return summary(found) + found, functools.partial(plot, found)
+    found += timings(adapted, ADAPTED, ANY, least, seconds)
+    found += sum((half_errors(draws, spread) for spread in SPREADS), [])
+    return summary(found) + found
 
 
 BENCHMARK = Benchmark("head", "The linear head", __doc__, measure, None, LEFT_OUT, True)

@@ -14,13 +14,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.progress import Progress
 
 import xent_jax
-from benchmarks._drawing import Panel, draw
-from benchmarks._peers import INTEGER, optax_integer, optax_soft
+from benchmarks._peers import INTEGER, mean, optax_integer, optax_soft
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, in_rounds, ratios, temp_bytes, timed
+from benchmarks._running import Benchmark, compiled, ratios, temp_share, times, track
 
 # The losses of optax and the names of those of xent_jax.
 LOSSES = {"integer": (optax_integer, INTEGER), "soft": (optax_soft, "softmax_cross_entropy")}
@@ -38,7 +36,7 @@ LIMITS = {GRADIENT: 1.0, VALUE: 1.4, WITH_OPTIONS: 0.9}  # of ratios
 FLOAT32_MEMORY, BFLOAT16_MEMORY = 5, 100  # % of the logits
 
 
-def mean(numbers: list[float]) -> float:
+def geometric(numbers: list[float]) -> float:
     """Returns the geometric mean."""
     return float(np.exp(np.mean(np.log(numbers))))
 
@@ -47,10 +45,10 @@ OF_GRADIENT, OF_VALUE, OF_OPTIONS = (RATIO | {"study": study} for study in LIMIT
 FLOAT32 = OF_GRADIENT | {"case": "integer", "dtype": "float32"}
 GOALS = [
     Goal("value and gradient: largest ratio", LIMITS[GRADIENT], OF_GRADIENT),
-    Goal("value and gradient: geometric mean, integer labels float32", 0.97, FLOAT32, of=mean),
-    Goal("value and gradient: geometric mean", 0.7, OF_GRADIENT, of=mean),
+    Goal("value and gradient: geometric mean, integer labels float32", 0.97, FLOAT32, of=geometric),
+    Goal("value and gradient: geometric mean", 0.7, OF_GRADIENT, of=geometric),
     Goal("value alone: largest ratio", LIMITS[VALUE], OF_VALUE),
-    Goal("value alone: geometric mean", 1.15, OF_VALUE, of=mean),
+    Goal("value alone: geometric mean", 1.15, OF_VALUE, of=geometric),
     Goal("with options: largest ratio", LIMITS[WITH_OPTIONS], OF_OPTIONS),
     Goal("forward_mode over xent_jax: largest ratio", 1.1, RATIO | {"program": "forward_mode"}),
     *(
@@ -62,40 +60,33 @@ GOALS = [
 ]  # fmt: skip
 
 
-def compiled(study: str, labels: str, shape: tuple, dtype: str, options: str = "") -> tuple:
+def build(study: str, labels: str, shape: tuple, dtype: str, options: str = "") -> tuple:
     """Returns the programs of a cell by library, and their arguments."""
     given, (theirs, name) = OPTIONS.get(options, {}), LOSSES[labels]
     arguments = draw_logits(shape, dtype), draw_labels(labels, shape, "ignore_index" in given)
     losses = {"optax": theirs, "xent_jax": getattr(xent_jax, name)}
     if study == GRADIENT:
         losses["forward_mode"] = getattr(xent_jax.forward_mode, name)
-    programs = {}
-    for library, loss in losses.items():
-
-        def program(z, labels, loss=loss):
-            return loss(z, labels, **given).mean()
-
-        program = program if study == VALUE else jax.value_and_grad(program)
-        programs[library] = jax.jit(program).lower(*arguments).compile()
-    return programs, arguments
+    means = {library: mean(loss, **given) for library, loss in losses.items()}
+    if study != VALUE:
+        means = {library: jax.value_and_grad(loss) for library, loss in means.items()}
+    return {library: compiled(loss, arguments) for library, loss in means.items()}, arguments
 
 
-def numbers(cell: tuple, programs: dict, nbytes: int, blocks: list[np.ndarray]) -> list[Record]:
+def numbers(cell: tuple, programs: dict, logits: jax.Array, blocks: list) -> list[Record]:
     """Returns the records of a cell from its times [rounds, programs] in some blocks."""
     study, labels, shape, dtype, *options = cell
-    times = dict(zip(programs, np.concatenate(blocks).T, strict=True))
+    spent = dict(zip(programs, np.concatenate(blocks).T, strict=True))
     found = {
-        name: {"time": float(np.median(own)), "share": 100 * temp_bytes(programs[name]) / nbytes}
-        for name, own in times.items()
+        name: {"time": float(np.median(own)), "share": temp_share(programs[name], logits)}
+        for name, own in spent.items()
     }
     middles = [float(np.median(block[:, 1] / block[:, 0])) for block in blocks]
-    found["xent_jax"] |= ratios(times["xent_jax"], times["optax"]) | {
-        "least of a block": min(middles),
-        "greatest of a block": max(middles),
-        "rounds": len(times["optax"]),
-    }
-    if "forward_mode" in times:
-        over = ratios(times["forward_mode"], times["xent_jax"])
+    found["xent_jax"] |= ratios(spent["xent_jax"], spent["optax"])
+    found["xent_jax"] |= {"least of a block": min(middles), "greatest of a block": max(middles)}
+    found["xent_jax"] |= {"rounds": len(spent["optax"])}
+    if "forward_mode" in spent:
+        over = ratios(spent["forward_mode"], spent["xent_jax"])
         found["forward_mode"] = {"ratio": over["ratio"]}
     half, small = dtype == "bfloat16", shape[1] < 1000 or options
     memory = BFLOAT16_MEMORY if half else None if small else FLOAT32_MEMORY
@@ -120,36 +111,22 @@ def draw_labels(kind: str, shape: tuple[int, int], ignored: bool):
     return jnp.where(jax.random.bernoulli(other, 0.1, (n,)), -100, labels) if ignored else labels
 
 
-def plot(found: list[Record], figure) -> None:
-    """Draws the times over optax's, and beside them the memory of both libraries."""
-    found = [r for r in found if r.study != WITH_OPTIONS and r.program != "forward_mode"]
-    known = {"names": "{size} {dtype} {case}"}
-    memory = known | {"series": "program", "scale": "symlog", "limits": (0, 2e4)}
-    panels = [Panel("time, xent_jax / optax", {"metric": "ratio"}, **known)] + [
-        Panel(f"{study}: memory, % of the logits", {"metric": "share", "study": study}, **memory)
-        for study in (GRADIENT, VALUE)
-    ]
-    draw(found, panels, 3, (17, 10), figure)
-
-
-def measure(quick: bool, progress: Progress):
+def measure(quick: bool) -> list[Record]:
     """Compiles all cells, then visits each of them once in every pass."""
     passes, seconds = (2, 0.05) if quick else (5, 1.2)
     both = [(study, *kind) for study in (GRADIENT, VALUE) for kind in KINDS]
     cells = [(*one, dtype) for one in both for dtype in ("float32", "bfloat16")]
     cells += [(WITH_OPTIONS, "integer", s, "float32", name) for name in OPTIONS for s in SHAPES]
-    built = [compiled(*cell) for cell in progress.track(cells, description="compile")]
+    built = [build(*cell) for cell in track(cells, "compile")]
     blocks = [[] for _ in cells]
     for step in range(passes):
-        what = f"pass {step + 1} of {passes}"
-        for i in progress.track(range(len(cells)), description=what):
+        for i in track(range(len(cells)), f"pass {step + 1} of {passes}"):
             programs, arguments = built[i]
-            runs = [functools.partial(timed, p, arguments) for p in programs.values()]
-            in_rounds(runs, 2)  # warm up
-            blocks[i].append(in_rounds(runs, 4, seconds))
+            times(programs.values(), arguments, 1)  # warms up
+            blocks[i].append(times(programs.values(), arguments, 4, seconds))
     parts = zip(cells, built, blocks, strict=True)
-    found = [r for cell, (p, args), b in parts for r in numbers(cell, p, args[0].nbytes, b)]
-    return reached(found, GOALS) + found, functools.partial(plot, found)
+    found = [r for cell, (p, given), b in parts for r in numbers(cell, p, given[0], b)]
+    return reached(found, GOALS) + found
 
 
 BENCHMARK = Benchmark("logits", "Losses of logits", __doc__, measure, timed=True)

@@ -6,10 +6,12 @@ and the operand of a reduce-scatter, each as often as it runs; a ring sends abou
 of a sum. The devices are eight simulated ones of a CPU and, unless --quick, eight TPU v5e, v5p and
 H100, whose compilers are left out where they are not installed.
 
-In automatic programs, the compiler shards the program. In explicit ones, JAX does, by the types
-that `jax.make_mesh` gives. Without shard_map, the chunks, here of 256 tokens, are not aligned with
-the shards, and arrays are gathered again for every chunk. By default, the head's chunk holds all
-tokens that a device has here; with chunks of 256 it needs less memory.
+The logits are sharded over both axes, the inputs of a head over data, its kernel over model, or
+over both if it is fully sharded. In automatic programs, the compiler shards the program. In
+explicit ones, JAX does, by the types that `jax.make_mesh` gives. Without shard_map, the chunks,
+here of 256 tokens, are not aligned with the shards, and arrays are gathered again for every chunk.
+By default, the head's chunk holds all tokens that a device has here; with chunks of 256 it needs
+less memory.
 
 The meshes of 256 and 4096 devices have a head of about the size of Llama 3 70B's, D=8192 and
 V=131072, in bfloat16, with 8192 tokens in each data shard. The formula counts 3 float32 numbers per
@@ -19,21 +21,25 @@ for a ring, and products at peak. Shares are in % of the time of the products. T
 overlap with the backward pass of the rest of the network. Sources: `benchmarks/_plans.py`.
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
+from math import inf
+from typing import NamedTuple
 
-from rich.progress import Progress
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
+import xent_jax
 from benchmarks._collectives import collectives, grouped
-from benchmarks._compilers import AXES, Platform, compile_for, h100, tpu
-from benchmarks._drawing import Panel, draw
-from benchmarks._peers import LEFT_OUT, MIB
+from benchmarks._compilers import AXES, Platform, arguments, compile_for, h100, mesh_on, tpu
+from benchmarks._peers import LEFT_OUT, TOKAMAX, chunked, head, held, mean, of_optax, ours, room
 from benchmarks._plans import PLANS
 from benchmarks._records import Record, find, records, target
-from benchmarks._running import Benchmark, temp_bytes
-from benchmarks._sharded import FULLY_SHARDED, PROGRAMS, SMALL, Program, compiled
+from benchmarks._running import Benchmark, temp_mib
 
+SMALL = 2048, 512, 32768
 # Each device holds what compile_only.py compiles for one, well above a TPU's fast memory.
 LARGE = 16384, 2048, 131072
 EIGHT = "--xla_force_host_platform_device_count=8"
@@ -46,15 +52,95 @@ for name, chips in SLICES.items():
     PLATFORMS[name] = tpu(f"TPU {name[:3]} {chips}", f"{name[:3]}:{chips}", "v5litepod-8")
 for name, nodes in NODES.items():
     PLATFORMS[name] = h100(f"H100 x {8 * nodes}", f"1x{nodes}x8")
+CHUNK = 256  # tokens at a time, where a program is told how many
+BOTH, TOKENS, KERNEL, WHOLE = P("data", "model"), P("data"), P(None, "model"), P()
 
 
-def inside(name: str, quick: bool) -> Iterator[list[Record]]:
-    """Compiles the programs of one platform; yields the records of each."""
-    for program in PROGRAMS:
-        if program.planned if name in PLANS else name == "cpu" or not program.only_cpu:
-            yield measured(program, name)
-    if name in PLANS:
-        yield PLANS[name].times(PLATFORMS[name].name)
+class Program(NamedTuple):
+    """A mean loss to compile, with its gradients: ``make(mesh)(*arguments)``."""
+
+    what: str
+    make: Callable
+    layout: dict[str, P]  # of the arguments but the labels, by letters as in _compilers
+    target: int | None = None  # bytes per device on the CPU
+    explicit: bool = False  # on a mesh as jax.make_mesh makes it
+    only_cpu: bool = False
+    planned: bool = False  # also on the large meshes
+
+
+def plain(loss: Callable) -> Callable:
+    """A function of global arrays, which the compiler or JAX shards."""
+    return lambda mesh: loss
+
+
+def mapped(loss: Callable, *layout: P) -> Callable:
+    """A loss of what one device holds, in a shard_map."""
+    local = partial(loss, axis_name="model", batch_axis_name="data")
+    specs = {"in_specs": (*layout, TOKENS), "out_specs": WHOLE}
+    return lambda mesh: jax.shard_map(local, mesh=mesh, **specs)
+
+
+def sharded(kernel: P) -> Callable:
+    return lambda mesh: xent_jax.shard_linear_head(head, mesh, inputs=TOKENS, kernel=kernel)
+
+
+def sharded_in_chunks(mesh) -> Callable:
+    loss, shards = sharded(KERNEL)(mesh), mesh.shape["model"]
+    return lambda x, w, y: loss(x, w, y, **room(CHUNK, w.shape[1] // shards))
+
+
+def over_parts(z, y):
+    """Computes the loss of some tokens at a time, in parts that ignore the shards."""
+    parts = z.reshape(-1, CHUNK, z.shape[1]), y.reshape(-1, CHUNK)
+    return jax.lax.map(lambda part: jnp.sum(of_optax(*part)), parts).sum() / len(y)
+
+
+# Targets in bytes: 24 per token; and dx and dW; and the fully sharded kernel.
+N, D, V = SMALL[0] // 2, SMALL[1], SMALL[2] // 4
+LOSS, HEAD, FULLY = (24 * N + 4 * D * size for size in (0, N + V, N + 2 * V))
+LOGITS = {"z": BOTH}
+WEIGHTS = {"x": TOKENS, "w": KERNEL}
+DIVIDED = WEIGHTS | {"w": BOTH}
+SHARDED = "head, shard_linear_head"
+FULLY_SHARDED = "head, shard_linear_head, kernel fully sharded"
+our_mean = partial(ours, reduction="mean")
+held_in_float32 = plain(held(of_optax, jnp.float32))
+PROGRAMS = [
+    Program("loss, automatic", plain(our_mean), LOGITS, LOSS),
+    Program("loss, explicit", plain(our_mean), LOGITS, LOSS, explicit=True, only_cpu=True),
+    Program("loss, in shard_map", mapped(our_mean, BOTH), LOGITS, LOSS),
+    Program("optax loss, automatic", plain(mean(of_optax)), LOGITS),
+    Program("optax loss, explicit", plain(mean(of_optax)), LOGITS, explicit=True, only_cpu=True),
+    Program(
+        f"optax loss, automatic, lax.map over {CHUNK}", plain(over_parts), LOGITS, only_cpu=True
+    ),
+    Program(SHARDED, sharded(KERNEL), WEIGHTS, HEAD, planned=True),
+    Program(f"{SHARDED}, chunks of {CHUNK}", sharded_in_chunks, WEIGHTS, HEAD),
+    Program("head, in shard_map", mapped(head, TOKENS, KERNEL), WEIGHTS, HEAD),
+    Program(FULLY_SHARDED, sharded(BOTH), DIVIDED, FULLY, planned=True),
+    Program(f"head, automatic, chunks of {CHUNK}", plain(chunked(CHUNK)), WEIGHTS),
+    Program("optax of held logits, automatic", held_in_float32, WEIGHTS),
+    *(Program(f"{name}, automatic", plain(loss), WEIGHTS) for name, loss in TOKAMAX.items()),
+]
+
+
+def compiled(program: Program, platform: Platform, shape: tuple[int, int], size: tuple, dtype: str):
+    """Compiles value and gradients for a mesh; each gradient is sharded as its argument."""
+    mesh = mesh_on(platform, shape, program.explicit)
+    known = arguments(program.layout | {"y": TOKENS}, mesh, size, dtype)
+    step = jax.value_and_grad(program.make(mesh), tuple(range(len(program.layout))))
+    places = tuple(argument.sharding for argument in known[:-1])
+    results = None if program.explicit else (NamedSharding(mesh, WHOLE), places)
+    with jax.set_mesh(mesh):
+        return jax.jit(step, out_shardings=results).lower(*known).compile()
+
+
+def inside(name: str, quick: bool) -> list[Record]:
+    """Compiles the programs of one platform."""
+    planned = name in PLANS
+    chosen = [p for p in PROGRAMS if (p.planned if planned else name == "cpu" or not p.only_cpu)]
+    found = sum((measured(program, name) for program in chosen), [])
+    return found + (PLANS[name].times(PLATFORMS[name].name) if planned else [])
 
 
 def measured(program: Program, name: str) -> list[Record]:
@@ -72,7 +158,7 @@ def measured(program: Program, name: str) -> list[Record]:
         why = f"{type(error).__name__}: {error}".partition(". ")[0].splitlines()[0]
         return records(study, program.what, {"bytes": None}, note=why, **where)
     groups = grouped(collectives(out.as_text(), dict(zip(AXES, mesh, strict=True))))
-    sent, temp = sum(payload for *_, payload in groups), temp_bytes(out) / MIB
+    sent, temp = sum(payload for *_, payload in groups), temp_mib(out)
     if plan:
         fully, where = program.what == FULLY_SHARDED, known | {"case": f"{mesh[0]} x {mesh[1]}"}
         prefix, temps = ("fully sharded, ", {}) if fully else ("", {"temp": temp})
@@ -90,44 +176,25 @@ def measured(program: Program, name: str) -> list[Record]:
 def summary(found: list[Record]) -> list[Record]:
     """Returns the targets on the CPU, and whether the formulas are right."""
     lines = [
-        target(
-            f"{record.program}: bytes per device",
-            math.inf if record.value is None else record.value,
-            record.limit,
-            "B",
-        )
-        for record in find(found, study="CPU devices", metric="bytes")
-        if record.limit
+        target(f"{r.program}: bytes per device", inf if r.value is None else r.value, r.limit, "B")
+        for r in find(found, study="CPU devices", metric="bytes")
+        if r.limit
     ]
     planned = {(r.program, r.metric): r.value for r in find(found, study="Planned bytes")}
     off = [
-        abs(size / planned[device, metric.replace("compiled", "formula")] - 1)
+        abs(planned[device, metric.replace("formula", "compiled")] / size - 1)
         for (device, metric), size in planned.items()
-        if metric.endswith("compiled")
+        if metric.endswith("formula")
     ]
     what = "256 and 4096 devices: compiled bytes less the formula's, over the formula's"
     return lines + ([target(what, max(off), 1e-3, "relative")] if off else [])
 
 
-def plot(found: list[Record], figure) -> None:
-    """Draws bytes and memory on logarithmic axes, because they differ by orders of magnitude."""
-    known = {"study": "CPU devices"}
-    titles = "bytes that a device sends", "temporary memory of a device, MiB"
-    panels = [
-        Panel(titles[0], known | {"metric": "bytes"}, scale="log", limits=(1e3, 1e12)),
-        Panel(titles[1], known | {"metric": "temp"}, scale="log", limits=(1e-2, 3e3)),
-    ]
-    draw(found, panels, 2, (15, 6.5), figure)
-    figure.suptitle("Value and gradients on eight devices, 2 data x 4 model")
+def measure(quick: bool) -> list[Record]:
+    found = compile_for({"cpu": CPU} if quick else PLATFORMS, BENCHMARK, quick)
+    return summary(found) + found
 
 
-def measure(quick: bool, progress: Progress):
-    chosen = {"cpu": CPU} if quick else PLATFORMS
-    found, left_out = compile_for("traffic", chosen, quick, progress)
-    BENCHMARK.left_out = left_out + LEFT_OUT
-    return summary(found) + found, partial(plot, found)
-
-
-BENCHMARK = Benchmark("traffic", "Traffic between devices", __doc__, measure, inside)
+BENCHMARK = Benchmark("traffic", "Traffic between devices", __doc__, measure, inside, LEFT_OUT)
 if __name__ == "__main__":
     BENCHMARK.main()

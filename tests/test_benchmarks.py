@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 import subprocess
 import sys
 
@@ -41,7 +42,7 @@ def test_the_readme_is_rendered_from_the_data_and_has_their_days():
     assert rendered(PAGE, load()) == PAGE
     (text,) = (found.group() for found in BLOCK.finditer(PAGE))
     days = sorted({load()[source]["date"] for source in SOURCES})
-    assert f"\nMeasured {' and '.join(days)} with jax " in text
+    assert f"\nMeasured {', '.join(days)} with jax " in text
 
 
 def test_the_report_is_rendered_from_the_data():
@@ -59,6 +60,26 @@ def test_the_pictures_of_the_report_are_those_beside_it():
     pictures = {path.name: path.read_bytes() for path in FOLDER.glob("*.png")}
     assert set(pictures) == set(PICTURES)
     assert all(data.startswith(b"\x89PNG") for data in pictures.values())
+
+
+def test_the_pictures_are_drawn_from_the_stored_records_alone(tmp_path):
+    Image = pytest.importorskip("PIL.Image", reason=BENCH)
+    pytest.importorskip("matplotlib", reason=BENCH)
+    shutil.copy(FOLDER / "report.json", tmp_path)
+    run = command("--draw", "--output", str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    assert {path.name for path in tmp_path.glob("*.png")} == set(PICTURES)
+    for name in PICTURES:
+        kept, drawn = (Image.open(folder / name) for folder in (FOLDER, tmp_path))
+        if kept.info["Software"] != drawn.info["Software"]:
+            pytest.skip(f"{name} was drawn by {kept.info['Software']}")
+        np.testing.assert_array_equal(kept, drawn, err_msg=name)
+
+
+def test_a_picture_without_records_is_refused(tmp_path):
+    drawing = pytest.importorskip("benchmarks._drawing", reason=BENCH)
+    with pytest.raises(LookupError, match="no records to draw for 'time over that"):
+        drawing.save_pictures({"head": {"picture": True, "records": []}}, tmp_path)
 
 
 def test_the_one_table_has_rows_of_every_benchmark():
