@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.cases import x64
 
 jax.config.update("jax_num_cpu_devices", 8)
 os.environ.pop("COLUMNS", None)  # as wide as tables are in a file
+gc.set_threshold(10_000)  # at Python's own 700, traces of JAX are searched for a fifth of the time
 
 # ------------------------------------------------------------------------ memory and workers
 
