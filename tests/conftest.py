@@ -97,8 +97,8 @@ compiled = {"options": {}, "resident at last": 0}
 
 
 @functools.cache
-def _known():
-    """Those of the options that this jaxlib has."""
+def fast_compile():
+    """Returns those of the options ``FAST_COMPILE`` that this jaxlib has."""
 
     def known(option):
         try:
@@ -125,7 +125,7 @@ def _how_programs_are_compiled(request):
     marks = request.node.iter_markers()
     usual = "fast_compile" if "test_prover_" in request.node.nodeid else "users_compile"
     mark = next((m.name for m in marks if m.name.endswith("_compile")), usual)
-    options = _known() if mark == "fast_compile" else {}
+    options = fast_compile() if mark == "fast_compile" else {}
     grown = resident() - compiled["resident at last"]
     if options != compiled["options"] or grown > PROGRAMS:
         jax.clear_caches()
