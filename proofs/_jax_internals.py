@@ -265,11 +265,14 @@ def is_origin(eqn: Any) -> bool:
 
     No loss depends on the number that it returns, so the proofs take it to be any number.
     """
-    if eqn.params.get("name") != "row_origin" or len(eqn.invars) != 1:
-        return False
-    aval = eqn.invars[0].aval
+    named = eqn.params.get("name") == "row_origin" and len(eqn.invars) == 1
+    return named and _is_row_origin(eqn.params["jaxpr"], eqn.invars[0].aval)
+
+
+@functools.lru_cache(maxsize=256)  # a program is read at many points
+def _is_row_origin(jaxpr: Any, aval: Any) -> bool:
     shipped = jax.make_jaxpr(row_origin)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
-    return str(eqn.params["jaxpr"]) == str(shipped.eqns[0].params["jaxpr"])
+    return str(jaxpr) == str(shipped.eqns[0].params["jaxpr"])
 
 
 _lines_of_backwards: ContextVar[bool] = ContextVar("lines_of_backwards", default=False)

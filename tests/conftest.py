@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.cases import x64
 
 jax.config.update("jax_num_cpu_devices", 8)
 os.environ.pop("COLUMNS", None)  # as wide as tables are in a file
+gc.set_threshold(10_000)  # at Python's own 700, traces of JAX are searched for a fifth of the time
 
 # ------------------------------------------------------------------------ memory and workers
 
@@ -96,8 +98,8 @@ compiled = {"options": {}, "resident at last": 0}
 
 
 @functools.cache
-def _known():
-    """Those of the options that this jaxlib has."""
+def fast_compile():
+    """Returns those of the options ``FAST_COMPILE`` that this jaxlib has."""
 
     def known(option):
         try:
@@ -124,7 +126,7 @@ def _how_programs_are_compiled(request):
     marks = request.node.iter_markers()
     usual = "fast_compile" if "test_prover_" in request.node.nodeid else "users_compile"
     mark = next((m.name for m in marks if m.name.endswith("_compile")), usual)
-    options = _known() if mark == "fast_compile" else {}
+    options = fast_compile() if mark == "fast_compile" else {}
     grown = resident() - compiled["resident at last"]
     if options != compiled["options"] or grown > PROGRAMS:
         jax.clear_caches()

@@ -11,10 +11,20 @@ def sizes(n, d, v, dtype="float32"):
     return ((n, d), dtype), ((d, v), dtype), ((n,), "int32")
 
 
+def to_be_read(function, *arrays):
+    """Returns the compiled program for these arrays, whose text and memory are those of users.
+
+    It is not to be run: the machine code, which nobody reads, is not optimized. That takes half of
+    the time.
+    """
+    options = {"xla_backend_optimization_level": 0}
+    return jax.jit(function).lower(*arrays).compile(compiler_options=options)
+
+
 def compiled(loss, *shapes, wrt=(0, 1)):
-    """The loss, or it and its gradients, for arrays of these shapes and dtypes."""
+    """The loss, or it and its gradients, for arrays of these shapes and dtypes, to be read."""
     program = jax.value_and_grad(loss, wrt) if wrt else loss
-    return jax.jit(program).lower(*(jax.ShapeDtypeStruct(*s) for s in shapes)).compile()
+    return to_be_read(program, *(jax.ShapeDtypeStruct(*s) for s in shapes))
 
 
 def temp(loss, *shapes, wrt=(0, 1)):

@@ -83,7 +83,7 @@ def measured():
         yield pytest.param(head, given, wrt, dtype, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("head", "given", "wrt", "dtype"), measured(), ids=named)
+@pytest.mark.parametrize(("head", "given", "wrt", "dtype"), list(measured()), ids=named)
 def test_no_head_takes_more_than_its_plan(head, given, wrt, dtype):
     taken, plan = measured_and_planned(head, wrt, dtype, given)
     assert (plan.chunk, plan.chunks) == (256, 8)

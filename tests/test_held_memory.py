@@ -48,6 +48,7 @@ def of_step(loss, *batch):
     return temp(mean, h, w, (batch, jnp.int32))
 
 
+@functools.cache
 def of_product(*batch):
     """What the gradients of ``h @ w`` take by themselves: XLA:CPU transposes for one of them."""
 

@@ -17,6 +17,8 @@ from tests.heads import modes, pulled_by_name
 from tests.meshes import on_mesh
 from xent_jax import forward_mode
 
+pytestmark = pytest.mark.fast_compile
+
 ROWS, K = 8, 6
 BY_ROW = CLASSES | {"integers", "elements", "unit elements", "example weights"}
 drawn = settings(max_examples=10, deadline=None, derandomize=True, database=None)

@@ -19,9 +19,11 @@ import jax
 import numpy as np
 import pytest
 
-from tests import process
+from tests import conftest, process
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.fast_compile
+
 meshes = pytest.mark.parametrize("data", process.DATA_SHARDS)
 cases = pytest.mark.parametrize("name", process.CASES)
 
@@ -34,6 +36,8 @@ def started(count, folder, *arguments):
     # A proxy would not let them reach each other.
     environment = {k: v for k, v in os.environ.items() if "_proxy" not in k.lower()}
     environment["JAX_PLATFORMS"] = "cpu"
+    flags = (f"--{name}={str(value).lower()}" for name, value in conftest.fast_compile().items())
+    environment["XLA_FLAGS"] = " ".join(flags)
     running = []
     # The port stays ours, so that nobody else is given it, and the coordinator shares it.
     with socket.socket() as held:

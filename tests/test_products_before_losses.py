@@ -38,6 +38,9 @@ LOSSES = {
 }
 
 
+divide = jax.jit(lambda x: x / 3)
+
+
 def value_alone(f):
     compiled = jax.jit(f)
     return lambda x: (compiled(x), None)
@@ -77,7 +80,6 @@ def test_divided_logits(loss, k, way):
     """The loss of ``x / 3`` is that of the quotients as they are stored."""
     f = LOSSES[loss]
     of_quotients, of_logits = WAYS[way](lambda x: f(x / 3)), WAYS[way](f)
-    divide = jax.jit(lambda x: x / 3)
     for scale in SCALES:
         x = logits(scale, k)
         losses, gradient = of_quotients(x)

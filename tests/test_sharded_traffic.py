@@ -19,6 +19,7 @@ from tests.meshes import (
     shaped,
     shard_map,
 )
+from tests.programs import to_be_read
 from xent_jax import linear_softmax_cross_entropy, shard_linear_head, with_linear_head
 
 N, D, V = 2048, 512, 32768
@@ -30,7 +31,7 @@ BY_CLASS, FULLY = P(None, "model"), P("data", "model")
 
 
 def text(function, *arrays):
-    return jax.jit(function).lower(*arrays).compile().as_text()
+    return to_be_read(function, *arrays).as_text()
 
 
 # ------------------------------------------------------------------------ the linear head

@@ -251,11 +251,16 @@ every_row = pytest.mark.parametrize(
         ),
     ],
 )  # fmt: skip
-wraps = pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+fast = pytest.mark.fast_compile  # where the other way is compiled as users compile it
+wraps = pytest.mark.parametrize(
+    "wrap", [pytest.param(lambda f: f, id="eager", marks=fast), pytest.param(jax.jit, id="jit")]
+)
 ways = pytest.mark.parametrize(
     ("module", "wrap"),
-    [(xent_jax, jax.jit), (forward_mode, lambda f: f)],
-    ids=["vjp-jit", "jvp-eager"],
+    [
+        pytest.param(xent_jax, jax.jit, id="vjp-jit"),
+        pytest.param(forward_mode, lambda f: f, id="jvp-eager", marks=fast),
+    ],
 )
 
 
@@ -350,6 +355,7 @@ GAPS += [[-INF, 0.0, 1.0], [-88.0, 0.0, 1.0], [0.5, 200.0, 199.0]]
 widths = pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64"])
 
 
+@pytest.mark.users_compile
 @ways
 @widths
 @pytest.mark.parametrize("of", ["probabilities", "logits"])
@@ -380,6 +386,7 @@ def distillation(module):
     return loss
 
 
+@pytest.mark.users_compile
 @ways
 def test_teacher_s_gradient(module, wrap):
     """It is t (log t - l - KL)."""
