@@ -14,7 +14,6 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 from xent_jax.proofs._derivations.derivation import Derivation, Step
 from xent_jax.proofs._derivations.terms import (
-    Blocks,
     Gap,
     Index,
     K,
@@ -89,16 +88,17 @@ class Sample:
         self._given = dict(values or {})
         given = derivation.assumptions
         self._units = {a.unit for a in given}
-        self._scaled = {a.equation[0].body.func: a.equation for a in given if a.equation}
-        for i, j in (a.distinct for a in given if a.distinct):
-            self._drawn[i], self._drawn[j] = self._dice("≠").sample(range(self.size(i.size)), 2)
-        for i, j in (a.same for a in given if a.same):
-            self._drawn[i] = self._drawn[j] = self._dice("=").randrange(self.size(i.size))
+        self._scaled = {}
+        for side, value in (a.equation for a in given if a.equation):
+            if isinstance(side, Total):
+                self._scaled[side.body.func] = side, value
+            else:  # that the δ of two indices is 0
+                i, j = side.args
+                self._drawn[i], self._drawn[j] = self._dice("≠").sample(range(self.size(i.size)), 2)
 
     def size(self, e: sp.Expr) -> int:
         """Returns the number that a dimension has."""
-        factors = e.args if isinstance(e, Blocks) else (e,)
-        return math.prod(self._sizes[f] for f in factors)
+        return math.prod(self._sizes[f] for f in e.args or (e,))
 
     def value(self, e: sp.Expr) -> Any:
         """What an expression is worth here."""

@@ -17,7 +17,7 @@ from typing import Literal
 
 import sympy as sp
 
-from .decide import Assumption, Undecided, equal, nonnegative
+from .decide import Assumption, Undecided, equal, least_of, nonnegative
 from .terms import Index, Total, subterms
 
 
@@ -76,7 +76,7 @@ class Derivation:
     @property
     def least(self) -> int:
         """The smallest number of classes that it is stated for."""
-        return max((a.least for a in self.assumptions), default=1)
+        return least_of(self.assumptions)
 
     def check(self) -> tuple[Outcome, ...]:
         """Decides each step. The first is the start of the chain, and holds if it can be read."""

@@ -21,8 +21,8 @@ _SEED = "the seed"
 
 SOFTMAX = ((y(A), exp(z(A)) / SUM_EXP),)
 ONE_LABEL = Assumption("labels sum to 1: Σ_j t_j = 1", equation=(total(t), sp.Integer(1)))
-SAME = Assumption("j = i", same=(I, J))
-DIFFERENT = Assumption("j ≠ i, which needs k ≥ 2", least=2, distinct=(I, J))
+SAME = Assumption("j = i")
+DIFFERENT = Assumption("j ≠ i, which needs k ≥ 2", (delta(I, J), sp.Integer(0)), least=2)
 TWO = Assumption("k ≥ 2", least=2)
 
 
