@@ -40,7 +40,8 @@ class Step:
 class Outcome:
     """The result of one step."""
 
-    step: Step
+    step: str
+    """Its name."""
     reason: str
     """Why it does not hold; empty if it does."""
     seconds: float
@@ -84,7 +85,7 @@ class Derivation:
         for step in self.steps:
             start = time.perf_counter()
             reason = self.decide(before, step)
-            outcomes.append(Outcome(step, reason, time.perf_counter() - start))
+            outcomes.append(Outcome(step.name, reason, time.perf_counter() - start))
             before = step
         return tuple(outcomes)
 
