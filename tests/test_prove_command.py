@@ -34,7 +34,7 @@ def test_the_module_runs_and_names_what_it_proves(tmp_path):
 
 def test_list_prints_every_name_and_proves_nothing(capsys, monkeypatch):
     monkeypatch.setattr("xent_jax.proofs._derivations.derivation.Derivation.check", None)
-    monkeypatch.setattr("xent_jax.proofs._prover.prove._decide", None)
+    monkeypatch.setattr("xent_jax.proofs._prover.decision.Decision.verdict", None)
     assert main(["--list"]) == 0
     printed = {line.rsplit("  ", 1)[0] for line in capsys.readouterr().out.splitlines()}
     assert {c.name for c in _catalogue.claims()} == printed

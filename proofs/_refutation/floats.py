@@ -42,6 +42,27 @@ def _every(jaxpr: Any) -> Any:
                     yield from _every(inner)
 
 
+def restricted(
+    fun: Function, arrays: Sequence[Any], places: Sequence[int]
+) -> tuple[Function, list[Any]]:
+    """Returns a function of the arrays at these places, where the others are kept; and those."""
+
+    def of(*moving: Any) -> list[Any]:
+        full = list(arrays)
+        for p, m in zip(places, moving, strict=True):
+            full[p] = m
+        return jax.tree.leaves(fun(*full))
+
+    return of, [arrays[p] for p in places]
+
+
+def split(vector: Any, like: Sequence[Any]) -> list[Any]:
+    """Returns a vector as arrays of these shapes and dtypes."""
+    ends = np.cumsum([math.prod(jnp.shape(a)) for a in like])
+    parts = jnp.split(vector, ends[:-1])
+    return [p.reshape(a.shape).astype(a.dtype) for p, a in zip(parts, like, strict=True)]
+
+
 class Floats:
     """A function as one of the vector of its arrays at ``places``, run at many points at once."""
 
@@ -49,11 +70,8 @@ class Floats:
         self.places = places
 
         def at(x: Any, *arrays: Any) -> Any:
-            full = list(arrays)
-            ends = np.cumsum([arrays[p].size for p in places])[:-1]
-            for p, part in zip(places, jnp.split(x, ends), strict=True):
-                full[p] = part.reshape(arrays[p].shape)
-            return jnp.concatenate([jnp.ravel(o) for o in jax.tree.leaves(fun(*full))])
+            of, moving = restricted(fun, arrays, places)
+            return jnp.concatenate([jnp.ravel(o) for o in of(*split(x, moving))])
 
         def on_line(x: Any, steps: Any, direction: Any, *arrays: Any) -> Any:
             return jax.vmap(lambda s: at(x + s * direction, *arrays))(steps)

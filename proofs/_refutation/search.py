@@ -13,8 +13,10 @@ import numpy as np
 
 from .._jax_internals import in_float64
 from .._prover.verdict import Verdict
+from .._prover.words import numbered
 from . import digits, floats
 from .digits import STEPS, Digits, NotTaken, Unread, exact, flat, moved, with_digits
+from .floats import restricted, split
 
 Arrays = dict[str, np.ndarray]
 Function = Callable[..., Any]
@@ -67,23 +69,14 @@ class Question:
     def _outputs(self, *arrays: Any) -> list[Any]:
         return jax.tree.leaves(self.reference(*arrays))
 
-    def _moving(self, arrays: Sequence[Any]) -> tuple[Function, list[Any]]:
-        def of(*moving: Any) -> list[Any]:
-            full = list(arrays)
-            for p, m in zip(self.places, moving, strict=True):
-                full[p] = m
-            return jax.tree.leaves(self.fun(*full))
-
-        return of, [arrays[p] for p in self.places]
-
     def _pulled(self, seed: Any, *arrays: Any) -> Any:
-        of, moving = self._moving(arrays)
+        of, moving = restricted(self.fun, arrays, self.places)
         outs, pullback = jax.vjp(of, *moving)
-        return pullback(_split(seed, outs))
+        return pullback(split(seed, outs))
 
     def _pushed(self, seed: Any, *arrays: Any) -> Any:
-        of, moving = self._moving(arrays)
-        return jax.jvp(of, moving, _split(seed, moving))[1]
+        of, moving = restricted(self.fun, arrays, self.places)
+        return jax.jvp(of, moving, split(seed, moving))[1]
 
     # ------------------------------------------------------------------ at one point
 
@@ -178,7 +171,7 @@ class Question:
         self, x: Arrays, seed: np.ndarray, claimed: np.ndarray, true: np.ndarray, shapes: Any
     ) -> Found:
         moving = {self.names[p]: x[self.names[p]].shape for p in self.places}
-        outs = dict(zip(_numbered("the output", shapes), shapes, strict=True))
+        outs = dict(zip(numbered("the output", shapes), shapes, strict=True))
         by, along = (moving, outs) if self.reverse else (outs, moving)
         return Found(
             x,
@@ -239,8 +232,8 @@ class Values:
         return 10 * sum(line.noise(arrays, direction) for line in lines)
 
     def _found(self, x: Arrays, claimed: list[np.ndarray], true: list[np.ndarray]) -> Found:
-        one = dict(zip(_numbered(self.what, claimed), claimed, strict=True))
-        return Found(x, self.what, one, dict(zip(_numbered(self.what, true), true, strict=True)))
+        one = dict(zip(numbered(self.what, claimed), claimed, strict=True))
+        return Found(x, self.what, one, dict(zip(numbered(self.what, true), true, strict=True)))
 
 
 def _differ(claimed: Sequence[np.ndarray], true: Sequence[np.ndarray], noise: Any = 0.0) -> bool:
@@ -249,10 +242,6 @@ def _differ(claimed: Sequence[np.ndarray], true: Sequence[np.ndarray], noise: An
     with np.errstate(all="ignore"):
         close = np.abs(values - wanted) <= _TOLERANCE * (1 + np.abs(wanted)) + noise
     return bool((np.isfinite(wanted) & ~close).any())
-
-
-def _numbered(what: str, arrays: Sequence[Any]) -> list[str]:
-    return [what if len(arrays) == 1 else f"{what}, output {i}" for i in range(len(arrays))]
 
 
 def _as_floats(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -288,12 +277,6 @@ def _shaped(vector: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
     ends = np.cumsum([math.prod(s) for s in shapes.values()])
     parts = np.split(vector, ends[:-1])
     return {name: p.reshape(s) for p, (name, s) in zip(parts, shapes.items(), strict=True)}
-
-
-def _split(vector: Any, like: Sequence[Any]) -> list[Any]:
-    ends = np.cumsum([math.prod(jnp.shape(a)) for a in like])
-    parts = jnp.split(vector, ends[:-1])
-    return [p.reshape(a.shape).astype(a.dtype) for p, a in zip(parts, like, strict=True)]
 
 
 def _evaluated(fun: Function, arrays: Sequence[Any]) -> list[np.ndarray]:
