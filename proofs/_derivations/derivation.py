@@ -36,6 +36,11 @@ class Step:
     """What it exceeds this one by."""
 
 
+def definition(expr: sp.Expr) -> Step:
+    """Returns the first step of most chains."""
+    return Step("definition", expr, "definition")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The result of one step."""

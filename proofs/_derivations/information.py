@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from .decide import Assumption
-from .derivation import Derivation, Step
+from .derivation import Derivation, Step, definition
 from .notation import I
 from .terms import Partial, family, total
 
@@ -54,34 +54,6 @@ _SOURCES = {
     "generalized_kl_divergence": "Bregman (1967); Boyd and Vandenberghe (2004), page 90",
 }
 
-
-def _differences() -> tuple[Derivation, ...]:
-    return (
-        Derivation(
-            "relative_entropy.difference",
-            "Relative entropy is cross-entropy less entropy",
-            "KL(p ‖ q) = H(p, q) − H(p)",
-            (
-                Step("definition", RELATIVE, "definition"),
-                Step("two sums", CROSS - ENTROPY, "log(a/b) = log a − log b"),
-            ),
-            assumptions=(_INSIDE,),
-        ),
-        Derivation(
-            "kl_divergence.relative",
-            "With l = log q, kl_divergence is relative entropy",
-            "Σ_j t_j (log t_j − log q_j) = KL(t ‖ q)",
-            (
-                Step("definition", total(lambda j: t(j) * (sp.log(t(j)) - sp.log(q(j)))),
-                     "l_j = log q_j"),
-                Step("relative entropy", total(lambda j: t(j) * sp.log(t(j) / q(j))),
-                     "log a − log b = log(a/b)"),
-            ),
-            assumptions=(_INSIDE,),
-        ),
-    )  # fmt: skip
-
-
 DERIVATIONS = (
     _gradient("entropy", ENTROPY, p(I), -(sp.log(p(I)) + 1), "∂H/∂p_i = −(log p_i + 1)"),
     _gradient("cross_entropy", CROSS, q(I), -p(I) / q(I), "∂H/∂q_i = −p_i / q_i"),
@@ -100,5 +72,24 @@ DERIVATIONS = (
               "∂KL/∂l_i = exp l_i − t_i"),
     _gradient("generalized_kl_divergence.targets", GENERALIZED, t(I), sp.log(t(I)) - _l(I),
               "∂KL/∂t_i = log t_i − l_i"),
-    *_differences(),
+    Derivation(
+        "relative_entropy.difference", "Relative entropy is cross-entropy less entropy",
+        "KL(p ‖ q) = H(p, q) − H(p)",
+        (
+            definition(RELATIVE),
+            Step("two sums", CROSS - ENTROPY, "log(a/b) = log a − log b"),
+        ),
+        assumptions=(_INSIDE,),
+    ),
+    Derivation(
+        "kl_divergence.relative", "With l = log q, kl_divergence is relative entropy",
+        "Σ_j t_j (log t_j − log q_j) = KL(t ‖ q)",
+        (
+            Step("definition", total(lambda j: t(j) * (sp.log(t(j)) - sp.log(q(j)))),
+                 "l_j = log q_j"),
+            Step("relative entropy", total(lambda j: t(j) * sp.log(t(j) / q(j))),
+                 "log a − log b = log(a/b)"),
+        ),
+        assumptions=(_INSIDE,),
+    ),
 )  # fmt: skip
