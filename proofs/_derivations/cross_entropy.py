@@ -43,7 +43,7 @@ _factor = T + 2 * c * lse
 
 def _gradient_steps(loss: sp.Expr, why: str) -> tuple[Step, ...]:
     return (
-        Step("definition", Partial(loss, z(I)), "definition"),
+        definition(Partial(loss, z(I))),
         Step("one target", Partial(_textbook, z(I)), why),
         Step("one formula", Partial(_closed, z(I)), "log p_j = z_j − lse"),
         Step("termwise", T * p(I) + 2 * c * lse * p(I) - t(I), "∂lse/∂z_i = p_i (logsumexp)"),

@@ -50,71 +50,39 @@ def _term(j) -> sp.Expr:
     return beta * of_p + alpha * of_q
 
 
-def _jensen_shannon() -> tuple[Derivation, ...]:
-    name, title = "softmax_jensen_shannon_divergence", "Jensen-Shannon divergence of logits"
+_NAME, _TITLE = "softmax_jensen_shannon_divergence", "Jensen-Shannon divergence of logits"
 
-    def to(x, of, weight, suffix: str, what: str, formula: str) -> Derivation:
-        surplus = sp.log(of(I) / _m(I)) - _to_mixture(of)
-        return Derivation(
-            name + suffix,
-            f"{title}: {what}",
-            formula,
-            (
-                Step("chain rule", weight * total(
-                    lambda j: Partial(of(j), x(I)) * sp.log(of(j) / _m(j))),
-                     "by the derivatives to the probabilities, derived above"),
-                Step("Jacobian", weight * total(
-                    lambda j: _slope(I, j, of) * sp.log(of(j) / _m(j))), "softmax"),
-                Step("closed form", weight * of(I) * surplus / tau, "Σ_j δ_ij x_j = x_i"),
-            ),
-            _BOTH,
-            source=_AGARWAL,
-        )  # fmt: skip
 
-    def by_probability(of, weight, suffix: str, formula: str) -> Derivation:
-        return Derivation(
-            name + suffix,
-            f"{title}: the derivative to a probability, m = β p + α q with α = 1 − β",
-            formula,
-            (
-                Step("definition", Partial(total(_term), of(I)), "definition"),
-                Step("closed form", weight * sp.log(of(I) / _mixed(I)),
-                     "the derivatives of the logarithms add up: β p_i/m_i + α q_i/m_i = 1"),
-            ),
-            source=_AGARWAL,
-        )  # fmt: skip
-
-    return (
-        by_probability(_Q, alpha, ".q", "∂JS/∂q_i = α log(q_i / m_i)"),
-        by_probability(_P, beta, ".p", "∂JS/∂p_i = β log(p_i / m_i)"),
-        to(z, q, alpha, "", "the gradient to the logits z",
-           "∂JS/∂z_i = α q_i (log(q_i / m_i) − KL(q‖m))/τ"),
-        to(w, p, beta, ".targets", "the gradient to the target logits w",
-           "∂JS/∂w_i = β p_i (log(p_i / m_i) − KL(p‖m))/τ"),
-        Derivation(
-            f"{name}.beta",
-            f"{title}: what a class i gives to the derivative to beta, as α falls when β rises",
-            "∂/∂β − ∂/∂α = p_i log(p_i / m_i) − q_i log(q_i / m_i) − (p_i − q_i)",
-            (
-                Step("definition", Partial(_term(I), beta) - Partial(_term(I), alpha),
-                     "definition"),
-                Step("closed form", _P(I) * sp.log(_P(I) / _mixed(I))
-                     - _Q(I) * sp.log(_Q(I) / _mixed(I)) - (_P(I) - _Q(I)),
-                     "∂m_i/∂β − ∂m_i/∂α = p_i − q_i"),
-            ),
-            source=_AGARWAL,
+def _to_probability(of, weight, suffix: str, formula: str) -> Derivation:
+    return Derivation(
+        _NAME + suffix,
+        f"{_TITLE}: the derivative to a probability, m = β p + α q with α = 1 − β",
+        formula,
+        (
+            definition(Partial(total(_term), of(I))),
+            Step("closed form", weight * sp.log(of(I) / _mixed(I)),
+                 "the derivatives of the logarithms add up: β p_i/m_i + α q_i/m_i = 1"),
         ),
-        Derivation(
-            f"{name}.log_ratio",
-            f"{title}: the logarithms from that of the ratio",
-            "log(p_i / m_i) = −log(β + α exp(−d)), d = log(p_i / q_i)",
-            (
-                Step("definition", sp.log(p(I) / _m(I)), "definition"),
-                Step("as shipped", -sp.log(beta + alpha * sp.exp(-sp.log(p(I) / q(I)))),
-                     "exp(−log(p_i / q_i)) = q_i / p_i"),
-            ),
-            _BOTH,
+        source=_AGARWAL,
+    )  # fmt: skip
+
+
+def _to_logits(x, of, weight, suffix: str, what: str, formula: str) -> Derivation:
+    surplus = sp.log(of(I) / _m(I)) - _to_mixture(of)
+    return Derivation(
+        _NAME + suffix,
+        f"{_TITLE}: {what}",
+        formula,
+        (
+            Step("chain rule",
+                 weight * total(lambda j: Partial(of(j), x(I)) * sp.log(of(j) / _m(j))),
+                 "by the derivatives to the probabilities, derived above"),
+            Step("Jacobian", weight * total(lambda j: _slope(I, j, of) * sp.log(of(j) / _m(j))),
+                 "softmax"),
+            Step("closed form", weight * of(I) * surplus / tau, "Σ_j δ_ij x_j = x_i"),
         ),
+        _BOTH,
+        source=_AGARWAL,
     )  # fmt: skip
 
 
@@ -190,5 +158,32 @@ DERIVATIONS = (
         ),
         _BOTH,
     ),
-    *_jensen_shannon(),
+    _to_probability(_Q, alpha, ".q", "∂JS/∂q_i = α log(q_i / m_i)"),
+    _to_probability(_P, beta, ".p", "∂JS/∂p_i = β log(p_i / m_i)"),
+    _to_logits(z, q, alpha, "", "the gradient to the logits z",
+               "∂JS/∂z_i = α q_i (log(q_i / m_i) − KL(q‖m))/τ"),
+    _to_logits(w, p, beta, ".targets", "the gradient to the target logits w",
+               "∂JS/∂w_i = β p_i (log(p_i / m_i) − KL(p‖m))/τ"),
+    Derivation(
+        f"{_NAME}.beta",
+        f"{_TITLE}: what a class i gives to the derivative to beta, as α falls when β rises",
+        "∂/∂β − ∂/∂α = p_i log(p_i / m_i) − q_i log(q_i / m_i) − (p_i − q_i)",
+        (
+            definition(Partial(_term(I), beta) - Partial(_term(I), alpha)),
+            Step("closed form", _P(I) * sp.log(_P(I) / _mixed(I))
+                 - _Q(I) * sp.log(_Q(I) / _mixed(I)) - (_P(I) - _Q(I)),
+                 "∂m_i/∂β − ∂m_i/∂α = p_i − q_i"),
+        ),
+        source=_AGARWAL,
+    ),
+    Derivation(
+        f"{_NAME}.log_ratio", f"{_TITLE}: the logarithms from that of the ratio",
+        "log(p_i / m_i) = −log(β + α exp(−d)), d = log(p_i / q_i)",
+        (
+            definition(sp.log(p(I) / _m(I))),
+            Step("as shipped", -sp.log(beta + alpha * sp.exp(-sp.log(p(I) / q(I)))),
+                 "exp(−log(p_i / q_i)) = q_i / p_i"),
+        ),
+        _BOTH,
+    ),
 )  # fmt: skip

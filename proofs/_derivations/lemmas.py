@@ -25,53 +25,28 @@ def _merge(a: tuple[sp.Expr, sp.Expr], b: tuple[sp.Expr, sp.Expr]) -> tuple[sp.E
     return m, sp.Add(rescaled(a), rescaled(b), evaluate=False)
 
 
-def _online() -> tuple[Derivation, ...]:
-    a, b, d = (
-        (sp.Symbol(f"m_{n}", real=True), sp.Symbol(f"s_{n}", nonnegative=True)) for n in (1, 2, 3)
-    )
-    left, right = _merge(_merge(a, b), d), _merge(a, _merge(b, d))
-    merged = _merge(a, b)
-    source = "Milakov and Gimelshein (2018), Online normalizer calculation for softmax"
-    about = "(m, s) stands for s exp(m). The merge takes the larger m, and rescales both s to it."
+_a, _b, _d = (
+    (sp.Symbol(f"m_{n}", real=True), sp.Symbol(f"s_{n}", nonnegative=True)) for n in (1, 2, 3)
+)
+_merged = _merge(_a, _b)
+_NOTHING = (-sp.oo, sp.Integer(0))
+_MILAKOV = "Milakov and Gimelshein (2018), Online normalizer calculation for softmax"
+_MERGE = "(m, s) stands for s exp(m). The merge takes the larger m, and rescales both s to it."
 
-    def pair(name: str, title: str, conclusion: str, why: str, one, other) -> list[Derivation]:
-        return [
-            Derivation(
-                f"online_merge.{name}_{part}",
-                f"{title}, {part}",
-                conclusion,
-                (
-                    Step("one side", one[n], "definition"),
-                    Step("other side", other[n], why),
-                ),
-                source=source,
-                about=about,
-            )
-            for n, part in enumerate(("maximum", "sum"))
-        ]
 
-    return (
+def _both_parts(name: str, title: str, conclusion: str, why: str, one, other) -> list[Derivation]:
+    """That two merges have the same maximum and the same sum."""
+    return [
         Derivation(
-            "online_merge",
-            "The online merge keeps the sum of exponentials",
-            "s exp(m) = s₁ exp(m₁) + s₂ exp(m₂)",
-            (
-                Step("merged", merged[1] * sp.exp(merged[0]), "definition"),
-                Step("rescaled", a[1] * sp.exp(a[0] - merged[0]) * sp.exp(merged[0])
-                     + b[1] * sp.exp(b[0] - merged[0]) * sp.exp(merged[0]), "distributed"),
-                Step("kept", a[1] * sp.exp(a[0]) + b[1] * sp.exp(b[0]),
-                     "exp(a − m) exp(m) = exp(a)"),
-            ),
-            source=source,
-            about=about,
-        ),
-        *pair("associative", "The merge is associative", "(a ⊕ b) ⊕ c = a ⊕ (b ⊕ c)",
-              "the maximum is associative; exp(a − m) exp(m − n) = exp(a − n)", left, right),
-        *pair("commutative", "The merge is commutative", "a ⊕ b = b ⊕ a",
-              "maximum and sum are symmetric", merged, _merge(b, a)),
-        *pair("neutral", "(−∞, 0) is neutral", "(m, s) ⊕ (−∞, 0) = (m, s)",
-              "max(m, −∞) = m; 0 · exp(−∞) = 0", _merge(a, (-sp.oo, sp.Integer(0))), a),
-    )  # fmt: skip
+            f"online_merge.{name}_{part}",
+            f"{title}, {part}",
+            conclusion,
+            (Step("one side", one[n], "definition"), Step("other side", other[n], why)),
+            source=_MILAKOV,
+            about=_MERGE,
+        )
+        for n, part in enumerate(("maximum", "sum"))
+    ]
 
 
 def _hessian_products() -> tuple[Derivation, ...]:
@@ -163,6 +138,24 @@ DERIVATIONS = (
         ),
         ((_m, z(Y)),), (LABEL, Assumption("m = z_y")),
     ),
-    *_online(),
+    Derivation(
+        "online_merge", "The online merge keeps the sum of exponentials",
+        "s exp(m) = s₁ exp(m₁) + s₂ exp(m₂)",
+        (
+            Step("merged", _merged[1] * sp.exp(_merged[0]), "definition"),
+            Step("rescaled", _a[1] * sp.exp(_a[0] - _merged[0]) * sp.exp(_merged[0])
+                 + _b[1] * sp.exp(_b[0] - _merged[0]) * sp.exp(_merged[0]), "distributed"),
+            Step("kept", _a[1] * sp.exp(_a[0]) + _b[1] * sp.exp(_b[0]),
+                 "exp(a − m) exp(m) = exp(a)"),
+        ),
+        source=_MILAKOV, about=_MERGE,
+    ),
+    *_both_parts("associative", "The merge is associative", "(a ⊕ b) ⊕ c = a ⊕ (b ⊕ c)",
+                 "the maximum is associative; exp(a − m) exp(m − n) = exp(a − n)",
+                 _merge(_merged, _d), _merge(_a, _merge(_b, _d))),
+    *_both_parts("commutative", "The merge is commutative", "a ⊕ b = b ⊕ a",
+                 "maximum and sum are symmetric", _merged, _merge(_b, _a)),
+    *_both_parts("neutral", "(−∞, 0) is neutral", "(m, s) ⊕ (−∞, 0) = (m, s)",
+                 "max(m, −∞) = m; 0 · exp(−∞) = 0", _merge(_a, _NOTHING), _a),
     *_hessian_products(),
 )  # fmt: skip

@@ -27,69 +27,35 @@ _LIN = "Lin et al. (2017), Focal Loss for Dense Object Detection"
 _ABOUT = "s₊ = σ(x) and s₋ = σ(−x) = 1 − σ(x)."
 
 
-def _stable() -> tuple[Derivation, ...]:
-    """log(1 + exp x) = max(x, 0) + log1p(exp(−|x|)), on either side of 0."""
-
-    def side(name: str, at: sp.Expr, text: str, conclusion: str, form: sp.Expr) -> Derivation:
-        return Derivation(
-            f"softplus.{name}",
-            f"Softplus as it is evaluated, {text}",
-            conclusion,
-            (
-                Step("definition", sp.log(1 + sp.exp(x)), "definition"),
-                Step("no overflow", form, "log of a product" if at == _u else f"x = {at}"),
-            ),
-            ((x, at),),
-        )
-
-    stable = _u + sp.log(1 + sp.exp(-_u))
-    return (
-        side("right", _u, "x = u > 0", "log(1 + exp u) = u + log(1 + exp(−u))", stable),
-        side("left", -_u, "x = −u < 0", "log(1 + exp(−u))", sp.log(1 + sp.exp(-_u))),
-    )
-
-
-def _focal_steps() -> tuple[Step, ...]:
-    slope = (1 - 2 * t) * up * down / wrong
-    return (
-        Step("definition", Partial(wrong**gamma * loss, x), "definition"),
-        Step("product rule", gamma * wrong ** (gamma - 1) * Partial(wrong, x) * loss
-             + wrong**gamma * Partial(loss, x), "product and power rule, u > 0"),
-        Step("derivatives", gamma * wrong ** (gamma - 1) * (1 - 2 * t) * up * down * loss
-             + wrong**gamma * ((1 - t) * up - t * down),
-             "sigmoid; sigmoid_binary_cross_entropy with w = 1"),
-        Step("log-slope", wrong**gamma * (gamma * slope * loss + (1 - t) * up - t * down),
-             "r = ∂ log u/∂x = (1 − 2t) s₊ s₋ / u"),
-        Step("closed form", wrong**gamma * (gamma * slope * loss + up - t), "s₊ + s₋ = 1"),
-    )  # fmt: skip
-
-
-def _focal() -> tuple[Derivation, ...]:
-    conclusion = "∂(u^γ L)/∂x = u^γ (γ r L + s₊ − t)"
-    ends = (
-        (f"sigmoid_focal_loss.label_{n}", Assumption(f"t = {n}"), ((t, sp.Integer(n)),))
-        for n in (0, 1)
-    )
-    inside = ("sigmoid_focal_loss", _INSIDE, ())
-    return tuple(
-        Derivation(
-            name,
-            f"Binary focal loss, {case.text}",
-            conclusion,
-            _focal_steps(),
-            _FOCAL + label,
-            (case,),
-            _LIN,
-            f"{_ABOUT} u = t s₋ + (1 − t) s₊ is the probability of the wrong class.",
-        )
-        for name, case, label in (inside, *ends)
-    )
-
-
-_BCE = "sigmoid_binary_cross_entropy"
+_BCE, _SFL = "sigmoid_binary_cross_entropy", "sigmoid_focal_loss"
 _smoothed = _BINARY.subs(t, (1 - eps) * t + eps / 2)
 _plus = sp.log(1 + sp.exp(-x))
-_FOCAL_NAME, _focal_loss = "sigmoid_focal_loss", wrong**gamma * loss
+_focal_loss = wrong**gamma * loss
+_slope = (1 - 2 * t) * up * down / wrong
+
+
+def _focal(name: str, case: Assumption, *label: tuple[sp.Expr, sp.Expr]) -> Derivation:
+    return Derivation(
+        name,
+        f"Binary focal loss, {case.text}",
+        "∂(u^γ L)/∂x = u^γ (γ r L + s₊ − t)",
+        (
+            definition(Partial(_focal_loss, x)),
+            Step("product rule", gamma * wrong ** (gamma - 1) * Partial(wrong, x) * loss
+                 + wrong**gamma * Partial(loss, x), "product and power rule, u > 0"),
+            Step("derivatives", gamma * wrong ** (gamma - 1) * (1 - 2 * t) * up * down * loss
+                 + wrong**gamma * ((1 - t) * up - t * down),
+                 "sigmoid; sigmoid_binary_cross_entropy with w = 1"),
+            Step("log-slope", wrong**gamma * (gamma * _slope * loss + (1 - t) * up - t * down),
+                 "r = ∂ log u/∂x = (1 − 2t) s₊ s₋ / u"),
+            Step("closed form", wrong**gamma * (gamma * _slope * loss + up - t), "s₊ + s₋ = 1"),
+        ),
+        (*_FOCAL, *label),
+        (case,),
+        _LIN,
+        f"{_ABOUT} u = t s₋ + (1 − t) s₊ is the probability of the wrong class.",
+    )  # fmt: skip
+
 
 DERIVATIONS = (
     Derivation(
@@ -113,7 +79,24 @@ DERIVATIONS = (
         ),
         _SIGMOIDS, about=_ABOUT,
     ),
-    *_stable(),
+    Derivation(
+        "softplus.right", "Softplus as it is evaluated, x = u > 0",
+        "log(1 + exp u) = u + log(1 + exp(−u))",
+        (
+            definition(sp.log(1 + sp.exp(x))),
+            Step("no overflow", _u + sp.log(1 + sp.exp(-_u)), "log of a product"),
+        ),
+        ((x, _u),),
+    ),
+    Derivation(
+        "softplus.left", "Softplus as it is evaluated, x = −u < 0",
+        "log(1 + exp(−u))",
+        (
+            definition(sp.log(1 + sp.exp(x))),
+            Step("no overflow", sp.log(1 + sp.exp(-_u)), "x = -u"),
+        ),
+        ((x, -_u),),
+    ),
     Derivation(
         "sigmoid_binary_cross_entropy", "Binary cross-entropy with pos_weight w",
         "∂L/∂x = (1 − t) s₊ − w t s₋",
@@ -166,9 +149,11 @@ DERIVATIONS = (
         ),
         _SIGMOIDS,
     ),
-    *_focal(),
+    _focal(_SFL, _INSIDE),
+    _focal(f"{_SFL}.label_0", Assumption("t = 0"), (t, sp.Integer(0))),
+    _focal(f"{_SFL}.label_1", Assumption("t = 1"), (t, sp.Integer(1))),
     Derivation(
-        f"{_FOCAL_NAME}.labels", "Binary focal loss: the gradient to the label",
+        f"{_SFL}.labels", "Binary focal loss: the gradient to the label",
         "∂(u^γ L)/∂t = u^γ (γ L (s₋ − s₊)/u − x)",
         (
             definition(Partial(_focal_loss, t)),
@@ -180,7 +165,7 @@ DERIVATIONS = (
         _FOCAL, (_INSIDE,),
     ),
     Derivation(
-        f"{_FOCAL_NAME}.gamma", "Binary focal loss: the gradient to gamma",
+        f"{_SFL}.gamma", "Binary focal loss: the gradient to gamma",
         "∂(u^γ L)/∂γ = u^γ L log u",
         (
             definition(Partial(_focal_loss, gamma)),
@@ -189,7 +174,7 @@ DERIVATIONS = (
         _FOCAL, (_INSIDE,),
     ),
     Derivation(
-        f"{_FOCAL_NAME}.alpha", "Binary focal loss: the gradient to alpha",
+        f"{_SFL}.alpha", "Binary focal loss: the gradient to alpha",
         "∂/∂a = (2t − 1) u^γ L",
         (
             definition(Partial((a * t + (1 - a) * (1 - t)) * _focal_loss, a)),

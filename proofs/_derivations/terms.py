@@ -87,10 +87,10 @@ def family(name: str, **assumptions: bool) -> Any:
     return sp.Function(name, **(assumptions or {"real": True}))
 
 
-def label_family(name: str, classes: sp.Expr = K) -> Any:
-    """Makes the name of indexed labels, such as y of y(n); each label is one of the classes."""
+def label_family(name: str) -> Any:
+    """Makes the name of indexed labels, such as y of y(n); each label is one of k classes."""
     made = sp.Function(name, integer=True, nonnegative=True)
-    made.size = classes
+    made.size = K
     return made
 
 
