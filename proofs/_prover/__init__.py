@@ -2,6 +2,6 @@
 
 ``spec`` says what arguments are, ``trace`` makes the jaxprs, ``read`` and the readers of
 primitives (``elementwise``, ``truth``, ``shapes``, ``lookups``, ``scan``) make terms of them,
-``linear`` transposes, ``claims`` says what must be equal, ``prove`` asks ``_normal_form``
-whether it is; ``counterexample`` looks for numbers.
+``linear`` transposes, ``claims`` says what must be equal, ``decision`` asks ``_normal_form``
+whether it is, ``counterexample`` looks for numbers, and ``prove`` is what users call.
 """

@@ -120,21 +120,28 @@ class Floats:
         lines = self.at_steps(arrays, direction, _NOISE_STEPS.ravel())
         return _noise(lines.reshape(*_NOISE_STEPS.shape, -1))
 
-    def jacobian(
-        self, arrays: Sequence[np.ndarray], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the entries of the Jacobian and the estimated error of each."""
-        size = sum(arrays[p].size for p in self.places)
-        columns = [self.derivative(arrays, axis) for axis in np.eye(size)]
-        values, error = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
-        for _ in range(2):
-            direction = rng.normal(size=size)
-            along, own = self.derivative(arrays, direction)
-            with np.errstate(all="ignore"):
-                apart = np.abs(values @ direction - along)
-                sure = apart <= 1e-5 + _SAFETY * (error @ np.abs(direction) + own)
-            error = np.where(sure[:, None], error, np.inf)
-        return values, error
+
+def jacobian(
+    derivative: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    size: int,
+    rng: np.random.Generator,
+    tolerance: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ``[outputs, inputs]`` from derivatives along directions, and the error of each entry.
+
+    A function whose derivatives along the axes exist may still have a kink: so those along two
+    further directions must be what the Jacobian makes of them, or the error is infinite.
+    """
+    columns = map(derivative, np.eye(size))
+    values, error = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
+    for _ in range(2):
+        direction = rng.normal(size=size)
+        along, own = derivative(direction)
+        with np.errstate(all="ignore"):
+            apart = np.abs(values @ direction - along)
+            sure = apart <= tolerance + _SAFETY * (error @ np.abs(direction) + own)
+        error = np.where(sure[:, None], error, np.inf)
+    return values, error
 
 
 def _noise(lines: np.ndarray) -> np.ndarray:

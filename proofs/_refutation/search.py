@@ -5,18 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 
 from .._jax_internals import in_float64
 from .._prover.verdict import Verdict
 from .._prover.words import numbered
-from . import digits, floats
-from .digits import STEPS, Digits, NotTaken, Unread, exact, flat, moved, with_digits
-from .floats import restricted, split
+from .digits import (
+    DIGITS,
+    SMOOTH,
+    STEPS,
+    Digits,
+    NotTaken,
+    Unread,
+    derivative,
+    exact,
+    flat,
+    moved,
+)
+from .floats import Floats, coarse, jacobian, restricted, split
 
 Arrays = dict[str, np.ndarray]
 Function = Callable[..., Any]
@@ -64,7 +76,7 @@ class Question:
     def __post_init__(self) -> None:
         self.claim = self._pulled if self.reverse else self._pushed
         self.exact_claim, self.exact_truth = Digits(self.claim), Digits(self._outputs)
-        self.line = floats.Floats(self.reference, self.places)
+        self.line = Floats(self.reference, self.places)
 
     def _outputs(self, *arrays: Any) -> list[Any]:
         return jax.tree.leaves(self.reference(*arrays))
@@ -97,7 +109,7 @@ class Question:
                 self.unread = True
         if self.unread and self._coarse(arrays, random):
             return None
-        truth, error = self._jacobian(arrays, rng)
+        truth, error = self._jacobian(arrays, columns, rng)
         if not self.reverse:
             truth, error = truth.T, error.T
         for seed in (np.ones(sizes[0]), *np.eye(sizes[0]), random):
@@ -109,14 +121,16 @@ class Question:
     def _coarse(self, arrays: Sequence[np.ndarray], seed: np.ndarray) -> bool:
         """Whether float64 shows nothing, for there are fewer digits inside."""
         runs = self.exact_claim.jaxpr([seed, *arrays]), self.exact_truth.jaxpr(arrays)
-        return any(map(floats.coarse, runs))
+        return any(map(coarse, runs))
 
     def _jacobian(
-        self, arrays: Sequence[np.ndarray], rng: np.random.Generator
+        self, arrays: Sequence[np.ndarray], size: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not self.unread:
-            return digits.jacobian(self.exact_truth, list(map(exact, arrays)), self.places, rng)
-        return self.line.jacobian(arrays, rng)
+        if self.unread:
+            return jacobian(partial(self.line.derivative, arrays), size, rng, 1e-5)
+        numbers = list(map(exact, arrays))
+        along = partial(derivative, self.exact_truth, numbers, self.places)
+        return jacobian(along, size, rng, SMOOTH)
 
     def _suspicious(
         self, arrays: Sequence[np.ndarray], seed: np.ndarray, other: np.ndarray
@@ -202,7 +216,7 @@ class Values:
         if shapes[0] != shapes[1]:
             return self._found(x, *(_evaluated(f, arrays) for f in (self.fun, self.reference)))
         true = self._exact_where_wrong(arrays)
-        if self.unread and not any(map(floats.coarse, runs)):
+        if self.unread and not any(map(coarse, runs)):
             true = _evaluated(self.reference, arrays)
         if true is None:
             return None
@@ -228,7 +242,7 @@ class Values:
             return 0.0
         arrays = list(x.values())
         direction = rng.normal(size=sum(arrays[p].size for p in places))
-        lines = [floats.Floats(f, places) for f in (self.fun, self.reference)]
+        lines = [Floats(f, places) for f in (self.fun, self.reference)]
         return 10 * sum(line.noise(arrays, direction) for line in lines)
 
     def _found(self, x: Arrays, claimed: list[np.ndarray], true: list[np.ndarray]) -> Found:
@@ -259,7 +273,7 @@ def first_wrong(
     goes_on: Callable[[], bool],
 ) -> Found | None:
     """What is wrong at the first of these points where anything is."""
-    with in_float64(), with_digits():
+    with in_float64(), mpmath.workdps(DIGITS):
         for x in points:
             for question in questions:
                 if not goes_on():
