@@ -20,7 +20,6 @@ from xent_jax.proofs._derivations.terms import (
     Partial,
     Total,
     size_of,
-    subterms,
 )
 
 SIZES = (1, 2, 3, 5)
@@ -53,7 +52,8 @@ def differs(derivation: Derivation, before: Step, step: Step) -> str:
 def sample(derivation: Derivation, k: int) -> "Sample":
     """The derivation's own random numbers for k classes, and few places of any other kind."""
     sides = (e for pair in derivation.definitions for e in pair)
-    parts = set().union(*(subterms(e) for e in (*(s.expr for s in derivation.steps), *sides)))
+    every = (*(s.expr for s in derivation.steps), *sides)
+    parts = {part for e in every for part in sp.preorder_traversal(e)}
     whole = {p for e in parts for p in e.free_symbols | _sizes_in(e) if _is_size(p)}
     sizes = {size: 2 + n % 2 for n, size in enumerate(sorted(whole, key=str))}
     return Sample({**sizes, K: k}, derivation, (derivation.name, k))

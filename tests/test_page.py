@@ -74,6 +74,7 @@ def test_a_failure_is_shown_with_its_reason(proved):
     failed = type(failed)(False, "left over", (), 0.0, (first, second, *others))
     text = page([(claim, failed), *wrong])
     assert "not decided: &lt;left over&gt;" in text and "1 do not hold" in text
+    assert text.count('class="mark fails"') == 2  # of the derivation and of its step
 
 
 def test_the_shipped_backward_stands_beside_its_proof(proofs_page):

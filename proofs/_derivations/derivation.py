@@ -18,7 +18,7 @@ from typing import Literal
 import sympy as sp
 
 from .decide import Assumption, Undecided, equal, least_of, nonnegative
-from .terms import Index, Total, subterms
+from .terms import Index
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,7 @@ class Derivation:
     @property
     def scope(self) -> str:
         """The sizes and values that the derivation is stated for."""
-        terms = set().union(*(subterms(s.expr) for s in self.steps))
-        sizes = {t.size for t in terms if isinstance(t, Index)}
-        sizes |= {t.index.size for t in terms if isinstance(t, Total)}
+        sizes = {i.size for step in self.steps for i in step.expr.atoms(Index)}
         names = sorted({str(s) for size in sizes for s in size.free_symbols})
         return f"all {', '.join(names)} ≥ {self.least}" if names else "all reals"
 

@@ -109,9 +109,3 @@ def delta(i: sp.Expr, j: sp.Expr) -> sp.Expr:
 def written(*factors: sp.Expr) -> sp.Expr:
     """Returns a product as it is written, before SymPy cancels, for people to read."""
     return sp.Mul(*factors, evaluate=False)
-
-
-def subterms(e: sp.Basic) -> set[sp.Basic]:
-    """Returns all subterms, also those inside sums and derivatives, without binders."""
-    inner = [a for a in e.args if not (isinstance(e, Total) and a is e.index)]
-    return {e}.union(*(subterms(a) for a in inner))

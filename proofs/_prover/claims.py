@@ -34,7 +34,7 @@ class Differs(Exception):
 
 
 def vjp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
-    """``(g, *args) -> (value, *cotangents)`` as JAX will run it."""
+    """Returns ``(g, *args) -> (value, *cotangents)`` as JAX will run it."""
     of = only(fun, a, wrt)
 
     def both(g: Any, *rest: Any) -> Any:
@@ -45,7 +45,7 @@ def vjp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
 
 
 def jvp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
-    """``(tangents, *args) -> (value, tangent)`` as JAX will run it."""
+    """Returns ``(tangents, *args) -> (value, tangent)`` as JAX will run it."""
     of = only(fun, a, wrt)
 
     def both(tangents: Any, *rest: Any) -> Any:
@@ -55,7 +55,7 @@ def jvp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
 
 
 def _named(a: Arguments, names: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
-    """Those of the arguments that have these names."""
+    """Returns those of the arguments that have these names."""
     return tuple(args[a.names.index(name)] for name in names)
 
 
@@ -63,7 +63,7 @@ def _named(a: Arguments, names: Sequence[str], args: Sequence[Any]) -> tuple[Any
 
 
 def value_claims(f: Function, g: Function, a: Arguments) -> Claims:
-    """The values of a function beside those of another."""
+    """Returns the values of a function beside those of another."""
     ones, others = _both_read(f, g, a)
     for one, other in zip(ones, others, strict=True):
         if one.bad.terms and one.bad == other.bad:
@@ -78,9 +78,9 @@ def vjp_claims(
     reference: Function | None = None,
     surrogate: Function | None = None,
 ) -> Claims:
-    """The gradients and values that ``jax.vjp`` gives beside those of the reference's terms.
+    """Returns what ``jax.vjp`` gives beside the gradients and values of the reference's terms.
 
-    Or the gradients of the surrogate's terms, if there is one.
+    If there is a surrogate, the gradients are those of its terms.
     """
     values = _values(fun, a, reference)
     outs = _differentiated(surrogate, a, values)
@@ -97,7 +97,7 @@ def vjp_claims(
 def jvp_claims(
     fun: Function, a: Arguments, wrt: Sequence[str], reference: Function | None
 ) -> Claims:
-    """The tangents and values that ``jax.jvp`` gives beside those of the reference's terms."""
+    """Returns what ``jax.jvp`` gives beside the tangents and values of the reference's terms."""
     without_names("forward mode")
     outs = _values(fun, a, reference)
     many = len(outs)
@@ -115,7 +115,7 @@ def second_order_claims(
     reference: Function | None = None,
     surrogate: Function | None = None,
 ) -> Claims:
-    """What both modes over the gradient give beside derivatives of the gradient's terms."""
+    """Returns what both modes over the gradient give beside derivatives of its terms."""
     outs = _differentiated(surrogate, a, _values(fun, a, reference))
     without_names("second orders")
     both, b = _of_cotangents(fun, a, wrt, outs)
@@ -146,7 +146,7 @@ def backward_claims(
     wrt: Sequence[str],
     reference: Function | None,
 ) -> Claims:
-    """The gradients that a traced backward gives beside those of the reference's terms."""
+    """Returns the gradients of a traced backward beside those of the reference's terms."""
     without_names("a traced backward")
     outs = read(value, a.tensors)
     if reference is not None:
@@ -159,7 +159,7 @@ def backward_claims(
 
 
 def _beside(what: str, claimed: Sequence[Tensor], wanted: Sequence[Tensor]) -> Claims:
-    """Outputs as claimed beside those wanted, by their names."""
+    """Returns outputs as claimed beside those wanted, by their names."""
     return list(zip(numbered(what, claimed), claimed, wanted, strict=True))
 
 
@@ -170,7 +170,7 @@ def _gradient_claims(
     a: Arguments,
     wrt: Sequence[str],
 ) -> Claims:
-    """Gradients as claimed beside those of the terms of outputs under their cotangents."""
+    """Returns gradients as claimed beside those of the terms of outputs under cotangents."""
     claims = []
     for w, c in zip(wrt, claimed, strict=True):
         try:
@@ -184,7 +184,7 @@ def _gradient_claims(
 def _of_cotangents(
     fun: Function, a: Arguments, wrt: Sequence[str], outs: Sequence[Tensor]
 ) -> tuple[Function, Arguments]:
-    """``vjp_of`` as a function of the outputs' cotangents and the arguments; and all of these."""
+    """Returns ``vjp_of`` as a function of cotangents and the arguments, and all of these."""
     both = vjp_of(fun, a, wrt)
     shapes, tree = jax.tree.flatten(jax.eval_shape(fun, *a.shapes))
     g, many = _cotangents(a, outs), len(outs)
@@ -199,7 +199,7 @@ def _of_cotangents(
 
 
 def _cotangents(a: Arguments, outs: Sequence[Tensor]) -> dict[Symbol, Tensor]:
-    """A cotangent of each output, g or g0, g1, ..., by its symbol."""
+    """Returns a cotangent of each output, g or g0, g1, ..., by its symbol."""
     names = ["g"] if len(outs) == 1 else [f"g{i}" for i in range(len(outs))]
     symbols = [_extra(a, name) for name in names]
     return {s: new_tensor(s, out) for s, out in zip(symbols, outs, strict=True)}
@@ -208,7 +208,7 @@ def _cotangents(a: Arguments, outs: Sequence[Tensor]) -> dict[Symbol, Tensor]:
 def _pushed(
     of: Function, a: Arguments, wrt: Sequence[str]
 ) -> tuple[list[Tensor], list[tuple[Symbol, Tensor]]]:
-    """What a function of tangents and the arguments gives; and these tangents."""
+    """Returns what a function of tangents and the arguments gives, and these tangents."""
     tangents = [new_tensor(_extra(a, f"{w}_dot"), a.tensor(w)) for w in wrt]
     jaxpr = trace(of, [[a.shape(w) for w in wrt], *a.shapes])
     found = read(jaxpr, [*tangents, *a.tensors])
@@ -216,7 +216,7 @@ def _pushed(
 
 
 def _extra(a: Arguments, name: str) -> Symbol:
-    """A cotangent or a tangent, by a name that no argument has."""
+    """Returns a cotangent or a tangent, by a name that no argument has."""
     while name in a.names:
         name += "_"
     return Symbol(name, "real")
@@ -226,7 +226,7 @@ def _extra(a: Arguments, name: str) -> Symbol:
 
 
 def _values(fun: Function, a: Arguments, reference: Function | None) -> list[Tensor]:
-    """The function's values, which must be the reference's, as the reference writes them."""
+    """Returns the function's values, which must be the reference's, as that writes them."""
     if reference is None:
         outs = _outputs(fun, a)
     else:
@@ -237,7 +237,7 @@ def _values(fun: Function, a: Arguments, reference: Function | None) -> list[Ten
 
 
 def _both_read(f: Function, g: Function, a: Arguments) -> tuple[list[Tensor], list[Tensor]]:
-    """The outputs of two functions, which must be as many."""
+    """Returns the outputs of two functions, which must be as many."""
     ones, others = _outputs(f, a), _outputs(g, a)
     if len(ones) != len(others):
         raise Refused(f"a function of {len(ones)} outputs beside one of {len(others)}")
@@ -245,7 +245,7 @@ def _both_read(f: Function, g: Function, a: Arguments) -> tuple[list[Tensor], li
 
 
 def _differentiated(surrogate: Function | None, a: Arguments, values: list[Tensor]) -> list[Tensor]:
-    """The terms whose derivative the backward pass is meant to be: the values, or a surrogate."""
+    """Returns what the backward pass is meant to differentiate: the values, or a surrogate."""
     if surrogate is None:
         return values
     outs = _values(surrogate, a, None)
@@ -257,7 +257,7 @@ def _differentiated(surrogate: Function | None, a: Arguments, values: list[Tenso
 
 
 def _outputs(fun: Function, a: Arguments) -> list[Tensor]:
-    """The outputs of a function, as terms."""
+    """Returns the outputs of a function, as terms."""
     outs = read(trace(fun, a.shapes), a.tensors)
     for t in outs if len(outs) > 1 else ():
         if not np.issubdtype(t.dtype, np.floating):

@@ -33,7 +33,7 @@ def vjp(
     least: Least,
     goes_on: GoesOn,
 ) -> Found | None:
-    """Searches where the reverse derivative is wrong, or that of it, which has the order 2.
+    """Searches where the reverse derivative is wrong, or that of it if ``order`` is 2.
 
     The value is to be that of ``reference``, and the derivative that of ``slope``.
     """
@@ -45,10 +45,10 @@ def vjp(
 
     questions: list[Question | Values] = [
         Values("the value that jax.vjp gives", primal, reference),
-        Question("the gradient to", fun, slope, list(specs), places),
+        Question("the gradient to", fun, slope, places),
     ]
     if order == 2:
-        questions = _second_order(fun, list(specs), places)
+        questions = _second_order(fun, places)
     return _search([*_values(fun, reference), *questions], specs, least, goes_on)
 
 
@@ -70,7 +70,7 @@ def jvp(
     questions: list[Question | Values] = [
         *_values(fun, reference),
         Values("the value that jax.jvp gives", primal, reference),
-        Question("the tangent of", fun, reference, list(specs), places, reverse=False),
+        Question("the tangent of", fun, reference, places, reverse=False),
     ]
     return _search(questions, specs, least, goes_on)
 
@@ -88,8 +88,8 @@ def _values(fun: Function, reference: Function) -> list[Question | Values]:
     return [] if fun is reference else [Values("the value", fun, reference)]
 
 
-def _second_order(fun: Function, names: list[str], places: list[int]) -> list[Question | Values]:
-    """Whether forward mode and reverse mode give the derivative of the gradient that is claimed.
+def _second_order(fun: Function, places: list[int]) -> list[Question | Values]:
+    """Asks whether both modes give the derivative of the gradient that is claimed.
 
     The gradient is that for cotangents of ones, and for cotangents whose entries all differ.
     """
@@ -106,7 +106,7 @@ def _second_order(fun: Function, names: list[str], places: list[int]) -> list[Qu
         return gradient
 
     return [
-        Question(what, gradient, gradient, names, places, reverse)
+        Question(what, gradient, gradient, places, reverse)
         for gradient in map(pulled, (jnp.ones, waves))
         for what, reverse in (
             ("forward over the gradient,", False),

@@ -1,4 +1,4 @@
-"""The verdict on a claim: at which sizes it is decided, in which ways, and for how long."""
+"""How a claim is decided: at which sizes, in which ways, and for how long."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Decision:
             )
 
     def verdict(self, args: Mapping[str, Spec], least: Mapping[str, int] | None) -> Verdict:
-        """The verdict for all sizes from the least ones on, and a counterexample if it is wrong."""
+        """Returns the verdict for all sizes from the least on; if it is wrong, with numbers."""
         start = time.perf_counter()
         if why := untested():
             return Verdict("refused", reason=why)
@@ -93,9 +93,9 @@ class Decision:
     def _at_all_sizes(
         self, every: Sizes, book: dict[str, None], start: float
     ) -> tuple[Verdict, Sizes]:
-        """The verdict at symbolic sizes, then at those that the code asks for; and what it is of.
+        """Returns the verdict and what it is of: every size, or sizes at which it is not proved.
 
-        That is every size, or the sizes at which it is not proved.
+        Symbolic sizes come first, then those that the code asks for.
         """
         ends = math.inf
         if self.timeout is not None:  # and some seconds are left to look for a counterexample
@@ -119,7 +119,7 @@ class Decision:
     def _at(
         self, sizes: Sizes, book: dict[str, None], wanted: dict[str, int], ends: float
     ) -> tuple[Verdict, Iterable[Question]]:
-        """The verdict for the sizes at which no question holds; and the questions.
+        """Returns the verdict for the sizes at which no question holds, and the questions.
 
         ``wanted`` is filled with the least values that sizes must have for the program to be read.
         """
@@ -170,7 +170,7 @@ class Decision:
 
 
 def shown(sizes: Sizes, claims: Callable[[Arguments], Claims], kinks: bool) -> Any:
-    """The first claim that was shown, as an identity, if all of them are."""
+    """Returns the first claim that was shown, as an identity, if all of them are."""
     with lines_of_backwards(), forgotten_if(Exceeded):
         a = arguments(sizes.args)
         try:

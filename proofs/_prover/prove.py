@@ -43,7 +43,7 @@ def prove_vjp(
     search: bool = True,
     kinks: bool = True,
 ) -> Verdict:
-    """Whether ``jax.vjp`` of a function gives its derivative, for all sizes.
+    """Returns whether ``jax.vjp`` of a function gives its derivative, for all sizes.
 
     Where the code compares sizes, as in ``k == 1``, ``n == k`` or ``k % 2 == 0``, it is traced and
     proved again at those for which that holds. A comparison that is not solved for sizes, or a dict
@@ -95,7 +95,7 @@ def prove_jvp(
     search: bool = True,
     kinks: bool = True,
 ) -> Verdict:
-    """Whether ``jax.jvp`` of a function gives its derivative; arguments as ``prove_vjp``."""
+    """Returns whether ``jax.jvp`` gives the derivative; ``prove_vjp`` describes the arguments."""
     args, wrt, of_arrays = flattened(args, wrt)
     check("prove_jvp", (fun, reference or fun), args, wrt, least)
     fun, reference = map(of_arrays, (fun, reference))
@@ -118,7 +118,7 @@ def prove_equal(
     timeout: float | None = TIMEOUT,
     search: bool = True,
 ) -> Verdict:
-    """Whether two functions have the same value at every input, a number or -inf.
+    """Returns whether two functions have the same value at every input, a number or -inf.
 
     The options are those of ``prove_vjp``.
     """
@@ -144,7 +144,7 @@ def prove_backward(
     least: Mapping[str, int] | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Verdict:
-    """``prove_vjp`` of jaxprs already traced, at ``arguments(args).shapes``, without a search.
+    """Returns ``prove_vjp`` of jaxprs traced at ``arguments(args).shapes``, without a search.
 
     What Python asked of sizes while it traced them is not known here: the verdict is about the
     sizes of which these are the jaxprs.
@@ -172,7 +172,7 @@ def assert_vjp_proved(
     reference: Function | None = None,
     **options: Any,
 ) -> None:
-    """``prove_vjp`` as a test: an AssertionError with the reason unless proved."""
+    """Raises an AssertionError with the reason unless ``prove_vjp`` proves it."""
     verdict = prove_vjp(fun, args, wrt, reference, **options)
     if not verdict.proved:
         name = getattr(fun, "__name__", fun)

@@ -36,7 +36,7 @@ def left_over(what: str, residual: Poly) -> str:
 
 
 def numbered(what: str, outs: Sequence[Any]) -> list[str]:
-    """Names for the outputs of a function."""
+    """Returns names for the outputs of a function."""
     return [what if len(outs) == 1 else f"{what}, output {i}" for i in range(len(outs))]
 
 

@@ -103,9 +103,9 @@ def moved(
 def derivative(
     fun: Digits, arrays: Sequence[np.ndarray], places: Sequence[int], direction: Sequence[Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Along a direction, of each entry of the outputs, and its error; NaN where there is none.
+    """Returns the derivative of each output along a direction, and its error.
 
-    There is one where the differences to both sides, at both steps, agree.
+    The derivative is NaN unless the differences to both sides, at both steps, agree.
     """
     here = flat(fun(*arrays))
     sides = [

@@ -68,7 +68,6 @@ class Question:
     what: str
     fun: Function
     reference: Function
-    names: Sequence[str]
     places: Sequence[int]
     reverse: bool = True
     unread: bool = False  # by ``digits``
@@ -184,7 +183,7 @@ class Question:
     def _found(
         self, x: Arrays, seed: np.ndarray, claimed: np.ndarray, true: np.ndarray, shapes: Any
     ) -> Found:
-        moving = {self.names[p]: x[self.names[p]].shape for p in self.places}
+        moving = {list(x)[p]: list(x.values())[p].shape for p in self.places}
         outs = dict(zip(numbered("the output", shapes), shapes, strict=True))
         by, along = (moving, outs) if self.reverse else (outs, moving)
         return Found(
