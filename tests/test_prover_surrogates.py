@@ -26,9 +26,10 @@ def test_a_straight_through_estimator_has_the_derivative_of_its_surrogate():
 
 
 def test_without_its_surrogate_it_is_refuted_and_shown():
-    verdict = prove_vjp(_straight_through, X, ("x",), jnp.round)
-    assert verdict.status == "refuted"
-    assert "the backward is g[a0]" in verdict.reason, verdict.reason
+    for kinks in (True, False):
+        verdict = prove_vjp(_straight_through, X, ("x",), jnp.round, kinks=kinks)
+        assert verdict.status == "refuted"
+        assert "the backward is g[a0]" in verdict.reason, verdict.reason
 
 
 def test_a_reversal_of_the_gradient_is_that_of_the_opposite():

@@ -199,28 +199,18 @@ def _sorted(params, inputs):
     return [np.moveaxis(o, -1, axis) for o in outs]
 
 
-def _root(x: Any) -> Any:
-    return mpmath.sqrt(x) if x >= 0 else mpmath.nan
-
-
-def _inverse_root(x: Any) -> Any:
-    return mpmath.inf if x == 0 else 1 / _root(x)
-
-
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: getattr(mpmath, name)
     for name in ("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh",
-                 "acosh", "atanh", "erf", "erfc", "digamma")
+                 "acosh", "atanh", "erf", "erfc", "digamma", "sqrt", "ceil")
 }  # fmt: skip
 _FUNCTIONS |= {
-    "sqrt": _root,
-    "rsqrt": _inverse_root,
+    "rsqrt": lambda x: 1 / mpmath.sqrt(x) if x else mpmath.inf,
     "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
     "logistic": lambda x: 1 / (1 + mpmath.exp(-x)),
     "exp2": lambda x: mpmath.mpf(2) ** x,
     "erf_inv": mpmath.erfinv,
     "lgamma": lambda x: mpmath.log(abs(mpmath.gamma(x))),
-    "ceil": mpmath.ceil,
 }
 
 
