@@ -35,7 +35,7 @@ _MERGE = "(m, s) stands for s exp(m). The merge takes the larger m, and rescales
 
 
 def _both_parts(name: str, title: str, conclusion: str, why: str, one, other) -> list[Derivation]:
-    """That two merges have the same maximum and the same sum."""
+    """Returns the claims that two merges have the same maximum and the same sum."""
     return [
         Derivation(
             f"online_merge.{name}_{part}",

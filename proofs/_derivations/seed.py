@@ -35,7 +35,7 @@ _SAME_PLACE, _DIFFERENT_PLACE, _LAST = "case j = i", "case j ≠ i", "the last b
 
 
 def _entropy_of(p, q) -> sp.Expr:
-    """H(p, q)."""
+    """Returns H(p, q)."""
     return total(lambda i: -p(i) * log(q(i)), letter="i")
 
 
@@ -54,7 +54,7 @@ def _bound_side(name: str, side: str, x: sp.Expr, sign: int, slope: sp.Expr) -> 
 
 
 def _term_by_z(j: sp.Expr) -> sp.Expr:
-    """∂L/∂y_j ∂y_j/∂z_i."""
+    """Returns ∂L/∂y_j ∂y_j/∂z_i."""
     return -t(j) / y(j) * Partial(y(j), z(I))
 
 

@@ -55,7 +55,7 @@ _split = _by_shard(lambda s, c: _e(s, c, _m))
 
 
 def _rescaled(s) -> sp.Expr:
-    """The sum of a shard, relative to its own m, rescaled to that of all."""
+    """Returns the sum of a shard, relative to its own m and rescaled to that of all."""
     return _within(lambda c: _e(s, c, _m_s(s))) * sp.exp(_m_s(s) - _m)
 
 
