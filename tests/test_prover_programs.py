@@ -117,7 +117,6 @@ def test_numbers_agree_with_what_ships(theorem):
     elif theorem.kind == "forward mode":
         found = counterexample.jvp(b.fun, b.wrt, b.reference, b.args, b.least, lambda: True)
     else:
-        order = 2 if theorem.kind == "second order" else 1
-        claim = b.fun, b.wrt, b.reference, b.reference, order
+        claim = b.fun, b.wrt, b.reference, b.reference, theorem.kind == "second order"
         found = counterexample.vjp(*claim, b.args, b.least, lambda: True)
     assert found is None, (found.what, found.at, found.claimed, found.truth)

@@ -28,12 +28,12 @@ def vjp(
     wrt: Sequence[str],
     reference: Function,
     slope: Function,
-    order: int,
+    second_order: bool,
     specs: Specs,
     least: Least,
     goes_on: GoesOn,
 ) -> Found | None:
-    """Searches where the reverse derivative is wrong, or that of it if ``order`` is 2.
+    """Searches where the reverse derivative is wrong, or the derivative of that.
 
     The value is to be that of ``reference``, and the derivative that of ``slope``.
     """
@@ -43,13 +43,15 @@ def vjp(
         of, moving = restricted(fun, args, places)
         return jax.vjp(of, *moving)[0]
 
-    questions: list[Question | Values] = [
-        Values("the value that jax.vjp gives", primal, reference),
-        Question("the gradient to", fun, slope, places),
-    ]
-    if order == 2:
-        questions = _second_order(fun, places)
-    return _search([*_values(fun, reference), *questions], specs, least, goes_on)
+    questions = _values(fun, reference)
+    if second_order:
+        questions += _second_order(fun, places)
+    else:
+        questions += [
+            Values("the value that jax.vjp gives", primal, reference),
+            Question("the gradient to", fun, slope, places),
+        ]
+    return _search(questions, specs, least, goes_on)
 
 
 def jvp(
@@ -67,7 +69,7 @@ def jvp(
         of, moving = restricted(fun, args, places)
         return jax.jvp(of, moving, list(map(jnp.zeros_like, moving)))[0]
 
-    questions: list[Question | Values] = [
+    questions = [
         *_values(fun, reference),
         Values("the value that jax.jvp gives", primal, reference),
         Question("the tangent of", fun, reference, places, reverse=False),

@@ -73,11 +73,11 @@ def prove_vjp(
     check("prove_vjp", (fun, reference or fun, surrogate or fun), args, wrt, least)
     fun, reference, surrogate = map(of_arrays, (fun, reference, surrogate))
     made = second_order_claims if second_order else vjp_claims
-    slope, order = surrogate or reference or fun, 2 if second_order else 1
+    slope = surrogate or reference or fun
     return Decision(
         "prove_vjp",
         lambda a: made(fun, a, wrt, reference, surrogate),
-        partial(numbers.vjp, fun, wrt, reference or fun, slope, order),
+        partial(numbers.vjp, fun, wrt, reference or fun, slope, second_order),
         timeout,
         search,
         kinks,
