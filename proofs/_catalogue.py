@@ -82,7 +82,7 @@ def _derived(group: str, d: Derivation) -> Claim:
     def run() -> Answer:
         outcomes = d.check()
         failed = [o for o in outcomes if not o.holds]
-        reason = "; ".join(f"step “{o.step.name}”: {o.reason}" for o in failed)
+        reason = "; ".join(f"step “{o.step}”: {o.reason}" for o in failed)
         seconds = sum(o.seconds for o in outcomes)
         return Answer(not failed, reason, tuple(a.text for a in d.assumptions), seconds, outcomes)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import fnmatch
+import functools
 import json
 import pathlib
 import re
 import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 
 import jax
@@ -94,34 +97,39 @@ def _proved(chosen: list[Claim], console: Console, jobs: int) -> Results:
 
 
 def _print(results: Results, console: Console, seconds: float) -> None:
-    shared = _shared(results)
-    rows: list[tuple[str, ...]] = []
-    for c, a in results:
-        mark = "[green]✓[/green]" if a.holds else "[red]✗[/red]"
-        own = [text for text in a.assumptions if text not in shared.get(c.engine, ())]
-        own = [text for text in own if not re.fullmatch(r"\w+ is at least \d+", text)]  # a size
-        given = "\n".join(f"[dim]{escape(text)}[/dim]" for text in own)
-        reason = f"[red]{escape(a.reason)}[/red]" if a.reason else ""
-        what = "\n".join(t for t in (escape(c.statement), given, reason) if t)
-        rows.append((mark, escape(c.name), what, c.sizes, c.engine, f"{a.seconds:.2f}"))
+    engines = Counter(c.engine for c, _ in results)
+    shared = {engine: _shared(results, engine) for engine in engines}
+    rows = [_row(c, a, shared[c.engine]) for c, a in results]
     groups = {c.group for c, _ in results}
     for u in (u for u in UNPROVED if u.function in groups):
         what = f"[yellow]not proved[/yellow]: {escape(u.what)}\n[dim]{escape(u.reason)}[/dim]"
         rows.append(("–", escape(u.function), what, "", "", ""))
-    console.print(_table(rows, console.width), highlight=False)
-    for engine, texts in shared.items():
-        console.print(f"assumptions of all proofs by {engine}: {'; '.join(texts)}", highlight=False)
-    if any(c.engine != "derivation" for c, _ in results):
-        console.print(
-            f"theorems are about what jax {jax.__version__} traced; the prover was tested with "
-            f"{READ[0]} to {READ[-1]}",
-            highlight=False,
-        )
     failed = sum(not a.holds for _, a in results)
-    counts = ", ".join(f"{n} by {e}" for e, n in _counts(results).items())
+    counts = ", ".join(f"{n} by {e}" for e, n in engines.items())
     verdict = f"[red]{failed} do not hold[/red]" if failed else "[green]all hold[/green]"
-    console.print(f"{len(results)} claims ({counts}): {verdict}; {seconds:.1f} s", highlight=False)
-    console.print("claims are about real numbers: they say nothing of rounding, overflow or NaN")
+    say = functools.partial(console.print, highlight=False)
+    say(_table(rows, console.width))
+    for engine in filter(shared.get, shared):
+        say(f"assumptions of all proofs by {engine}: {'; '.join(shared[engine])}")
+    if engines["all sizes"]:
+        say(
+            f"theorems are about what jax {jax.__version__} traced; the prover was tested with "
+            f"{READ[0]} to {READ[-1]}"
+        )
+    say(f"{len(results)} claims ({counts}): {verdict}; {seconds:.1f} s")
+    say("claims are about real numbers: they say nothing of rounding, overflow or NaN")
+
+
+def _row(c: Claim, a: Answer, shared: Sequence[str]) -> tuple[str, ...]:
+    """Returns a row of the table: without the assumptions that all share, and the least sizes."""
+    mark = "[green]✓[/green]" if a.holds else "[red]✗[/red]"
+    texts = [escape(c.statement)]
+    for text in a.assumptions:
+        if text not in shared and not re.fullmatch(r"\w+ is at least \d+", text):
+            texts.append(f"[dim]{escape(text)}[/dim]")
+    if a.reason:
+        texts.append(f"[red]{escape(a.reason)}[/red]")
+    return mark, escape(c.name), "\n".join(texts), c.sizes, c.engine, f"{a.seconds:.2f}"
 
 
 def _table(rows: list[tuple[str, ...]], width: int) -> Table:
@@ -144,20 +152,10 @@ def _table(rows: list[tuple[str, ...]], width: int) -> Table:
     return table
 
 
-def _shared(results: Results) -> dict[str, list[str]]:
-    """Returns, for each engine, the assumptions of all its claims, which are printed once."""
-    shared = {}
-    for engine in _counts(results):
-        given = [a.assumptions for c, a in results if c.engine == engine]
-        common = [text for text in given[0] if all(text in texts for texts in given)]
-        if common and len(given) > 1:
-            shared[engine] = common
-    return shared
-
-
-def _counts(results: Results) -> dict[str, int]:
-    engines = [c.engine for c, _ in results]
-    return {e: engines.count(e) for e in dict.fromkeys(engines)}
+def _shared(results: Results, engine: str) -> list[str]:
+    """Returns the assumptions of all claims of an engine, if it has several: printed once."""
+    first, *others = (a.assumptions for c, a in results if c.engine == engine)
+    return [text for text in first if others and all(text in texts for texts in others)]
 
 
 def _json(results: Results) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import operator
 import os
 import sys
 from collections.abc import Callable
@@ -13,15 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from ._prover import prove as _prove
-from ._prover import spec as _spec
+from ._prover.prove import prove_vjp
+from ._prover.spec import array, labels, scalar
 from ._terminal import Misused
 
-_MAKERS: dict[str, Callable[..., Any]] = {
-    "array": _spec.array,
-    "labels": _spec.labels,
-    "scalar": _spec.scalar,
-}
+_MAKERS: dict[str, Callable[..., Any]] = {"array": array, "labels": labels, "scalar": scalar}
 
 
 def prove_users(options: argparse.Namespace, console: Console) -> int:
@@ -37,7 +34,7 @@ def prove_users(options: argparse.Namespace, console: Console) -> int:
     unknown = [name for name in wrt if name not in specs]
     if unknown:
         raise Misused(f"--wrt names {unknown[0]!r}, the arguments are {', '.join(specs)}")
-    verdict = _prove.prove_vjp(function, specs, tuple(wrt), timeout=options.timeout)
+    verdict = prove_vjp(function, specs, tuple(wrt), timeout=options.timeout)
     console.print(f"{options.module} by {', '.join(wrt)}: [bold]{verdict.status}[/bold]")
     for label, lines in (("reason", (verdict.reason,)), ("assumes", verdict.assumptions)):
         for line in filter(None, lines):
@@ -56,9 +53,7 @@ def _function(path: str) -> Callable[..., Any]:
         raise Misused(f"--module wants pkg.mod:function, got {path!r}")
     sys.path.insert(0, os.getcwd())  # as python -m would
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        found = operator.attrgetter(name)(importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise Misused(f"{path} is not there: {error}") from error
     if not callable(found):

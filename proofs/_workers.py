@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ._catalogue import Answer, Claim, claims
-from ._derivations.derivation import Derivation, Outcome
 
 Report = Callable[[list[Claim]], None]
 Prepare = Callable[[], Callable[[Any], Any]]
@@ -50,8 +49,7 @@ def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
         def running(places: list[int]) -> None:
             report([chosen[place] for place in places])
 
-        for place, answer in shared_out(tasks, jobs, _claims_by_name, running):
-            yield place, _unpacked(chosen[place], answer)
+        yield from shared_out(tasks, jobs, _claims_by_name, running)
         return
     with _uncollected():
         for place, claim in enumerate(chosen):
@@ -63,21 +61,7 @@ def _claims_by_name() -> Callable[[str], Answer]:
     """Returns the function that runs a claim in a process, given its name."""
     gc.disable()
     known = {c.name: c for c in claims()}
-    return lambda name: _packed(known[name].run())
-
-
-def _packed(answer: Answer) -> Answer:
-    """Drops the steps of a derivation, because pickling would copy their index symbols."""
-    if isinstance(answer.detail, tuple):
-        return dataclasses.replace(answer, detail=[(o.reason, o.seconds) for o in answer.detail])
-    return answer
-
-
-def _unpacked(claim: Claim, answer: Answer) -> Answer:
-    if not isinstance(claim.subject, Derivation):
-        return answer
-    steps = zip(claim.subject.steps, answer.detail, strict=True)
-    return dataclasses.replace(answer, detail=tuple(Outcome(s, *rest) for s, rest in steps))
+    return lambda name: known[name].run()
 
 
 @contextmanager

@@ -14,14 +14,12 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 from xent_jax.proofs._derivations.derivation import Derivation, Step
 from xent_jax.proofs._derivations.terms import (
-    Blocks,
     Gap,
     Index,
     K,
     Partial,
     Total,
     size_of,
-    subterms,
 )
 
 SIZES = (1, 2, 3, 5)
@@ -54,7 +52,8 @@ def differs(derivation: Derivation, before: Step, step: Step) -> str:
 def sample(derivation: Derivation, k: int) -> "Sample":
     """The derivation's own random numbers for k classes, and few places of any other kind."""
     sides = (e for pair in derivation.definitions for e in pair)
-    parts = set().union(*(subterms(e) for e in (*(s.expr for s in derivation.steps), *sides)))
+    every = (*(s.expr for s in derivation.steps), *sides)
+    parts = {part for e in every for part in sp.preorder_traversal(e)}
     whole = {p for e in parts for p in e.free_symbols | _sizes_in(e) if _is_size(p)}
     sizes = {size: 2 + n % 2 for n, size in enumerate(sorted(whole, key=str))}
     return Sample({**sizes, K: k}, derivation, (derivation.name, k))
@@ -89,16 +88,17 @@ class Sample:
         self._given = dict(values or {})
         given = derivation.assumptions
         self._units = {a.unit for a in given}
-        self._scaled = {a.equation[0].body.func: a.equation for a in given if a.equation}
-        for i, j in (a.distinct for a in given if a.distinct):
-            self._drawn[i], self._drawn[j] = self._dice("≠").sample(range(self.size(i.size)), 2)
-        for i, j in (a.same for a in given if a.same):
-            self._drawn[i] = self._drawn[j] = self._dice("=").randrange(self.size(i.size))
+        self._scaled = {}
+        for side, value in (a.equation for a in given if a.equation):
+            if isinstance(side, Total):
+                self._scaled[side.body.func] = side, value
+            else:  # that the δ of two indices is 0
+                i, j = side.args
+                self._drawn[i], self._drawn[j] = self._dice("≠").sample(range(self.size(i.size)), 2)
 
     def size(self, e: sp.Expr) -> int:
         """Returns the number that a dimension has."""
-        factors = e.args if isinstance(e, Blocks) else (e,)
-        return math.prod(self._sizes[f] for f in factors)
+        return math.prod(self._sizes[f] for f in e.args or (e,))
 
     def value(self, e: sp.Expr) -> Any:
         """What an expression is worth here."""

@@ -1,5 +1,6 @@
 """The page of proofs is complete, and its formulas read as they are written by hand."""
 
+import dataclasses
 import re
 from html import escape, unescape
 from html.parser import HTMLParser
@@ -68,10 +69,12 @@ def test_a_failure_is_shown_with_its_reason(proved):
     claim, _ = proved[0]
     wrong = [proved[1]]
     failed = claim.run()
-    outcome = type(failed.detail[1])(failed.detail[1].step, "not decided: <left over>", 0.0)
-    failed = type(failed)(False, "left over", (), 0.0, (failed.detail[0], outcome))
+    first, second, *others = failed.detail
+    second = dataclasses.replace(second, reason="not decided: <left over>")
+    failed = type(failed)(False, "left over", (), 0.0, (first, second, *others))
     text = page([(claim, failed), *wrong])
     assert "not decided: &lt;left over&gt;" in text and "1 do not hold" in text
+    assert text.count('class="mark fails"') == 2  # of the derivation and of its step
 
 
 def test_the_shipped_backward_stands_beside_its_proof(proofs_page):

@@ -34,7 +34,7 @@ def test_the_module_runs_and_names_what_it_proves(tmp_path):
 
 def test_list_prints_every_name_and_proves_nothing(capsys, monkeypatch):
     monkeypatch.setattr("xent_jax.proofs._derivations.derivation.Derivation.check", None)
-    monkeypatch.setattr("xent_jax.proofs._prover.prove._decide", None)
+    monkeypatch.setattr("xent_jax.proofs._prover.decision.Decision.verdict", None)
     assert main(["--list"]) == 0
     printed = {line.rsplit("  ", 1)[0] for line in capsys.readouterr().out.splitlines()}
     assert {c.name for c in _catalogue.claims()} == printed
@@ -49,6 +49,13 @@ def test_what_is_not_proved_is_in_the_table_with_its_reason(capsys):
     assert "not proved" not in capsys.readouterr().out
 
 
+def test_what_all_proofs_assume_is_printed_once(capsys):
+    assert main(["--only", "entropy: gradient", "--only", "softcap: gradient"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("over the real numbers") == 1
+    assert "p is positive" in out and "c is positive" in out  # each of one of them
+
+
 def test_one_wrong_step_makes_the_status_1(monkeypatch, capsys):
     (chapter, (first, *rest)), *others = _catalogue.CHAPTERS
     last = first.steps[-1]
@@ -56,7 +63,8 @@ def test_one_wrong_step_makes_the_status_1(monkeypatch, capsys):
     wrong = dataclasses.replace(first, steps=steps)
     monkeypatch.setattr(_catalogue, "CHAPTERS", ((chapter, (wrong, *rest)), *others))
     assert main(["--only", first.name]) == 1
-    assert "1 do not hold" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 do not hold" in out and f"step “{last.name}”: not decided" in out
 
 
 @pytest.mark.parametrize("missing", ["sympy", "rich", "latex2mathml"])

@@ -8,8 +8,8 @@ import pytest
 from jax.nn import relu, softmax
 from xent_jax.proofs import array, labels, prove_jvp, prove_vjp
 from xent_jax.proofs._normal_form import Refused, limited
-from xent_jax.proofs._prover import prove as prover
-from xent_jax.proofs._prover.claims import Differs, claims_of
+from xent_jax.proofs._prover import counterexample, decision
+from xent_jax.proofs._prover.claims import Differs, vjp_claims
 from xent_jax.proofs._prover.layers import by_layers
 from xent_jax.proofs._prover.sizes import Sizes
 
@@ -26,12 +26,12 @@ def decided(fun, args, kinks=True):
     wrt = tuple(name for name, spec in args.items() if spec.sort == "real")
 
     def claims(a):
-        return list(claims_of(fun, a, wrt, None, False))
+        return vjp_claims(fun, a, wrt)
 
-    with prover._noting({}, {}), by_layers():
+    with decision.noting({}, {}), by_layers():
         try:
             with limited(60.0, "60 s"):
-                prover._shown(Sizes(args, {}), claims, kinks)
+                decision.shown(Sizes(args, {}), claims, kinks)
         except Differs:
             return False
         return True
@@ -155,7 +155,7 @@ def test_a_loss_of_labels_on_layers():
 
 
 def test_they_are_tried_where_the_other_way_does_not_decide(monkeypatch):
-    monkeypatch.setattr(prover, "_SHORT", 0.1)
+    monkeypatch.setattr(decision, "_SHORT", 0.1)
     assert prove_vjp(*RIGHT["perceptron by hand"], tuple(PERCEPTRON)).proved
 
 
@@ -163,7 +163,7 @@ def test_they_are_tried_where_the_other_way_does_not_decide(monkeypatch):
 def test_what_does_not_follow_the_names_is_refused(forward, monkeypatch):
     """A rule whose derivative is 0 would seem right if names were taken for numbers."""
     for search in ("vjp", "jvp"):
-        monkeypatch.setattr(prover.numbers, search, lambda *_: None)
+        monkeypatch.setattr(counterexample, search, lambda *_: None)
     fun = jax.custom_jvp(lambda x: jnp.tanh(x))
     fun.defjvp(lambda primals, tangents: (jnp.tanh(primals[0]), 0.0 * tangents[0]))
     with by_layers():

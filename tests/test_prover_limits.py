@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from xent_jax.proofs import array, prove_jvp, prove_vjp
 from xent_jax.proofs._normal_form import state, terms
-from xent_jax.proofs._prover import prove as prover
+from xent_jax.proofs._prover import decision
 
 ROW = {"x": array("n")}
 
@@ -31,7 +31,7 @@ def test_other_programs_do_not_change_how_it_is_proved(monkeypatch):
     clock = time.perf_counter
     monkeypatch.setattr(time, "perf_counter", lambda: 1000 * clock())
     monkeypatch.setattr(state, "_CALLS_BETWEEN_LOOKS", 1)
-    monkeypatch.setattr(prover, "by_layers", lambda: pytest.fail("proved layer by layer"))
+    monkeypatch.setattr(decision, "by_layers", lambda: pytest.fail("proved layer by layer"))
     assert prove_vjp(lambda x: jnp.tanh(jnp.tanh(x)), ROW, ("x",), timeout=1e6).proved
 
 
@@ -44,7 +44,7 @@ def growing(monkeypatch):
 
 
 def test_what_grows_is_refuted_all_the_same(monkeypatch, growing):
-    monkeypatch.setattr(prover, "_SEARCH", float("inf"))
+    monkeypatch.setattr(decision, "_SEARCH", float("inf"))
     fun = jax.custom_vjp(nested)
     fun.defvjp(lambda x: (nested(x), x), lambda x, g: (1.01 * jax.vjp(nested, x)[1](g)[0],))
     verdict = prove_vjp(fun, ROW, ("x",), timeout=None)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from xent_jax.proofs import array, prove_jvp, prove_vjp, scalar
-from xent_jax.proofs._prover import prove as prover
+from xent_jax.proofs._prover import decision
 
 from tests.rules import with_backward
 
@@ -130,7 +130,7 @@ def test_a_wrong_tangent_is_shown():
 
 def test_numbers_have_the_last_word(monkeypatch):
     """As if a rule of the prover were wrong: everything seems equal."""
-    monkeypatch.setattr(prover, "require", lambda claims: None)
+    monkeypatch.setattr(decision, "require", lambda claims: None)
     wrong = with_backward(squares, lambda g, z: (g[:, None] * z,))
     verdict = prove_vjp(wrong, Z, ("z",))
     assert verdict.status == "refuted" and verdict.identity is None

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 from xent_jax.proofs import array, labels, prove_equal, prove_vjp, scalar
 from xent_jax.proofs._normal_form import Refused
+from xent_jax.proofs._prover import decision
 from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
 from xent_jax.proofs._prover.read import read
 from xent_jax.proofs._prover.trace import arguments, trace
@@ -47,7 +48,7 @@ def test_drawn_parts_are_read_as_jax_computes_them():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         fun, x = _drawn(rng), {"x": rng.normal(size=(5, 3))}
-        with prove._noting({"n": 4, "m": 3}, {}):
+        with decision.noting({"n": 4, "m": 3}, {}):
             a = arguments(specs)
             try:
                 terms = read(trace(fun, a.shapes), a.tensors)

@@ -115,9 +115,8 @@ def test_numbers_agree_with_what_ships(theorem):
     if theorem.kind == "value":
         found = counterexample.equal(b.fun, b.reference, b.args, b.least, lambda: True)
     elif theorem.kind == "forward mode":
-        found = counterexample.jvp(b.fun, b.args, b.wrt, b.reference, b.least, lambda: True)
+        found = counterexample.jvp(b.fun, b.wrt, b.reference, b.args, b.least, lambda: True)
     else:
-        order = 2 if theorem.kind == "second order" else 1
-        given = b.fun, b.args, b.wrt, b.reference, b.reference, b.least, order
-        found = counterexample.vjp(*given, lambda: True)
+        claim = b.fun, b.wrt, b.reference, b.reference, theorem.kind == "second order"
+        found = counterexample.vjp(*claim, b.args, b.least, lambda: True)
     assert found is None, (found.what, found.at, found.claimed, found.truth)

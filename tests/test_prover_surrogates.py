@@ -26,9 +26,10 @@ def test_a_straight_through_estimator_has_the_derivative_of_its_surrogate():
 
 
 def test_without_its_surrogate_it_is_refuted_and_shown():
-    verdict = prove_vjp(_straight_through, X, ("x",), jnp.round)
-    assert verdict.status == "refuted"
-    assert "the backward is g[a0]" in verdict.reason, verdict.reason
+    for kinks in (True, False):
+        verdict = prove_vjp(_straight_through, X, ("x",), jnp.round, kinks=kinks)
+        assert verdict.status == "refuted"
+        assert "the backward is g[a0]" in verdict.reason, verdict.reason
 
 
 def test_a_reversal_of_the_gradient_is_that_of_the_opposite():
@@ -98,3 +99,9 @@ def test_an_integer_beside_others_is_refused():
     assert verdict.status == "refused"
     verdict = prove_vjp(lambda x: (x, jnp.arange(3)), X, ("x",), search=False)
     assert verdict.status == "refused" and "int32" in verdict.reason
+
+
+def test_a_reference_of_fewer_outputs_is_not_proved():
+    verdicts = [prove(_plain, X, ("x",), jnp.exp) for prove in (prove_vjp, prove_jvp)]
+    for verdict in (*verdicts, prove_equal(_plain, jnp.exp, X)):
+        assert not verdict.proved and verdict.reason == "a function of 2 outputs beside one of 1"

@@ -15,7 +15,8 @@ from xent_jax.proofs import (
     prove_vjp,
     scalar,
 )
-from xent_jax.proofs._prover.claims import vjp_of
+from xent_jax.proofs._prover import decision
+from xent_jax.proofs._prover.claims import second_order_claims, vjp_of
 from xent_jax.proofs._prover.prove import prove_backward
 from xent_jax.proofs._prover.trace import arguments, trace
 from xent_jax.proofs._theorems import textbook as book
@@ -72,6 +73,8 @@ def test_every_platform_is_read():
 def test_arguments_may_have_the_names_of_cotangents():
     verdict = prove_vjp(lambda g, z: g * jnp.exp(z), {"g": array("n"), "z": array("n")}, ("g", "z"))
     assert verdict.proved
+    wrong = _with_backward(lambda g: g**2 / 2, lambda cotangent, g: (cotangent**2,))
+    assert not prove_vjp(wrong, {"g": array("n")}, ("g",), search=False).proved
 
 
 # ---------------------------------------------------------------- wrong code
@@ -243,7 +246,17 @@ def test_a_wrong_second_order_is_refuted():
     args = {"z": array("n")}
     assert prove_vjp(fun, args, ("z",), jnp.exp).proved
     verdict = prove_vjp(fun, args, ("z",), jnp.exp, second_order=True)
-    assert verdict.status == "refuted"
+    assert verdict.status == "refuted" and "forward over the gradient to z" in verdict.reason
+
+
+def test_second_orders_are_claimed_in_both_modes():
+    with decision.noting({}, {}):
+        found = second_order_claims(lambda z: jnp.exp(z), arguments({"z": array("n")}), ("z",))
+    assert [what for what, _, _ in found] == [
+        "forward over the gradient to z",
+        "reverse over the gradient, to g",
+        "reverse over the gradient, to z",
+    ]
 
 
 def _mixture_backward(change):

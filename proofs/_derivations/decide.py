@@ -10,9 +10,10 @@ is a failure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -22,7 +23,7 @@ from sympy.core.function import AppliedUndef
 from .. import _normal_form as f
 from .._normal_form import Atom, Poly, Symbol, poly
 from .._normal_form.functions import together
-from .terms import Blocks, Gap, Index, K, Partial, Total, size_of
+from .terms import Gap, Index, K, Partial, Total, size_of
 
 _SECONDS = 60
 
@@ -36,12 +37,10 @@ class Assumption:
     """An assumption of a derivation, and what a decision may take from it."""
 
     text: str
-    equation: tuple[Total, sp.Expr] | None = None
-    """A sum and its value."""
+    equation: tuple[sp.Expr, sp.Expr] | None = None
+    """A sum, or a δ of two indices, and its value."""
     least: int = 1
     """The smallest number of classes for which it can hold."""
-    same: tuple[Index, Index] | None = None
-    distinct: tuple[Index, Index] | None = None
     unit: sp.Expr | None = None
     """A symbol of a number between 0 and 1."""
 
@@ -51,21 +50,22 @@ Definitions = Sequence[tuple[sp.Expr, sp.Expr]]
 Assumptions = Sequence[Assumption]
 
 
+def least_of(given: Assumptions) -> int:
+    """Returns the smallest number of classes for which all assumptions can hold."""
+    return max((a.least for a in given), default=1)
+
+
 def equal(a: sp.Expr, b: sp.Expr, definitions: Definitions = (), given: Assumptions = ()) -> None:
     """Returns if the two are equal; raises ``Undecided`` if that is not shown."""
     with _undecided():
         read = Reading(definitions, given)
         difference = read(a) - read(b)
-        for assumption in given:
-            if assumption.distinct:
-                i, j = map(read.index, assumption.distinct)
-                difference = f.substitute(difference, dict.fromkeys(f.delta(i, j).atoms(), f.ZERO))
-            if assumption.equation:
-                whole, value = map(read, assumption.equation)
-                sums = {a: value for a in whole.atoms() if a.kind == "sum" and poly(a) == whole}
-                if not sums:
-                    raise Undecided(f"{assumption.equation[0]} is not one sum")
-                difference = f.substitute(difference, sums)
+        for side, value in (a.equation for a in given if a.equation):
+            match read(side).power():
+                case atom, 1, 1:
+                    difference = f.substitute(difference, {atom: read(value)})
+                case _:
+                    raise Undecided(f"{side} is not one sum or δ")
         if not f.vanishes(difference):
             raise Undecided(f"left over: {difference}")
 
@@ -92,34 +92,27 @@ def _undecided() -> Iterator[None]:
         raise Undecided(str(error)) from error
 
 
+@dataclass(frozen=True)
 class Reading:
     """Turns expressions into terms."""
 
-    def __init__(self, definitions: Definitions, given: Assumptions, bounded: bool = False):
-        """``bounded`` reads a ``Gap`` as any number at least 0, where only its sign matters."""
-        self.bounded = bounded
-        self._defined = {(h.func if h.args else h): (h, body) for h, body in definitions}
-        self._units = {a.unit for a in given}
-        self._least = max((a.least for a in given), default=1)
-        self._numbers: dict[Any, int] = {}  # of what is told apart by more than its name
-        self._places: dict[sp.Expr, Poly] = {}  # of indices, here
-        for i, j in (a.same for a in given if a.same):
-            self._places[j] = self(i)
+    definitions: Definitions
+    given: Assumptions
+    bounded: bool = False
+    """Whether a ``Gap`` is read as any number at least 0, where only its sign matters."""
+    places: Mapping[sp.Expr, Poly] = field(default_factory=dict)
+    """What indices stand for."""
+    numbers: dict[Any, int] = field(default_factory=dict)
+    """Of what is told apart by more than its name."""
 
     def __call__(self, e: sp.Expr) -> Poly:
         """Returns the term."""
-        if e in self._places:
-            return self._places[e]
+        if e in self.places:
+            return self.places[e]
         if e.is_Rational:
             return poly(Fraction(int(e.p), int(e.q)))
         if isinstance(e, sp.Symbol | AppliedUndef):
             return self._named(e)
-        if isinstance(e, sp.Add):
-            return sum(map(self, e.args), f.ZERO)
-        if isinstance(e, sp.Mul):
-            return self._product(e.args)
-        if isinstance(e, sp.Pow):
-            return self._power(e)
         rule = _RULES.get(e.func)
         if rule is None:
             raise Undecided(f"{e.func.__name__} is not read")
@@ -129,41 +122,34 @@ class Reading:
         """Returns an index, or a place that is a sum of such."""
         return f.as_index(self(e))
 
-    def _product(self, factors: tuple[sp.Expr, ...]) -> Poly:
-        result = f.ONE
-        for term in map(self, factors):
-            result = result * term
-        return result
+    def product(self, factors: Sequence[sp.Expr]) -> Poly:
+        """Returns the product of some expressions."""
+        return math.prod(map(self, factors), start=f.ONE)
 
-    def _at(self, e: sp.Expr, places: Mapping[sp.Expr, Poly]) -> Poly:
-        """Reads an expression where indices stand for these places."""
-        before = self._places
-        self._places = {**before, **places}
-        try:
-            return self(e)
-        finally:
-            self._places = before
+    def at(self, places: Mapping[sp.Expr, Poly]) -> Reading:
+        """Returns a reading where indices stand for these places."""
+        return replace(self, places={**self.places, **places})
 
     # ------------------------------------------------------------------ what has a name
 
     def _named(self, e: sp.Expr) -> Poly:
-        head, body = self._defined.get(e.func if e.args else e, (None, None))
-        if head is not None:
-            return self._at(body, dict(zip(head.args, map(self, e.args), strict=True)))
+        for head, body in self.definitions:
+            if _name(head) == _name(e):
+                return self.at(dict(zip(head.args, map(self, e.args), strict=True)))(body)
         if isinstance(e, Index):
             return poly(f.index(f"{e.name}{self._number(e)}", self._size(e.size)))
         if e.is_Symbol and e.is_integer:
-            return poly(f.atom("dim", e.name, self._least if e == K else 1))
+            return poly(f.atom("dim", e.name, least_of(self.given) if e == K else 1))
         return f.entry(self._symbol(e), *map(self.index, e.args))
 
     def _size(self, size: sp.Expr) -> Poly:
-        return self._product(size.args if isinstance(size, Blocks) else (size,))
+        return self.product(size.args or (size,))
 
     def _symbol(self, e: sp.Expr) -> Symbol:
         name = e.func.__name__ if e.args else e.name
         if size_of(e) is not None:
             return Symbol(name, "index", self._size(size_of(e)))
-        if e in self._units:
+        if any(e == a.unit for a in self.given):
             return Symbol(name, "unit")
         known = (s for s in ("positive", "nonnegative") if getattr(e, f"is_{s}"))
         return Symbol(name, next(known, "real"))
@@ -171,41 +157,31 @@ class Reading:
     # ------------------------------------------------------------------ functions
 
     def _power(self, e: sp.Pow) -> Poly:
-        base = self(e.base)
         if e.exp.is_Integer:
-            return base ** int(e.exp) if e.exp > 0 else f.inverse(base) ** int(-e.exp)
-        return f.exp(self(e.exp) * self._log(base))
+            return f.power_of(self(e.base), int(e.exp))
+        return f.exp(self(e.exp) * self._log(e.base))
 
-    def _log(self, term: Poly) -> Poly:
+    def _log(self, e: sp.Expr) -> Poly:
+        term = self(e)
         if not f.above_zero(term):
             raise Undecided(f"that {term} is positive is not shown")
         return f.log(term)
 
     def _exp(self, e: sp.Expr) -> Poly:
         (x,) = e.args
-        if -sp.oo in sp.Add.make_args(x):
-            return f.ZERO
-        return f.exp(self(x))
-
-    def _cosh(self, e: sp.Expr) -> Poly:
-        x = self(e.args[0])
-        return (f.exp(x) + f.exp(-x)) * Fraction(1, 2)
+        return f.ZERO if -sp.oo in sp.Add.make_args(x) else f.exp(self(x))
 
     def _max(self, e: sp.Max) -> Poly:
         """Some number, the same for the same terms: that suffices for a maximum's algebra."""
-        terms, left = set(), list(e.args)
-        while left:
-            x = left.pop()
-            left += x.args if isinstance(x, sp.Max) else ()
-            terms |= set() if isinstance(x, sp.Max) or x == -sp.oo else {self(x)}
-        if len(terms) == 1:
-            return terms.pop()
-        return self._opaque("max", "real", *terms)
+        flat = sp.Max(*e.args)  # without maxima inside, and without -oo
+        if not isinstance(flat, sp.Max):
+            return self(flat)
+        return self._opaque("max", "real", *map(self, flat.args))
 
     def _gap(self, e: Gap) -> Poly:
-        x = self(e.args[0])
-        gap = x - 1 - self._log(x)
-        return self._opaque("gap", "nonnegative", x) if self.bounded else gap
+        (x,) = e.args
+        gap = self(x) - 1 - self._log(x)
+        return self._opaque("gap", "nonnegative", gap) if self.bounded else gap
 
     def _opaque(self, name: str, sort: str, *terms: Poly) -> Poly:
         number = self._number(name, frozenset(terms))
@@ -213,43 +189,46 @@ class Reading:
         return f.entry(Symbol(f"{name}{number}", sort), *free)
 
     def _number(self, *key: Any) -> int:
-        return self._numbers.setdefault(key, len(self._numbers))
+        return self.numbers.setdefault(key, len(self.numbers))
 
     # ------------------------------------------------------------------ sums and derivatives
 
     def _total(self, e: Total) -> Poly:
-        result = self._whole(e)
-        for other in e.others:
-            if size_of(other) != e.index.size:
-                raise Undecided(f"{other} is not in the range of {e.index}")
-            result = result - self._at(e.body, {e.index: self(other)})
-        return result
-
-    def _whole(self, e: Total) -> Poly:
-        """Reads a sum over a whole range, one in shards over these and over the classes in each."""
-        sizes = e.index.size.args if isinstance(e.index.size, Blocks) else (e.index.size,)
-        binders = [f.fresh(self(size)) for size in sizes]
+        """Reads a sum; one over classes in shards is over these and over the classes in each."""
+        binders = [f.fresh(self(size)) for size in e.index.size.args or (e.index.size,)]
         place = f.ZERO
         for i in binders:
             place = place * i.args[1] + i
-        result = self._at(e.body, {e.index: place})
+        result = self.at({e.index: place})(e.body)
         for i in reversed(binders):
             result = f.total(result, i)
+        for other in e.others:
+            if size_of(other) != e.index.size:
+                raise Undecided(f"{other} is not in the range of {e.index}")
+            result = result - self.at({e.index: self(other)})(e.body)
         return result
 
     def _partial(self, e: Partial) -> Poly:
-        if (e.by.func if e.by.args else e.by) in self._defined:
+        if any(_name(head) == _name(e.by) for head, _ in self.definitions):
             raise Undecided(f"a derivative by {e.by}, which a definition stands for")
         if e.body.has(sp.Max) or (self.bounded and e.body.has(Gap)):
             raise Undecided("the derivative of a maximum or a bound is not read")
         return f.derivative(self(e.body), self._symbol(e.by), *map(self.index, e.by.args))
 
 
+def _name(e: sp.Expr) -> Any:
+    """Returns what an entry or a symbol is told by: z of z(i)."""
+    return e.func if e.args else e
+
+
 _RULES: dict[Any, Callable[[Reading, Any], Poly]] = {
+    sp.Add: lambda read, e: sum(map(read, e.args), f.ZERO),
+    sp.Mul: lambda read, e: read.product(e.args),
+    sp.Pow: Reading._power,
     sp.exp: Reading._exp,
-    sp.log: lambda read, e: read._log(read(e.args[0])),
-    sp.tanh: lambda read, e: f.tanh(read(e.args[0])),
-    sp.cosh: Reading._cosh,
+    sp.log: lambda read, e: read._log(*e.args),
+    sp.tanh: lambda read, e: f.tanh(read(*e.args)),
+    sp.cosh: lambda read, e: read((sp.exp(*e.args) + sp.exp(-e.args[0])) / 2),
     sp.Max: Reading._max,
     sp.KroneckerDelta: lambda read, e: f.delta(*map(read.index, e.args)),
     Gap: Reading._gap,

@@ -17,8 +17,8 @@ from typing import Literal
 
 import sympy as sp
 
-from .decide import Assumption, Undecided, equal, nonnegative
-from .terms import Index, Total, subterms
+from .decide import Assumption, Undecided, equal, least_of, nonnegative
+from .terms import Index
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,17 @@ class Step:
     """What it exceeds this one by."""
 
 
+def definition(expr: sp.Expr) -> Step:
+    """Returns the first step of most chains."""
+    return Step("definition", expr, "definition")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The result of one step."""
 
-    step: Step
+    step: str
+    """Its name."""
     reason: str
     """Why it does not hold; empty if it does."""
     seconds: float
@@ -67,16 +73,14 @@ class Derivation:
     @property
     def scope(self) -> str:
         """The sizes and values that the derivation is stated for."""
-        terms = set().union(*(subterms(s.expr) for s in self.steps))
-        sizes = {t.size for t in terms if isinstance(t, Index)}
-        sizes |= {t.index.size for t in terms if isinstance(t, Total)}
+        sizes = {i.size for step in self.steps for i in step.expr.atoms(Index)}
         names = sorted({str(s) for size in sizes for s in size.free_symbols})
         return f"all {', '.join(names)} ≥ {self.least}" if names else "all reals"
 
     @property
     def least(self) -> int:
         """The smallest number of classes that it is stated for."""
-        return max((a.least for a in self.assumptions), default=1)
+        return least_of(self.assumptions)
 
     def check(self) -> tuple[Outcome, ...]:
         """Decides each step. The first is the start of the chain, and holds if it can be read."""
@@ -84,7 +88,7 @@ class Derivation:
         for step in self.steps:
             start = time.perf_counter()
             reason = self.decide(before, step)
-            outcomes.append(Outcome(step, reason, time.perf_counter() - start))
+            outcomes.append(Outcome(step.name, reason, time.perf_counter() - start))
             before = step
         return tuple(outcomes)
 

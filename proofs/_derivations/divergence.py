@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Derivation, Step
+from .derivation import Derivation, Step, definition
 from .notation import A, I, p, w, z
 from .terms import Partial, delta, family, total
 
@@ -20,95 +20,6 @@ _HINTON = "Hinton, Vinyals and Dean (2015); Kullback and Leibler (1951)"
 
 def _slope(i, j, of) -> sp.Expr:
     return (delta(i, j) * of(i) - of(i) * of(j)) / tau
-
-
-def _gradients() -> tuple[Derivation, ...]:
-    surplus = sp.log(p(I) / q(I)) - _KL
-    return (
-        Derivation(
-            "softmax_kl_divergence",
-            "Divergence of logits z from target logits w",
-            "∂KL/∂z_i = (q_i − p_i)/τ",
-            (
-                Step("definition", Partial(_KL, z(I)), "definition"),
-                Step("log-softmax", -total(lambda j: p(j) * (delta(I, j) - q(I)) / tau),
-                     "p is no function of z; ∂ log q_j/∂z_i = (δ_ij − q_i)/τ"),
-                Step("closed form", (q(I) - p(I)) / tau, "Σ_j p_j = 1"),
-            ),
-            _BOTH,
-            source=_HINTON,
-        ),
-        Derivation(
-            "softmax_kl_divergence.targets",
-            "Divergence of logits: the gradient to the target logits",
-            "∂KL/∂w_i = p_i (log(p_i / q_i) − KL)/τ",
-            (
-                Step("definition", Partial(_KL, w(I)), "definition"),
-                Step("chain rule", total(
-                    lambda j: Partial(p(j), w(I)) * (sp.log(p(j) / q(j)) + 1)),
-                     "product rule; q is no function of w"),
-                Step("Jacobian", total(
-                    lambda j: _slope(I, j, p) * (sp.log(p(j) / q(j)) + 1)), "softmax"),
-                Step("closed form", p(I) * surplus / tau, "Σ_j p_j = 1"),
-            ),
-            _BOTH,
-            source=_HINTON,
-        ),
-        Derivation(
-            "softmax_kl_divergence.temperature",
-            "Divergence of logits: the gradient to the temperature",
-            "∂KL/∂τ = −Σ_j (z_j ∂KL/∂z_j + w_j ∂KL/∂w_j)/τ",
-            (
-                Step("definition", Partial(_KL, tau), "definition"),
-                Step("closed form", -total(
-                    lambda j: z(j) * (q(j) - p(j))
-                    + w(j) * p(j) * (sp.log(p(j) / q(j)) - _KL)) / tau**2,
-                     "KL depends on z/τ and w/τ alone"),
-            ),
-            _BOTH,
-        ),
-    )  # fmt: skip
-
-
-def _as_shipped() -> tuple[Derivation, ...]:
-    """The form of the library, which keeps the digits if p and q are close."""
-    apart = sp.exp(w(I) / tau) - sp.exp(z(I) / tau)
-    return (
-        Derivation(
-            "softmax_kl_divergence.terms",
-            "Divergence of logits: the sum of which no term is negative",
-            "KL = Σ_j (p_j log(p_j / q_j) − (p_j − q_j))",
-            (
-                Step("definition", _KL, "definition"),
-                Step("as shipped", total(
-                    lambda j: p(j) * sp.log(p(j) / q(j)) - (p(j) - q(j))),
-                     "Σ_j p_j = Σ_j q_j = 1"),
-            ),
-            _BOTH,
-        ),
-        Derivation(
-            "softmax_kl_divergence.log_ratio",
-            "Divergence of logits: the logarithm of the ratio",
-            "log(p_i / q_i) = (w_i − z_i)/τ − log(1 + D/Z), D = W − Z",
-            (
-                Step("definition", sp.log(p(I) / q(I)), "definition"),
-                Step("two sums", (w(I) - z(I)) / tau - sp.log(_W / _Z), "log exp a = a"),
-                Step("as shipped", (w(I) - z(I)) / tau - sp.log(1 + _D / _Z), "W = Z + D"),
-            ),
-            _BOTH,
-        ),
-        Derivation(
-            "softmax_kl_divergence.difference",
-            "Divergence of logits: the difference of the probabilities",
-            "p_i − q_i = (2 (exp(w_i/τ) − exp(z_i/τ)) − (p_i + q_i) D)/(Z + W)",
-            (
-                Step("definition", p(I) - q(I), "definition"),
-                Step("as shipped", (2 * apart - (p(I) + q(I)) * _D) / (_Z + _W),
-                     "Z (p_i − q_i) + W (p_i − q_i), where Z q_i and W p_i are exponentials"),
-            ),
-            _BOTH,
-        ),
-    )  # fmt: skip
 
 
 alpha, beta = sp.symbols("alpha beta", positive=True)  # alpha stands for 1 - beta
@@ -139,72 +50,140 @@ def _term(j) -> sp.Expr:
     return beta * of_p + alpha * of_q
 
 
-def _jensen_shannon() -> tuple[Derivation, ...]:
-    name, title = "softmax_jensen_shannon_divergence", "Jensen-Shannon divergence of logits"
+_NAME, _TITLE = "softmax_jensen_shannon_divergence", "Jensen-Shannon divergence of logits"
 
-    def to(x, of, weight, suffix: str, what: str, formula: str) -> Derivation:
-        surplus = sp.log(of(I) / _m(I)) - _to_mixture(of)
-        return Derivation(
-            name + suffix,
-            f"{title}: {what}",
-            formula,
-            (
-                Step("chain rule", weight * total(
-                    lambda j: Partial(of(j), x(I)) * sp.log(of(j) / _m(j))),
-                     "by the derivatives to the probabilities, derived above"),
-                Step("Jacobian", weight * total(
-                    lambda j: _slope(I, j, of) * sp.log(of(j) / _m(j))), "softmax"),
-                Step("closed form", weight * of(I) * surplus / tau, "Σ_j δ_ij x_j = x_i"),
-            ),
-            _BOTH,
-            source=_AGARWAL,
-        )  # fmt: skip
 
-    def by_probability(of, weight, suffix: str, formula: str) -> Derivation:
-        return Derivation(
-            name + suffix,
-            f"{title}: the derivative to a probability, m = β p + α q with α = 1 − β",
-            formula,
-            (
-                Step("definition", Partial(total(_term), of(I)), "definition"),
-                Step("closed form", weight * sp.log(of(I) / _mixed(I)),
-                     "the derivatives of the logarithms add up: β p_i/m_i + α q_i/m_i = 1"),
-            ),
-            source=_AGARWAL,
-        )  # fmt: skip
-
-    return (
-        by_probability(_Q, alpha, ".q", "∂JS/∂q_i = α log(q_i / m_i)"),
-        by_probability(_P, beta, ".p", "∂JS/∂p_i = β log(p_i / m_i)"),
-        to(z, q, alpha, "", "the gradient to the logits z",
-           "∂JS/∂z_i = α q_i (log(q_i / m_i) − KL(q‖m))/τ"),
-        to(w, p, beta, ".targets", "the gradient to the target logits w",
-           "∂JS/∂w_i = β p_i (log(p_i / m_i) − KL(p‖m))/τ"),
-        Derivation(
-            f"{name}.beta",
-            f"{title}: what a class i gives to the derivative to beta, as α falls when β rises",
-            "∂/∂β − ∂/∂α = p_i log(p_i / m_i) − q_i log(q_i / m_i) − (p_i − q_i)",
-            (
-                Step("definition", Partial(_term(I), beta) - Partial(_term(I), alpha),
-                     "definition"),
-                Step("closed form", _P(I) * sp.log(_P(I) / _mixed(I))
-                     - _Q(I) * sp.log(_Q(I) / _mixed(I)) - (_P(I) - _Q(I)),
-                     "∂m_i/∂β − ∂m_i/∂α = p_i − q_i"),
-            ),
-            source=_AGARWAL,
+def _to_probability(of, weight, suffix: str, formula: str) -> Derivation:
+    return Derivation(
+        _NAME + suffix,
+        f"{_TITLE}: the derivative to a probability, m = β p + α q with α = 1 − β",
+        formula,
+        (
+            definition(Partial(total(_term), of(I))),
+            Step("closed form", weight * sp.log(of(I) / _mixed(I)),
+                 "the derivatives of the logarithms add up: β p_i/m_i + α q_i/m_i = 1"),
         ),
-        Derivation(
-            f"{name}.log_ratio",
-            f"{title}: the logarithms from that of the ratio",
-            "log(p_i / m_i) = −log(β + α exp(−d)), d = log(p_i / q_i)",
-            (
-                Step("definition", sp.log(p(I) / _m(I)), "definition"),
-                Step("as shipped", -sp.log(beta + alpha * sp.exp(-sp.log(p(I) / q(I)))),
-                     "exp(−log(p_i / q_i)) = q_i / p_i"),
-            ),
-            _BOTH,
-        ),
+        source=_AGARWAL,
     )  # fmt: skip
 
 
-DERIVATIONS = (*_gradients(), *_as_shipped(), *_jensen_shannon())
+def _to_logits(x, of, weight, suffix: str, what: str, formula: str) -> Derivation:
+    surplus = sp.log(of(I) / _m(I)) - _to_mixture(of)
+    return Derivation(
+        _NAME + suffix,
+        f"{_TITLE}: {what}",
+        formula,
+        (
+            Step("chain rule",
+                 weight * total(lambda j: Partial(of(j), x(I)) * sp.log(of(j) / _m(j))),
+                 "by the derivatives to the probabilities, derived above"),
+            Step("Jacobian", weight * total(lambda j: _slope(I, j, of) * sp.log(of(j) / _m(j))),
+                 "softmax"),
+            Step("closed form", weight * of(I) * surplus / tau, "Σ_j δ_ij x_j = x_i"),
+        ),
+        _BOTH,
+        source=_AGARWAL,
+    )  # fmt: skip
+
+
+_surplus = sp.log(p(I) / q(I)) - _KL
+_apart = sp.exp(w(I) / tau) - sp.exp(z(I) / tau)
+
+DERIVATIONS = (
+    Derivation(
+        "softmax_kl_divergence", "Divergence of logits z from target logits w",
+        "∂KL/∂z_i = (q_i − p_i)/τ",
+        (
+            definition(Partial(_KL, z(I))),
+            Step("log-softmax", -total(lambda j: p(j) * (delta(I, j) - q(I)) / tau),
+                 "p is no function of z; ∂ log q_j/∂z_i = (δ_ij − q_i)/τ"),
+            Step("closed form", (q(I) - p(I)) / tau, "Σ_j p_j = 1"),
+        ),
+        _BOTH, source=_HINTON,
+    ),
+    Derivation(
+        "softmax_kl_divergence.targets", "Divergence of logits: the gradient to the target logits",
+        "∂KL/∂w_i = p_i (log(p_i / q_i) − KL)/τ",
+        (
+            definition(Partial(_KL, w(I))),
+            Step("chain rule", total(lambda j: Partial(p(j), w(I)) * (sp.log(p(j) / q(j)) + 1)),
+                 "product rule; q is no function of w"),
+            Step("Jacobian", total(lambda j: _slope(I, j, p) * (sp.log(p(j) / q(j)) + 1)),
+                 "softmax"),
+            Step("closed form", p(I) * _surplus / tau, "Σ_j p_j = 1"),
+        ),
+        _BOTH, source=_HINTON,
+    ),
+    Derivation(
+        "softmax_kl_divergence.temperature",
+        "Divergence of logits: the gradient to the temperature",
+        "∂KL/∂τ = −Σ_j (z_j ∂KL/∂z_j + w_j ∂KL/∂w_j)/τ",
+        (
+            definition(Partial(_KL, tau)),
+            Step("closed form", -total(
+                lambda j: z(j) * (q(j) - p(j))
+                + w(j) * p(j) * (sp.log(p(j) / q(j)) - _KL)) / tau**2,
+                 "KL depends on z/τ and w/τ alone"),
+        ),
+        _BOTH,
+    ),
+    Derivation(
+        "softmax_kl_divergence.terms", "Divergence of logits: the sum of which no term is negative",
+        "KL = Σ_j (p_j log(p_j / q_j) − (p_j − q_j))",
+        (
+            definition(_KL),
+            Step("as shipped", total(lambda j: p(j) * sp.log(p(j) / q(j)) - (p(j) - q(j))),
+                 "Σ_j p_j = Σ_j q_j = 1"),
+        ),
+        _BOTH,
+    ),
+    Derivation(
+        "softmax_kl_divergence.log_ratio", "Divergence of logits: the logarithm of the ratio",
+        "log(p_i / q_i) = (w_i − z_i)/τ − log(1 + D/Z), D = W − Z",
+        (
+            definition(sp.log(p(I) / q(I))),
+            Step("two sums", (w(I) - z(I)) / tau - sp.log(_W / _Z), "log exp a = a"),
+            Step("as shipped", (w(I) - z(I)) / tau - sp.log(1 + _D / _Z), "W = Z + D"),
+        ),
+        _BOTH,
+    ),
+    Derivation(
+        "softmax_kl_divergence.difference",
+        "Divergence of logits: the difference of the probabilities",
+        "p_i − q_i = (2 (exp(w_i/τ) − exp(z_i/τ)) − (p_i + q_i) D)/(Z + W)",
+        (
+            definition(p(I) - q(I)),
+            Step("as shipped", (2 * _apart - (p(I) + q(I)) * _D) / (_Z + _W),
+                 "Z (p_i − q_i) + W (p_i − q_i), where Z q_i and W p_i are exponentials"),
+        ),
+        _BOTH,
+    ),
+    _to_probability(_Q, alpha, ".q", "∂JS/∂q_i = α log(q_i / m_i)"),
+    _to_probability(_P, beta, ".p", "∂JS/∂p_i = β log(p_i / m_i)"),
+    _to_logits(z, q, alpha, "", "the gradient to the logits z",
+               "∂JS/∂z_i = α q_i (log(q_i / m_i) − KL(q‖m))/τ"),
+    _to_logits(w, p, beta, ".targets", "the gradient to the target logits w",
+               "∂JS/∂w_i = β p_i (log(p_i / m_i) − KL(p‖m))/τ"),
+    Derivation(
+        f"{_NAME}.beta",
+        f"{_TITLE}: what a class i gives to the derivative to beta, as α falls when β rises",
+        "∂/∂β − ∂/∂α = p_i log(p_i / m_i) − q_i log(q_i / m_i) − (p_i − q_i)",
+        (
+            definition(Partial(_term(I), beta) - Partial(_term(I), alpha)),
+            Step("closed form", _P(I) * sp.log(_P(I) / _mixed(I))
+                 - _Q(I) * sp.log(_Q(I) / _mixed(I)) - (_P(I) - _Q(I)),
+                 "∂m_i/∂β − ∂m_i/∂α = p_i − q_i"),
+        ),
+        source=_AGARWAL,
+    ),
+    Derivation(
+        f"{_NAME}.log_ratio", f"{_TITLE}: the logarithms from that of the ratio",
+        "log(p_i / m_i) = −log(β + α exp(−d)), d = log(p_i / q_i)",
+        (
+            definition(sp.log(p(I) / _m(I))),
+            Step("as shipped", -sp.log(beta + alpha * sp.exp(-sp.log(p(I) / q(I)))),
+                 "exp(−log(p_i / q_i)) = q_i / p_i"),
+        ),
+        _BOTH,
+    ),
+)  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Derivation, Step
+from .derivation import Derivation, Step, definition
 from .notation import LABEL, SOFTMAX, TWO, I, Y, p, w, z
 from .terms import Partial, delta
 
@@ -13,64 +13,6 @@ _L, _u = sp.symbols("L u", real=True)
 _DEFINITIONS = (*SOFTMAX, (_L, -sp.log(p(Y))), (_u, 1 - p(Y)))
 _focal = w(Y) * _u**gamma * _L
 _LIN = "Lin et al. (2017), Focal Loss for Dense Object Detection"
-
-
-def _gradient() -> Derivation:
-    hit = p(I) - delta(Y, I)
-    return Derivation(
-        "softmax_focal_loss",
-        "Focal loss with class weights",
-        "∂L_f/∂z_i = w_y u^γ (1 + γ p_y L/u) (p_i − δ_yi)",
-        (
-            Step("definition", Partial(_focal, z(I)), "definition"),
-            Step("product rule", w(Y) * (_u**gamma * Partial(_L, z(I))
-                 + gamma * _u ** (gamma - 1) * _L * Partial(_u, z(I))),
-                 "product and power rule, u > 0"),
-            Step("derivatives", w(Y) * (_u**gamma * hit + gamma * _u ** (gamma - 1) * _L
-                 * p(Y) * hit), "∂L/∂z = p − onehot(y); ∂u/∂z = p_y (p − onehot(y))"),
-            Step("closed form", w(Y) * _u**gamma * (1 + gamma * p(Y) * _L / _u) * hit, "algebra"),
-        ),
-        _DEFINITIONS,
-        (LABEL, TWO),
-        _LIN,
-        "L = −log p_y is the cross-entropy, u = 1 − p_y.",
-    )  # fmt: skip
-
-
-def _others() -> tuple[Derivation, ...]:
-    return (
-        Derivation(
-            "softmax_focal_loss.gamma",
-            "Focal loss: the gradient to gamma",
-            "∂L_f/∂γ = w_y u^γ L log u",
-            (
-                Step("definition", Partial(_focal, gamma), "definition"),
-                Step("closed form", _focal * sp.log(_u), "derivative of a power, u > 0"),
-            ),
-            _DEFINITIONS,
-            (LABEL, TWO),
-        ),
-        Derivation(
-            "softmax_focal_loss.class_weights",
-            "Focal loss: the gradient to the class weights",
-            "∂L_f/∂w_i = δ_yi u^γ L",
-            (
-                Step("definition", Partial(_focal, w(I)), "definition"),
-                Step("closed form", delta(Y, I) * _u**gamma * _L, "linear in w_y"),
-            ),
-            _DEFINITIONS,
-            (LABEL, TWO),
-        ),
-        Derivation(
-            "softmax_focal_loss.through_the_loss",
-            "Focal loss: the chain through the cross-entropy, as shipped",
-            "∂(u^γ L)/∂L = u^γ (1 + γ L exp(−L)/u) with u = 1 − exp(−L)",
-            _through_the_loss(),
-            (),
-            (),
-            _LIN,
-        ),
-    )
 
 
 def _through_the_loss() -> tuple[Step, ...]:
@@ -85,4 +27,47 @@ def _through_the_loss() -> tuple[Step, ...]:
     )
 
 
-DERIVATIONS = (_gradient(), *_others())
+_hit = p(I) - delta(Y, I)
+
+DERIVATIONS = (
+    Derivation(
+        "softmax_focal_loss", "Focal loss with class weights",
+        "∂L_f/∂z_i = w_y u^γ (1 + γ p_y L/u) (p_i − δ_yi)",
+        (
+            definition(Partial(_focal, z(I))),
+            Step("product rule", w(Y) * (_u**gamma * Partial(_L, z(I))
+                 + gamma * _u ** (gamma - 1) * _L * Partial(_u, z(I))),
+                 "product and power rule, u > 0"),
+            Step("derivatives",
+                 w(Y) * (_u**gamma * _hit + gamma * _u ** (gamma - 1) * _L * p(Y) * _hit),
+                 "∂L/∂z = p − onehot(y); ∂u/∂z = p_y (p − onehot(y))"),
+            Step("closed form", w(Y) * _u**gamma * (1 + gamma * p(Y) * _L / _u) * _hit, "algebra"),
+        ),
+        _DEFINITIONS, (LABEL, TWO), _LIN, "L = −log p_y is the cross-entropy, u = 1 − p_y.",
+    ),
+    Derivation(
+        "softmax_focal_loss.gamma", "Focal loss: the gradient to gamma",
+        "∂L_f/∂γ = w_y u^γ L log u",
+        (
+            definition(Partial(_focal, gamma)),
+            Step("closed form", _focal * sp.log(_u), "derivative of a power, u > 0"),
+        ),
+        _DEFINITIONS, (LABEL, TWO),
+    ),
+    Derivation(
+        "softmax_focal_loss.class_weights", "Focal loss: the gradient to the class weights",
+        "∂L_f/∂w_i = δ_yi u^γ L",
+        (
+            definition(Partial(_focal, w(I))),
+            Step("closed form", delta(Y, I) * _u**gamma * _L, "linear in w_y"),
+        ),
+        _DEFINITIONS, (LABEL, TWO),
+    ),
+    Derivation(
+        "softmax_focal_loss.through_the_loss",
+        "Focal loss: the chain through the cross-entropy, as shipped",
+        "∂(u^γ L)/∂L = u^γ (1 + γ L exp(−L)/u) with u = 1 − exp(−L)",
+        _through_the_loss(),
+        source=_LIN,
+    ),
+)  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from .decide import Assumption
-from .derivation import Derivation, Step
+from .derivation import Derivation, Step, definition
 from .notation import I
 from .terms import Partial, family, total
 
@@ -20,66 +20,40 @@ KL = total(lambda j: t(j) * (sp.log(t(j)) - _l(j)))
 LOG_TARGETS = total(lambda j: sp.exp(_u(j)) * (_u(j) - _l(j)))
 GENERALIZED = total(lambda j: t(j) * (sp.log(t(j)) - _l(j)) + sp.exp(_l(j)) - t(j))
 
+_KULLBACK = "Kullback and Leibler (1951)"
+_LOSSES = {
+    "entropy": ("Entropy H(p)", "Shannon (1948); H(p) of the seed"),
+    "cross_entropy": (
+        "Cross-entropy H(p, q)",
+        "H(p, q) of the seed; Cover and Thomas (2006), section 5.4",
+    ),
+    "relative_entropy": ("Relative entropy KL(p ‖ q)", _KULLBACK),
+    "kl_divergence": ("Divergence of log-predictions l from targets t", _KULLBACK),
+    "kl_divergence_with_log_targets": (
+        "Divergence of log-predictions l from log-targets u",
+        _KULLBACK,
+    ),
+    "generalized_kl_divergence": (
+        "Generalized divergence of log-predictions l from targets t",
+        "Bregman (1967); Boyd and Vandenberghe (2004), page 90",
+    ),
+}
+"""The title and the source of each."""
+
 
 def _gradient(name: str, of: sp.Expr, by: sp.Expr, closed: sp.Expr, conclusion: str) -> Derivation:
-    letter = {p: "p", q: "q", t: "t", _l: "l", _u: "u"}[by.func]
-    function = name.split(".")[0]
+    title, source = _LOSSES[name.split(".")[0]]
     return Derivation(
         name,
-        f"{_TITLES[function]}: the gradient to {letter}",
+        f"{title}: the gradient to {by.func.__name__}",
         conclusion,
         (
-            Step("definition", Partial(of, by), "definition"),
+            definition(Partial(of, by)),
             Step("closed form", closed, "term i of a sum with δ_ij; derivative of log"),
         ),
         assumptions=(_INSIDE,),
-        source=_SOURCES[function],
+        source=source,
     )
-
-
-_TITLES = {
-    "entropy": "Entropy H(p)",
-    "cross_entropy": "Cross-entropy H(p, q)",
-    "relative_entropy": "Relative entropy KL(p ‖ q)",
-    "kl_divergence": "Divergence of log-predictions l from targets t",
-    "kl_divergence_with_log_targets": "Divergence of log-predictions l from log-targets u",
-    "generalized_kl_divergence": "Generalized divergence of log-predictions l from targets t",
-}
-_SOURCES = {
-    "entropy": "Shannon (1948); H(p) of the seed",
-    "cross_entropy": "H(p, q) of the seed; Cover and Thomas (2006), section 5.4",
-    "relative_entropy": "Kullback and Leibler (1951)",
-    "kl_divergence": "Kullback and Leibler (1951)",
-    "kl_divergence_with_log_targets": "Kullback and Leibler (1951)",
-    "generalized_kl_divergence": "Bregman (1967); Boyd and Vandenberghe (2004), page 90",
-}
-
-
-def _differences() -> tuple[Derivation, ...]:
-    return (
-        Derivation(
-            "relative_entropy.difference",
-            "Relative entropy is cross-entropy less entropy",
-            "KL(p ‖ q) = H(p, q) − H(p)",
-            (
-                Step("definition", RELATIVE, "definition"),
-                Step("two sums", CROSS - ENTROPY, "log(a/b) = log a − log b"),
-            ),
-            assumptions=(_INSIDE,),
-        ),
-        Derivation(
-            "kl_divergence.relative",
-            "With l = log q, kl_divergence is relative entropy",
-            "Σ_j t_j (log t_j − log q_j) = KL(t ‖ q)",
-            (
-                Step("definition", total(lambda j: t(j) * (sp.log(t(j)) - sp.log(q(j)))),
-                     "l_j = log q_j"),
-                Step("relative entropy", total(lambda j: t(j) * sp.log(t(j) / q(j))),
-                     "log a − log b = log(a/b)"),
-            ),
-            assumptions=(_INSIDE,),
-        ),
-    )  # fmt: skip
 
 
 DERIVATIONS = (
@@ -100,5 +74,24 @@ DERIVATIONS = (
               "∂KL/∂l_i = exp l_i − t_i"),
     _gradient("generalized_kl_divergence.targets", GENERALIZED, t(I), sp.log(t(I)) - _l(I),
               "∂KL/∂t_i = log t_i − l_i"),
-    *_differences(),
+    Derivation(
+        "relative_entropy.difference", "Relative entropy is cross-entropy less entropy",
+        "KL(p ‖ q) = H(p, q) − H(p)",
+        (
+            definition(RELATIVE),
+            Step("two sums", CROSS - ENTROPY, "log(a/b) = log a − log b"),
+        ),
+        assumptions=(_INSIDE,),
+    ),
+    Derivation(
+        "kl_divergence.relative", "With l = log q, kl_divergence is relative entropy",
+        "Σ_j t_j (log t_j − log q_j) = KL(t ‖ q)",
+        (
+            Step("definition", total(lambda j: t(j) * (sp.log(t(j)) - sp.log(q(j)))),
+                 "l_j = log q_j"),
+            Step("relative entropy", total(lambda j: t(j) * sp.log(t(j) / q(j))),
+                 "log a − log b = log(a/b)"),
+        ),
+        assumptions=(_INSIDE,),
+    ),
 )  # fmt: skip

@@ -1,13 +1,13 @@
-"""Lemmas of the fast code: sums relative to a maximum, how they merge and how they split."""
+"""Lemmas of the fast code: sums relative to a maximum, and how they merge."""
 
 from __future__ import annotations
 
 import sympy as sp
 
 from .decide import Assumption
-from .derivation import Derivation, Step
+from .derivation import Derivation, Step, definition
 from .notation import LABEL, LSE, SUM_EXP, I, Y, dot, lse, v, z
-from .terms import Blocks, Index, K, delta, family, total, written
+from .terms import Index, K, delta, family, total, written
 
 _m = sp.Symbol("m", real=True)
 _R = Index("r", K)  # where the row's largest logit stands
@@ -25,127 +25,28 @@ def _merge(a: tuple[sp.Expr, sp.Expr], b: tuple[sp.Expr, sp.Expr]) -> tuple[sp.E
     return m, sp.Add(rescaled(a), rescaled(b), evaluate=False)
 
 
-def _parts() -> list[tuple[sp.Expr, sp.Expr]]:
+_a, _b, _d = (
+    (sp.Symbol(f"m_{n}", real=True), sp.Symbol(f"s_{n}", nonnegative=True)) for n in (1, 2, 3)
+)
+_merged = _merge(_a, _b)
+_NOTHING = (-sp.oo, sp.Integer(0))
+_MILAKOV = "Milakov and Gimelshein (2018), Online normalizer calculation for softmax"
+_MERGE = "(m, s) stands for s exp(m). The merge takes the larger m, and rescales both s to it."
+
+
+def _both_parts(name: str, title: str, conclusion: str, why: str, one, other) -> list[Derivation]:
+    """Returns the claims that two merges have the same maximum and the same sum."""
     return [
-        (sp.Symbol(f"m_{n}", real=True), sp.Symbol(f"s_{n}", nonnegative=True)) for n in (1, 2, 3)
+        Derivation(
+            f"online_merge.{name}_{part}",
+            f"{title}, {part}",
+            conclusion,
+            (Step("one side", one[n], "definition"), Step("other side", other[n], why)),
+            source=_MILAKOV,
+            about=_MERGE,
+        )
+        for n, part in enumerate(("maximum", "sum"))
     ]
-
-
-def _online() -> tuple[Derivation, ...]:
-    a, b, d = _parts()
-    left, right = _merge(_merge(a, b), d), _merge(a, _merge(b, d))
-    none = (-sp.oo, sp.Integer(0))
-    meaning = a[1] * sp.exp(a[0]) + b[1] * sp.exp(b[0])
-    merged = _merge(a, b)
-    source = "Milakov and Gimelshein (2018), Online normalizer calculation for softmax"
-    about = "(m, s) stands for s exp(m). The merge takes the larger m, and rescales both s to it."
-
-    def pair(name: str, title: str, conclusion: str, why: str, one, other) -> list[Derivation]:
-        return [
-            Derivation(
-                f"online_merge.{name}_{part}",
-                f"{title}, {part}",
-                conclusion,
-                (
-                    Step("one side", one[n], "definition"),
-                    Step("other side", other[n], why),
-                ),
-                source=source,
-                about=about,
-            )
-            for n, part in enumerate(("maximum", "sum"))
-        ]
-
-    return (
-        Derivation(
-            "online_merge",
-            "The online merge keeps the sum of exponentials",
-            "s exp(m) = s₁ exp(m₁) + s₂ exp(m₂)",
-            (
-                Step("merged", merged[1] * sp.exp(merged[0]), "definition"),
-                Step("rescaled", a[1] * sp.exp(a[0] - merged[0]) * sp.exp(merged[0])
-                     + b[1] * sp.exp(b[0] - merged[0]) * sp.exp(merged[0]), "distributed"),
-                Step("kept", meaning, "exp(a − m) exp(m) = exp(a)"),
-            ),
-            source=source,
-            about=about,
-        ),
-        *pair("associative", "The merge is associative", "(a ⊕ b) ⊕ c = a ⊕ (b ⊕ c)",
-              "the maximum is associative; exp(a − m) exp(m − n) = exp(a − n)", left, right),
-        *pair("commutative", "The merge is commutative", "a ⊕ b = b ⊕ a",
-              "maximum and sum are symmetric", _merge(a, b), _merge(b, a)),
-        *pair("neutral", "(−∞, 0) is neutral", "(m, s) ⊕ (−∞, 0) = (m, s)",
-              "max(m, −∞) = m; 0 · exp(−∞) = 0", _merge(a, none), a),
-    )  # fmt: skip
-
-
-def _relative_sums() -> tuple[Derivation, ...]:
-    relative = total(lambda j: sp.exp(z(j) - _m))
-    above = total(lambda j: sp.exp(z(j) - z(_R)), but=_R)
-    top = Assumption("the largest logit z_r is one of them")
-    return (
-        Derivation(
-            "relative_sum",
-            "Log-sum-exp relative to any m",
-            "lse = m + log Σ_j exp(z_j − m)",
-            (
-                Step("relative", _m + sp.log(relative), "definition"),
-                Step("factor", _m + sp.log(sp.exp(-_m) * SUM_EXP), "exp(a + b) = exp(a) exp(b)"),
-                Step("log-sum-exp", lse, "log of a product of positive numbers"),
-            ),
-            (LSE,),
-            about=_MAXIMUM,
-        ),
-        Derivation(
-            "log1p_of_the_others",
-            "The sum without the largest term",
-            "lse = z_r + log(1 + Σ_{j≠r} exp(z_j − z_r))",
-            (
-                Step("log-sum-exp", lse, "definition"),
-                Step("relative", z(_R) + sp.log(total(lambda j: sp.exp(z(j) - z(_R)))),
-                     "relative_sum with m = z_r"),
-                Step("term r apart", z(_R) + sp.log(1 + above), "term r of a sum; exp(0) = 1"),
-            ),
-            (LSE,),
-            (top,),
-            about="log1p of a sum that never held the 1: right where S is next to 1.",
-        ),
-    )  # fmt: skip
-
-
-def _with_label() -> tuple[Derivation, ...]:
-    others = total(lambda j: sp.exp(z(j) - _m), but=Y)
-    whole = total(lambda j: sp.exp(z(j) - _m))
-    own = sp.exp(z(Y) - _m)
-    loss = -sp.log(sp.exp(z(Y)) / SUM_EXP)
-    return (
-        Derivation(
-            "label_log1p.below",
-            "The loss where the label is not the largest",
-            "−log p_y = (m − z_y) + log(1 + ((A − 1) + E_y))",
-            (
-                Step("definition", loss, "definition"),
-                Step("relative", _m - z(Y) + sp.log(whole), "relative_sum"),
-                Step("as shipped", _m - z(Y) + sp.log(1 + ((others - 1) + own)),
-                     "term y of a sum: S = A + E_y"),
-            ),
-            assumptions=(LABEL,),
-            about=f"E_j = exp(z_j − m), A = Σ_{{j≠y}} E_j. {_MAXIMUM}.",
-        ),
-        Derivation(
-            "label_log1p.largest",
-            "The loss where the label is the largest",
-            "−log p_y = log(1 + A)",
-            (
-                Step("definition", loss, "definition"),
-                Step("relative", _m - z(Y) + sp.log(whole), "relative_sum"),
-                Step("as shipped", _m - z(Y) + sp.log(1 + others),
-                     "term y of a sum: S = A + E_y, E_y = exp(0)"),
-            ),
-            ((_m, z(Y)),),
-            (LABEL, Assumption("m = z_y")),
-        ),
-    )  # fmt: skip
 
 
 def _hessian_products() -> tuple[Derivation, ...]:
@@ -186,36 +87,75 @@ def _hessian_products() -> tuple[Derivation, ...]:
     )  # fmt: skip
 
 
-def _shards() -> tuple[Derivation, ...]:
-    shards = sp.Symbol("S", integer=True, positive=True)
-    columns = sp.Symbol("C", integer=True, positive=True)
-    m_s = family("m")
-    every = total(lambda j: sp.exp(z(j)), over=Blocks(shards, columns))
-
-    def part(s, shift) -> sp.Expr:
-        return total(lambda n: sp.exp(z(s * columns + n) - shift), over=columns, letter="c")
-
-    split = total(lambda s: part(s, 0), over=shards, letter="s")
-    merged = total(lambda s: part(s, m_s(s)) * sp.exp(m_s(s) - _m), over=shards, letter="s")
-    return (
-        Derivation(
-            "shards",
-            "Log-sum-exp of classes split over shards",
-            "lse = m + log Σ_s exp(m_s − m) Σ_c exp(z_{sC+c} − m_s)",
-            (
-                Step("all classes", sp.log(every), "definition"),
-                Step("by shard", sp.log(split), "j = sC + c: division with remainder"),
-                Step("relative", _m + sp.log(merged), "relative_sum in each shard and over them"),
-            ),
-            about="S shards of C classes each, k = S C; m_s and m are any real numbers.",
-        ),
-    )  # fmt: skip
-
+_relative = total(lambda j: sp.exp(z(j) - _m))
+_above = total(lambda j: sp.exp(z(j) - z(_R)), but=_R)
+_top = Assumption("the largest logit z_r is one of them")
+_others = total(lambda j: sp.exp(z(j) - _m), but=Y)
+_own = sp.exp(z(Y) - _m)
+_loss = -sp.log(sp.exp(z(Y)) / SUM_EXP)
 
 DERIVATIONS = (
-    *_relative_sums(),
-    *_with_label(),
-    *_online(),
+    Derivation(
+        "relative_sum", "Log-sum-exp relative to any m",
+        "lse = m + log Σ_j exp(z_j − m)",
+        (
+            Step("relative", _m + sp.log(_relative), "definition"),
+            Step("factor", _m + sp.log(sp.exp(-_m) * SUM_EXP), "exp(a + b) = exp(a) exp(b)"),
+            Step("log-sum-exp", lse, "log of a product of positive numbers"),
+        ),
+        (LSE,), about=_MAXIMUM,
+    ),
+    Derivation(
+        "log1p_of_the_others", "The sum without the largest term",
+        "lse = z_r + log(1 + Σ_{j≠r} exp(z_j − z_r))",
+        (
+            Step("log-sum-exp", lse, "definition"),
+            Step("relative", z(_R) + sp.log(total(lambda j: sp.exp(z(j) - z(_R)))),
+                 "relative_sum with m = z_r"),
+            Step("term r apart", z(_R) + sp.log(1 + _above), "term r of a sum; exp(0) = 1"),
+        ),
+        (LSE,), (_top,), about="log1p of a sum that never held the 1: right where S is next to 1.",
+    ),
+    Derivation(
+        "label_log1p.below", "The loss where the label is not the largest",
+        "−log p_y = (m − z_y) + log(1 + ((A − 1) + E_y))",
+        (
+            definition(_loss),
+            Step("relative", _m - z(Y) + sp.log(_relative), "relative_sum"),
+            Step("as shipped", _m - z(Y) + sp.log(1 + ((_others - 1) + _own)),
+                 "term y of a sum: S = A + E_y"),
+        ),
+        assumptions=(LABEL,), about=f"E_j = exp(z_j − m), A = Σ_{{j≠y}} E_j. {_MAXIMUM}.",
+    ),
+    Derivation(
+        "label_log1p.largest", "The loss where the label is the largest",
+        "−log p_y = log(1 + A)",
+        (
+            definition(_loss),
+            Step("relative", _m - z(Y) + sp.log(_relative), "relative_sum"),
+            Step("as shipped", _m - z(Y) + sp.log(1 + _others),
+                 "term y of a sum: S = A + E_y, E_y = exp(0)"),
+        ),
+        ((_m, z(Y)),), (LABEL, Assumption("m = z_y")),
+    ),
+    Derivation(
+        "online_merge", "The online merge keeps the sum of exponentials",
+        "s exp(m) = s₁ exp(m₁) + s₂ exp(m₂)",
+        (
+            Step("merged", _merged[1] * sp.exp(_merged[0]), "definition"),
+            Step("rescaled", _a[1] * sp.exp(_a[0] - _merged[0]) * sp.exp(_merged[0])
+                 + _b[1] * sp.exp(_b[0] - _merged[0]) * sp.exp(_merged[0]), "distributed"),
+            Step("kept", _a[1] * sp.exp(_a[0]) + _b[1] * sp.exp(_b[0]),
+                 "exp(a − m) exp(m) = exp(a)"),
+        ),
+        source=_MILAKOV, about=_MERGE,
+    ),
+    *_both_parts("associative", "The merge is associative", "(a ⊕ b) ⊕ c = a ⊕ (b ⊕ c)",
+                 "the maximum is associative; exp(a − m) exp(m − n) = exp(a − n)",
+                 _merge(_merged, _d), _merge(_a, _merge(_b, _d))),
+    *_both_parts("commutative", "The merge is commutative", "a ⊕ b = b ⊕ a",
+                 "maximum and sum are symmetric", _merged, _merge(_b, _a)),
+    *_both_parts("neutral", "(−∞, 0) is neutral", "(m, s) ⊕ (−∞, 0) = (m, s)",
+                 "max(m, −∞) = m; 0 · exp(−∞) = 0", _merge(_a, _NOTHING), _a),
     *_hessian_products(),
-    *_shards(),
-)
+)  # fmt: skip

@@ -4,56 +4,44 @@ from __future__ import annotations
 
 import sympy as sp
 
-from .derivation import Derivation, Step
+from .derivation import Derivation, Step, definition
 from .notation import MASS, SOFTMAX, I, T, dot, lse, p, t, z
 from .terms import Partial, total
 
 epsilon = sp.Symbol("epsilon", real=True)
 _poly = total(lambda j: -t(j) * sp.log(p(j))) + epsilon * total(lambda j: t(j) * (1 - p(j)))
 _LENG = "Leng et al. (2022), PolyLoss"
+_pull = p(I) * (t(I) - dot(p, t))
 
-
-def _gradient() -> Derivation:
-    pull = p(I) * (t(I) - dot(p, t))
-    return Derivation(
-        "poly_loss_cross_entropy",
-        "Poly-1 loss",
+DERIVATIONS = (
+    Derivation(
+        "poly_loss_cross_entropy", "Poly-1 loss",
         "∂L/∂z_i = T p_i − t_i − ε p_i (t_i − ⟨p, t⟩)",
         (
-            Step("definition", Partial(_poly, z(I)), "definition"),
+            definition(Partial(_poly, z(I))),
             Step("two terms", T * p(I) - t(I) - epsilon * Partial(dot(t, p), z(I)),
                  "softmax_cross_entropy; Σ_j t_j (1 − p_j) = T − ⟨t, p⟩"),
-            Step("closed form", T * p(I) - t(I) - epsilon * pull, "softmax, with cotangent t"),
+            Step("closed form", T * p(I) - t(I) - epsilon * _pull, "softmax, with cotangent t"),
         ),
-        (*SOFTMAX, MASS),
-        source=_LENG,
-    )  # fmt: skip
-
-
-def _others() -> tuple[Derivation, ...]:
-    return (
-        Derivation(
-            "poly_loss_cross_entropy.labels",
-            "Poly-1 loss: the gradient to the labels",
-            "∂L/∂t_i = lse − z_i + ε (1 − p_i)",
-            (
-                Step("definition", Partial(_poly, t(I)), "definition"),
-                Step("one term", -sp.log(p(I)) + epsilon * (1 - p(I)), "term i of a sum with δ_ij"),
-                Step("closed form", lse - z(I) + epsilon * (1 - p(I)), "log p_i = z_i − lse"),
-            ),
-            SOFTMAX,
+        (*SOFTMAX, MASS), source=_LENG,
+    ),
+    Derivation(
+        "poly_loss_cross_entropy.labels", "Poly-1 loss: the gradient to the labels",
+        "∂L/∂t_i = lse − z_i + ε (1 − p_i)",
+        (
+            definition(Partial(_poly, t(I))),
+            Step("one term", -sp.log(p(I)) + epsilon * (1 - p(I)), "term i of a sum with δ_ij"),
+            Step("closed form", lse - z(I) + epsilon * (1 - p(I)), "log p_i = z_i − lse"),
         ),
-        Derivation(
-            "poly_loss_cross_entropy.epsilon",
-            "Poly-1 loss: the gradient to epsilon",
-            "∂L/∂ε = Σ_j t_j (1 − p_j)",
-            (
-                Step("definition", Partial(_poly, epsilon), "definition"),
-                Step("closed form", total(lambda j: t(j) * (1 - p(j))), "linear in ε"),
-            ),
-            SOFTMAX,
+        SOFTMAX,
+    ),
+    Derivation(
+        "poly_loss_cross_entropy.epsilon", "Poly-1 loss: the gradient to epsilon",
+        "∂L/∂ε = Σ_j t_j (1 − p_j)",
+        (
+            definition(Partial(_poly, epsilon)),
+            Step("closed form", total(lambda j: t(j) * (1 - p(j))), "linear in ε"),
         ),
-    )
-
-
-DERIVATIONS = (_gradient(), *_others())
+        SOFTMAX,
+    ),
+)  # fmt: skip

@@ -21,287 +21,41 @@ _SEED = "the seed"
 
 SOFTMAX = ((y(A), exp(z(A)) / SUM_EXP),)
 ONE_LABEL = Assumption("labels sum to 1: Σ_j t_j = 1", equation=(total(t), sp.Integer(1)))
-SAME = Assumption("j = i", same=(I, J))
-DIFFERENT = Assumption("j ≠ i, which needs k ≥ 2", least=2, distinct=(I, J))
+SAME = Assumption("j = i")
+DIFFERENT = Assumption("j ≠ i, which needs k ≥ 2", (delta(I, J), sp.Integer(0)), least=2)
 TWO = Assumption("k ≥ 2", least=2)
 
-
-def _positive() -> Derivation:
-    return Derivation(
-        "seed_softmax_positive",
-        "Softmax is above 0",
-        "y_i > 0",
-        (
-            Step("softmax", y(I), "definition", "section Softmax"),
-            Step("written out", exp(z(I)) / SUM_EXP, "definition of y"),
-            Step("sign", sp.Integer(0), "exp is positive", relation=">", slack=y(I)),
-        ),
-        definitions=SOFTMAX,
-        source=_SEED,
-    )
+_others = total(lambda j: exp(z(j)), but=I)
+_x, _u = sp.symbols("x u", positive=True)
+_slope = (_x - 1) / _x  # of x − 1 − log x
+_one = sp.Integer(1)
+_outputs = family("y", positive=True)  # varied independently of each other
+_label = Index("c", K)
+_SAME_PLACE, _DIFFERENT_PLACE, _LAST = "case j = i", "case j ≠ i", "the last block of formulas"
 
 
-def _below_one() -> Derivation:
-    others = total(lambda j: exp(z(j)), but=I)
-    return Derivation(
-        "seed_softmax_below_one",
-        "Softmax is below 1",
-        "1 − y_i > 0",
-        (
-            Step("complement", 1 - y(I), "definition", "section Softmax"),
-            Step("the others", others / SUM_EXP, "term i of a sum: Σ_j f(j) − f(i) = Σ_{j≠i} f(j)"),
-            Step("sign", sp.Integer(0), "a sum of positive terms", "", ">", others / SUM_EXP),
-        ),
-        definitions=SOFTMAX,
-        assumptions=(TWO,),
-        source=_SEED,
-        about="The seed gives the closed interval [0, 1]; with a single class y_1 = 1.",
-    )
-
-
-def _sum_to_one() -> Derivation:
-    return Derivation(
-        "seed_softmax_sums_to_one",
-        "Softmax sums to 1",
-        "Σ_i y_i = 1",
-        (
-            Step("sum", total(y), "definition", "section Softmax"),
-            Step("numerators", total(lambda i: exp(z(i))) / SUM_EXP, "a common divisor moves out"),
-            Step("one", sp.Integer(1), "the divisor is positive"),
-        ),
-        definitions=SOFTMAX,
-        source=_SEED,
-    )
-
-
-def _entropy() -> Derivation:
-    return Derivation(
-        "seed_entropy",
-        "Entropy H(p)",
-        "H(p) = −Σ_i p_i log p_i",
-        (
-            Step("mean code length", total(lambda i: p(i) * log(1 / p(i))), "definition",
-                 "section Cross-entropy, H(p)"),
-            Step("entropy", total(lambda i: -p(i) * log(p(i))), "log(1/x) = −log x"),
-        ),
-        source=_SEED,
-    )  # fmt: skip
-
-
-def _cross_entropy() -> Derivation:
-    return Derivation(
-        "seed_cross_entropy",
-        "Cross-entropy H(p, q)",
-        "H(p, q) = −Σ_i p_i log q_i",
-        (
-            Step("code length of q under p", total(lambda i: p(i) * log(1 / q(i))), "definition",
-                 "section Cross-entropy, H(p, q)"),
-            Step("cross-entropy", total(lambda i: -p(i) * log(q(i))), "log(1/x) = −log x"),
-        ),
-        source=_SEED,
-    )  # fmt: skip
-
-
-def _log_bound() -> Derivation:
-    x = sp.Symbol("x", positive=True)
-    slope = (x - 1) / x
-    return Derivation(
-        "log_bound",
-        "log x ≤ x − 1: the slope of x − 1 − log x",
-        "the slope is (x − 1)/x; log_bound_left, log_bound_right: negative below 1, positive above",
-        (
-            Step("slope", Partial(x - 1 - log(x), x), "definition", "section Cross-entropy"),
-            Step("differentiated", 1 - 1 / x, "derivative of log"),
-            Step("one fraction", slope, "algebra"),
-        ),
-        source="the rule behind H(p, q) ≥ H(p)",
-        about=(
-            "x − 1 − log x is 0 at x = 1. By the mean value theorem, a function that falls "
-            "before 1 and rises after it has its least value there, so it is never negative. "
-            "That theorem is the one step here that is cited and not computed."
-        ),
-    )
+def _entropy_of(p, q) -> sp.Expr:
+    """Returns H(p, q)."""
+    return total(lambda i: -p(i) * log(q(i)), letter="i")
 
 
 def _bound_side(name: str, side: str, x: sp.Expr, sign: int, slope: sp.Expr) -> Derivation:
-    at = sp.Symbol("x", positive=True)
     return Derivation(
         name,
         f"log x ≤ x − 1: {side}",
         "(x − 1)/x, signed, is positive",
         (
-            Step("signed slope", sign * (at - 1) / at, "(x − 1)/x of log_bound"),
+            Step("signed slope", sign * (_x - 1) / _x, "(x − 1)/x of log_bound"),
             Step("in u > 0", slope, f"x = {sp.sstr(x)}"),
             Step("sign", sp.Integer(0), "positive terms alone", relation=">", slack=slope),
         ),
-        definitions=((at, x),),
+        definitions=((_x, x),),
     )
 
 
-_U = sp.Symbol("u", positive=True)
-
-
-def _bound_at_one() -> Derivation:
-    at = sp.Symbol("x", positive=True)
-    return Derivation(
-        "log_bound_at_one",
-        "log x ≤ x − 1: equality at x = 1",
-        "1 − 1 − log 1 = 0",
-        (
-            Step("at 1", at - 1 - log(at), "x = 1"),
-            Step("zero", sp.Integer(0), "log 1 = 0"),
-        ),
-        definitions=((at, sp.Integer(1)),),
-    )
-
-
-def _gibbs() -> Derivation:
-    ratio = total(lambda i: p(i) * Gap(q(i) / p(i)), letter="i")
-    entropies = total(lambda i: -p(i) * log(q(i)), letter="i") - total(
-        lambda i: -p(i) * log(p(i)), letter="i"
-    )
-    one = sp.Integer(1)
-    return Derivation(
-        "seed_gibbs",
-        "Gibbs' inequality: H(p, q) ≥ H(p)",
-        "H(p, q) − H(p) ≥ 0",
-        (
-            Step("difference", entropies, "definition", "section Cross-entropy"),
-            Step("one sum", total(lambda i: -p(i) * log(q(i) / p(i)), letter="i"),
-                 "log(a/b) = log a − log b"),
-            Step("bounded", total(lambda i: -p(i) * (q(i) / p(i) - 1), letter="i"),
-                 "log x ≤ x − 1 at x = q_i/p_i, with weights p_i > 0 (log_bound)",
-                 relation="≥", slack=ratio),
-            Step("the masses", total(p, letter="i") - total(q, letter="i"), "algebra"),
-            Step("zero", sp.Integer(0), "both sum to 1"),
-        ),
-        assumptions=(
-            Assumption("Σ_i p_i = 1", equation=(total(p), one)),
-            Assumption("Σ_i q_i = 1", equation=(total(q), one)),
-            Assumption("p_i, q_i > 0; where p_i = 0 its terms are 0 and drop out"),
-        ),
-        source="the seed uses it to choose H(p, q) as a loss; Cover and Thomas (2006), 2.6.3",
-    )  # fmt: skip
-
-
-def _loss() -> Derivation:
-    return Derivation(
-        "seed_loss",
-        "The loss is H(t, y)",
-        "L = −Σ_i t_i ln y_i",
-        (
-            Step("loss", total(lambda i: -t(i) * log(y(i)), letter="i"), "definition",
-                 "section Cross-entropy, L"),
-            Step("in the logits", total(lambda i: -t(i) * (z(i) - log(SUM_EXP)), letter="i"),
-                 "ln of the softmax"),
-            Step("collected", total(t) * log(SUM_EXP) - total(lambda i: t(i) * z(i), letter="i"),
-                 "sums are linear"),
-        ),
-        definitions=SOFTMAX,
-        source=_SEED,
-    )  # fmt: skip
-
-
-def _loss_by_y() -> Derivation:
-    outputs = family("y", positive=True)
-    loss = total(lambda i: -t(i) * log(outputs(i)), letter="i")
-    return Derivation(
-        "seed_loss_by_output",
-        "∂L/∂y_j",
-        "∂L/∂y_j = −t_j / y_j, one term",
-        (
-            Step("derivative", Partial(loss, outputs(J)), "definition",
-                 "first formula for the derivative of L by y_j"),
-            Step("termwise", total(lambda i: -t(i) * delta(i, J) / outputs(i), letter="i"),
-                 "∂ ln y_i / ∂y_j = δ_ij / y_i"),
-            Step("one term", -t(J) / outputs(J), "term j of a sum with δ_ij"),
-        ),
-        assumptions=(Assumption("y_i > 0, varied independently of each other"),),
-        source=_SEED,
-        about=(
-            "The seed writes a sum over j on the right, −Σ_j t_j / y_j. That is a slip: the "
-            "other terms do not depend on y_j. The sum belongs to the chain rule, where the "
-            "seed has it again."
-        ),
-    )  # fmt: skip
-
-
-def _jacobian(name: str, title: str, case: Assumption, steps: tuple[Step, ...]) -> Derivation:
-    return Derivation(
-        name, title, steps[-1].name, steps, SOFTMAX, (case,), _SEED
-    )  # fmt: skip
-
-
-def _jacobian_same() -> Derivation:
-    e = exp(z(I))
-    steps = (
-        Step("∂y_i/∂z_i", Partial(y(I), z(I)), "definition", "case j = i"),
-        Step("quotient rule", (e * SUM_EXP - e**2) / SUM_EXP**2, "quotient rule", "case j = i"),
-        Step("two factors", e / SUM_EXP * (1 - e / SUM_EXP), "algebra", "case j = i"),
-        Step("∂y_i/∂z_i = y_i (1 − y_i)", y(I) * (1 - y(I)), "definition of y", "case j = i"),
-    )
-    return _jacobian("seed_jacobian_same", "∂y_j/∂z_i for j = i", SAME, steps)
-
-
-def _jacobian_different() -> Derivation:
-    steps = (
-        Step("∂y_j/∂z_i", Partial(y(J), z(I)), "definition", "case j ≠ i"),
-        Step("quotient rule", (0 - exp(z(J)) * exp(z(I))) / SUM_EXP**2, "quotient rule",
-             "case j ≠ i"),
-        Step("∂y_j/∂z_i = −y_i y_j", -y(I) * y(J), "definition of y", "case j ≠ i"),
-    )  # fmt: skip
-    return _jacobian("seed_jacobian_different", "∂y_j/∂z_i for j ≠ i", DIFFERENT, steps)
-
-
-def _chain() -> Derivation:
-    def by_z(j: sp.Expr) -> sp.Expr:
-        return Partial(y(j), z(I))
-
-    place = "the last block of formulas"
-    return Derivation(
-        "seed_gradient",
-        "∂L/∂z_i",
-        "∂L/∂z_i = y_i − t_i",
-        (
-            Step("loss by logit", Partial(total(lambda j: -t(j) * log(y(j))), z(I)), "definition",
-                 "the derivative by z_i, split by j"),
-            Step("chain rule", total(lambda j: -t(j) / y(j) * by_z(j)),
-                 "∂L/∂z_i = Σ_j ∂L/∂y_j ∂y_j/∂z_i", place),
-            Step("term i apart", -t(I) / y(I) * by_z(I)
-                 + total(lambda j: -t(j) / y(j) * by_z(j), but=I),
-                 "term i of a sum", "the derivative by z_i, split by j"),
-            Step("Jacobian", written(-t(I) / y(I), y(I), 1 - y(I))
-                 + total(lambda j: written(t(j) / y(j), y(I), y(j)), but=I),
-                 "the two cases above", place),
-            Step("cancelled", y(I) * t(I) - t(I) + total(lambda j: y(I) * t(j), but=I),
-                 "y_j > 0 cancels", place),
-            Step("one sum", -t(I) + total(lambda j: y(I) * t(j)), "term i put back", place),
-            Step("y_i moved out", -t(I) + y(I) * total(t), "y_i does not depend on j", place),
-            Step("closed form", y(I) - t(I), "labels sum to 1", place),
-        ),
-        definitions=SOFTMAX,
-        assumptions=(ONE_LABEL,),
-        source=_SEED,
-        about="Up to the last step nothing is assumed of the labels; Σ_j t_j = 1 is used there.",
-    )  # fmt: skip
-
-
-def _indicator() -> Derivation:
-    label = Index("c", K)
-    return Derivation(
-        "seed_indicator",
-        "The indicator form is the one-hot form",
-        "−Σ_j 1{c = j} ln y_j = −Σ_j t_j ln y_j = −ln y_c for the label c",
-        (
-            Step("indicator", total(lambda j: -delta(label, j) * log(y(j))), "definition",
-                 "the other form, L_i"),
-            Step("one-hot", total(lambda j: -t(j) * log(y(j))), "t_j = 1{c = j}", "closing remark"),
-            Step("one term", -log(y(label)), "term c of a sum with δ_cj", "the other form, L_i"),
-        ),
-        definitions=(*SOFTMAX, (t(A), delta(label, A))),
-        assumptions=(Assumption("one label c in 0..k−1"),),
-        source=_SEED,
-    )  # fmt: skip
+def _term_by_z(j: sp.Expr) -> sp.Expr:
+    """Returns ∂L/∂y_j ∂y_j/∂z_i."""
+    return -t(j) / y(j) * Partial(y(j), z(I))
 
 
 def _batch() -> Derivation:
@@ -341,21 +95,190 @@ def _batch() -> Derivation:
 
 
 DERIVATIONS = (
-    _positive(),
-    _below_one(),
-    _sum_to_one(),
-    _entropy(),
-    _cross_entropy(),
-    _log_bound(),
-    _bound_side("log_bound_right", "above 1", 1 + _U, 1, _U / (1 + _U)),
-    _bound_side("log_bound_left", "below 1", 1 / (1 + _U), -1, _U),
-    _bound_at_one(),
-    _gibbs(),
-    _loss(),
-    _loss_by_y(),
-    _jacobian_same(),
-    _jacobian_different(),
-    _chain(),
-    _indicator(),
+    Derivation(
+        "seed_softmax_positive", "Softmax is above 0",
+        "y_i > 0",
+        (
+            Step("softmax", y(I), "definition", "section Softmax"),
+            Step("written out", exp(z(I)) / SUM_EXP, "definition of y"),
+            Step("sign", sp.Integer(0), "exp is positive", relation=">", slack=y(I)),
+        ),
+        SOFTMAX, source=_SEED,
+    ),
+    Derivation(
+        "seed_softmax_below_one", "Softmax is below 1",
+        "1 − y_i > 0",
+        (
+            Step("complement", 1 - y(I), "definition", "section Softmax"),
+            Step("the others", _others / SUM_EXP,
+                 "term i of a sum: Σ_j f(j) − f(i) = Σ_{j≠i} f(j)"),
+            Step("sign", sp.Integer(0), "a sum of positive terms", "", ">", _others / SUM_EXP),
+        ),
+        SOFTMAX, (TWO,), _SEED,
+        about="The seed gives the closed interval [0, 1]; with a single class y_1 = 1.",
+    ),
+    Derivation(
+        "seed_softmax_sums_to_one", "Softmax sums to 1",
+        "Σ_i y_i = 1",
+        (
+            Step("sum", total(y), "definition", "section Softmax"),
+            Step("numerators", total(lambda i: exp(z(i))) / SUM_EXP, "a common divisor moves out"),
+            Step("one", sp.Integer(1), "the divisor is positive"),
+        ),
+        SOFTMAX, source=_SEED,
+    ),
+    Derivation(
+        "seed_entropy", "Entropy H(p)",
+        "H(p) = −Σ_i p_i log p_i",
+        (
+            Step("mean code length", total(lambda i: p(i) * log(1 / p(i))), "definition",
+                 "section Cross-entropy, H(p)"),
+            Step("entropy", total(lambda i: -p(i) * log(p(i))), "log(1/x) = −log x"),
+        ),
+        source=_SEED,
+    ),
+    Derivation(
+        "seed_cross_entropy", "Cross-entropy H(p, q)",
+        "H(p, q) = −Σ_i p_i log q_i",
+        (
+            Step("code length of q under p", total(lambda i: p(i) * log(1 / q(i))), "definition",
+                 "section Cross-entropy, H(p, q)"),
+            Step("cross-entropy", total(lambda i: -p(i) * log(q(i))), "log(1/x) = −log x"),
+        ),
+        source=_SEED,
+    ),
+    Derivation(
+        "log_bound", "log x ≤ x − 1: the slope of x − 1 − log x",
+        "the slope is (x − 1)/x; log_bound_left, log_bound_right: negative below 1, positive above",
+        (
+            Step("slope", Partial(_x - 1 - log(_x), _x), "definition", "section Cross-entropy"),
+            Step("differentiated", 1 - 1 / _x, "derivative of log"),
+            Step("one fraction", _slope, "algebra"),
+        ),
+        source="the rule behind H(p, q) ≥ H(p)",
+        about=(
+            "x − 1 − log x is 0 at x = 1. By the mean value theorem, a function that falls "
+            "before 1 and rises after it has its least value there, so it is never negative. "
+            "That theorem is the one step here that is cited and not computed."
+        ),
+    ),
+    _bound_side("log_bound_right", "above 1", 1 + _u, 1, _u / (1 + _u)),
+    _bound_side("log_bound_left", "below 1", 1 / (1 + _u), -1, _u),
+    Derivation(
+        "log_bound_at_one", "log x ≤ x − 1: equality at x = 1",
+        "1 − 1 − log 1 = 0",
+        (
+            Step("at 1", _x - 1 - log(_x), "x = 1"),
+            Step("zero", sp.Integer(0), "log 1 = 0"),
+        ),
+        definitions=((_x, sp.Integer(1)),),
+    ),
+    Derivation(
+        "seed_gibbs", "Gibbs' inequality: H(p, q) ≥ H(p)",
+        "H(p, q) − H(p) ≥ 0",
+        (
+            Step("difference", _entropy_of(p, q) - _entropy_of(p, p), "definition",
+                 "section Cross-entropy"),
+            Step("one sum", total(lambda i: -p(i) * log(q(i) / p(i)), letter="i"),
+                 "log(a/b) = log a − log b"),
+            Step("bounded", total(lambda i: -p(i) * (q(i) / p(i) - 1), letter="i"),
+                 "log x ≤ x − 1 at x = q_i/p_i, with weights p_i > 0 (log_bound)", relation="≥",
+                 slack=total(lambda i: p(i) * Gap(q(i) / p(i)), letter="i")),
+            Step("the masses", total(p, letter="i") - total(q, letter="i"), "algebra"),
+            Step("zero", sp.Integer(0), "both sum to 1"),
+        ),
+        assumptions=(
+            Assumption("Σ_i p_i = 1", equation=(total(p), _one)),
+            Assumption("Σ_i q_i = 1", equation=(total(q), _one)),
+            Assumption("p_i, q_i > 0; where p_i = 0 its terms are 0 and drop out"),
+        ),
+        source="the seed uses it to choose H(p, q) as a loss; Cover and Thomas (2006), 2.6.3",
+    ),
+    Derivation(
+        "seed_loss", "The loss is H(t, y)",
+        "L = −Σ_i t_i ln y_i",
+        (
+            Step("loss", _entropy_of(t, y), "definition", "section Cross-entropy, L"),
+            Step("in the logits", total(lambda i: -t(i) * (z(i) - log(SUM_EXP)), letter="i"),
+                 "ln of the softmax"),
+            Step("collected", total(t) * log(SUM_EXP) - total(lambda i: t(i) * z(i), letter="i"),
+                 "sums are linear"),
+        ),
+        SOFTMAX, source=_SEED,
+    ),
+    Derivation(
+        "seed_loss_by_output", "∂L/∂y_j",
+        "∂L/∂y_j = −t_j / y_j, one term",
+        (
+            Step("derivative", Partial(_entropy_of(t, _outputs), _outputs(J)), "definition",
+                 "first formula for the derivative of L by y_j"),
+            Step("termwise", total(lambda i: -t(i) * delta(i, J) / _outputs(i), letter="i"),
+                 "∂ ln y_i / ∂y_j = δ_ij / y_i"),
+            Step("one term", -t(J) / _outputs(J), "term j of a sum with δ_ij"),
+        ),
+        assumptions=(Assumption("y_i > 0, varied independently of each other"),), source=_SEED,
+        about=(
+            "The seed writes a sum over j on the right, −Σ_j t_j / y_j. That is a slip: the "
+            "other terms do not depend on y_j. The sum belongs to the chain rule, where the "
+            "seed has it again."
+        ),
+    ),
+    Derivation(
+        "seed_jacobian_same", "∂y_j/∂z_i for j = i",
+        "∂y_i/∂z_i = y_i (1 − y_i)",
+        (
+            Step("∂y_i/∂z_i", Partial(y(I), z(I)), "definition", _SAME_PLACE),
+            Step("quotient rule", (exp(z(I)) * SUM_EXP - exp(z(I)) ** 2) / SUM_EXP**2,
+                 "quotient rule", _SAME_PLACE),
+            Step("two factors", exp(z(I)) / SUM_EXP * (1 - exp(z(I)) / SUM_EXP), "algebra",
+                 _SAME_PLACE),
+            Step("∂y_i/∂z_i = y_i (1 − y_i)", y(I) * (1 - y(I)), "definition of y", _SAME_PLACE),
+        ),
+        SOFTMAX, (SAME,), _SEED,
+    ),
+    Derivation(
+        "seed_jacobian_different", "∂y_j/∂z_i for j ≠ i",
+        "∂y_j/∂z_i = −y_i y_j",
+        (
+            Step("∂y_j/∂z_i", Partial(y(J), z(I)), "definition", _DIFFERENT_PLACE),
+            Step("quotient rule", (0 - exp(z(J)) * exp(z(I))) / SUM_EXP**2, "quotient rule",
+                 _DIFFERENT_PLACE),
+            Step("∂y_j/∂z_i = −y_i y_j", -y(I) * y(J), "definition of y", _DIFFERENT_PLACE),
+        ),
+        SOFTMAX, (DIFFERENT,), _SEED,
+    ),
+    Derivation(
+        "seed_gradient", "∂L/∂z_i",
+        "∂L/∂z_i = y_i − t_i",
+        (
+            Step("loss by logit", Partial(total(lambda j: -t(j) * log(y(j))), z(I)), "definition",
+                 "the derivative by z_i, split by j"),
+            Step("chain rule", total(_term_by_z), "∂L/∂z_i = Σ_j ∂L/∂y_j ∂y_j/∂z_i", _LAST),
+            Step("term i apart", _term_by_z(I) + total(_term_by_z, but=I), "term i of a sum",
+                 "the derivative by z_i, split by j"),
+            Step("Jacobian", written(-t(I) / y(I), y(I), 1 - y(I))
+                 + total(lambda j: written(t(j) / y(j), y(I), y(j)), but=I),
+                 "the two cases above", _LAST),
+            Step("cancelled", y(I) * t(I) - t(I) + total(lambda j: y(I) * t(j), but=I),
+                 "y_j > 0 cancels", _LAST),
+            Step("one sum", -t(I) + total(lambda j: y(I) * t(j)), "term i put back", _LAST),
+            Step("y_i moved out", -t(I) + y(I) * total(t), "y_i does not depend on j", _LAST),
+            Step("closed form", y(I) - t(I), "labels sum to 1", _LAST),
+        ),
+        SOFTMAX, (ONE_LABEL,), _SEED,
+        "Up to the last step nothing is assumed of the labels; Σ_j t_j = 1 is used there.",
+    ),
+    Derivation(
+        "seed_indicator", "The indicator form is the one-hot form",
+        "−Σ_j 1{c = j} ln y_j = −Σ_j t_j ln y_j = −ln y_c for the label c",
+        (
+            Step("indicator", total(lambda j: -delta(_label, j) * log(y(j))), "definition",
+                 "the other form, L_i"),
+            Step("one-hot", total(lambda j: -t(j) * log(y(j))), "t_j = 1{c = j}", "closing remark"),
+            Step("one term", -log(y(_label)), "term c of a sum with δ_cj", "the other form, L_i"),
+        ),
+        definitions=(*SOFTMAX, (t(A), delta(_label, A))),
+        assumptions=(Assumption("one label c in 0..k−1"),), source=_SEED,
+    ),
     _batch(),
-)
+)  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from .decide import Assumption
-from .derivation import Derivation, Step
+from .derivation import Derivation, Step, definition
 from .terms import Partial
 
 x, t, a, eps = sp.symbols("x t a epsilon", real=True)
@@ -27,212 +27,159 @@ _LIN = "Lin et al. (2017), Focal Loss for Dense Object Detection"
 _ABOUT = "s₊ = σ(x) and s₋ = σ(−x) = 1 − σ(x)."
 
 
-def _sigmoid() -> tuple[Derivation, ...]:
-    return (
-        Derivation(
-            "sigmoid",
-            "The sigmoid's derivative, and its complement",
-            "∂s₊/∂x = s₊ s₋",
-            (
-                Step("definition", Partial(up, x), "definition"),
-                Step("quotient rule", sp.exp(-x) / (1 + sp.exp(-x)) ** 2, "quotient rule"),
-                Step("complement", up * (1 - up), "algebra"),
-                Step("closed form", up * down, "1 − σ(x) = σ(−x)"),
-            ),
-            _SIGMOIDS,
-            about=_ABOUT,
-        ),
-        Derivation(
-            "softplus",
-            "−log σ(−x) is softplus, whose derivative is the sigmoid",
-            "∂/∂x log(1 + exp x) = s₊",
-            (
-                Step("definition", Partial(-sp.log(down), x), "definition"),
-                Step("softplus", Partial(sp.log(1 + sp.exp(x)), x), "log(1/a) = −log a"),
-                Step("closed form", up, "derivative of log"),
-            ),
-            _SIGMOIDS,
-            about=_ABOUT,
-        ),
-    )
+_BCE, _SFL = "sigmoid_binary_cross_entropy", "sigmoid_focal_loss"
+_smoothed = _BINARY.subs(t, (1 - eps) * t + eps / 2)
+_plus = sp.log(1 + sp.exp(-x))
+_focal_loss = wrong**gamma * loss
+_slope = (1 - 2 * t) * up * down / wrong
 
 
-def _gradient() -> Derivation:
+def _focal(name: str, case: Assumption, *label: tuple[sp.Expr, sp.Expr]) -> Derivation:
     return Derivation(
-        "sigmoid_binary_cross_entropy",
-        "Binary cross-entropy with pos_weight w",
-        "∂L/∂x = (1 − t) s₊ − w t s₋",
+        name,
+        f"Binary focal loss, {case.text}",
+        "∂(u^γ L)/∂x = u^γ (γ r L + s₊ − t)",
         (
-            Step("definition", Partial(_BINARY, x), "definition"),
-            Step("softplus", Partial(
-                w * t * sp.log(1 + sp.exp(-x)) + (1 - t) * sp.log(1 + sp.exp(x)), x),
-                "−log σ(x) = log(1 + exp(−x))"),
-            Step("derivative", w * t * -down + (1 - t) * up, "softplus, at x and −x"),
-            Step("closed form", (1 - t) * up - w * t * down, "algebra"),
+            definition(Partial(_focal_loss, x)),
+            Step("product rule", gamma * wrong ** (gamma - 1) * Partial(wrong, x) * loss
+                 + wrong**gamma * Partial(loss, x), "product and power rule, u > 0"),
+            Step("derivatives", gamma * wrong ** (gamma - 1) * (1 - 2 * t) * up * down * loss
+                 + wrong**gamma * ((1 - t) * up - t * down),
+                 "sigmoid; sigmoid_binary_cross_entropy with w = 1"),
+            Step("log-slope", wrong**gamma * (gamma * _slope * loss + (1 - t) * up - t * down),
+                 "r = ∂ log u/∂x = (1 − 2t) s₊ s₋ / u"),
+            Step("closed form", wrong**gamma * (gamma * _slope * loss + up - t), "s₊ + s₋ = 1"),
         ),
-        _SIGMOIDS,
-        source=_GOODFELLOW,
-        about=_ABOUT,
-    )  # fmt: skip
-
-
-def _others() -> tuple[Derivation, ...]:
-    name = "sigmoid_binary_cross_entropy"
-    smoothed = _BINARY.subs(t, (1 - eps) * t + eps / 2)
-    plus = sp.log(1 + sp.exp(-x))
-    return (
-        Derivation(
-            f"{name}.labels",
-            "The gradient to the label",
-            "∂L/∂t = (w − 1) log(1 + exp(−x)) − x",
-            (
-                Step("definition", Partial(_BINARY, t), "definition"),
-                Step("linear", -w * sp.log(up) + sp.log(down), "linear in t"),
-                Step("closed form", (w - 1) * plus - x, "log s₊ − log s₋ = x"),
-            ),
-            _SIGMOIDS,
-        ),
-        Derivation(
-            f"{name}.pos_weight",
-            "The gradient to pos_weight",
-            "∂L/∂w = t log(1 + exp(−x))",
-            (
-                Step("definition", Partial(_BINARY, w), "definition"),
-                Step("closed form", t * plus, "linear in w"),
-            ),
-            _SIGMOIDS,
-        ),
-        Derivation(
-            f"{name}.label_smoothing",
-            "With smoothing the label is (1 − ε) t + ε/2",
-            "∂L/∂x = (1 − t') s₊ − w t' s₋",
-            (
-                Step("definition", Partial(smoothed, x), "definition"),
-                Step("closed form", (1 - (1 - eps) * t - eps / 2) * up
-                     - w * ((1 - eps) * t + eps / 2) * down, name),
-            ),
-            _SIGMOIDS,
-        ),
-        Derivation(
-            f"{name}.second",
-            "The second derivative",
-            "∂²L/∂x² = (1 − t + w t) s₊ s₋",
-            (
-                Step("definition", Partial(Partial(_BINARY, x), x), "definition"),
-                Step("once", Partial((1 - t) * up - w * t * down, x), name),
-                Step("closed form", (1 - t + w * t) * up * down, "sigmoid, at x and −x"),
-            ),
-            _SIGMOIDS,
-        ),
-    )  # fmt: skip
-
-
-def _stable() -> tuple[Derivation, ...]:
-    """log(1 + exp x) = max(x, 0) + log1p(exp(−|x|)), on either side of 0."""
-
-    def side(name: str, at: sp.Expr, text: str, conclusion: str, form: sp.Expr) -> Derivation:
-        return Derivation(
-            f"softplus.{name}",
-            f"Softplus as it is evaluated, {text}",
-            conclusion,
-            (
-                Step("definition", sp.log(1 + sp.exp(x)), "definition"),
-                Step("no overflow", form, "log of a product" if at == _u else f"x = {at}"),
-            ),
-            ((x, at),),
-        )
-
-    stable = _u + sp.log(1 + sp.exp(-_u))
-    return (
-        side("right", _u, "x = u > 0", "log(1 + exp u) = u + log(1 + exp(−u))", stable),
-        side("left", -_u, "x = −u < 0", "log(1 + exp(−u))", sp.log(1 + sp.exp(-_u))),
-    )
-
-
-def _focal_steps() -> tuple[Step, ...]:
-    slope = (1 - 2 * t) * up * down / wrong
-    return (
-        Step("definition", Partial(wrong**gamma * loss, x), "definition"),
-        Step("product rule", gamma * wrong ** (gamma - 1) * Partial(wrong, x) * loss
-             + wrong**gamma * Partial(loss, x), "product and power rule, u > 0"),
-        Step("derivatives", gamma * wrong ** (gamma - 1) * (1 - 2 * t) * up * down * loss
-             + wrong**gamma * ((1 - t) * up - t * down),
-             "sigmoid; sigmoid_binary_cross_entropy with w = 1"),
-        Step("log-slope", wrong**gamma * (gamma * slope * loss + (1 - t) * up - t * down),
-             "r = ∂ log u/∂x = (1 − 2t) s₊ s₋ / u"),
-        Step("closed form", wrong**gamma * (gamma * slope * loss + up - t), "s₊ + s₋ = 1"),
-    )  # fmt: skip
-
-
-def _focal() -> tuple[Derivation, ...]:
-    conclusion = "∂(u^γ L)/∂x = u^γ (γ r L + s₊ − t)"
-    ends = (
-        (f"sigmoid_focal_loss.label_{n}", Assumption(f"t = {n}"), ((t, sp.Integer(n)),))
-        for n in (0, 1)
-    )
-    inside = ("sigmoid_focal_loss", _INSIDE, ())
-    return tuple(
-        Derivation(
-            name,
-            f"Binary focal loss, {case.text}",
-            conclusion,
-            _focal_steps(),
-            _FOCAL + label,
-            (case,),
-            _LIN,
-            f"{_ABOUT} u = t s₋ + (1 − t) s₊ is the probability of the wrong class.",
-        )
-        for name, case, label in (inside, *ends)
-    )
-
-
-def _focal_others() -> tuple[Derivation, ...]:
-    name, focal = "sigmoid_focal_loss", wrong**gamma * loss
-    return (
-        Derivation(
-            f"{name}.labels",
-            "Binary focal loss: the gradient to the label",
-            "∂(u^γ L)/∂t = u^γ (γ L (s₋ − s₊)/u − x)",
-            (
-                Step("definition", Partial(focal, t), "definition"),
-                Step("product rule", gamma * wrong ** (gamma - 1) * (down - up) * loss
-                     + wrong**gamma * (sp.log(down) - sp.log(up)), "linear in t; u > 0"),
-                Step("closed form", wrong**gamma * (gamma * (down - up) / wrong * loss - x),
-                     "log s₊ − log s₋ = x"),
-            ),
-            _FOCAL,
-            (_INSIDE,),
-        ),
-        Derivation(
-            f"{name}.gamma",
-            "Binary focal loss: the gradient to gamma",
-            "∂(u^γ L)/∂γ = u^γ L log u",
-            (
-                Step("definition", Partial(focal, gamma), "definition"),
-                Step("closed form", focal * sp.log(wrong), "derivative of a power"),
-            ),
-            _FOCAL,
-            (_INSIDE,),
-        ),
-        Derivation(
-            f"{name}.alpha",
-            "Binary focal loss: the gradient to alpha",
-            "∂/∂a = (2t − 1) u^γ L",
-            (
-                Step("definition", Partial((a * t + (1 - a) * (1 - t)) * focal, a), "definition"),
-                Step("closed form", (2 * t - 1) * focal, "linear in a"),
-            ),
-            _FOCAL,
-            (_INSIDE,),
-        ),
+        (*_FOCAL, *label),
+        (case,),
+        _LIN,
+        f"{_ABOUT} u = t s₋ + (1 − t) s₊ is the probability of the wrong class.",
     )  # fmt: skip
 
 
 DERIVATIONS = (
-    *_sigmoid(),
-    *_stable(),
-    _gradient(),
-    *_others(),
-    *_focal(),
-    *_focal_others(),
-)
+    Derivation(
+        "sigmoid", "The sigmoid's derivative, and its complement",
+        "∂s₊/∂x = s₊ s₋",
+        (
+            definition(Partial(up, x)),
+            Step("quotient rule", sp.exp(-x) / (1 + sp.exp(-x)) ** 2, "quotient rule"),
+            Step("complement", up * (1 - up), "algebra"),
+            Step("closed form", up * down, "1 − σ(x) = σ(−x)"),
+        ),
+        _SIGMOIDS, about=_ABOUT,
+    ),
+    Derivation(
+        "softplus", "−log σ(−x) is softplus, whose derivative is the sigmoid",
+        "∂/∂x log(1 + exp x) = s₊",
+        (
+            definition(Partial(-sp.log(down), x)),
+            Step("softplus", Partial(sp.log(1 + sp.exp(x)), x), "log(1/a) = −log a"),
+            Step("closed form", up, "derivative of log"),
+        ),
+        _SIGMOIDS, about=_ABOUT,
+    ),
+    Derivation(
+        "softplus.right", "Softplus as it is evaluated, x = u > 0",
+        "log(1 + exp u) = u + log(1 + exp(−u))",
+        (
+            definition(sp.log(1 + sp.exp(x))),
+            Step("no overflow", _u + sp.log(1 + sp.exp(-_u)), "log of a product"),
+        ),
+        ((x, _u),),
+    ),
+    Derivation(
+        "softplus.left", "Softplus as it is evaluated, x = −u < 0",
+        "log(1 + exp(−u))",
+        (
+            definition(sp.log(1 + sp.exp(x))),
+            Step("no overflow", sp.log(1 + sp.exp(-_u)), "x = -u"),
+        ),
+        ((x, -_u),),
+    ),
+    Derivation(
+        "sigmoid_binary_cross_entropy", "Binary cross-entropy with pos_weight w",
+        "∂L/∂x = (1 − t) s₊ − w t s₋",
+        (
+            definition(Partial(_BINARY, x)),
+            Step("softplus",
+                 Partial(w * t * sp.log(1 + sp.exp(-x)) + (1 - t) * sp.log(1 + sp.exp(x)), x),
+                 "−log σ(x) = log(1 + exp(−x))"),
+            Step("derivative", w * t * -down + (1 - t) * up, "softplus, at x and −x"),
+            Step("closed form", (1 - t) * up - w * t * down, "algebra"),
+        ),
+        _SIGMOIDS, source=_GOODFELLOW, about=_ABOUT,
+    ),
+    Derivation(
+        f"{_BCE}.labels", "The gradient to the label",
+        "∂L/∂t = (w − 1) log(1 + exp(−x)) − x",
+        (
+            definition(Partial(_BINARY, t)),
+            Step("linear", -w * sp.log(up) + sp.log(down), "linear in t"),
+            Step("closed form", (w - 1) * _plus - x, "log s₊ − log s₋ = x"),
+        ),
+        _SIGMOIDS,
+    ),
+    Derivation(
+        f"{_BCE}.pos_weight", "The gradient to pos_weight",
+        "∂L/∂w = t log(1 + exp(−x))",
+        (
+            definition(Partial(_BINARY, w)),
+            Step("closed form", t * _plus, "linear in w"),
+        ),
+        _SIGMOIDS,
+    ),
+    Derivation(
+        f"{_BCE}.label_smoothing", "With smoothing the label is (1 − ε) t + ε/2",
+        "∂L/∂x = (1 − t') s₊ − w t' s₋",
+        (
+            definition(Partial(_smoothed, x)),
+            Step("closed form",
+                 (1 - (1 - eps) * t - eps / 2) * up - w * ((1 - eps) * t + eps / 2) * down, _BCE),
+        ),
+        _SIGMOIDS,
+    ),
+    Derivation(
+        f"{_BCE}.second", "The second derivative",
+        "∂²L/∂x² = (1 − t + w t) s₊ s₋",
+        (
+            definition(Partial(Partial(_BINARY, x), x)),
+            Step("once", Partial((1 - t) * up - w * t * down, x), _BCE),
+            Step("closed form", (1 - t + w * t) * up * down, "sigmoid, at x and −x"),
+        ),
+        _SIGMOIDS,
+    ),
+    _focal(_SFL, _INSIDE),
+    _focal(f"{_SFL}.label_0", Assumption("t = 0"), (t, sp.Integer(0))),
+    _focal(f"{_SFL}.label_1", Assumption("t = 1"), (t, sp.Integer(1))),
+    Derivation(
+        f"{_SFL}.labels", "Binary focal loss: the gradient to the label",
+        "∂(u^γ L)/∂t = u^γ (γ L (s₋ − s₊)/u − x)",
+        (
+            definition(Partial(_focal_loss, t)),
+            Step("product rule", gamma * wrong ** (gamma - 1) * (down - up) * loss
+                 + wrong**gamma * (sp.log(down) - sp.log(up)), "linear in t; u > 0"),
+            Step("closed form", wrong**gamma * (gamma * (down - up) / wrong * loss - x),
+                 "log s₊ − log s₋ = x"),
+        ),
+        _FOCAL, (_INSIDE,),
+    ),
+    Derivation(
+        f"{_SFL}.gamma", "Binary focal loss: the gradient to gamma",
+        "∂(u^γ L)/∂γ = u^γ L log u",
+        (
+            definition(Partial(_focal_loss, gamma)),
+            Step("closed form", _focal_loss * sp.log(wrong), "derivative of a power"),
+        ),
+        _FOCAL, (_INSIDE,),
+    ),
+    Derivation(
+        f"{_SFL}.alpha", "Binary focal loss: the gradient to alpha",
+        "∂/∂a = (2t − 1) u^γ L",
+        (
+            definition(Partial((a * t + (1 - a) * (1 - t)) * _focal_loss, a)),
+            Step("closed form", (2 * t - 1) * _focal_loss, "linear in a"),
+        ),
+        _FOCAL, (_INSIDE,),
+    ),
+)  # fmt: skip

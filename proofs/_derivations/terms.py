@@ -87,10 +87,10 @@ def family(name: str, **assumptions: bool) -> Any:
     return sp.Function(name, **(assumptions or {"real": True}))
 
 
-def label_family(name: str, classes: sp.Expr = K) -> Any:
-    """Makes the name of indexed labels, such as y of y(n); each label is one of the classes."""
+def label_family(name: str) -> Any:
+    """Makes the name of indexed labels, such as y of y(n); each label is one of k classes."""
     made = sp.Function(name, integer=True, nonnegative=True)
-    made.size = classes
+    made.size = K
     return made
 
 
@@ -109,9 +109,3 @@ def delta(i: sp.Expr, j: sp.Expr) -> sp.Expr:
 def written(*factors: sp.Expr) -> sp.Expr:
     """Returns a product as it is written, before SymPy cancels, for people to read."""
     return sp.Mul(*factors, evaluate=False)
-
-
-def subterms(e: sp.Basic) -> set[sp.Basic]:
-    """Returns all subterms, also those inside sums and derivatives, without binders."""
-    inner = [a for a in e.args if not (isinstance(e, Total) and a is e.index)]
-    return {e}.union(*(subterms(a) for a in inner))

@@ -15,7 +15,7 @@ from sympy.core.function import AppliedUndef
 from sympy.printing.latex import LatexPrinter, translate
 from sympy.printing.precedence import PRECEDENCE
 
-from .._derivations.terms import Partial, Total, subterms
+from .._derivations.terms import Partial, Total
 
 _OPTIONS = {
     "label_smoothing": "epsilon", "z_loss": "c", "class_weights": "omega", "pos_weight": "w",
@@ -50,10 +50,8 @@ def _signs_outside(e: Any) -> Any:
 class _Printer(LatexPrinter):
     def __init__(self, e: sp.Expr):
         super().__init__({"order": "none", "mul_symbol": r" \, "})
-        bound = {s.index for s in subterms(e) if isinstance(s, Total)}
-        free = {s for s in subterms(e) if isinstance(s, sp.Symbol) and s not in bound}
         self.letters: dict[sp.Symbol, str] = {}
-        self.taken = {s.name for s in free}
+        self.taken = {s.name for s in e.free_symbols}
 
     def parenthesize(self, item: Any, level: int, *args: Any, **options: Any) -> str:
         """Encloses sums and derivatives too, whose precedence SymPy does not know."""

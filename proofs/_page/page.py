@@ -14,7 +14,7 @@ import sympy as sp
 import xent_jax
 
 from .._catalogue import DERIVATIONS, Answer, Claim
-from .._derivations.derivation import Derivation, Outcome
+from .._derivations.derivation import Derivation, Outcome, Step
 from .._theorems.shipped import UNPROVED
 from .backwards import Source, backwards
 from .formulas import mathml
@@ -147,13 +147,14 @@ def _mark(holds: bool) -> str:
 
 
 def _derivation(d: Derivation, answer: Answer, sources: Iterable[Source]) -> str:
-    steps = "".join(_step(o, first=n == 0) for n, o in enumerate(answer.detail))
+    signs = "", *(s.relation for s in d.steps[1:])
+    steps = zip(d.steps, answer.detail, signs, strict=True)
     about = f'<p class="about">{_text(d.about)}</p>' if d.about else ""
     source = f'<p class="source">Source: {_text(d.source)}</p>' if d.source else ""
     shipped = "".join(map(_source, sources))
     return f"""<article id="{d.name}"><h3>{_mark(answer.holds)} {_text(d.title)}</h3>
 <p class="conclusion">{_text(d.conclusion)}</p>{about}{_context(d)}
-<ol class="steps">{steps}</ol>{shipped}
+<ol class="steps">{"".join(_step(*s) for s in steps)}</ol>{shipped}
 <p class="name"><code>{d.name}</code></p>{source}</article>"""
 
 
@@ -173,16 +174,17 @@ def _context(d: Derivation) -> str:
 <div><h4>Assumptions</h4><ul>{"".join(given)}</ul></div></div>"""
 
 
-def _step(o: Outcome, first: bool) -> str:
-    sign = "" if first else o.step.relation
-    place = f'<small class="place">{_text(o.step.place)}</small>' if o.step.place else ""
-    why = _text(o.step.why) + (f' <b class="reason">{escape(o.reason)}</b>' if o.reason else "")
-    slack = ""
-    if o.step.slack is not None:
-        slack = f' <span class="slack">the difference is {mathml(o.step.slack)}</span>'
+def _step(step: Step, outcome: Outcome, sign: str) -> str:
+    why, place = _text(step.why), ""
+    if outcome.reason:
+        why += f' <b class="reason">{escape(outcome.reason)}</b>'
+    if step.slack is not None:
+        why += f' <span class="slack">the difference is {mathml(step.slack)}</span>'
+    if step.place:
+        place = f'<small class="place">{_text(step.place)}</small>'
     return f"""<li><span class="sign">{sign}</span>
-{_formula(o.step.expr)}
-<div class="rule">{_mark(o.holds)} <span>{why}{slack}</span>{place}</div></li>"""
+{_formula(step.expr)}
+<div class="rule">{_mark(outcome.holds)} <span>{why}</span>{place}</div></li>"""
 
 
 def _theorem(c: Claim, a: Answer, sources: Iterable[Source]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from .._normal_form import Poly, Refused, Symbol, usual
 from .layers import equal, through, without_names
@@ -14,11 +15,9 @@ from .linear import pull, push
 from .read import assume, read
 from .tensor import Tensor
 from .trace import Arguments, new_tensor, only, trace
-from .words import few_terms
+from .words import few_terms, numbered
 
 Function = Callable[..., Any]
-
-
 Claims = list[tuple[str, Tensor, Tensor]]  # what it is, as claimed, as it should be
 
 
@@ -31,58 +30,147 @@ class Differs(Exception):
         super().__init__(f"{what}: {text if len(text) < 600 else text[:600] + ' ...'} is left over")
 
 
+# ------------------------------------------------------------------ what JAX will run
+
+
 def vjp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
-    """``(g, *args) -> (value, *cotangents)`` as JAX will run it."""
+    """Returns ``(g, *args) -> (value, *cotangents)`` as JAX will run it."""
     of = only(fun, a, wrt)
 
     def both(g: Any, *rest: Any) -> Any:
-        primals = tuple(rest[a.names.index(w)] for w in wrt)
-        value, pullback = jax.vjp(lambda *m: of(m, rest), *primals)
+        value, pullback = jax.vjp(lambda *m: of(m, rest), *_named(a, wrt, rest))
         return value, *pullback(g)
 
     return both
 
 
-def claims_of(
+def jvp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
+    """Returns ``(tangents, *args) -> (value, tangent)`` as JAX will run it."""
+    of = only(fun, a, wrt)
+
+    def both(tangents: Any, *rest: Any) -> Any:
+        return jax.jvp(lambda *m: of(m, rest), _named(a, wrt, rest), tuple(tangents))
+
+    return both
+
+
+def _named(a: Arguments, names: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
+    """Returns those of the arguments that have these names."""
+    return tuple(args[a.names.index(name)] for name in names)
+
+
+# ------------------------------------------------------------------ claims
+
+
+def value_claims(f: Function, g: Function, a: Arguments) -> Claims:
+    """Returns the values of a function beside those of another."""
+    ones, others = _both_read(f, g, a)
+    for one, other in zip(ones, others, strict=True):
+        if one.bad.terms and one.bad == other.bad:
+            raise Refused(f"both may be NaN or +inf, which are not told apart, where {one.bad}")
+    return _beside("the value", ones, others)
+
+
+def vjp_claims(
     fun: Function,
     a: Arguments,
     wrt: Sequence[str],
-    reference: Function | None,
-    second: bool,
+    reference: Function | None = None,
     surrogate: Function | None = None,
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """The derivatives that JAX will run beside those of the terms of the reference.
+) -> Claims:
+    """Returns what ``jax.vjp`` gives beside the gradients and values of the reference's terms.
 
-    Or of the surrogate, if there is one: then the reference is one of the values alone.
+    If there is a surrogate, the gradients are those of its terms.
     """
-    values = values_of(fun, a, reference)
-    outs = values if surrogate is None else _surrogates(surrogate, a, values)
-    g_shape = jax.eval_shape(fun, *a.shapes)
-    names = ["g"] if len(outs) == 1 else [f"g{i}" for i in range(len(outs))]
-    g = {name: new_tensor(extra(a, name), out) for name, out in zip(names, outs, strict=True)}
-    both = vjp_of(fun, a, wrt)
+    values = _values(fun, a, reference)
+    outs = _differentiated(surrogate, a, values)
+    both, b = _of_cotangents(fun, a, wrt, outs)
+    many = len(outs)
+    outs, cotangents = through(outs, b.tensors[:many])  # their names come first
+    found = read(trace(both, b.shapes), b.tensors)
+    return [
+        *_gradient_claims(found[many:], outs, cotangents, a, wrt),
+        *_beside("the value that jax.vjp gives", found[:many], values),
+    ]
 
-    def backward(*args: Any) -> Any:
+
+def jvp_claims(
+    fun: Function, a: Arguments, wrt: Sequence[str], reference: Function | None
+) -> Claims:
+    """Returns what ``jax.jvp`` gives beside the tangents and values of the reference's terms."""
+    without_names("forward mode")
+    outs = _values(fun, a, reference)
+    many = len(outs)
+    found, tangents = _pushed(jvp_of(fun, a, wrt), a, wrt)
+    return [
+        *_beside("the tangent", found[many:], [push(out, tangents) for out in outs]),
+        *_beside("the value that jax.jvp gives", found[:many], outs),
+    ]
+
+
+def second_order_claims(
+    fun: Function,
+    a: Arguments,
+    wrt: Sequence[str],
+    reference: Function | None = None,
+    surrogate: Function | None = None,
+) -> Claims:
+    """Returns what both modes over the gradient give beside derivatives of its terms."""
+    outs = _differentiated(surrogate, a, _values(fun, a, reference))
+    without_names("second orders")
+    both, b = _of_cotangents(fun, a, wrt, outs)
+    grads = [pull(outs, b.tensors[: len(outs)], a.symbols[w], a.tensor(w)) for w in wrt]
+
+    def gradient(*args: Any) -> Any:
         return both(*args)[1:]
 
-    if not second:
-        many = len(outs)
-        outs, cotangents = through(outs, list(g.values()))  # their names come first
-        found = read(trace(both, [g_shape, *a.shapes]), [*g.values(), *a.tensors])
-        yield from gradients(found[many:], outs, cotangents, a, wrt)
-        names = numbered("the value that jax.vjp gives", values)
-        yield from zip(names, found[:many], values, strict=True)
-        return
-    without_names("second orders")
-    grads = [pull(outs, list(g.values()), a.symbols[w], a.tensor(w)) for w in wrt]
-    yield from _forward_over(backward, grads, g, g_shape, a, wrt)
-    yield from _reverse_over(backward, grads, g, g_shape, a, wrt)
+    forward, tangents = _pushed(lambda *args: jvp_of(gradient, b, wrt)(*args)[1], b, wrt)
+    wanted = [push(grad, tangents) for grad in grads]
+    by = *b.names[: len(outs)], *wrt
+    h = [new_tensor(_extra(b, f"{w}_bar"), a.tensor(w)) for w in wrt]
+    h_shape = tuple(a.shape(w) for w in wrt)
+    reverse = trace(lambda *args: vjp_of(gradient, b, by)(*args)[1:], [h_shape, *b.shapes])
+    pulled = [pull(grads, h, b.symbols[name], b.tensor(name)) for name in by]
+    to_wrt = (f"forward over the gradient to {w}" for w in wrt)
+    to_all = (f"reverse over the gradient, to {name}" for name in by)
+    return [
+        *zip(to_wrt, forward, wanted, strict=True),
+        *zip(to_all, read(reverse, [*h, *b.tensors]), pulled, strict=True),
+    ]
 
 
-def gradients(
-    claimed: Sequence[Tensor], outs: Sequence[Tensor], g: Sequence[Tensor], a: Arguments, wrt: Any
+def backward_claims(
+    value: core.ClosedJaxpr,
+    backward: core.ClosedJaxpr,
+    a: Arguments,
+    wrt: Sequence[str],
+    reference: Function | None,
 ) -> Claims:
-    """Gradients as claimed beside those of the terms of outputs under their cotangents."""
+    """Returns the gradients of a traced backward beside those of the reference's terms."""
+    without_names("a traced backward")
+    outs = read(value, a.tensors)
+    if reference is not None:
+        wanted = _outputs(reference, a)
+        require(_beside("the value", outs, wanted))
+        outs = wanted
+    _finite("the value", *outs)
+    g = list(_cotangents(a, outs).values())
+    return _gradient_claims(read(backward, [*g, *a.tensors]), outs, g, a, wrt)
+
+
+def _beside(what: str, claimed: Sequence[Tensor], wanted: Sequence[Tensor]) -> Claims:
+    """Returns outputs as claimed beside those wanted, by their names."""
+    return list(zip(numbered(what, claimed), claimed, wanted, strict=True))
+
+
+def _gradient_claims(
+    claimed: Sequence[Tensor],
+    outs: Sequence[Tensor],
+    g: Sequence[Tensor],
+    a: Arguments,
+    wrt: Sequence[str],
+) -> Claims:
+    """Returns gradients as claimed beside those of the terms of outputs under cotangents."""
     claims = []
     for w, c in zip(wrt, claimed, strict=True):
         try:
@@ -93,90 +181,74 @@ def gradients(
     return claims
 
 
-def numbered(what: str, outs: Sequence[Any]) -> list[str]:
-    """Names for the outputs."""
-    return [what if len(outs) == 1 else f"{what}, output {i}" for i in range(len(outs))]
+def _of_cotangents(
+    fun: Function, a: Arguments, wrt: Sequence[str], outs: Sequence[Tensor]
+) -> tuple[Function, Arguments]:
+    """Returns ``vjp_of`` as a function of cotangents and the arguments, and all of these."""
+    both = vjp_of(fun, a, wrt)
+    shapes, tree = jax.tree.flatten(jax.eval_shape(fun, *a.shapes))
+    g, many = _cotangents(a, outs), len(outs)
+    symbols = {symbol.name: symbol for symbol in g}
+    b = Arguments(
+        (*symbols, *a.names),
+        (*shapes, *a.shapes),
+        (*g.values(), *a.tensors),
+        {**symbols, **a.symbols},
+    )
+    return lambda *args: both(jax.tree.unflatten(tree, args[:many]), *args[many:]), b
 
 
-def _forward_over(
-    backward: Function,
-    grads: list[Tensor],
-    g: Mapping[str, Tensor],
-    g_shape: Any,
-    a: Arguments,
-    wrt: Any,
-) -> Claims:
-    tangents = [new_tensor(extra(a, f"{w}_dot"), a.tensor(w)) for w in wrt]
-
-    def forward(moving: Sequence[Any], g: Any, *rest: Any) -> Any:
-        of = only(lambda *args: backward(g, *args), a, wrt)
-        primals = tuple(rest[a.names.index(w)] for w in wrt)
-        return jax.jvp(lambda *m: of(m, rest), primals, tuple(moving))[1]
-
-    jaxpr = trace(forward, [[a.shape(w) for w in wrt], g_shape, *a.shapes])
-    claimed = read(jaxpr, [*tangents, *g.values(), *a.tensors])
-    pairs = [(a.symbols[w], t) for w, t in zip(wrt, tangents, strict=True)]
-    return [
-        (f"forward over the gradient to {w}", c, push(grad, pairs))
-        for w, c, grad in zip(wrt, claimed, grads, strict=True)
-    ]
+def _cotangents(a: Arguments, outs: Sequence[Tensor]) -> dict[Symbol, Tensor]:
+    """Returns a cotangent of each output, g or g0, g1, ..., by its symbol."""
+    names = ["g"] if len(outs) == 1 else [f"g{i}" for i in range(len(outs))]
+    symbols = [_extra(a, name) for name in names]
+    return {s: new_tensor(s, out) for s, out in zip(symbols, outs, strict=True)}
 
 
-def _reverse_over(
-    backward: Function,
-    grads: list[Tensor],
-    g: Mapping[str, Tensor],
-    g_shape: Any,
-    a: Arguments,
-    wrt: Any,
-) -> Claims:
-    seconds = [new_tensor(extra(a, f"{w}_bar"), a.tensor(w)) for w in wrt]
-
-    def reverse(h: Sequence[Any], g: Any, *rest: Any) -> Any:
-        primals = tuple(rest[a.names.index(w)] for w in wrt)
-
-        def of(g: Any, *moving: Any) -> Any:
-            return only(lambda *args: backward(g, *args), a, wrt)(moving, rest)
-
-        return jax.vjp(of, g, *primals)[1](tuple(h))
-
-    jaxpr = trace(reverse, [[a.shape(w) for w in wrt], g_shape, *a.shapes])
-    claimed = read(jaxpr, [*seconds, *g.values(), *a.tensors])
-    targets = [
-        *((name, extra(a, name), t) for name, t in g.items()),
-        *((w, a.symbols[w], a.tensor(w)) for w in wrt),
-    ]
-    return [
-        (f"reverse over the gradient, to {name}", c, pull(grads, seconds, symbol, like))
-        for c, (name, symbol, like) in zip(claimed, targets, strict=True)
-    ]
+def _pushed(
+    of: Function, a: Arguments, wrt: Sequence[str]
+) -> tuple[list[Tensor], list[tuple[Symbol, Tensor]]]:
+    """Returns what a function of tangents and the arguments gives, and these tangents."""
+    tangents = [new_tensor(_extra(a, f"{w}_dot"), a.tensor(w)) for w in wrt]
+    jaxpr = trace(of, [[a.shape(w) for w in wrt], *a.shapes])
+    found = read(jaxpr, [*tangents, *a.tensors])
+    return found, [(a.symbols[w], t) for w, t in zip(wrt, tangents, strict=True)]
 
 
-def extra(a: Arguments, name: str) -> Symbol:
-    """A cotangent or a tangent, by a name that no argument has."""
+def _extra(a: Arguments, name: str) -> Symbol:
+    """Returns a cotangent or a tangent, by a name that no argument has."""
     while name in a.names:
         name += "_"
     return Symbol(name, "real")
 
 
-def values_of(fun: Function, a: Arguments, reference: Function | None) -> list[Tensor]:
-    """The function's values, which must be the reference's, as the reference writes them."""
-    outs = read_all(fun, a)
-    names = numbered("the value", outs)
-    if reference is not None:
-        wanted = read_all(reference, a)
-        if len(wanted) != len(outs):
-            raise Refused(f"a function of {len(outs)} outputs beside one of {len(wanted)}")
-        require(list(zip(names, outs, wanted, strict=True)))
-        outs = wanted
-    for name, out in zip(names, outs, strict=True):
-        finite(name, out)
+# ------------------------------------------------------------------ values
+
+
+def _values(fun: Function, a: Arguments, reference: Function | None) -> list[Tensor]:
+    """Returns the function's values, which must be the reference's, as that writes them."""
+    if reference is None:
+        outs = _outputs(fun, a)
+    else:
+        claimed, outs = _both_read(fun, reference, a)
+        require(_beside("the value", claimed, outs))
+    _finite("the value", *outs)
     return outs
 
 
-def _surrogates(surrogate: Function, a: Arguments, values: list[Tensor]) -> list[Tensor]:
-    """The terms of a function whose derivative the backward pass is meant to be."""
-    outs = values_of(surrogate, a, None)
+def _both_read(f: Function, g: Function, a: Arguments) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the outputs of two functions, which must be as many."""
+    ones, others = _outputs(f, a), _outputs(g, a)
+    if len(ones) != len(others):
+        raise Refused(f"a function of {len(ones)} outputs beside one of {len(others)}")
+    return ones, others
+
+
+def _differentiated(surrogate: Function | None, a: Arguments, values: list[Tensor]) -> list[Tensor]:
+    """Returns what the backward pass is meant to differentiate: the values, or a surrogate."""
+    if surrogate is None:
+        return values
+    outs = _values(surrogate, a, None)
     if [t.shape for t in outs] != [t.shape for t in values]:
         raise Refused("a surrogate whose outputs have other shapes than those of the function")
     name = getattr(surrogate, "__name__", "surrogate")
@@ -184,8 +256,8 @@ def _surrogates(surrogate: Function, a: Arguments, values: list[Tensor]) -> list
     return outs
 
 
-def read_all(fun: Function, a: Arguments) -> list[Tensor]:
-    """The outputs of a function, as terms."""
+def _outputs(fun: Function, a: Arguments) -> list[Tensor]:
+    """Returns the outputs of a function, as terms."""
     outs = read(trace(fun, a.shapes), a.tensors)
     for t in outs if len(outs) > 1 else ():
         if not np.issubdtype(t.dtype, np.floating):
@@ -196,11 +268,12 @@ def read_all(fun: Function, a: Arguments) -> list[Tensor]:
     return outs
 
 
-def finite(what: str, t: Tensor) -> None:
-    """Refuses what may be infinite or NaN."""
-    for flag, name in ((t.lowest, "-inf"), (t.bad, "NaN or +inf")):
-        if flag.terms:
-            raise Refused(f"{what} may be {name}, where {flag}")
+def _finite(what: str, *outs: Tensor) -> None:
+    """Refuses outputs that may be infinite or NaN."""
+    for name, t, _ in _beside(what, outs, outs):
+        for flag, number in ((t.lowest, "-inf"), (t.bad, "NaN or +inf")):
+            if flag.terms:
+                raise Refused(f"{name} may be {number}, where {flag}")
 
 
 def require(claims: Claims) -> None:

@@ -1,4 +1,7 @@
-"""Which questions are put to numbers, for each claim; ``_refutation`` answers them."""
+"""Which questions are put to numbers, for each claim; ``_refutation`` answers them.
+
+Each search returns arguments at which the claim is wrong, or None if it meets none.
+"""
 
 from __future__ import annotations
 
@@ -9,135 +12,113 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._refutation.floats import restricted
 from .._refutation.samples import samples
 from .._refutation.search import Found, Question, Values, first_wrong
 from .spec import Spec
 
 Function = Callable[..., Any]
+Specs = Mapping[str, Spec]
 Least = Mapping[str, int] | None
 GoesOn = Callable[[], bool]  # asked before each question at each point
 
 
 def vjp(
     fun: Function,
-    specs: Mapping[str, Spec],
     wrt: Sequence[str],
     reference: Function,
     slope: Function,
+    second_order: bool,
+    specs: Specs,
     least: Least,
-    order: int,
     goes_on: GoesOn,
 ) -> Found | None:
-    """Arguments at which the reverse derivative, or that of it, is wrong; None if none is met.
+    """Searches where the reverse derivative is wrong, or the derivative of that.
 
     The value is to be that of ``reference``, and the derivative that of ``slope``.
     """
-    names, places = list(specs), [list(specs).index(w) for w in wrt]
-    if order == 2:
-        return _search(_second_order(fun, reference, names, places), specs, least, goes_on)
+    places = _places(specs, wrt)
 
     def primal(*args: Any) -> Any:
-        return jax.vjp(_of(fun, args, places), *[args[p] for p in places])[0]
+        of, moving = restricted(fun, args, places)
+        return jax.vjp(of, *moving)[0]
 
-    return _search(
-        [
-            *_values(fun, reference),
+    questions = _values(fun, reference)
+    if second_order:
+        questions += _second_order(fun, places)
+    else:
+        questions += [
             Values("the value that jax.vjp gives", primal, reference),
-            Question("the gradient to", fun, slope, names, places),
-        ],
-        specs,
-        least,
-        goes_on,
-    )
+            Question("the gradient to", fun, slope, places),
+        ]
+    return _search(questions, specs, least, goes_on)
 
 
 def jvp(
     fun: Function,
-    specs: Mapping[str, Spec],
     wrt: Sequence[str],
     reference: Function,
+    specs: Specs,
     least: Least,
     goes_on: GoesOn,
 ) -> Found | None:
-    """Arguments at which the forward derivative is wrong."""
-    names, places = list(specs), [list(specs).index(w) for w in wrt]
+    """Searches where the forward derivative is wrong."""
+    places = _places(specs, wrt)
 
     def primal(*args: Any) -> Any:
-        moving = [args[p] for p in places]
-        return jax.jvp(_of(fun, args, places), moving, list(map(jnp.zeros_like, moving)))[0]
+        of, moving = restricted(fun, args, places)
+        return jax.jvp(of, moving, list(map(jnp.zeros_like, moving)))[0]
 
-    return _search(
-        [
-            *_values(fun, reference),
-            Values("the value that jax.jvp gives", primal, reference),
-            Question("the tangent of", fun, reference, names, places, reverse=False),
-        ],
-        specs,
-        least,
-        goes_on,
-    )
+    questions = [
+        *_values(fun, reference),
+        Values("the value that jax.jvp gives", primal, reference),
+        Question("the tangent of", fun, reference, places, reverse=False),
+    ]
+    return _search(questions, specs, least, goes_on)
 
 
-def equal(
-    f: Function, g: Function, specs: Mapping[str, Spec], least: Least, goes_on: GoesOn
-) -> Found | None:
-    """Arguments at which two functions differ."""
+def equal(f: Function, g: Function, specs: Specs, least: Least, goes_on: GoesOn) -> Found | None:
+    """Searches where two functions differ."""
     return _search(_values(f, g), specs, least, goes_on)
 
 
-def _values(fun: Function, reference: Function) -> list[Values]:
+def _places(specs: Specs, wrt: Sequence[str]) -> list[int]:
+    return [list(specs).index(w) for w in wrt]
+
+
+def _values(fun: Function, reference: Function) -> list[Question | Values]:
     return [] if fun is reference else [Values("the value", fun, reference)]
 
 
-def _second_order(
-    fun: Function, reference: Function, names: list[str], places: list[int]
-) -> list[Question | Values]:
-    """Whether forward mode and reverse mode give the derivative of the gradient that is claimed."""
+def _second_order(fun: Function, places: list[int]) -> list[Question | Values]:
+    """Asks whether both modes give the derivative of the gradient that is claimed.
 
-    def gradient(*args: Any) -> Any:
-        return _pulled(fun, args, places, jnp.ones)
+    The gradient is that for cotangents of ones, and for cotangents whose entries all differ.
+    """
 
-    def of_random(*args: Any) -> Any:
-        return _pulled(fun, args, places, _waves)
+    def waves(shape: tuple[int, ...]) -> Any:
+        return jnp.asarray(np.random.default_rng(1).normal(size=shape))
+
+    def pulled(seed: Function) -> Function:
+        def gradient(*args: Any) -> Any:
+            of, moving = restricted(fun, args, places)
+            outs, pullback = jax.vjp(of, *moving)
+            return pullback([seed(o.shape).astype(o.dtype) for o in outs])
+
+        return gradient
 
     return [
-        *_values(fun, reference),
-        *(
-            Question(what, of, of, names, places, reverse)
-            for of in (gradient, of_random)
-            for what, reverse in (
-                ("forward over the gradient,", False),
-                ("reverse over the gradient, to", True),
-            )
-        ),
+        Question(what, gradient, gradient, places, reverse)
+        for gradient in map(pulled, (jnp.ones, waves))
+        for what, reverse in (
+            ("forward over the gradient,", False),
+            ("reverse over the gradient, to", True),
+        )
     ]
 
 
-def _pulled(fun: Function, args: Sequence[Any], places: list[int], seed: Function) -> Any:
-    outs, pullback = jax.vjp(_of(fun, args, places), *[args[p] for p in places])
-    return pullback(jax.tree.map(lambda o: seed(o.shape).astype(o.dtype), outs))
-
-
-def _waves(shape: tuple[int, ...]) -> Any:
-    """A cotangent whose entries all differ."""
-    return jnp.asarray(np.random.default_rng(1).normal(size=shape))
-
-
-def _of(fun: Function, args: Sequence[Any], places: list[int]) -> Function:
-    def of(*moving: Any) -> Any:
-        full = list(args)
-        for p, m in zip(places, moving, strict=True):
-            full[p] = m
-        return fun(*full)
-
-    return of
-
-
 def _search(
-    questions: Sequence[Question | Values],
-    specs: Mapping[str, Spec],
-    least: Least,
-    goes_on: GoesOn,
+    questions: Sequence[Question | Values], specs: Specs, least: Least, goes_on: GoesOn
 ) -> Found | None:
     rng = np.random.default_rng(0)
     points = samples(specs, np.random.default_rng(0), least)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ def left_over(what: str, residual: Poly) -> str:
     if all(-_SMALL < c < _SMALL for c in residual.terms.values()):
         hint = f"; all that is left is below {_SMALL:g}: constants rounded?"
     return f"{what}: {few_terms(residual)} is left over{hint}"
+
+
+def numbered(what: str, outs: Sequence[Any]) -> list[str]:
+    """Returns names for the outputs of a function."""
+    return [what if len(outs) == 1 else f"{what}, output {i}" for i in range(len(outs))]
 
 
 def few_terms(p: Poly) -> str:

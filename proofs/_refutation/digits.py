@@ -6,6 +6,7 @@ curvature times 1e-30. Casts between floating-point dtypes change no number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from .reals import Reals, of_real
 
 DIGITS = 100
 STEPS = (mpmath.mpf("1e-30"), mpmath.mpf("1e-33"))
-_SMOOTH = mpmath.mpf("1e-9")  # to which the differences agree where a derivative exists
+SMOOTH = 1e-9  # to which the differences agree where a derivative exists
 _LONGEST_LOOP = 1000
 
 Vector = list[Any]
@@ -69,11 +70,6 @@ class Digits:
         return [filled(o.shape, list(map(mpmath.mpf, o.flat))) for o in outs]
 
 
-def with_digits() -> Any:
-    """A context in which numbers have so many digits."""
-    return mpmath.workdps(DIGITS)
-
-
 def exact(array: np.ndarray) -> np.ndarray:
     """The same numbers, as mpmath has them; integers and booleans as Python has them."""
     kinds: dict[str, Callable[[Any], Any]] = {"b": bool, "i": int, "u": int}
@@ -106,10 +102,10 @@ def moved(
 
 def derivative(
     fun: Digits, arrays: Sequence[np.ndarray], places: Sequence[int], direction: Sequence[Any]
-) -> tuple[Vector, list[bool]]:
-    """Along a direction, of each entry of the outputs, and where it exists.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the derivative of each output along a direction, and its error.
 
-    It does where the differences to both sides, at both steps, agree.
+    The derivative is NaN unless the differences to both sides, at both steps, agree.
     """
     here = flat(fun(*arrays))
     sides = [
@@ -118,38 +114,13 @@ def derivative(
         for h in (step, -step)
         for there in [flat(fun(*moved(arrays, places, h, direction)))]
     ]
-    means, exists = [], []
+    means = []
     for quotients in zip(*sides, strict=True):
         mean = (quotients[0] + quotients[1]) / 2
-        bound = _SMOOTH * (1 + abs(mean))
-        means.append(mean)
-        exists.append(all(abs(q - mean) <= bound for q in quotients))
-    return means, exists
-
-
-def jacobian(
-    fun: Digits, arrays: Sequence[np.ndarray], places: Sequence[int], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """``[outputs, inputs]``, and the error of each entry: infinite where there is no derivative.
-
-    A function whose entries along the axes exist may still have a kink: so the derivatives along
-    two further directions must be what the Jacobian makes of them.
-    """
-    size = sum(arrays[p].size for p in places)
-    axes = [[int(i == j) for i in range(size)] for j in range(size)]
-    columns = [derivative(fun, arrays, places, axis) for axis in axes]
-    table = [list(row) for row in zip(*(c[0] for c in columns), strict=True)]
-    smooth = [all(row) for row in zip(*(c[1] for c in columns), strict=True)]
-    for _ in range(2):
-        direction = [mpmath.mpf(float(d)) for d in rng.normal(size=size)]
-        along, exists = derivative(fun, arrays, places, direction)
-        for i, row in enumerate(table):
-            terms = [a * d for a, d in zip(row, direction, strict=True)]
-            bound = _SMOOTH * (1 + sum(map(abs, terms)))
-            smooth[i] &= exists[i] and bool(abs(sum(terms) - along[i]) <= bound)
-    values = np.array([[float(x) for x in row] for row in table]).reshape(len(table), size)
-    error = np.where(np.array(smooth, bool)[:, None], 1e-9 * (1 + np.abs(values)), np.inf)
-    return values, error
+        exists = all(abs(q - mean) <= SMOOTH * (1 + abs(mean)) for q in quotients)
+        means.append(float(mean) if exists else math.nan)
+    values = np.array(means)
+    return values, SMOOTH * (1 + np.abs(values))
 
 
 # ---------------------------------------------------------------- primitives
@@ -228,28 +199,18 @@ def _sorted(params, inputs):
     return [np.moveaxis(o, -1, axis) for o in outs]
 
 
-def _root(x: Any) -> Any:
-    return mpmath.sqrt(x) if x >= 0 else mpmath.nan
-
-
-def _inverse_root(x: Any) -> Any:
-    return mpmath.inf if x == 0 else 1 / _root(x)
-
-
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: getattr(mpmath, name)
     for name in ("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh",
-                 "acosh", "atanh", "erf", "erfc", "digamma")
+                 "acosh", "atanh", "erf", "erfc", "digamma", "sqrt", "ceil")
 }  # fmt: skip
 _FUNCTIONS |= {
-    "sqrt": _root,
-    "rsqrt": _inverse_root,
+    "rsqrt": lambda x: 1 / mpmath.sqrt(x) if x else mpmath.inf,
     "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
     "logistic": lambda x: 1 / (1 + mpmath.exp(-x)),
     "exp2": lambda x: mpmath.mpf(2) ** x,
     "erf_inv": mpmath.erfinv,
     "lgamma": lambda x: mpmath.log(abs(mpmath.gamma(x))),
-    "ceil": mpmath.ceil,
 }
 
 

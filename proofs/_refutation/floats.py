@@ -42,6 +42,27 @@ def _every(jaxpr: Any) -> Any:
                     yield from _every(inner)
 
 
+def restricted(
+    fun: Function, arrays: Sequence[Any], places: Sequence[int]
+) -> tuple[Function, list[Any]]:
+    """Returns a function of the arrays at these places, where the others are kept; and those."""
+
+    def of(*moving: Any) -> list[Any]:
+        full = list(arrays)
+        for p, m in zip(places, moving, strict=True):
+            full[p] = m
+        return jax.tree.leaves(fun(*full))
+
+    return of, [arrays[p] for p in places]
+
+
+def split(vector: Any, like: Sequence[Any]) -> list[Any]:
+    """Returns a vector as arrays of these shapes and dtypes."""
+    ends = np.cumsum([math.prod(jnp.shape(a)) for a in like])
+    parts = jnp.split(vector, ends[:-1])
+    return [p.reshape(a.shape).astype(a.dtype) for p, a in zip(parts, like, strict=True)]
+
+
 class Floats:
     """A function as one of the vector of its arrays at ``places``, run at many points at once."""
 
@@ -49,11 +70,8 @@ class Floats:
         self.places = places
 
         def at(x: Any, *arrays: Any) -> Any:
-            full = list(arrays)
-            ends = np.cumsum([arrays[p].size for p in places])[:-1]
-            for p, part in zip(places, jnp.split(x, ends), strict=True):
-                full[p] = part.reshape(arrays[p].shape)
-            return jnp.concatenate([jnp.ravel(o) for o in jax.tree.leaves(fun(*full))])
+            of, moving = restricted(fun, arrays, places)
+            return jnp.concatenate([jnp.ravel(o) for o in of(*split(x, moving))])
 
         def on_line(x: Any, steps: Any, direction: Any, *arrays: Any) -> Any:
             return jax.vmap(lambda s: at(x + s * direction, *arrays))(steps)
@@ -102,21 +120,28 @@ class Floats:
         lines = self.at_steps(arrays, direction, _NOISE_STEPS.ravel())
         return _noise(lines.reshape(*_NOISE_STEPS.shape, -1))
 
-    def jacobian(
-        self, arrays: Sequence[np.ndarray], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the entries of the Jacobian and the estimated error of each."""
-        size = sum(arrays[p].size for p in self.places)
-        columns = [self.derivative(arrays, axis) for axis in np.eye(size)]
-        values, error = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
-        for _ in range(2):
-            direction = rng.normal(size=size)
-            along, own = self.derivative(arrays, direction)
-            with np.errstate(all="ignore"):
-                apart = np.abs(values @ direction - along)
-                sure = apart <= 1e-5 + _SAFETY * (error @ np.abs(direction) + own)
-            error = np.where(sure[:, None], error, np.inf)
-        return values, error
+
+def jacobian(
+    derivative: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    size: int,
+    rng: np.random.Generator,
+    tolerance: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ``[outputs, inputs]`` from derivatives along directions, and the error of each entry.
+
+    A function whose derivatives along the axes exist may still have a kink: so those along two
+    further directions must be what the Jacobian makes of them, or the error is infinite.
+    """
+    columns = map(derivative, np.eye(size))
+    values, error = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
+    for _ in range(2):
+        direction = rng.normal(size=size)
+        along, own = derivative(direction)
+        with np.errstate(all="ignore"):
+            apart = np.abs(values @ direction - along)
+            sure = apart <= tolerance + _SAFETY * (error @ np.abs(direction) + own)
+        error = np.where(sure[:, None], error, np.inf)
+    return values, error
 
 
 def _noise(lines: np.ndarray) -> np.ndarray:

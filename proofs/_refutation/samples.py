@@ -5,6 +5,7 @@ Their numbers are short, so that they can be pasted, and that float32 holds them
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -28,17 +29,10 @@ def samples(
 
 def _sizes(names: list[str], least: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """All equal, all different, and some of them 1."""
-    patterns = [
-        lambda i: 1,
-        lambda i: 2,
-        lambda i: 2 + i % 3,
-        lambda i: 1 + 2 * (i % 2),
-        lambda i: 3 - 2 * (i % 2),
-        lambda i: 3,
-    ]
     seen = []
-    for size in patterns:
-        sizes = {d: max(size(i), least.get(d, 1)) for i, d in enumerate(names)}
+    for pattern in ((1,), (2,), (2, 3, 4), (1, 3), (3, 1), (3,)):
+        pairs = zip(names, itertools.cycle(pattern), strict=False)
+        sizes = {d: max(n, least.get(d, 1)) for d, n in pairs}
         if sizes not in seen:
             seen.append(sizes)
             yield sizes

@@ -5,16 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 
 from .._jax_internals import in_float64
 from .._prover.verdict import Verdict
-from . import digits, floats
-from .digits import STEPS, Digits, NotTaken, Unread, exact, flat, moved, with_digits
+from .._prover.words import numbered
+from .digits import (
+    DIGITS,
+    SMOOTH,
+    STEPS,
+    Digits,
+    NotTaken,
+    Unread,
+    derivative,
+    exact,
+    flat,
+    moved,
+)
+from .floats import Floats, coarse, jacobian, restricted, split
 
 Arrays = dict[str, np.ndarray]
 Function = Callable[..., Any]
@@ -54,7 +68,6 @@ class Question:
     what: str
     fun: Function
     reference: Function
-    names: Sequence[str]
     places: Sequence[int]
     reverse: bool = True
     unread: bool = False  # by ``digits``
@@ -62,28 +75,19 @@ class Question:
     def __post_init__(self) -> None:
         self.claim = self._pulled if self.reverse else self._pushed
         self.exact_claim, self.exact_truth = Digits(self.claim), Digits(self._outputs)
-        self.line = floats.Floats(self.reference, self.places)
+        self.line = Floats(self.reference, self.places)
 
     def _outputs(self, *arrays: Any) -> list[Any]:
         return jax.tree.leaves(self.reference(*arrays))
 
-    def _moving(self, arrays: Sequence[Any]) -> tuple[Function, list[Any]]:
-        def of(*moving: Any) -> list[Any]:
-            full = list(arrays)
-            for p, m in zip(self.places, moving, strict=True):
-                full[p] = m
-            return jax.tree.leaves(self.fun(*full))
-
-        return of, [arrays[p] for p in self.places]
-
     def _pulled(self, seed: Any, *arrays: Any) -> Any:
-        of, moving = self._moving(arrays)
+        of, moving = restricted(self.fun, arrays, self.places)
         outs, pullback = jax.vjp(of, *moving)
-        return pullback(_split(seed, outs))
+        return pullback(split(seed, outs))
 
     def _pushed(self, seed: Any, *arrays: Any) -> Any:
-        of, moving = self._moving(arrays)
-        return jax.jvp(of, moving, _split(seed, moving))[1]
+        of, moving = restricted(self.fun, arrays, self.places)
+        return jax.jvp(of, moving, split(seed, moving))[1]
 
     # ------------------------------------------------------------------ at one point
 
@@ -104,7 +108,7 @@ class Question:
                 self.unread = True
         if self.unread and self._coarse(arrays, random):
             return None
-        truth, error = self._jacobian(arrays, rng)
+        truth, error = self._jacobian(arrays, columns, rng)
         if not self.reverse:
             truth, error = truth.T, error.T
         for seed in (np.ones(sizes[0]), *np.eye(sizes[0]), random):
@@ -116,14 +120,16 @@ class Question:
     def _coarse(self, arrays: Sequence[np.ndarray], seed: np.ndarray) -> bool:
         """Whether float64 shows nothing, for there are fewer digits inside."""
         runs = self.exact_claim.jaxpr([seed, *arrays]), self.exact_truth.jaxpr(arrays)
-        return any(map(floats.coarse, runs))
+        return any(map(coarse, runs))
 
     def _jacobian(
-        self, arrays: Sequence[np.ndarray], rng: np.random.Generator
+        self, arrays: Sequence[np.ndarray], size: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not self.unread:
-            return digits.jacobian(self.exact_truth, list(map(exact, arrays)), self.places, rng)
-        return self.line.jacobian(arrays, rng)
+        if self.unread:
+            return jacobian(partial(self.line.derivative, arrays), size, rng, 1e-5)
+        numbers = list(map(exact, arrays))
+        along = partial(derivative, self.exact_truth, numbers, self.places)
+        return jacobian(along, size, rng, SMOOTH)
 
     def _suspicious(
         self, arrays: Sequence[np.ndarray], seed: np.ndarray, other: np.ndarray
@@ -177,8 +183,8 @@ class Question:
     def _found(
         self, x: Arrays, seed: np.ndarray, claimed: np.ndarray, true: np.ndarray, shapes: Any
     ) -> Found:
-        moving = {self.names[p]: x[self.names[p]].shape for p in self.places}
-        outs = dict(zip(_numbered("the output", shapes), shapes, strict=True))
+        moving = {list(x)[p]: list(x.values())[p].shape for p in self.places}
+        outs = dict(zip(numbered("the output", shapes), shapes, strict=True))
         by, along = (moving, outs) if self.reverse else (outs, moving)
         return Found(
             x,
@@ -209,7 +215,7 @@ class Values:
         if shapes[0] != shapes[1]:
             return self._found(x, *(_evaluated(f, arrays) for f in (self.fun, self.reference)))
         true = self._exact_where_wrong(arrays)
-        if self.unread and not any(map(floats.coarse, runs)):
+        if self.unread and not any(map(coarse, runs)):
             true = _evaluated(self.reference, arrays)
         if true is None:
             return None
@@ -235,12 +241,12 @@ class Values:
             return 0.0
         arrays = list(x.values())
         direction = rng.normal(size=sum(arrays[p].size for p in places))
-        lines = [floats.Floats(f, places) for f in (self.fun, self.reference)]
+        lines = [Floats(f, places) for f in (self.fun, self.reference)]
         return 10 * sum(line.noise(arrays, direction) for line in lines)
 
     def _found(self, x: Arrays, claimed: list[np.ndarray], true: list[np.ndarray]) -> Found:
-        one = dict(zip(_numbered(self.what, claimed), claimed, strict=True))
-        return Found(x, self.what, one, dict(zip(_numbered(self.what, true), true, strict=True)))
+        one = dict(zip(numbered(self.what, claimed), claimed, strict=True))
+        return Found(x, self.what, one, dict(zip(numbered(self.what, true), true, strict=True)))
 
 
 def _differ(claimed: Sequence[np.ndarray], true: Sequence[np.ndarray], noise: Any = 0.0) -> bool:
@@ -249,10 +255,6 @@ def _differ(claimed: Sequence[np.ndarray], true: Sequence[np.ndarray], noise: An
     with np.errstate(all="ignore"):
         close = np.abs(values - wanted) <= _TOLERANCE * (1 + np.abs(wanted)) + noise
     return bool((np.isfinite(wanted) & ~close).any())
-
-
-def _numbered(what: str, arrays: Sequence[Any]) -> list[str]:
-    return [what if len(arrays) == 1 else f"{what}, output {i}" for i in range(len(arrays))]
 
 
 def _as_floats(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -270,7 +272,7 @@ def first_wrong(
     goes_on: Callable[[], bool],
 ) -> Found | None:
     """What is wrong at the first of these points where anything is."""
-    with in_float64(), with_digits():
+    with in_float64(), mpmath.workdps(DIGITS):
         for x in points:
             for question in questions:
                 if not goes_on():
@@ -288,12 +290,6 @@ def _shaped(vector: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
     ends = np.cumsum([math.prod(s) for s in shapes.values()])
     parts = np.split(vector, ends[:-1])
     return {name: p.reshape(s) for p, (name, s) in zip(parts, shapes.items(), strict=True)}
-
-
-def _split(vector: Any, like: Sequence[Any]) -> list[Any]:
-    ends = np.cumsum([math.prod(jnp.shape(a)) for a in like])
-    parts = jnp.split(vector, ends[:-1])
-    return [p.reshape(a.shape).astype(a.dtype) for p, a in zip(parts, like, strict=True)]
 
 
 def _evaluated(fun: Function, arrays: Sequence[Any]) -> list[np.ndarray]:
