@@ -20,6 +20,7 @@ from ._terminal import Misused
 _MAKERS: dict[str, Callable[..., Any]] = {
     "array": _spec.array,
     "labels": _spec.labels,
+    "permutation": _spec.permutation,
     "scalar": _spec.scalar,
 }
 
