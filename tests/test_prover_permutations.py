@@ -51,7 +51,7 @@ def status(rule, backward):
         lambda *args: (rule.value(*args), args),
         lambda args, g: (backward(g, *args), *[None] * (len(args) - 1)),
     )
-    return prove_vjp(fun, rule.args, ("x",), timeout=60)
+    return prove_vjp(fun, rule.args, ("x",), timeout=60, search=False)
 
 
 def take(x, p):
@@ -214,6 +214,9 @@ EQUAL = {
     "an order backwards": (lambda x, p: x[jnp.argsort(x.shape[0] - 1 - p)],
                            lambda x, p: put(x, p)[::-1], ROW),
     "experts": (experts, lambda x, p: jnp.tanh(x), ROWS),
+    "labels on either side": (lambda x, p, y, z: jnp.where(p[z] == y, x, 0),
+                              lambda x, p, y, z: jnp.where(z == jnp.argsort(p)[y], x, 0),
+                              ROW | {"y": LABELS["p"], "z": LABELS["p"]}),
     "a sum": (lambda x, p: jnp.sum(x[p]), lambda x, p: jnp.sum(x), ROW),
     "a sum of numbers": (lambda x, p: x * jnp.sum(p), lambda x, p: x * jnp.sum(numbered(x)), ROW),
     "a maximum": (lambda x, p: jnp.max(x[p]), lambda x, p: jnp.max(x), ROW),
@@ -253,7 +256,7 @@ def test_equal_values_are_proved(name):
 @pytest.mark.parametrize("name", UNEQUAL)
 def test_other_values_are_refuted(name):
     f, g, args = UNEQUAL[name]
-    assert prove_equal(f, g, args).status == "refuted"
+    assert prove_equal(f, g, args, search=False).status == "refuted"
 
 
 def test_what_jax_differentiates_itself_is_proved_in_each_mode():
@@ -454,10 +457,10 @@ def as_sum(equal, taken, indices):
 
 def test_drawn_sums_of_deltas_are_the_numbers_that_they_mean():
     """Sums over two indices of entries of x beside deltas of drawn places."""
-    indices = [index(name, N) for name in "ijk"]
     met = collections.Counter()
     for seed in range(300):
         rng = np.random.default_rng(seed)
+        indices = [index(name, N) for name in ("jka", "ijk")[seed % 2]]  # solved for first, or last
         equal = [(drawn_place(rng), drawn_place(rng)) for _ in range(rng.integers(1, 4))]
         taken = [drawn_place(rng) for _ in range(2)]
         try:

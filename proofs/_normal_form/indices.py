@@ -220,7 +220,7 @@ def solved_in_permutations(p: Poly, i: Atom) -> tuple[Poly, Poly] | None:
 
     The index may stand in a permutation: ``p(i) = t`` where t is in its range and i is ``p^-1(t)``.
     """
-    for a in (a for a in p.atoms() if a is not i and i in a.free and permuted(a)):
+    for a in (a for a in p.atoms() if a is not i and i in a.inside and permuted(a)):
         rest = solved(p, a)
         if rest is not None and i not in rest.inside():
             (symbol, (argument,)), t = a.args, as_index(rest)

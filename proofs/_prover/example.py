@@ -93,8 +93,6 @@ class Example:
         ]
         if symbol in self.arrays:
             return self.arrays[symbol][tuple(place)]
-        if symbol.exponent and symbol.dim is not None:
-            return round(self.of(symbol.dim, {})) - 1 - place[0]  # as the inverse is, too
         seed = zlib.crc32(repr((symbol.name, place)).encode())
         if symbol.sort == "integer":
             return math.nan

@@ -205,6 +205,6 @@ def _sort(eqn: Any, keys: Tensor, *others: Tensor) -> list[Tensor]:
     i, j = axis(eqn.params["dimension"], size), fresh(size)
     found = solved_in_permutations(keys.value - poly(j), i) if isinstance(i, Atom) else None
     if not keys.finite or found is None or found[1] * within(as_index(found[0]), size) != ONE:
-        raise Refused("an order by numbers that are no permutation")
+        raise Refused("a sort by numbers that are no permutation")
     tensors = (t.at({i: found[0]}).at({j: poly(i)}) for t in (keys, *others))  # type: ignore[dict-item]
     return [shaped(eqn, t, out) for out, t in enumerate(tensors)]

@@ -24,10 +24,10 @@ def samples(
     """Arguments of several sizes and kinds; of permutations all, or some of many."""
     names = sorted({d for s in specs.values() for d in s.names})
     for sizes in _sizes(names, least or {}):
-        orders = _orders(specs, sizes, rng)
-        for n in range(max(len(orders), len(_KINDS))):
-            drawn = draw(specs, sizes, _KINDS[n % len(_KINDS)], rng)
-            yield drawn | orders[n % len(orders)]
+        orders, (normal, *others) = _orders(specs, sizes, rng), _KINDS
+        kinds = [normal] * len(orders) + others
+        for kind, order in zip(kinds, itertools.cycle(orders), strict=False):
+            yield draw(specs, sizes, kind, rng) | order
 
 
 def _orders(
