@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from xent_jax.proofs import array, labels, permutation, prove_equal, prove_jvp, prove_vjp
+from xent_jax.proofs import _users, array, labels, permutation, prove_equal, prove_jvp, prove_vjp
 from xent_jax.proofs._normal_form import (
     ONE,
     Refused,
@@ -295,6 +295,10 @@ def test_a_bad_spec_says_what_is_wrong(make, error, words):
         make()
 
 
+def test_the_command_reads_the_spec():
+    assert _users._specs('x=array("n"), p=permutation("n")') == ROW
+
+
 # ---------------------------------------------------------------- what is tried
 
 
@@ -392,7 +396,7 @@ def test_drawn_programs_are_read_as_jax_computes_them():
 def test_drawn_programs_that_are_proved_to_be_equal_have_the_same_numbers():
     rng, found = np.random.default_rng(0), collections.Counter()
     drawn = [drawn_steps(rng) for _ in range(14)]
-    for steps in drawn[:14]:
+    for steps in tuple(drawn):
         more = NOTHING[rng.integers(len(NOTHING))]
         place = rng.integers(len(steps) + 1)
         drawn.append([*steps[:place], *more, *steps[place:]])
