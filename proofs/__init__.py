@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._prover.prove import prove_vjp as prove_vjp
     from ._prover.spec import array as array
     from ._prover.spec import labels as labels
+    from ._prover.spec import permutation as permutation
     from ._prover.spec import scalar as scalar
     from ._prover.verdict import Verdict as Verdict
 
@@ -36,6 +37,7 @@ _HOME = {
     "array": "_prover.spec",
     "assert_vjp_proved": "_prover.prove",
     "labels": "_prover.spec",
+    "permutation": "_prover.spec",
     "prove_equal": "_prover.prove",
     "prove_jvp": "_prover.prove",
     "prove_vjp": "_prover.prove",

@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from ._prover.prove import prove_vjp
-from ._prover.spec import array, labels, scalar
+from ._prover.spec import array, labels, permutation, scalar
 from ._terminal import Misused
 
-_MAKERS: dict[str, Callable[..., Any]] = {"array": array, "labels": labels, "scalar": scalar}
+_MAKERS: dict[str, Callable[..., Any]] = {
+    maker.__name__: maker for maker in (array, labels, permutation, scalar)
+}
 
 
 def prove_users(options: argparse.Namespace, console: Console) -> int:

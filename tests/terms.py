@@ -67,6 +67,8 @@ class Evaluation:
     def _entry(self, at, symbol, indices):
         place = tuple(self._index(i, at) for i in indices)
         array = self.arrays[symbol.name]
+        if symbol.exponent < 0:
+            array = np.argsort(array)
         inside = all(0 <= i < d for i, d in zip(place, array.shape, strict=True))
         # Beside an array there may be any numbers, but of its kind: such as its own, turned over.
         return float(array[place if inside else tuple(np.mod(place, array.shape))])

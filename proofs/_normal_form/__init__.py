@@ -34,7 +34,18 @@ from .functions import (
     sin,
     tanh,
 )
-from .indices import Symbol, as_index, delta, entry, fresh, index, same_place, substitute
+from .indices import (
+    Symbol,
+    as_index,
+    delta,
+    entry,
+    fresh,
+    index,
+    same_place,
+    solved_in_permutations,
+    substitute,
+    within,
+)
 from .questions import derivative, vanishes
 from .signs import nonnegative, positive
 from .state import Exceeded, forget, knowing, limited, look

@@ -16,7 +16,7 @@ from .cases import by_cases, given
 from .indices import fresh, substitute
 from .signs import atom_positive, nonnegative, positive
 from .state import facts, without_facts
-from .sums import bind_all
+from .sums import bind_all, reindexed
 from .terms import (
     ONE,
     ZERO,
@@ -338,7 +338,8 @@ def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
         if not p.terms:
             return outer
         factor, p = _positive_factor(p, i)
-        (name,), bodies = bind_all((i,), p, inside)
+        ways = (bind_all((i,), *way) for way in reindexed(i, p, inside))
+        (name,), bodies = min(ways, key=repr)
         return outer + factor * poly(atom("max", name, *bodies, binders=(name,)))
 
     return _outer_cases(leaf, i, p, inside)

@@ -4,6 +4,11 @@ An entry has a number for every integer as its index, as if arrays went on witho
 ``x[j - 1]`` is a term at j = 0 too. What a program computes has such entries only times 0, and
 what is proved of all arrays that go on is true of those that end.
 
+A permutation p of n numbers has an inverse ``p^-1``: for t and j in its range, ``p(t) = j`` where
+``t = p^-1(j)``. This solves deltas for an index that stands in a permutation, and so says that
+``p(i) = p(j)`` where ``i = j``, and that of ``sum_i [p(i) = j] h(i)`` one term is left. Where t is
+out of the range, ``p(t)`` may be any index.
+
 Whatever is put in the place of an atom is normalised afresh, and what a sum binds has no name that
 anybody else uses: nothing can be captured.
 """
@@ -12,8 +17,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
 
 from .state import remembered
 from .terms import (
@@ -45,6 +50,12 @@ class Symbol:
     keeps: Symbol | None = None  # of a mask: the labels at which it is 1,
     kept: Symbol | None = None  # in the rows where this is 1; None for all rows
     meaning: Callable[..., Poly] | None = None  # of a name: the term that it stands for
+    exponent: int = 0  # 1 of a permutation, -1 of its inverse, 0 of anything else
+
+    @property
+    def inverse(self) -> Symbol:
+        """The inverse of a permutation."""
+        return replace(self, exponent=-self.exponent)
 
     @property
     def mark(self) -> tuple[Atom, ...]:
@@ -52,13 +63,15 @@ class Symbol:
         return () if self.meaning is None else (index(self.name, ONE),)
 
     def __repr__(self) -> str:
-        return self.name
+        return self.name if self.exponent >= 0 else f"{self.name}^-1"
 
 
 def entry(symbol: Symbol, *indices: Atom | int) -> Poly:
-    """An entry of an argument; 1 where a mask keeps its label."""
+    """An entry of an argument; 1 where a mask keeps its label, and t of p^-1(p(t))."""
     if symbol.meaning is not None and indices[-1] == 0:
         return symbol.meaning(indices[:-1])
+    if symbol.exponent and permuted(indices[0]) and indices[0].args[0] == symbol.inverse:
+        return poly(indices[0].args[1][0])
     made = atom("entry", symbol, tuple(indices))
     return ONE if symbol.kept is None and at_kept_label(made) else poly(made)
 
@@ -120,27 +133,44 @@ def least_size(dim: Poly) -> Number:
     return max(lowest(dim) or 0, 0)
 
 
+def within(t: Atom | int, dim: Poly) -> Poly:
+    """Whether a place is one of those that an axis of this size has, 0 or 1."""
+    if (0 <= t < least_size(dim)) if isinstance(t, int) else t.values == dim:
+        return ONE
+    return made("positive", poly(t) + 1) * made("positive", dim - poly(t))
+
+
+def permuted(t: Atom | int) -> TypeGuard[Atom]:
+    """Whether a place is p(t) for a permutation p and a t that is sure to be in its range."""
+    if not isinstance(t, Atom) or t.kind != "entry" or not t.args[0].exponent:
+        return False
+    return within(t.args[1][0], t.args[0].dim) == ONE
+
+
 def delta(a: Atom | int, b: Atom | int) -> Poly:
     """1 where two indices are equal, else 0."""
     if a is b or a == b:
         return ONE
     if isinstance(a, int) and isinstance(b, int):
         return ZERO
-    if any(isinstance(t, Atom) and t.kind == "place" for t in (a, b)):
+    if any(isinstance(t, Atom) and (t.kind == "place" or permuted(t)) for t in (a, b)):
         return made("zero", poly(a) - poly(b))
-    for i, t in ((a, b), (b, a)):
-        if isinstance(i, Atom) and isinstance(t, int):
-            size = i.values.number()
-            if t < 0 or (size is not None and t >= size):
-                return ZERO
     if isinstance(a, int) or (isinstance(b, Atom) and elimination(b) < elimination(a)):
         a, b = b, a
-    return poly(atom("delta", a, b))
+    return delta_solved(a, b)  # type: ignore[arg-type]
+
+
+def delta_solved(i: Atom, t: Atom | int) -> Poly:
+    """``delta`` of equal places that are solved for an index."""
+    size = i.values.number()
+    if isinstance(t, int) and (t < 0 or (size is not None and t >= size)):
+        return ZERO
+    return poly(atom("delta", i, t))
 
 
 def elimination(t: Atom) -> tuple:
-    """The order in which indices are solved for: plain indices are replaced before labels are."""
-    return t.kind != "index", t.key
+    """The order in which indices are solved for: plain ones, then labels, then permutations'."""
+    return t.kind != "index", permuted(t), t.key
 
 
 def as_index(p: Poly) -> Atom | int:
@@ -183,6 +213,21 @@ def solved(p: Poly, i: Atom) -> Poly | None:
         return None
     rest = p - poly(i) * c
     return None if i in rest.inside() else rest * -c
+
+
+def solved_in_permutations(p: Poly, i: Atom) -> tuple[Poly, Poly] | None:
+    """Returns t and a 0-1 term b with ``[p = 0] = b [i = t]``, or None if p is not solved for i.
+
+    The index may stand in a permutation: ``p(i) = t`` where t is in its range and i is ``p^-1(t)``.
+    """
+    for a in (a for a in p.atoms() if a is not i and i in a.inside and permuted(a)):
+        rest = solved(p, a)
+        if rest is not None and i not in rest.inside():
+            (symbol, (argument,)), t = a.args, as_index(rest)
+            found = solved_in_permutations(poly(argument) - entry(symbol.inverse, t), i)
+            return found and (found[0], found[1] * within(t, symbol.dim))
+    place = solved(p, i)
+    return None if place is None else (place, ONE)
 
 
 def same_place(here: Iterable[Atom | int], there: Iterable[Atom | int]) -> Poly:

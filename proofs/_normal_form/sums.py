@@ -4,7 +4,8 @@ They are distributed over terms, factors that do not depend on the index stand o
 ``[i = t]`` under a sum over i is replaced by t; sums inside sums are nested in one order, which
 does not depend on the names of their indices. A bound index is named by the height of its sum,
 which is the same in all orders, so that equal sums look alike; whoever looks inside first renames
-it to a name never used before.
+it to a name never used before. As equal are sums over i and over p(i) for a permutation p: the
+index is the one with which the fewest permutations are left.
 
 ``D_j`` is whether a class holds more than half of a sum of terms that are at least 0. At most one
 class does: ``D_j D_l = [j = l] D_j``.
@@ -17,7 +18,20 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .indices import as_index, delta, fresh, index, label_of, least_size, lowest, solved, substitute
+from .indices import (
+    as_index,
+    delta,
+    fresh,
+    index,
+    label_of,
+    least_size,
+    lowest,
+    permuted,
+    solved,
+    solved_in_permutations,
+    substitute,
+    within,
+)
 from .state import remembered
 from .terms import (
     ONE,
@@ -33,7 +47,6 @@ from .terms import (
     height,
     integral,
     kinds,
-    made,
     monomial_key,
     poly,
     product,
@@ -151,29 +164,43 @@ def _cut(p: Poly, i: Atom) -> Poly | None:
 
 def _total_of(m: Monomial, i: Atom) -> Poly:
     for a, _ in m:
-        place = _place_of(a, i) if a.kind == "delta" else None
-        if place is not None:
+        found = _place_of(a, i) if a.kind == "delta" else None
+        if found is not None:
+            place, inside = found
             rest = product((b, e) for b, e in m if b is not a)
-            return _within(place, i) * substitute(rest, {i: place})
+            return inside * within(as_index(place), i.args[1]) * substitute(rest, {i: place})
     bound = [(a, e) for a, e in m if i in a.free]
     rest = product((a, e) for a, e in m if i not in a.free)
     return rest * (_nested(bound, i) if bound else i.args[1])
 
 
-def _place_of(a: Atom, i: Atom) -> Poly | None:
-    """Returns the place at which a delta puts the index, or None if it has no such index."""
-    return solved(poly(a.args[0]) - poly(a.args[1]), i) if i in a.free else None
+def _place_of(a: Atom, i: Atom) -> tuple[Poly, Poly] | None:
+    """Returns the place at which a delta puts the index and where, or None if it has none."""
+    if i not in a.free:
+        return None
+    return solved_in_permutations(poly(a.args[0]) - poly(a.args[1]), i)
 
 
-def _within(p: Poly, i: Atom) -> Poly:
-    """Whether a place is one of those that an index runs over, 0 or 1."""
-    t, dim = as_index(p), i.args[1]
-    if isinstance(t, int):
-        if 0 <= t < least_size(dim):
-            return ONE
-    elif t.values == dim:
-        return ONE
-    return made("positive", p + 1) * made("positive", dim - p)
+def reindexed(i: Atom, *terms: Poly) -> list[tuple[Poly, ...]]:
+    """Terms with a bound index i renamed: with j = p(i) in its place, for a permutation p in them.
+
+    For ``sum_i h(p(i)) = sum_j h(j)``. These are the ways in which the fewest entries of
+    permutations are left, and they do not depend on the way in which the terms are given.
+    """
+    inside = frozenset().union(*(p.inside() for p in terms))
+    images = [i]
+    for t in images:
+        found = [a for a in inside if permuted(a) and a.args[0].dim == i.values]
+        images += sorted((a for a in found if a.args[1] == (t,)), key=lambda a: a.key)
+    if len(images) == 1:
+        return [terms]
+    ways: dict[int, list[tuple[Poly, ...]]] = {}
+    j = fresh(i.values)
+    for place, _ in filter(None, (solved_in_permutations(poly(t) - poly(j), i) for t in images)):
+        new = tuple(substitute(substitute(p, {i: place}), {j: poly(i)}) for p in terms)
+        left = frozenset().union(*(p.inside() for p in new))
+        ways.setdefault(sum(map(permuted, left)), []).append(new)
+    return ways[min(ways)]
 
 
 def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
@@ -194,9 +221,19 @@ def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
         if any(a.kind == "delta" and _place_of(a, j) is not None for a, _ in flat):
             # A delta that stood under a sum over another index.
             return total(product(flat), j, *(k for k in binders if k is not j))
-    orders = (_in_order(flat, order) for order in _orders(flat, binders))
+    orders = (_in_order(way, o) for way in _ways(flat, binders) for o in _orders(way, binders))
     best = min(orders, key=lambda d: (sum(a.depth for a in d), monomial_key(frozenset(d.items()))))
     return product(best.items())
+
+
+def _ways(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> list[list[tuple[Atom, Number]]]:
+    """The factors, for each way in which ``reindexed`` renames their indices."""
+    ways = [flat]
+    if any(permuted(b) for a, _ in flat for b in a.inside):
+        for i in binders:
+            terms = [new.single() for way in ways for (new,) in reindexed(i, product(way))]
+            ways = [list(m) for m, c in filter(None, terms) if c == 1][:_MOST_ORDERS] or ways
+    return ways
 
 
 def _orders(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> Iterable[tuple[Atom, ...]]:

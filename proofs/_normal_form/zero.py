@@ -10,13 +10,14 @@ from .cases import by_cases, equal_parts, off_kinks
 from .functions import content, digits, exp, log, together
 from .indices import (
     as_index,
-    delta,
+    delta_solved,
     elimination,
     fresh,
     index_in,
     is_index,
     of_size,
-    solved,
+    permuted,
+    solved_in_permutations,
     substitute,
 )
 from .signs import atom_nonnegative, nonnegative, positive
@@ -98,8 +99,8 @@ def _zero_of_factor(a: Atom) -> Poly:
         return is_zero(a.args[0])
     if a.kind == "sum" and atom_nonnegative(a):
         return _zero_of_sum(a)
-    if is_index(a):
-        return delta(a, 0)
+    if is_index(a) and (found := _zero_of_indices(poly(a))) is not None:
+        return found
     return poly(atom("zero", poly(a)))
 
 
@@ -135,15 +136,21 @@ def _zero_of_indices(p: Poly) -> Poly | None:
         as_index(p)
     except Refused:
         return None
-    indices = sorted((a for a in p.atoms() if is_index(a)), key=elimination)
-    places = [(i, place) for i in indices if (place := solved(p, i)) is not None]
-    for i, place in places:
+    indices = sorted(_indices_in(p), key=elimination)
+    places = [(i, *found) for i in indices if (found := solved_in_permutations(p, i)) is not None]
+    for i, place, inside in places:
         parts = equal_parts(i, place)
         if parts is not None:
-            return is_zero(parts[0]) * is_zero(parts[1])
-    for i, place in places:
-        return poly(atom("delta", i, as_index(place)))
+            return is_zero(parts[0]) * is_zero(parts[1]) * inside
+    for i, place, inside in places:
+        return delta_solved(i, as_index(place)) * inside
     return None
+
+
+def _indices_in(p: Poly) -> set[Atom]:
+    """The indices in a sum of those, and those that the permutations among them are taken at."""
+    indices = {a for a in p.atoms() if is_index(a)}
+    return indices.union(*(_indices_in(poly(a.args[1][0])) for a in indices if permuted(a)))
 
 
 def _zero_of_digits(p: Poly) -> Poly | None:

@@ -1,4 +1,4 @@
-"""Reading of gather and scatter, at indices that are sure to be in range."""
+"""Reading of gather and scatter, at indices sure to be in range, and of sort by a permutation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from .._normal_form import (
     by_cases,
     delta,
     fresh,
+    is_zero,
     poly,
+    solved_in_permutations,
     substitute,
     total,
+    within,
 )
 from .parts import in_range, taken
 from .read import dimension, reads, shape_of, shaped
@@ -95,10 +98,21 @@ def _start(eqn: Any, q: Poly, d: Poly, size: Poly) -> Poly:
 def _no_promises(eqn: Any, where: Tensor, batch: Any) -> None:
     """Refuses what is undefined if it is not so: that several indices are sorted or unique."""
     rows = [i for i, d in enumerate(where.shape[:-1]) if i not in batch and d != ONE]
-    kept = not rows or (len(rows) == 1 and where.shape[-1] == ONE and _rises(where, rows[0]))
-    for promise in () if kept else ("indices_are_sorted", "unique_indices"):
-        if eqn.params.get(promise):
+    single = len(rows) == 1 and where.shape[-1] == ONE
+    kept = {
+        "indices_are_sorted": not rows or (single and _rises(where, rows[0])),
+        "unique_indices": not rows or (single and _differ(where, rows[0])),
+    }
+    for promise, checked in kept.items():
+        if eqn.params.get(promise) and not checked:
             raise Refused(f"{promise}=True, which is not checked")
+
+
+def _differ(where: Tensor, row: int) -> bool:
+    """Whether indices along an axis of their table are equal only where they are the same one."""
+    i, j = axis(row, where.shape[row]), fresh(where.shape[row])
+    other = substitute(where.value, {i: poly(j)})  # type: ignore[dict-item]
+    return is_zero(where.value - other) == delta(i, j)
 
 
 def _rises(where: Tensor, row: int) -> bool:
@@ -179,3 +193,18 @@ def _hits(start: Poly, window: Atom | int, here: Atom | int, d: Poly, size: Poly
         return delta(here, as_index(q + window))
 
     return by_cases(hit, start)
+
+
+@reads("sort")
+def _sort(eqn: Any, keys: Tensor, *others: Tensor) -> list[Tensor]:
+    """Arrays in the order of keys that are a permutation p: the place j has what is at p^-1(j).
+
+    They are one where each j below the number of keys is the key at one place in range.
+    """
+    size = keys.shape[eqn.params["dimension"]]
+    i, j = axis(eqn.params["dimension"], size), fresh(size)
+    found = solved_in_permutations(keys.value - poly(j), i) if isinstance(i, Atom) else None
+    if not keys.finite or found is None or found[1] * within(as_index(found[0]), size) != ONE:
+        raise Refused("a sort by numbers that are no permutation")
+    tensors = (t.at({i: found[0]}).at({j: poly(i)}) for t in (keys, *others))  # type: ignore[dict-item]
+    return [shaped(eqn, t, out) for out, t in enumerate(tensors)]

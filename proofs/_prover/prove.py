@@ -51,8 +51,9 @@ def prove_vjp(
 
     Args:
         fun: as the user calls it, with positional arguments, to one array or a tree of them.
-        args: the spec of each argument, in their order: ``array``, ``labels``, ``scalar``, or a
-            tree of those for an argument that is a tree: ``{"p": {"w": array("n d")}}``.
+        args: the spec of each argument, in their order: ``array``, ``labels``,
+            ``permutation``, ``scalar``, or a tree of those for an argument that is a tree:
+            ``{"p": {"w": array("n d")}}``.
         wrt: the names of the arguments to differentiate; of a tree, all arrays of floats in it, and
             ``"p['w']"`` is one of them.
         reference: a textbook function of the same arguments that ``fun`` must equal.

@@ -27,6 +27,7 @@ class Spec:
     classes: str | None = None
     ignore: int | None = None
     keeps: str | None = None
+    permutes: bool = False
 
     @property
     def names(self) -> frozenset[str]:
@@ -91,6 +92,21 @@ def labels(dims: str, *, classes: str, ignore: int | None = None) -> Spec:
     if len(of) != 1:
         raise ValueError(f"labels: classes must be one dimension, like 'k', got {classes!r}.")
     return Spec(shape, dtype=np.dtype(np.int32), classes=of[0], ignore=ignore)
+
+
+def permutation(dims: str, *, dtype: Any = np.int32) -> Spec:
+    """An integer argument that holds each of 0, ..., n - 1 once, as an order of n rows does.
+
+    Args:
+        dims: its only dimension, such as ``"n"``.
+        dtype: its integer dtype.
+    """
+    shape = _dims("permutation: dims", dims)
+    if len(shape) != 1:
+        raise ValueError(f"permutation: dims must be one dimension, like 'n', got {dims!r}.")
+    if not np.issubdtype(dtype, np.integer):
+        raise ValueError(f"permutation: dtype must be one of integers, got {np.dtype(dtype)}.")
+    return Spec(shape, dtype=np.dtype(dtype), classes=shape[0], permutes=True)
 
 
 def scalar(

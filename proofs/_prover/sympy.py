@@ -34,7 +34,7 @@ def _atom(a: Atom) -> Any:
         if len(args[1]) == len(args[0].mark):
             return sp.Symbol(args[0].name, real=True)
         places = args[1][: len(args[1]) - len(args[0].mark)]
-        return sp.IndexedBase(args[0].name, real=True)[tuple(map(_index, places))]
+        return sp.IndexedBase(repr(args[0]), real=True)[tuple(map(_index, places))]
     if a.kind == "place":
         return to_sympy(args[0])
     if a.kind == "div":

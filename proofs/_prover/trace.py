@@ -84,12 +84,15 @@ def _factors(spec: Spec, scope: Any) -> list[Poly]:
 
 
 def _value(symbol: Symbol, shape: tuple[Poly, ...], factors: list[Poly]) -> Poly:
-    """The entries; of a label among ``m*k`` classes ``q k + r`` with q below m and r below k."""
+    """The entries; of a label among ``m*k`` classes ``q k + r`` with q below m and r below k.
+
+    A permutation's entries are not taken apart, so that they stay those of a permutation.
+    """
     if symbol.sort != "index":
         made = entry(symbol, *axes(shape))
         return made if symbol.keeps is None or shape[-1] != ONE else _one_class(symbol, shape)
-    if len(factors) == 1:
-        return entry(symbol, *axes(shape)) if factors[0] != ONE else ZERO
+    if len(factors) == 1 or symbol.exponent:
+        return entry(symbol, *axes(shape)) if symbol.dim != ONE else ZERO
     value = ZERO
     for i, f in enumerate(factors):
         digit = Symbol(f"{symbol.name}.{i}", "index", f)
@@ -120,7 +123,7 @@ def _symbol(
     symbols: Mapping[str, Symbol],
 ) -> Symbol:
     if spec.keeps is None:
-        return Symbol(name, spec.sort, dim)
+        return Symbol(name, spec.sort, dim, exponent=int(spec.permutes))
     other = specs.get(spec.keeps)
     if spec.keeps not in symbols or other is None or spec.dims != (*other.dims, other.classes):
         raise Refused(f"{name} keeps {spec.keeps}: give the labels first, and its shape")
@@ -144,7 +147,9 @@ def note(specs: Mapping[str, Spec]) -> None:
     for d in sorted({d for s in specs.values() for d in s.names}):
         assume(f"{d} is at least {least.get(d, 1)}")
     for name, spec in specs.items():
-        if spec.classes is not None:
+        if spec.permutes:
+            assume(f"{name} is a permutation: it holds each integer in [0, {spec.classes}) once")
+        elif spec.classes is not None:
             also = "" if spec.ignore is None else f", or is {spec.ignore}"
             assume(f"{name} is in [0, {spec.classes}){also}")
         if spec.keeps is not None:

@@ -14,17 +14,37 @@ from .._prover.spec import Spec, size_of
 
 Arrays = dict[str, np.ndarray]
 _KINDS = ("normal", "ties", "dominated", "zeros", "all zero")
+_ALL_ORDERS = 4  # rows, whose 24 permutations are all tried
 _PARTS = 64  # of 1: what the numbers are multiples of
 
 
 def samples(
     specs: Mapping[str, Spec], rng: np.random.Generator, least: Mapping[str, int] | None = None
 ) -> Iterator[Arrays]:
-    """Arguments of several sizes and kinds."""
+    """Arguments of several sizes and kinds; of permutations all, or some of many."""
     names = sorted({d for s in specs.values() for d in s.names})
     for sizes in _sizes(names, least or {}):
-        for kind in _KINDS:
-            yield draw(specs, sizes, kind, rng)
+        orders, (normal, *others) = _orders(specs, sizes, rng), _KINDS
+        kinds = [normal] * len(orders) + others
+        for kind, order in zip(kinds, itertools.cycle(orders), strict=False):
+            yield draw(specs, sizes, kind, rng) | order
+
+
+def _orders(
+    specs: Mapping[str, Spec], sizes: Mapping[str, int], rng: np.random.Generator
+) -> list[Arrays]:
+    """Returns values for the permutations among the arguments: of each, all if they are few.
+
+    Of many they are the identity, the reversal, and some that are drawn.
+    """
+    choices = []
+    for spec in (spec for spec in specs.values() if spec.permutes):
+        rows = np.arange(size_of(spec.dims[0], sizes), dtype=spec.dtype)
+        few = len(rows) <= _ALL_ORDERS
+        drawn = [rows, rows[::-1], *(rng.permutation(rows) for _ in _KINDS)]
+        choices.append(list(map(np.array, itertools.permutations(rows))) if few else drawn)
+    names = [name for name, spec in specs.items() if spec.permutes]
+    return [dict(zip(names, order, strict=True)) for order in itertools.product(*choices)]
 
 
 def _sizes(names: list[str], least: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -45,7 +65,9 @@ def draw(
     drawn: Arrays = {}
     for name, spec in specs.items():
         shape = tuple(size_of(d, sizes) for d in spec.dims)
-        if spec.classes is not None:
+        if spec.permutes:
+            drawn[name] = rng.permutation(*shape).astype(spec.dtype)
+        elif spec.classes is not None:
             y = rng.integers(0, size_of(spec.classes, sizes), shape)
             if spec.ignore is not None:
                 y = np.where(rng.random(shape) < 0.3, spec.ignore, y)

@@ -1,4 +1,4 @@
-"""The shapes, labellings and masks for which the second engine proves."""
+"""The shapes, labellings, permutations and masks for which the second engine proves."""
 
 import itertools
 import math
@@ -44,11 +44,14 @@ def shape_of(spec: Spec, size: Mapping[str, int]) -> jax.ShapeDtypeStruct:
 def configurations(
     args: Mapping[str, Spec], size: Mapping[str, int]
 ) -> list[dict[str, np.ndarray]]:
-    """Yields every labelling with every mask."""
+    """Yields every labelling and permutation with every mask."""
     fixed = {n: s for n, s in args.items() if not jnp.issubdtype(s.dtype, jnp.floating)}
     choices = []
     for name, spec in fixed.items():
         shape = dims(spec, size)
+        if spec.permutes:
+            choices.append(itertools.permutations(range(*shape)))
+            continue
         per_entry = [False, True] if spec.dtype == np.bool_ else _labels(name, spec, size)
         choices.append(itertools.product(per_entry, repeat=math.prod(shape)))
     shapes = {name: dims(spec, size) for name, spec in fixed.items()}
