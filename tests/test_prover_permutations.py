@@ -26,6 +26,7 @@ from xent_jax.proofs._prover.trace import arguments, trace
 from xent_jax.proofs._refutation.samples import samples
 
 from tests.cases import x64
+from tests.rules import with_backward
 from tests.second_engine.inputs import configurations
 from tests.terms import Evaluation, agree
 
@@ -46,11 +47,10 @@ class Rule(NamedTuple):
 
 
 def status(rule, backward):
-    fun = jax.custom_vjp(lambda *args: rule.value(*args))
-    fun.defvjp(
-        lambda *args: (rule.value(*args), args),
-        lambda args, g: (backward(g, *args), *[None] * (len(args) - 1)),
-    )
+    def of_all(g, x, *orders):
+        return backward(g, x, *orders), *[None] * len(orders)
+
+    fun = with_backward(rule.value, of_all)
     return prove_vjp(fun, rule.args, ("x",), timeout=60, search=False)
 
 

@@ -73,7 +73,7 @@ def test_every_platform_is_read():
 def test_arguments_may_have_the_names_of_cotangents():
     verdict = prove_vjp(lambda g, z: g * jnp.exp(z), {"g": array("n"), "z": array("n")}, ("g", "z"))
     assert verdict.proved
-    wrong = _with_backward(lambda g: g**2 / 2, lambda cotangent, g: (cotangent**2,))
+    wrong = with_backward(lambda g: g**2 / 2, lambda cotangent, g: (cotangent**2,))
     assert not prove_vjp(wrong, {"g": array("n")}, ("g",), search=False).proved
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,14 +46,7 @@ def configurations(
 ) -> list[dict[str, np.ndarray]]:
     """Yields every labelling and permutation with every mask."""
     fixed = {n: s for n, s in args.items() if not jnp.issubdtype(s.dtype, jnp.floating)}
-    choices = []
-    for name, spec in fixed.items():
-        shape = dims(spec, size)
-        if spec.permutes:
-            choices.append(itertools.permutations(range(*shape)))
-            continue
-        per_entry = [False, True] if spec.dtype == np.bool_ else _labels(name, spec, size)
-        choices.append(itertools.product(per_entry, repeat=math.prod(shape)))
+    choices = [_choices(name, spec, size) for name, spec in fixed.items()]
     shapes = {name: dims(spec, size) for name, spec in fixed.items()}
     everything = []
     for combination in itertools.product(*choices):
@@ -64,6 +57,15 @@ def configurations(
         if all(_kept(arrays[name], spec, args, arrays) for name, spec in fixed.items()):
             everything.append(arrays)
     return everything
+
+
+def _choices(name: str, spec: Spec, size: Mapping[str, int]) -> Iterable[tuple[int, ...]]:
+    """Returns the entries of every labelling, mask or permutation."""
+    shape = dims(spec, size)
+    if spec.permutes:
+        return itertools.permutations(range(*shape))
+    per_entry = [False, True] if spec.dtype == np.bool_ else _labels(name, spec, size)
+    return itertools.product(per_entry, repeat=math.prod(shape))
 
 
 def _kept(mask: np.ndarray, spec: Any, args, arrays: dict[str, np.ndarray]) -> bool:
