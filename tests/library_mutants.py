@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(f"{place}/{len(chosen)} {name}: {what}", highlight=False, soft_wrap=True)
             table.add_row(name, what)
     console.print(table, highlight=False)
-    console.print(f"{len(chosen)} changes, {missed} noticed by nothing", highlight=False)
+    console.print(f"of {len(chosen)} changes, {missed} noticed by nothing", highlight=False)
     return int(missed > 0)
 
 

@@ -38,7 +38,7 @@ def total(call, library, given, differentiated, value):
     return jnp.sum(jnp.cos(out) * jnp.arange(1.0, 1 + out.size).reshape(out.shape))
 
 
-@pytest.mark.parametrize(("name", "argument"), EACH, ids="-".join)
+@pytest.mark.parametrize(("name", "argument"), EACH, ids=["-".join(each) for each in EACH])
 @pytest.mark.parametrize(
     "library",
     [xent_jax, pytest.param(xent_jax.forward_mode, marks=pytest.mark.slow)],
