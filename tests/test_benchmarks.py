@@ -71,8 +71,9 @@ def test_the_pictures_are_drawn_from_the_stored_records_alone(tmp_path):
     assert {path.name for path in tmp_path.glob("*.png")} == set(PICTURES)
     for name in PICTURES:
         kept, drawn = (Image.open(folder / name) for folder in (FOLDER, tmp_path))
+        # Another version of matplotlib sets the same text on other pixels, which is no fault.
         if kept.info["Software"] != drawn.info["Software"]:
-            pytest.skip(f"{name} was drawn by {kept.info['Software']}")
+            pytest.skip(f"{name} was drawn by {kept.info['Software']}, which sets text differently")
         np.testing.assert_array_equal(kept, drawn, err_msg=name)
 
 

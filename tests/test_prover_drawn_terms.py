@@ -154,15 +154,22 @@ def _means_what_it_was_made_of(names, seed):
     np.testing.assert_allclose(got, wanted, rtol=1e-7, atol=1e-9)
 
 
-def _whole_steps():
-    """Operations on small integers, whose sums cancel, so that indicators of them are often 1."""
-    h, w, masked = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
+def _arithmetic(h, w):
+    """The operations that read the same for terms and for arrays."""
     return {
         "plus h": lambda p: p + h,
         "times h": lambda p: p * h,
         "times w": lambda p: p * w,
         "less 1": lambda p: p - 1,
         "square": lambda p: p * p,
+    }
+
+
+def _whole_steps():
+    """Operations on small integers, whose sums cancel, so that indicators of them are often 1."""
+    h, w, masked = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
+    return {
+        **_arithmetic(h, w),
         "hit": lambda p: delta(J, LABEL) * p,
         "mask": lambda p: masked * p,
         "sum over j": lambda p: total(p, J),
@@ -197,11 +204,7 @@ def _whole_direct(arrays):
         return np.broadcast_to(x.sum(axis, keepdims=True), x.shape)
 
     return {
-        "plus h": lambda p: p + h,
-        "times h": lambda p: p * h,
-        "times w": lambda p: p * w,
-        "less 1": lambda p: p - 1,
-        "square": lambda p: p * p,
+        **_arithmetic(h, w),
         "hit": lambda p: hit * p,
         "mask": lambda p: b * p,
         "sum over j": lambda p: over(1, p),

@@ -36,7 +36,7 @@ def test_every_gradient_is_proved_at_two_classes(theorem):
     assert verdict.proved, verdict
 
 
-# Of each function and kind the first; python -m tests.second_engine proves each.
+# The first theorem of each function and kind. python -m tests.second_engine proves all theorems.
 THOROUGH = [
     t
     for t in {(t.function, t.kind): t for t in reversed(THEOREMS)}.values()

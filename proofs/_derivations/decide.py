@@ -101,9 +101,9 @@ class Reading:
     bounded: bool = False
     """Whether a ``Gap`` is read as any number at least 0, where only its sign matters."""
     places: Mapping[sp.Expr, Poly] = field(default_factory=dict)
-    """What indices stand for."""
+    """The terms that indices stand for."""
     numbers: dict[Any, int] = field(default_factory=dict)
-    """Of what is told apart by more than its name."""
+    """A number for each thing that its name alone does not tell from another."""
 
     def __call__(self, e: sp.Expr) -> Poly:
         """Returns the term."""
