@@ -1,29 +1,33 @@
 """60-digit references for the losses and their derivatives, and errors in ulp."""
 
+from fractions import Fraction
 from typing import NamedTuple
 
+import flint
 import jax.numpy as jnp
-import mpmath
 import numpy as np
+from flint import arb
 
-# A context of its own: the precision of the caller's mpmath stays what it was.
-mp = mpmath.MPContext()
-mp.dps = 60
+flint.ctx.dps = 60
 
-_exp = np.frompyfunc(mp.exp, 1, 1)
-_exact = np.frompyfunc(lambda x: x if isinstance(x, mp.mpf) else mp.mpf(float(x)), 1, 1)
+_exp = np.frompyfunc(arb.exp, 1, 1)
+_exact = np.frompyfunc(lambda x: x if isinstance(x, arb) else arb(float(x)), 1, 1)
 
 
 def exact(x) -> np.ndarray:
-    """The very numbers that an array holds, as mpmath's."""
+    """The very numbers that an array holds, as FLINT's real numbers of 60 digits."""
     return np.asarray(_exact(np.asarray(x)), dtype=object)
 
 
 def rounded(x: np.ndarray, dtype) -> np.ndarray:
     """Exact numbers, each rounded once, to nearest even; not for results below the normal."""
-    digits = jnp.finfo(dtype).nmant + 1
-    nearest = np.frompyfunc(lambda v: mp.make_mpf(mpmath.libmp.mpf_pos(v._mpf_, digits, "n")), 1, 1)
-    return nearest(x)
+
+    def nearest(v):
+        whole, exponent = v.mid().man_exp()
+        more = max(0, whole.bit_length() - jnp.finfo(dtype).nmant - 1)
+        return round(Fraction(int(whole), 2**more)) * arb(2) ** (exponent + more)
+
+    return np.frompyfunc(nearest, 1, 1)(x)
 
 
 def ulps(got, want, scale=None, dtype=None) -> np.ndarray:
@@ -43,32 +47,33 @@ def ulps(got, want, scale=None, dtype=None) -> np.ndarray:
 def _ulps(got, want, scale, info) -> float:
     got, tiny = float(got), float(info.smallest_normal)
     if not np.isfinite(got) or abs(want) > float(info.max):
-        overflows = abs(want) >= mp.ldexp(1 - mp.ldexp(1, -info.nmant - 2), info.maxexp)
-        return 0.0 if overflows and got == float(mp.sign(want)) * np.inf else np.inf
-    if mp.isinf(scale):
+        overflows = abs(want) >= (1 - arb(2) ** (-info.nmant - 2)) * arb(2) ** info.maxexp
+        return 0.0 if overflows and got == (np.inf if want > 0 else -np.inf) else np.inf
+    if scale == np.inf:
         return 0.0  # to an infinite result's terms no finite number makes a difference
     if scale < tiny:
         return 0.0 if abs(got) <= tiny else np.inf
-    _, exponent = mp.frexp(scale)  # scale / 2^exponent is in [1/2, 1)
-    return float(mp.ldexp(abs(mp.mpf(got) - want), info.nmant + 1 - exponent))
+    whole, exponent = scale.upper().man_exp()
+    last_place = exponent + whole.bit_length() - info.nmant - 1
+    return float((abs(got - want) * arb(2) ** -last_place).upper())
 
 
 class Softmax(NamedTuple):
     """The softmax of a row of logits, each number to full relative precision."""
 
-    shift: mpmath.mpf  # m, the largest logit
-    log_total: mpmath.mpf  # log S, S the sum of exp(z - m)
+    shift: arb  # m, the largest logit
+    log_total: arb  # log S, S the sum of exp(z - m)
     p: np.ndarray
     rest: np.ndarray  # 1 - p
     gap: np.ndarray  # m - z in float64, what a class lies below the largest; 0 for one of -inf
 
     @property
-    def lse(self) -> mpmath.mpf:
+    def lse(self) -> arb:
         """log sum exp(z) = m + log S."""
         return self.shift + self.log_total
 
     @property
-    def lse_scale(self) -> mpmath.mpf:
+    def lse_scale(self) -> arb:
         """|m| + log S: log-sum-exp itself, unless its two terms cancel."""
         return abs(self.shift) + self.log_total
 
@@ -83,13 +88,13 @@ def softmax(z) -> Softmax:
     values = exact(values)
     e = _exp(values - values[-1])
     counts[-1] -= 1  # all but one of the largest
-    others = sum(e * counts, mp.zero)
+    others = sum(e * counts, arb(0))
     total = 1 + others
     rest = (total - e) / total
     rest[-1] = others / total
     gap = np.where(e == 0, 0, values[-1] - values).astype(np.float64)
     found = ((e / total), rest, gap)
-    return Softmax(values[-1], mp.log1p(others), *(x[where.reshape(-1)] for x in found))
+    return Softmax(values[-1], arb.log1p(others), *(x[where.reshape(-1)] for x in found))
 
 
 def onehot(y: int, k: int) -> np.ndarray:
@@ -100,8 +105,8 @@ def onehot(y: int, k: int) -> np.ndarray:
 class Loss(NamedTuple):
     """A loss and its gradient, each with the sum or the larger of the terms it is made of."""
 
-    loss: mpmath.mpf
-    loss_scale: mpmath.mpf
+    loss: arb
+    loss_scale: arb
     gradient: np.ndarray
     gradient_scale: np.ndarray
     gap: np.ndarray  # that of the softmax
@@ -110,8 +115,8 @@ class Loss(NamedTuple):
 def cross_entropy(z, t, c=0.0) -> Loss:
     """``T lse + c lse^2 - <t, z>`` and ``(T + 2 c lse) p - t``, with ``T = sum(t)``."""
     row, z, t, c = softmax(z), exact(z), exact(t), exact(c).item()
-    mass = sum(t, mp.zero)
-    spread = sum((t[j] * (row.shift - z[j]) for j in np.flatnonzero(t)), mp.zero)
+    mass = sum(t, arb(0))
+    spread = sum((t[j] * (row.shift - z[j]) for j in np.flatnonzero(t != 0)), arb(0))
     loss = spread + mass * row.log_total
     # T p_j - t_j = (T - t_j) p_j - t_j (1 - p_j), which cannot cancel for a one-hot t.
     gradient = (mass - t + 2 * c * row.lse) * row.p - t * row.rest
@@ -123,8 +128,8 @@ def cross_entropy(z, t, c=0.0) -> Loss:
 class Divergence(NamedTuple):
     """A divergence and its gradients, each with the size of the terms it is made of."""
 
-    loss: mpmath.mpf
-    loss_scale: mpmath.mpf
+    loss: arb
+    loss_scale: arb
     gradients: tuple[np.ndarray, ...]  # to z, w, T, and beta if there is one
     scales: tuple[np.ndarray, ...]
     gap: float  # what the last class lies below the first, in nats at that temperature
@@ -132,11 +137,10 @@ class Divergence(NamedTuple):
 
 def _two_rows(z, w, t):
     """Returns the logits over t less their largest, q, p, log(p / q), and the size of its terms."""
-    x, y = exact(z) / t, exact(w) / t
+    x, y = ((exact(row) - exact(np.max(row))) / t for row in (z, w))  # exactly 0 at the largest
     q, p = softmax(x), softmax(y)
-    x, y = x - q.shift, y - p.shift
     kappa = p.log_total - q.log_total
-    d, e = y - x - kappa, mp.exp(kappa)
+    d, e = y - x - kappa, arb.exp(kappa)
     size = abs(y - x) + abs(kappa) + sum(abs(p.p * e - q.p)) / max(1, e)
     return x, y, q, p, d, size
 
@@ -153,7 +157,7 @@ def softmax_divergence(z, w, temperature) -> Divergence:
     scales = np.maximum(p.p, q.p) * np.minimum(size, 1) / t, p.p * (size + p.p @ size) / t
     by_t = -(by_z @ x + by_w @ y)
     scale_of_t = scales[0] @ abs(x) + scales[1] @ abs(y)
-    loss = p.p[top] * d[top] + sum(np.delete(p.p * d, top), mp.zero)
+    loss = p.p[top] * d[top] + sum(np.delete(p.p * d, top), arb(0))
     return Divergence(
         loss,
         p.p @ abs(d),
@@ -171,8 +175,8 @@ def softmax_jensen_shannon(z, w, temperature, beta) -> Divergence:
     """
     t, b = exact(temperature).item(), exact(beta).item()
     x, y, q, p, d, size = _two_rows(z, w, t)
-    u = np.array([-mp.log1p((1 - b) * mp.expm1(-a)) for a in d])
-    v = np.array([-mp.log1p(b * mp.expm1(a)) for a in d])
+    u = np.array([-arb.log1p((1 - b) * arb.expm1(-a)) for a in d])
+    v = np.array([-arb.log1p(b * arb.expm1(a)) for a in d])
     size_u, size_v = abs(u) + (1 - b) * _exp(v) * size, abs(v) + b * _exp(u) * size
     by_z, by_w = (1 - b) * _surplus(q.p, v) / t, b * _surplus(p.p, u) / t
     scale_z = (1 - b) * q.p * (size_v + q.p @ size_v) / t
@@ -213,6 +217,6 @@ def hessian_product(z, v) -> tuple[np.ndarray, np.ndarray]:
 def binary_cross_entropy(z, t, w=1.0) -> Loss:
     """``-w t log s(z) - (1 - t) log s(-z)`` and ``(1 - t) s(z) - w t s(-z)``, s the sigmoid."""
     z, t, w = (exact(x).item() for x in (z, t, w))
-    loss = w * t * mp.log1p(mp.exp(-z)) + (1 - t) * mp.log1p(mp.exp(z))
-    up, down = (1 - t) / (1 + mp.exp(-z)), w * t / (1 + mp.exp(z))
+    loss = w * t * arb.log1p(arb.exp(-z)) + (1 - t) * arb.log1p(arb.exp(z))
+    up, down = (1 - t) / (1 + arb.exp(-z)), w * t / (1 + arb.exp(z))
     return Loss(loss, loss, up - down, max(up, down), np.zeros(1))
