@@ -23,7 +23,7 @@ CELLS = [
 ]
 LIBRARY = ["contract", "head", "sharded_head", "sharded_losses", "accuracy", "errors", "edges"]
 PROVER = ["versions", "prover_verdicts", "prover_scan", "prover_products", "prover_translation"]
-TOOLS = ["hypothesis", "mpmath", "optax", "pytest", "pytest-xdist", "python-flint"]
+TOOLS = ["hypothesis", "optax", "psutil", "pytest", "pytest-xdist", "python-flint"]
 """Of the test extra, what the tests named here import."""
 cells = nox.parametrize("python,version", CELLS)
 USE = """

@@ -1,6 +1,7 @@
 """Eight CPU devices for the tests of sharding (others use the first), and what all tests share."""
 
 import collections
+import ctypes
 import functools
 import gc
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import psutil
 import pytest
 from jax._src import compiler
 
@@ -29,11 +31,8 @@ PROGRAMS = GIB // 2  # by how much a worker may grow before it drops its compile
 
 
 def available_memory():
-    """Bytes that new processes may take; half of the machine's where the system does not say."""
-    if not Path("/proc/meminfo").exists():
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    found = [1024 * int(lines["MemAvailable"].split()[0])]
+    """Bytes that new processes may take."""
+    found = [psutil.virtual_memory().available]
     limit, used = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current"))
     if limit.exists() and limit.read_text().strip() != "max":  # of a container
         found.append(int(limit.read_text()) - int(used.read_text()))
@@ -47,9 +46,20 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def resident():
-    """Bytes of memory that this process holds, or 0 where the system does not say."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+    """Bytes of memory that this process holds."""
+    return psutil.Process().memory_info().rss
+
+
+def drop_programs():
+    """Clears the compiled programs of JAX, and returns their memory to the system.
+
+    glibc keeps what compilers have freed: 1.2 GB of a process of which 0.4 GB are in use.
+    """
+    jax.clear_caches()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim:
+        trim(0)
+    compiled["resident at last"] = resident()
 
 
 # ------------------------------------------------------------------------- what is quick
@@ -129,15 +139,14 @@ def _how_programs_are_compiled(request):
     options = fast_compile() if mark == "fast_compile" else {}
     grown = resident() - compiled["resident at last"]
     if options != compiled["options"] or grown > PROGRAMS:
-        jax.clear_caches()
-        compiled.update({"options": options, "resident at last": resident()})
+        compiled["options"] = options
+        drop_programs()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_are_dropped_after_a_file():
     yield
-    jax.clear_caches()
-    compiled["resident at last"] = resident()
+    drop_programs()
 
 
 compiler.get_compile_options = _compile_options
