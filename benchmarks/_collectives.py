@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from benchmarks._hlo import Instruction, Program, split
+from benchmarks._hlo import Instruction, Program
 
 KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
 # These move bytes too. Nothing that is measured here makes them, so none is understood.
@@ -92,7 +92,8 @@ def payload_of(one: Instruction) -> int:
     """Returns the bytes of the result. Asynchronous results are often (operands, results, ...)."""
     text = one.type
     if one.opcode.endswith("-start") and one.opcode != "all-reduce-start":
-        parts = split(text[1:-1]) if text.startswith("(") else []
+        inner = re.sub(r"\{.*?\}", "", text).removeprefix("(")  # no layouts, which have brackets
+        parts = re.findall(r"\([^()]*\)|\w+\[.*?\]", inner)
         if len(parts) < 2:
             raise ValueError(f"expected (operands, results): {one}")
         text = parts[1]
