@@ -77,14 +77,13 @@ def outside_jit(n: int, k: int) -> dict[str, tuple]:
     def made_anew(x, w, y):
         return xent_jax.with_linear_head(xent_jax.softmax_focal_loss)(x, w, y)
 
+    binary = optax.sigmoid_binary_cross_entropy, xent_jax.sigmoid_binary_cross_entropy
     our_mean = partial(ours, **THREE, reduction="mean")
     gradients = [jax.grad(lambda z, y, f=f: jnp.mean(f(z, y))) for f in (of_optax, ours)]
-    both = "softmax_cross_entropy", "sigmoid_binary_cross_entropy"
-    soft, binary = ((getattr(optax.losses, of), getattr(xent_jax, of)) for of in both)
     return {
         "integer labels": (of_optax, ours, (z, y)),
         "integer labels, all options": (optax_mean, our_mean, (z, y)),
-        "soft labels": (*soft, (z, t)),
+        "soft labels": (optax.softmax_cross_entropy, xent_jax.softmax_cross_entropy, (z, t)),
         "binary": (*binary, (z, t)),
         "integer labels, gradient": (*gradients, (z, y)),
         "the linear head": (held(of_optax), head, (x, w, y)),

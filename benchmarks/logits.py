@@ -60,10 +60,21 @@ GOALS = [
 ]  # fmt: skip
 
 
+@functools.cache
+def draw(labels: str, shape: tuple[int, int], dtype: str, ignored: bool) -> tuple:
+    """Draws logits and labels, soft or integers; a tenth of these are -100 if ``ignored``."""
+    z = (3 * jax.random.normal(jax.random.key(0), shape)).astype(dtype)
+    key, other = jax.random.split(jax.random.key(1))
+    if labels == "soft":
+        return z, jax.nn.softmax(jax.random.normal(key, shape))
+    y = jax.random.randint(key, shape[:1], 0, shape[1])
+    return z, jnp.where(jax.random.bernoulli(other, 0.1, y.shape), -100, y) if ignored else y
+
+
 def build(study: str, labels: str, shape: tuple, dtype: str, options: str = "") -> tuple:
     """Returns the programs of a cell by library, and their arguments."""
     given, (theirs, name) = OPTIONS.get(options, {}), LOSSES[labels]
-    arguments = draw_logits(shape, dtype), draw_labels(labels, shape, "ignore_index" in given)
+    arguments = draw(labels, shape, dtype, "ignore_index" in given)
     losses = {"optax": theirs, "xent_jax": getattr(xent_jax, name)}
     if study == GRADIENT:
         losses["forward_mode"] = getattr(xent_jax.forward_mode, name)
@@ -93,22 +104,6 @@ def numbers(cell: tuple, programs: dict, logits: jax.Array, blocks: list) -> lis
     limits = {"xent_jax": {"ratio": LIMITS[study], "share": memory}}
     fields = {"dtype": dtype, "shape": shape, "case": options[0] if options else labels}
     return sum((records(study, k, v, limits.get(k), **fields) for k, v in found.items()), [])
-
-
-@functools.cache
-def draw_logits(shape: tuple[int, int], dtype: str):
-    return (3 * jax.random.normal(jax.random.key(0), shape)).astype(dtype)
-
-
-@functools.cache
-def draw_labels(kind: str, shape: tuple[int, int], ignored: bool):
-    """Draws soft labels, or integers of which a tenth are -100 if some are to be ignored."""
-    key, other = jax.random.split(jax.random.key(1))
-    if kind == "soft":
-        return jax.nn.softmax(jax.random.normal(key, shape))
-    n, k = shape
-    labels = jax.random.randint(key, (n,), 0, k)
-    return jnp.where(jax.random.bernoulli(other, 0.1, (n,)), -100, labels) if ignored else labels
 
 
 def measure(quick: bool) -> list[Record]:

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 import xent_jax
-from benchmarks._markdown import overview, report
-from benchmarks._readme import BLOCK, README, SOURCES, rendered
+from benchmarks._markdown import BLOCK, SOURCES, overview, rendered, report
 from benchmarks._records import Record, find, pivot, records, span, table, target
-from benchmarks._store import FOLDER, ORDER, load, note, save
+from benchmarks._store import FOLDER, ORDER, README, load, note, save
 from benchmarks._views import VIEWS, tables
 
 PAGE = README.read_text("utf-8")
