@@ -41,17 +41,11 @@ class Collective:
 def collectives(
     text: str, mesh: Mapping[str, int] | None = None, unknown: int | None = None
 ) -> list[Collective]:
-    """The collectives of a program.
+    """Returns the collectives of a program from its ``compiled.as_text()``.
 
-    Args:
-        text: ``compiled.as_text()``
-        mesh: names and sizes of the mesh's axes, in order, to name those that a group spans
-        unknown: how often a loop of unknown length runs
-
-    Raises:
-        ValueError: for a collective that is not understood, or in a loop of unknown length
-            where ``unknown`` is not given
-
+    The names and sizes of the axes of a mesh name those that a group spans. Raises ValueError for a
+    collective that is not understood, and for one in a loop of unknown length, unless ``unknown``
+    says how often such a loop runs.
     """
     program, out = Program(text), []
     for one, computation, runs in program.runs():

@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 CALLS = re.compile(r"\b(?:condition|body|calls|to_apply|\w+_computations?)=(\{[^}]*\}|%?[\w.\-]+)")
+NAMED = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = ")
+INSTRUCTION = re.compile(r"(.*?) ([\w\-]+)\((.*)")
 
 
 class Instruction(NamedTuple):
     """An instruction ``name = type opcode(rest``, whose rest begins with the operands."""
 
+    root: bool  # what its computation returns
     name: str
     type: str
     opcode: str
     rest: str
-    root: bool  # what its computation returns
 
     def operands(self) -> list[str]:
         """Returns the names of the operands, and after them those of the computations it calls."""
@@ -43,17 +45,6 @@ class Instruction(NamedTuple):
 Computation = dict[str, Instruction]
 
 
-def instruction(line: str) -> Instruction | None:
-    """Reads the instruction of a line, if it has one."""
-    head = re.match(r"\s+(ROOT )?%?([\w.\-]+) = (.*)", line)
-    if not head:
-        return None
-    found = re.match(r"(.*?) ([\w\-]+)\((.*)", head[3])
-    if not found:
-        raise ValueError(f"not an instruction: {line}")
-    return Instruction(head[2], *found.groups(), bool(head[1]))
-
-
 class Program:
     """The computations by name, each a dictionary of its instructions."""
 
@@ -64,8 +55,10 @@ class Program:
             if head := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
                 inside = self.computations[head[2]] = {}
                 self.entry = head[2] if head[1] else self.entry
-            elif found := instruction(line):
-                inside[found.name] = found
+            elif head := NAMED.match(line):
+                if not (rest := INSTRUCTION.fullmatch(line, head.end())):
+                    raise ValueError(f"not an instruction: {line}")
+                inside[head[2]] = Instruction(bool(head[1]), head[2], *rest.groups())
         if not self.entry:
             raise ValueError("no ENTRY: not the text of a compiled program")
         partitions = re.search(r"num_partitions=(\d+)", text)

@@ -1,6 +1,5 @@
 """The report and the figures of the README and the docs are rendered from the stored data."""
 
-import dataclasses
 import re
 import shutil
 import subprocess
@@ -248,7 +247,7 @@ def test_the_cheapest_part_runs(tmp_path):
     assert run.returncode == 0, run.stdout
     section = load(tmp_path)["accuracy"]
     assert section["quick"] and (tmp_path / "accuracy.png").exists()
-    assert all(dataclasses.asdict(record)["unit"] for record in section["records"])
+    assert all(record.unit for record in section["records"])
     ours = find(section["records"], study="Errors", program="xent_jax", dtype="float32")
     allowed = {"gap 80": 8 + 80 / 2}
     beyond = [r for r in ours if not (r.unit == "ulp" and r.value <= allowed.get(r.case, 8))]
