@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from benchmarks._records import Record, find
 
 BLUE, ORANGE, GREEN = "tab:blue", "tab:orange", "tab:green"
+# Colors of the names that begin with these.
 COLORS = {"loss": BLUE, "head": BLUE, "xent_jax": BLUE, "tokamax": GREEN}
 COLORS |= {"optax": ORANGE, "logits": ORANGE, "Value and gradient": BLUE, "Value alone": "tab:cyan"}
 COLORS |= {"TPU v5e": "mediumpurple", "TPU v6e": "plum", "H100": "yellowgreen"}
@@ -50,7 +51,8 @@ def bars(axes: Axes, panel: Panel, found: list[Record], names: list[str], known:
         y = names.index(record.fill(panel.names)) + height * (kinds.index(kind) + 0.5) - 0.4
         low, high = (end(record, known, of) for of in ("10 %", "90 %"))
         label, colored = (kind, kind) if len(kinds) > 1 else ("", record.program)
-        axes.barh(y, value, height, label=label, color=color(colored))
+        color = next((one for name, one in COLORS.items() if colored.startswith(name)), "0.6")
+        axes.barh(y, value, height, label=label, color=color)
         if high > low:
             errors = [value - low], [high - value]
             axes.errorbar(value, y, xerr=errors, fmt="none", capsize=3, ecolor="0.3")
@@ -68,10 +70,6 @@ def bars(axes: Axes, panel: Panel, found: list[Record], names: list[str], known:
     shown = {label: one for one, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if shown:
         axes.legend(shown.values(), shown)
-
-
-def color(name: str) -> str:
-    return next((found for start, found in COLORS.items() if name.startswith(start)), "0.6")
 
 
 def end(record: Record, known: list[Record], percent: str) -> float:

@@ -83,8 +83,7 @@ class Program:
         """Returns how often the body of a while loop runs, or None if that is not known."""
         if stated := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.rest):
             return int(stated[1])
-        roles = dict(re.findall(r"\b(condition|body)=%?([\w.\-]+)", loop.attributes()))
-        condition, body = (self.computations[roles[role]] for role in ("condition", "body"))
+        condition, body = (self.computations[name] for name in loop.calls())
         compare, end = (next(i for i in c.values() if i.root) for c in (condition, body))
         start = outside.get(loop.operands()[0])
         if compare.opcode != "compare" or "direction=LT" not in compare.rest:
@@ -98,7 +97,7 @@ class Program:
         first = number(outside, start.operands()[i])
         last = number(condition, compare.operands()[1], outside, start)
         by = number(body, step.operands()[1], outside, start)
-        return None if None in (first, last, by) else max(0, -(-(last - first) // by))
+        return None if None in (first, last, by) else len(range(first, last, by))
 
 
 def followed(computation: Computation, name: str) -> Instruction:

@@ -95,7 +95,7 @@ def track(items: Collection, what: str) -> Iterable:
 # ---------------------------------------------------------------- timed runs
 
 
-def timed(function: Callable, *arguments) -> tuple[float, Any]:
+def clocked(function: Callable, *arguments) -> tuple[float, Any]:
     """Returns the milliseconds of one call, and its results."""
     began = time.perf_counter()
     results = jax.block_until_ready(function(*arguments))
@@ -118,7 +118,7 @@ def in_rounds(measures: Sequence[Callable], least: int, seconds: float = 0.0) ->
 
 def times(programs: Iterable[Callable], arguments: Sequence, *limits: float) -> np.ndarray:
     """Returns the milliseconds of the programs in rounds, [rounds, programs]."""
-    return in_rounds([lambda one=one: timed(one, *arguments)[0] for one in programs], *limits)
+    return in_rounds([lambda one=one: clocked(one, *arguments)[0] for one in programs], *limits)
 
 
 def ratios(times: np.ndarray, over: np.ndarray) -> dict[str, float]:

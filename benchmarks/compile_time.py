@@ -23,7 +23,7 @@ import xent_jax
 from benchmarks._hlo import Program
 from benchmarks._peers import head, held, mean, of_optax, optax_integer, optax_soft, ours
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, in_rounds, timed, times, track
+from benchmarks._running import Benchmark, clocked, in_rounds, times, track
 
 SHAPES = (8, 10), (512, 8192)
 TIMED, COUNTED = ("trace", "lower", "compile"), ("equations", "instructions")
@@ -100,9 +100,9 @@ def equations(jaxpr: Jaxpr | ClosedJaxpr) -> int:
 def build(function: Callable, arguments: tuple) -> list[float]:
     """Returns the milliseconds or counts of each step from tracing to the program."""
     jax.clear_caches()
-    tracing, traced = timed(jax.jit(function).trace, *arguments)
-    lowering, lowered = timed(traced.lower)
-    compiling, program = timed(lowered.compile)
+    tracing, traced = clocked(jax.jit(function).trace, *arguments)
+    lowering, lowered = clocked(traced.lower)
+    compiling, program = clocked(lowered.compile)
     instructions = map(len, Program(program.as_text()).computations.values())
     return [tracing, lowering, compiling, equations(traced.jaxpr), sum(instructions)]
 
