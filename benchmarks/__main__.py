@@ -18,8 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks._readme import write
-from benchmarks._store import FOLDER, ORDER, command_line, folder_of, load, note, save
+from benchmarks._store import FOLDER, ORDER, command_line, folder_of, load, note, save, write_readme
 
 LAST = 12  # lines of what failed
 
@@ -54,7 +53,7 @@ def main() -> int:
     folder = folder_of(options)
     if options.readme:
         save(load(), FOLDER)
-        write()
+        write_readme()
     if options.draw:
         from benchmarks._drawing import save_pictures  # the rest needs no matplotlib
 
@@ -71,7 +70,7 @@ def main() -> int:
         print(f"stopped; what was measured before is in {folder / 'report.md'}")
         return 130
     if folder == FOLDER:
-        write()
+        write_readme()
     print(f"{folder / 'report.md'}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 

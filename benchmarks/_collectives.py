@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from benchmarks._hlo import Instruction, Program, split
+from benchmarks._hlo import Instruction, Program
 
 KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
 # These move bytes too. Nothing that is measured here makes them, so none is understood.
@@ -41,17 +41,11 @@ class Collective:
 def collectives(
     text: str, mesh: Mapping[str, int] | None = None, unknown: int | None = None
 ) -> list[Collective]:
-    """The collectives of a program.
+    """Returns the collectives of a program from its ``compiled.as_text()``.
 
-    Args:
-        text: ``compiled.as_text()``
-        mesh: names and sizes of the mesh's axes, in order, to name those that a group spans
-        unknown: how often a loop of unknown length runs
-
-    Raises:
-        ValueError: for a collective that is not understood, or in a loop of unknown length
-            where ``unknown`` is not given
-
+    The names and sizes of the axes of a mesh name those that a group spans. Raises ValueError for a
+    collective that is not understood, and for one in a loop of unknown length, unless ``unknown``
+    says how often such a loop runs.
     """
     program, out = Program(text), []
     for one, computation, runs in program.runs():
@@ -92,7 +86,8 @@ def payload_of(one: Instruction) -> int:
     """Returns the bytes of the result. Asynchronous results are often (operands, results, ...)."""
     text = one.type
     if one.opcode.endswith("-start") and one.opcode != "all-reduce-start":
-        parts = split(text[1:-1]) if text.startswith("(") else []
+        inner = re.sub(r"\{.*?\}", "", text).removeprefix("(")  # no layouts, which have brackets
+        parts = re.findall(r"\([^()]*\)|\w+\[.*?\]", inner)
         if len(parts) < 2:
             raise ValueError(f"expected (operands, results): {one}")
         text = parts[1]

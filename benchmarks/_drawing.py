@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks._records import Record, find
 
 BLUE, ORANGE, GREEN = "tab:blue", "tab:orange", "tab:green"
+# Colors of the names that begin with these.
 COLORS = {"loss": BLUE, "head": BLUE, "xent_jax": BLUE, "tokamax": GREEN}
 COLORS |= {"optax": ORANGE, "logits": ORANGE, "Value and gradient": BLUE, "Value alone": "tab:cyan"}
 COLORS |= {"TPU v5e": "mediumpurple", "TPU v6e": "plum", "H100": "yellowgreen"}
@@ -44,39 +44,32 @@ class Picture(NamedTuple):
 
 def bars(axes: Axes, panel: Panel, found: list[Record], names: list[str], known: list) -> None:
     """Draws horizontal bars, each with its number at the end, or with why there is none."""
-    series = [getattr(record, panel.series) for record in found]
-    kinds = list(dict.fromkeys(series))
+    kinds = list(dict.fromkeys(getattr(record, panel.series) for record in found))
     height = 0.8 / len(kinds)
-    rows = np.array([names.index(record.fill(panel.names)) for record in found])
-    at = rows + height * (np.array([kinds.index(one) for one in series]) + 0.5) - 0.4
-    values = np.array([record.value or 0.0 for record in found])
-    limits = np.array([record.limit for record in found], float)  # NaN, not drawn, for None
-    low, high = (np.array([end(r, known, of) for r in found]) for of in ("10 %", "90 %"))
-    for kind in kinds:
-        of = np.array([one == kind for one in series])
-        label, programs = (kind, [kind]) if len(kinds) > 1 else ("", [r.program for r in found])
-        axes.barh(at[of], values[of], height, label=label, color=list(map(color, programs)))
-    wide = high > low
-    errors = values[wide] - low[wide], high[wide] - values[wide]
-    axes.errorbar(values[wide], at[wide], xerr=errors, fmt="none", capsize=3, ecolor="0.3")
-    if not np.isnan(limits).all():
-        ys = at - height / 2, at + height / 2
-        axes.vlines(limits, *ys, color="tab:red", lw=2.5, label="the target")
-    right = np.fmax(np.maximum(high, axes.get_xlim()[0]), limits)
-    for record, value, x, y in zip(found, values, right, at, strict=True):
+    for record in found:
+        kind, value = getattr(record, panel.series), record.value or 0.0
+        y = names.index(record.fill(panel.names)) + height * (kinds.index(kind) + 0.5) - 0.4
+        low, high = (end(record, known, of) for of in ("10 %", "90 %"))
+        label, colored = (kind, kind) if len(kinds) > 1 else ("", record.program)
+        color = next((one for name, one in COLORS.items() if colored.startswith(name)), "0.6")
+        axes.barh(y, value, height, label=label, color=color)
+        if high > low:
+            errors = [value - low], [high - value]
+            axes.errorbar(value, y, xerr=errors, fmt="none", capsize=3, ecolor="0.3")
+        if record.limit is not None:
+            ends = y - height / 2, y + height / 2
+            axes.vlines(record.limit, *ends, color="tab:red", lw=2.5, label="the target")
+        right = max(high, axes.get_xlim()[0], record.limit or 0)
         spec = "short" if record.unit == "B" else ",.0f" if value >= 100 else ".3g"
         text = record.note.partition(":")[0] if record.value is None else format(record, spec)
-        axes.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.annotate(text, (right, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.margins(x=0.1)  # for the last number
     axes.grid(alpha=0.3, axis="x")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
-
-
-def color(name: str) -> str:
-    return next((found for start, found in COLORS.items() if name.startswith(start)), "0.6")
+    shown = {label: one for one, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if shown:
+        axes.legend(shown.values(), shown)
 
 
 def end(record: Record, known: list[Record], percent: str) -> float:

@@ -4,23 +4,27 @@ The number of trips of a loop is in its backend_config if the compiler wrote it.
 TPU does not, so there it is read from the loop: the start of its counter, the step and the bound.
 """
 
-import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 CALLS = re.compile(r"\b(?:condition|body|calls|to_apply|\w+_computations?)=(\{[^}]*\}|%?[\w.\-]+)")
+NAMED = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = ")
+INSTRUCTION = re.compile(r"(.*?) ([\w\-]+)\((.*)")
 
 
 class Instruction(NamedTuple):
-    """An instruction ``name = type opcode(operands), rest``."""
+    """An instruction ``name = type opcode(rest``, whose rest begins with the operands."""
 
+    root: bool  # what its computation returns
     name: str
     type: str
     opcode: str
-    operands: list[str]
     rest: str
-    root: bool  # what its computation returns
+
+    def operands(self) -> list[str]:
+        """Returns the names of the operands, and after them those of the computations it calls."""
+        return re.findall(r"%([\w.\-]+)", self.rest)
 
     def attributes(self) -> str:
         """Returns the rest without quoted text, which holds user names and compiler notes."""
@@ -41,41 +45,6 @@ class Instruction(NamedTuple):
 Computation = dict[str, Instruction]
 
 
-def depths(text: str) -> list[int]:
-    """Returns how many brackets are open after each character."""
-    return list(itertools.accumulate((c in "([{") - (c in ")]}") for c in text))
-
-
-def split(text: str) -> list[str]:
-    """Splits a text at the commas that are outside brackets."""
-    commas = [i for i, depth in enumerate(depths(text)) if text[i] == "," and not depth]
-    cuts = itertools.pairwise([-1, *commas, len(text)])
-    return [part for i, j in cuts if (part := text[i + 1 : j].strip())]
-
-
-def closing(text: str) -> int:
-    """Returns where the bracket closes that a text begins with."""
-    known = depths(text)
-    if 0 not in known:
-        raise ValueError(f"a bracket stays open: {text}")
-    return known.index(0)
-
-
-def instruction(line: str) -> Instruction | None:
-    """Reads the instruction of a line, if it has one."""
-    head = re.match(r"\s+(ROOT )?%?([\w.\-]+) = (.*)", line)
-    if not head:
-        return None
-    root, name, text = head.groups()
-    end = closing(text) + 1 if text.startswith("(") else text.find(" ")
-    opcode, bracket, inner = text[end:].strip().partition("(")
-    if not bracket:
-        raise ValueError(f"not an instruction: {line}")
-    stop = closing("(" + inner) - 1
-    operands = [part.split()[-1].lstrip("%") for part in split(inner[:stop])]
-    return Instruction(name, text[:end], opcode, operands, inner[stop + 1 :], bool(root))
-
-
 class Program:
     """The computations by name, each a dictionary of its instructions."""
 
@@ -86,8 +55,10 @@ class Program:
             if head := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
                 inside = self.computations[head[2]] = {}
                 self.entry = head[2] if head[1] else self.entry
-            elif found := instruction(line):
-                inside[found.name] = found
+            elif head := NAMED.match(line):
+                if not (rest := INSTRUCTION.fullmatch(line, head.end())):
+                    raise ValueError(f"not an instruction: {line}")
+                inside[head[2]] = Instruction(bool(head[1]), head[2], *rest.groups())
         if not self.entry:
             raise ValueError("no ENTRY: not the text of a compiled program")
         partitions = re.search(r"num_partitions=(\d+)", text)
@@ -112,29 +83,28 @@ class Program:
         """Returns how often the body of a while loop runs, or None if that is not known."""
         if stated := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.rest):
             return int(stated[1])
-        roles = dict(re.findall(r"\b(condition|body)=%?([\w.\-]+)", loop.attributes()))
-        condition, body = (self.computations[roles[role]] for role in ("condition", "body"))
+        condition, body = (self.computations[name] for name in loop.calls())
         compare, end = (next(i for i in c.values() if i.root) for c in (condition, body))
-        start = outside.get(loop.operands[0])
+        start = outside.get(loop.operands()[0])
         if compare.opcode != "compare" or "direction=LT" not in compare.rest:
             return None
-        i = followed(condition, compare.operands[0]).element()
+        i = followed(condition, compare.operands()[0]).element()
         if i is None or not start or start.opcode != "tuple":
             return None
-        step = followed(body, end.operands[i])
-        if step.opcode != "add" or followed(body, step.operands[0]).element() != i:
+        step = followed(body, end.operands()[i])
+        if step.opcode != "add" or followed(body, step.operands()[0]).element() != i:
             return None
-        first = number(outside, start.operands[i])
-        last = number(condition, compare.operands[1], outside, start)
-        by = number(body, step.operands[1], outside, start)
-        return None if None in (first, last, by) else max(0, -(-(last - first) // by))
+        first = number(outside, start.operands()[i])
+        last = number(condition, compare.operands()[1], outside, start)
+        by = number(body, step.operands()[1], outside, start)
+        return None if None in (first, last, by) else len(range(first, last, by))
 
 
 def followed(computation: Computation, name: str) -> Instruction:
     """Follows a value back through copies to the instruction that made it."""
     one = computation[name]
     while one.opcode in ("copy", "bitcast", "convert", "reshape"):
-        one = computation[one.operands[0]]
+        one = computation[one.operands()[0]]
     return one
 
 
@@ -142,6 +112,6 @@ def number(inside: Computation, name: str, outside=None, start=None) -> int | No
     """Returns a constant, from the loop itself or from its state if the loop does not change it."""
     one = followed(inside, name)
     i = one.element()
-    if i is not None and start and inside[one.operands[0]].opcode == "parameter":
-        one = followed(outside, start.operands[i])
-    return int(one.operands[0]) if one.opcode == "constant" else None
+    if i is not None and start and inside[one.operands()[0]].opcode == "parameter":
+        one = followed(outside, start.operands()[i])
+    return int(one.rest.partition(")")[0]) if one.opcode == "constant" else None

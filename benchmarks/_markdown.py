@@ -1,9 +1,13 @@
-"""Renders report.md from the data: one table of everything, then a chapter for each benchmark.
+"""Renders report.md from the data, and the figures of the README.
 
-The pages of the site include what stands between marks.
+The report has one table of everything, then a chapter for each benchmark. The pages of the site
+include what stands between marks.
 """
 
-from benchmarks._records import find, shown, span, table
+import re
+import textwrap
+
+from benchmarks._records import Record, find, shown, span, table
 from benchmarks._views import tables
 
 INTRO = """# Benchmarks
@@ -85,20 +89,16 @@ BESIDE = [  # a row: what it is, a template, a program for each peer, fields of 
     ("loss of logits on 2 x 4 devices, sent per device", "{bytes:short}", _LOSSES, _SENT),
     ("linear head on 2 x 4 devices, sent per device", "{bytes:short}", _SHARDED, _SENT),
 ]  # fmt: skip
-_OVER = ", time over optax's: "
-_OPTIONS = {"study": "Options, value and gradient", "metric": "ratio"}
-SPANS = {  # rows of the least and the greatest times over optax's, and the fields of their records
-    **{
-        f"{study.lower()}{_OVER}logits: {kind}": {"study": study, "metric": "ratio"} | fields
-        for study in ("Value and gradient", "Value alone")
-        for kind, fields in LABELS.items()
-    },
-    f"value and gradient with options{_OVER}logits": _OPTIONS,
-    **{
-        f"value and gradient{_OVER}{metric}": {"study": "Over optax's", "metric": metric}
-        for metric in ("trace", "compile")
-    },
-}
+SPANS = [  # rows of the least and the greatest times over optax's: metric and study, other fields
+    *(
+        (f"{study.lower()}, time over optax's: logits: {kind}", "ratio", study, fields)
+        for study in ("Value and gradient", "Value alone") for kind, fields in LABELS.items()
+    ),
+    ("value and gradient with options, time over optax's: logits",
+     "ratio", "Options, value and gradient", {}),
+    ("value and gradient, time over optax's: trace", "trace", "Over optax's", {}),
+    ("value and gradient, time over optax's: compile", "compile", "Over optax's", {}),
+]  # fmt: skip
 
 
 def overview(sections: dict[str, dict]) -> list[str]:
@@ -107,8 +107,8 @@ def overview(sections: dict[str, dict]) -> list[str]:
     rows = []
     for section in known:
         records = section["records"]
-        for what, fields in SPANS.items():
-            if found := find(records, program="xent_jax", **fields):
+        for what, metric, study, fields in SPANS:
+            if found := find(records, program="xent_jax", study=study, metric=metric, **fields):
                 rows.append([what, span(found, ".3g"), "1", "", ""])
         for what, template, programs, fields in BESIDE:
             cells = [shown(records, template, program=p, **fields) for p in programs]
@@ -117,3 +117,68 @@ def overview(sections: dict[str, dict]) -> list[str]:
     days = ", ".join(sorted({section["date"] for section in known}))
     quick = ", with --quick: do not quote these figures" * any(s["quick"] for s in known)
     return [table(["", *PEERS], rows), f"Measured {days}{quick}."] if rows else []
+
+
+# ---------------------------------------------------------------- the README
+
+BLOCK = re.compile(r"(<!-- benchmarks: why -->\n).*?(<!-- end -->)", re.DOTALL)
+SOURCES = "accuracy", "logits", "compile_time", "head"
+
+
+def rendered(page: str, sections: dict[str, dict]) -> str:
+    """Returns the page with a new block, or as it is if a benchmark was never run."""
+    used = [sections.get(name, {}) for name in SOURCES]
+    if not all("date" in section for section in used):
+        return page
+    text = f"{why(*(section['records'] for section in used))}\n\n{origin(used)}\n"
+    return BLOCK.sub(lambda found: found[1] + text + found[2], page)
+
+
+def origin(sections: list[dict]) -> str:
+    """Returns the days of measurement and the versions of JAX; the report has the rest."""
+    days = sorted({section["date"] for section in sections})
+    versions = sorted({re.search(r"jax [\d.]+", s["machine"]).group() for s in sections})
+    text = f"Measured {', '.join(days)} with {' and '.join(versions)}"
+    if busy := sorted({s["others"] for s in sections if s.get("others")}):
+        text += f" while other programs kept {' and '.join(busy)} cores busy"
+    return f"{text}."
+
+
+def why(*sections: list[Record]) -> str:
+    """Returns three of the README's reasons, with a figure each, and then what they cost."""
+    accuracy, logits, compile_time, head = sections
+    ratios = find(logits, program="xent_jax", metric="ratio")
+    at = {"study": "Relative errors", "case": "gap 20", "metric": "loss"}
+    errors = "{xent_jax}, and optax's is {optax integer} ([accuracy](docs/measured/accuracy.md))."
+    both, alone = (
+        shown(logits, "{found:.3f}", study="Targets", program=f"{study}: geometric mean")
+        for study in ("value and gradient", "value alone")
+    )
+    integer = find(ratios, study="Value and gradient", **LABELS["integer labels, float32"])
+    slowest = max(record.value for record in find(ratios, study="Value alone"))
+    traced = max(r.value for r in find(compile_time, study="Over optax's", metric="trace"))
+    grown = find(head, study="Memory against N", metric="temp")[-2:]
+    tokens, _, classes = grown[0].shape
+    held = "{xent_jax head:,.0f} MiB of temporary memory, and optax on held logits takes "
+    held += "{logits, optax:,.0f} MiB ([memory](docs/measured/head.md))."
+    temps = "tokamax's head takes {tokamax head, chunked_xla:.0f} MiB of temporary memory where "
+    temps += "ours takes {head, value and gradients:.0f} MiB."
+    lines = [
+        "- **Exact.** When the label's logit leads by 20, the relative error of the loss is "
+        + shown(accuracy, errors, by="program", **at),
+        f"- **Fast.** On CPU, value and gradient take {both} times as long as optax's, in the "
+        "geometric mean over labels, sizes and dtypes ([time](docs/measured/logits.md)).",
+        f"- **Small.** For {tokens:,} tokens and a vocabulary of {classes:,}, the head takes "
+        + shown(grown, held, by="program"),
+        "",
+        f"The costs: on CPU, integer labels in float32 take {span(integer, '.3f')} times as long "
+        f"as optax's, the value alone takes {alone} times as long in the geometric mean and "
+        f"{slowest:.3f} times at most, and [tracing](docs/measured/compile_time.md) takes up to "
+        f"{traced:.2f} times as long. "
+        + shown(head, temps, by="program", study="Time", metric="temp"),
+    ]
+    style = {"width": 118, "break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(
+        textwrap.fill(line, subsequent_indent="  " * line.startswith("-"), **style)
+        for line in lines
+    )

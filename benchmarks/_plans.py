@@ -45,17 +45,15 @@ class Plan(NamedTuple):
 
     def times(self, name: str) -> list[Record]:
         """Returns seconds of the products at peak, and of each sum as a ring, 2 (k - 1)/k of it."""
-        flops = 3 * 2 * TOKENS * WIDTH * CLASSES / self.model
+        products = 3 * 2 * TOKENS * WIDTH * CLASSES / self.model / self.peak
         over_model = 2 * (self.model - 1) / self.model / self.model_link
         over_data = 2 * (self.data - 1) / self.data / self.data_link
-        whole = flops / self.peak
-        parts, shares = {"products": whole}, {}
-        for part, payload in self.payloads().items():
-            # Gathering a fully sharded kernel and scattering dW take as long as summing dW.
-            parts[part] = payload * (over_data if part == "dW" else over_model)
-            shares[f"{part} share"] = 100 * parts[part] / whole
+        # Gathering a fully sharded kernel and scattering dW take as long as summing dW.
+        links = {"loss": over_model, "dx": over_model, "dW": over_data}
+        sums = {part: payload * links[part] for part, payload in self.payloads().items()}
+        shares = {f"{part} share": 100 * seconds / products for part, seconds in sums.items()}
         fields = {"dtype": "bfloat16", "shape": self.size()}
-        found = records("Planned times", name, parts, unit="s", **fields)
+        found = records("Planned times", name, {"products": products} | sums, unit="s", **fields)
         return found + records("Planned times", name, shares, unit="%", **fields)
 
 

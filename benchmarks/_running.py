@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
-import functools
 import importlib.metadata
 import os
 import platform
@@ -13,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from benchmarks._records import Record
 from benchmarks._store import command_line, encoded, folder_of, load, note, save
 
 PACKAGES = "jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "optax", "tokamax", "xent_jax"
+CONSOLE = Console(width=max(Console().width, 170))  # wide; tables in a file would have 80 columns
 
 
 class NotHere(Exception):
@@ -58,7 +59,7 @@ class Benchmark:
                 self.run(options.quick, folder_of(options))
         except NotHere as error:
             note(self.name, list(error.args), folder_of(options))
-            console().print("not run here:", *error.args, sep="\n", markup=False)
+            CONSOLE.print("not run here:", *error.args, sep="\n", markup=False)
         except KeyboardInterrupt:
             sys.exit("interrupted")
 
@@ -79,33 +80,26 @@ class Benchmark:
             "quick": quick,
             "records": records,
         }
-        console().print(Markdown(chapter(self.name, section)))
+        CONSOLE.print(Markdown(chapter(self.name, section)))
         save(load(folder) | {self.name: section}, folder)
         save_pictures({self.name: section}, folder)
-        console().print(folder / "report.md")
-
-
-def console() -> Console:
-    """Returns a wide console; otherwise tables in a file would have 80 columns."""
-    return Console(width=max(Console().width, 170))
+        CONSOLE.print(folder / "report.md")
 
 
 def track(items: Collection, what: str) -> Iterable:
     """Yields the items, and shows how many are done."""
     # No refresh from a thread: it would take a core during the runs.
-    return rich.progress.track(items, what, console=console(), auto_refresh=False)
+    return rich.progress.track(items, what, console=CONSOLE, auto_refresh=False)
 
 
 # ---------------------------------------------------------------- timed runs
 
 
-def timed(program: Callable, arguments: Sequence) -> float:
-    """Returns the milliseconds of one run, and frees its results afterwards."""
+def clocked(function: Callable, *arguments) -> tuple[float, Any]:
+    """Returns the milliseconds of one call, and its results."""
     began = time.perf_counter()
-    out = jax.block_until_ready(program(*arguments))
-    seconds = time.perf_counter() - began
-    del out
-    return 1e3 * seconds
+    results = jax.block_until_ready(function(*arguments))
+    return 1e3 * (time.perf_counter() - began), results
 
 
 def in_rounds(measures: Sequence[Callable], least: int, seconds: float = 0.0) -> np.ndarray:
@@ -113,22 +107,18 @@ def in_rounds(measures: Sequence[Callable], least: int, seconds: float = 0.0) ->
 
     Goes on for at least ``least`` rounds and so many seconds, after a round that warms up.
     """
-    rng = np.random.default_rng(0)
-
-    def one_round() -> list:
+    rng, rounds, began = np.random.default_rng(0), [], 0.0
+    while len(rounds) <= least or time.perf_counter() - began < seconds:
         found = {i: measures[i]() for i in rng.permutation(len(measures))}
-        return [found[i] for i in range(len(measures))]
-
-    one_round()
-    rounds, began = [], time.perf_counter()
-    while len(rounds) < least or time.perf_counter() - began < seconds:
-        rounds.append(one_round())
-    return np.array(rounds)
+        rounds.append([found[i] for i in range(len(measures))])
+        if len(rounds) == 1:  # it warmed up
+            began = time.perf_counter()
+    return np.array(rounds[1:])
 
 
 def times(programs: Iterable[Callable], arguments: Sequence, *limits: float) -> np.ndarray:
     """Returns the milliseconds of the programs in rounds, [rounds, programs]."""
-    return in_rounds([functools.partial(timed, one, arguments) for one in programs], *limits)
+    return in_rounds([lambda one=one: clocked(one, *arguments)[0] for one in programs], *limits)
 
 
 def ratios(times: np.ndarray, over: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Reads and writes report.json, and the report that is made from it.
+"""Reads and writes report.json, and the report and the README's figures that are made from it.
 
 The data have a section for each benchmark: when and where it was measured, its records, and what
 was left out. If a benchmark fails or cannot be run here, its section keeps the older figures and
@@ -11,10 +11,11 @@ import datetime
 import json
 from pathlib import Path
 
-from benchmarks._markdown import report
+from benchmarks._markdown import rendered, report
 from benchmarks._records import Record
 
 FOLDER = Path(__file__).parent
+README = FOLDER.parent / "README.md"
 QUICK = FOLDER.parent / "build" / "benchmarks"  # so that quick figures replace no others
 ORDER = "accuracy", "logits", "compile_time", "head", "compile_only", "traffic"
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Record)}
@@ -64,6 +65,10 @@ def save(sections: dict[str, dict], folder: Path) -> None:
         texts.append(f'"{name}": ' + head.replace('"records": []', f'"records": [\n  {lines}\n ]'))
     (folder / "report.json").write_text("{\n" + ",\n".join(texts) + "\n}\n", "utf-8")
     (folder / "report.md").write_text(report(sections), "utf-8")
+
+
+def write_readme() -> None:
+    README.write_text(rendered(README.read_text("utf-8"), load()), "utf-8")
 
 
 def note(name: str, lines: list[str], folder: Path) -> None:

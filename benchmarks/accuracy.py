@@ -25,7 +25,6 @@ BOUNDS = {"loss": measure.LOSS, "label": measure.LABEL["float32"]}
 BOUNDS["others"] = measure.OTHERS["float32"]
 METRICS = tuple(BOUNDS)
 OURS = "xent_jax"
-ROWS = 8
 SHOWN = {f"gap {gap}": gap for gap in (5, 10, 15, 20, 40, 60, 80)}
 LIBRARIES = {
     "optax one-hot": lambda z, y: optax.softmax_cross_entropy(z, jax.nn.one_hot(y, z.shape[-1])),
@@ -38,7 +37,7 @@ LIBRARIES = {
 COMPILED = {name: jax.jit(partial(measure.reverse, loss)) for name, loss in LIBRARIES.items()}
 
 
-def draw(rng, k=100, gap=None, n=ROWS, scale=1.0, offset=0.0, masked=0.0):
+def draw(rng, k=100, gap=None, n=8, scale=1.0, offset=0.0, masked=0.0):
     """Draws n rows of k logits with their labels."""
     z, y = scale * rng.normal(size=(n, k)), rng.integers(0, k, n)
     rows = np.arange(n)

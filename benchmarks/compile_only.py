@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 
 import xent_jax
 from benchmarks._compilers import arguments, compile_for, h100, mesh_on, tpu
-from benchmarks._peers import LEFT_OUT, TOKAMAX, head, held, mean, of_optax, ours, pullback, room
+from benchmarks._peers import LEFT_OUT, TOKAMAX, chunked, head, held, mean, of_optax, ours, pullback
 from benchmarks._records import Goal, Record, reached, records
 from benchmarks._running import Benchmark, compiled, temp_mib, temp_share
 
@@ -32,9 +32,18 @@ PLATFORMS = {
     "h100": h100("H100", "1x1x8"),
 }
 HEAD, TIED = "head, mean", 'head, mean, tied embeddings, kernel_axes="VD"'
-# MiB in bfloat16: the sum of the kernel's gradient, as said above, and on the H100 one dz.
-TARGETS = {"TPU v5e": 256, "H100": 290}
-OF_LOGITS = 1  # % of the logits, for integer labels
+SHARES = [  # of the losses of logits with integer labels
+    Goal(f"{one.name}: largest of the losses of logits with integer labels, %", 1,
+         {"metric": "share", "case": one.name}, "%")
+    for one in PLATFORMS.values()
+]  # fmt: skip
+HEADS = [
+    Goal(f"{program}, bfloat16, {device}, MiB", limit,
+         {"study": "Heads", "dtype": "bfloat16", "program": program, "case": device}, "MiB")
+    for program in (HEAD, TIED)
+    # The sum of the kernel's gradient, as said above, and on the H100 one dz.
+    for device, limit in {"TPU v5e": 256, "H100": 290}.items()
+]  # fmt: skip
 Named = tuple[str, Callable]  # the letters of the arguments, as in _compilers, and their function
 
 
@@ -84,7 +93,9 @@ def of_inputs() -> dict[str, Named]:
     }
 
 
-def chunked(x, w, y):
+def of_any_loss(x, w, y):
+    """Returns the head's value as ``chunked_loss`` computes it."""
+
     def loss(w, x, y):
         return ours(jnp.dot(x, w, preferred_element_type=jnp.float32), y)
 
@@ -98,9 +109,9 @@ def of_large_vocabularies(n: int, d: int, v: int) -> dict[str, Named]:
     masked = gradients("xwym", lambda x, w, y, m: head(x, w, y, where=m))
     return {
         f"head, the default {default} tokens a chunk": gradients("xwy", head),
-        "head, 512 tokens a chunk": gradients("xwy", partial(head, **room(512, v))),
+        "head, 512 tokens a chunk": gradients("xwy", chunked(512)),
         "head, some left out by where": masked,
-        "chunked_loss": gradients("xwy", chunked),
+        "chunked_loss": gradients("xwy", of_any_loss),
     }
 
 
@@ -122,26 +133,10 @@ def inside(name: str, quick: bool) -> list[Record]:
     return out
 
 
-def summary(found: list[Record]) -> list[Record]:
-    """Returns the targets: the share of the losses of logits, and the memory of the head."""
-    integer = [record for record in found if record.program.startswith("xent_jax, integer")]
-    what = "largest of the losses of logits with integer labels, %"
-    shares = [
-        Goal(f"{device}: {what}", OF_LOGITS, {"metric": "share", "case": device}, "%")
-        for device in dict.fromkeys(record.case for record in integer)
-    ]
-    known = {"study": "Heads", "dtype": "bfloat16"}
-    heads = [
-        Goal(f"{program}, bfloat16, {device}, MiB", limit,
-             known | {"program": program, "case": device}, "MiB")
-        for program in (HEAD, TIED) for device, limit in TARGETS.items()
-    ]  # fmt: skip
-    return reached(integer, shares) + reached(found, heads)
-
-
 def measure(quick: bool) -> list[Record]:
     found = compile_for(PLATFORMS, BENCHMARK, quick)
-    return summary(found) + found
+    integer = [record for record in found if record.program.startswith("xent_jax, integer")]
+    return reached(integer, SHARES) + reached(found, HEADS) + found
 
 
 BENCHMARK = Benchmark("compile_only", "Memory on accelerators", __doc__, measure, inside, LEFT_OUT)

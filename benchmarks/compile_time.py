@@ -10,7 +10,6 @@ are label_smoothing, z_loss and logit_softcap, and its gradients those of inputs
 outside jit are of small arrays, as in a notebook or a test.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -24,7 +23,7 @@ import xent_jax
 from benchmarks._hlo import Program
 from benchmarks._peers import head, held, mean, of_optax, optax_integer, optax_soft, ours
 from benchmarks._records import Goal, Record, reached, records
-from benchmarks._running import Benchmark, in_rounds, times, track
+from benchmarks._running import Benchmark, clocked, in_rounds, times, track
 
 SHAPES = (8, 10), (512, 8192)
 TIMED, COUNTED = ("trace", "lower", "compile"), ("equations", "instructions")
@@ -77,14 +76,13 @@ def outside_jit(n: int, k: int) -> dict[str, tuple]:
     def made_anew(x, w, y):
         return xent_jax.with_linear_head(xent_jax.softmax_focal_loss)(x, w, y)
 
+    binary = optax.sigmoid_binary_cross_entropy, xent_jax.sigmoid_binary_cross_entropy
     our_mean = partial(ours, **THREE, reduction="mean")
     gradients = [jax.grad(lambda z, y, f=f: jnp.mean(f(z, y))) for f in (of_optax, ours)]
-    both = "softmax_cross_entropy", "sigmoid_binary_cross_entropy"
-    soft, binary = ((getattr(optax.losses, of), getattr(xent_jax, of)) for of in both)
     return {
         "integer labels": (of_optax, ours, (z, y)),
         "integer labels, all options": (optax_mean, our_mean, (z, y)),
-        "soft labels": (*soft, (z, t)),
+        "soft labels": (optax.softmax_cross_entropy, xent_jax.softmax_cross_entropy, (z, t)),
         "binary": (*binary, (z, t)),
         "integer labels, gradient": (*gradients, (z, y)),
         "the linear head": (held(of_optax), head, (x, w, y)),
@@ -102,15 +100,11 @@ def equations(jaxpr: Jaxpr | ClosedJaxpr) -> int:
 def build(function: Callable, arguments: tuple) -> list[float]:
     """Returns the milliseconds or counts of each step from tracing to the program."""
     jax.clear_caches()
-    times = [time.perf_counter()]
-    traced = jax.jit(function).trace(*arguments)
-    times.append(time.perf_counter())
-    lowered = traced.lower()
-    times.append(time.perf_counter())
-    program = lowered.compile()
-    times.append(time.perf_counter())
+    tracing, traced = clocked(jax.jit(function).trace, *arguments)
+    lowering, lowered = clocked(traced.lower)
+    compiling, program = clocked(lowered.compile)
     instructions = map(len, Program(program.as_text()).computations.values())
-    return [*(1e3 * np.diff(times)), equations(traced.jaxpr), sum(instructions)]
+    return [tracing, lowering, compiling, equations(traced.jaxpr), sum(instructions)]
 
 
 def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) -> list[Record]:

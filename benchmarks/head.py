@@ -51,9 +51,13 @@ def drawn(shape: tuple[int, int, int], seed: int = 0) -> tuple:
     return x, w, y, g, jax.random.normal(keys[4], (n, v))
 
 
-def differentiated(loss, wrt=(0, 1)) -> Callable:
-    """Returns value and gradient of a mean, to the inputs, the kernel or both."""
-    return lambda x, w, y, g, dz: jax.value_and_grad(loss, wrt)(x, w, y)
+def differentiated(loss: Callable, wrt=(0, 1), **masks: Callable) -> Callable:
+    """Returns value and gradient of a mean; g, which is N(0, 1), is made into its masks."""
+
+    def mean(x, w, y, g, dz):
+        return loss(x, w, y, **{option: mask(g) for option, mask in masks.items()})
+
+    return jax.value_and_grad(mean, wrt)
 
 
 HEADS: Timed = {
@@ -68,22 +72,13 @@ HEADS: Timed = {
     "logits, xent_jax": (differentiated(held(ours)), None),
     **{name: (differentiated(loss), None) for name, loss in TOKAMAX.items()},
 }
-
-
-def with_mask(option: str, mask: Callable) -> Callable:
-    """Returns a head with an option that is made from g, which is N(0, 1)."""
-    return lambda x, w, y, g, dz: jax.value_and_grad(
-        lambda x, w: head(x, w, y, **{option: mask(g)}), (0, 1)
-    )(x, w)
-
-
-half = "half of the tokens left out, by "
+half, masked = "half of the tokens left out, by ", partial(differentiated, head)
 MASKED: Timed = {
     "no mask": (differentiated(head), None),
-    "a mask that leaves all tokens in": (with_mask("where", lambda g: g < 9), 1.03),
-    f"{half}where": (with_mask("where", lambda g: g < 0), 0.6),
-    f"{half}weights": (with_mask("weights", lambda g: 1.0 * (g < 0)), 0.6),
-    "95 % of the tokens left out, by where": (with_mask("where", lambda g: g < -1.645), 0.15),
+    "a mask that leaves all tokens in": (masked(where=lambda g: g < 9), 1.03),
+    f"{half}where": (masked(where=lambda g: g < 0), 0.6),
+    f"{half}weights": (masked(weights=lambda g: 1.0 * (g < 0)), 0.6),
+    "95 % of the tokens left out, by where": (masked(where=lambda g: g < -1.645), 0.15),
 }
 
 
@@ -171,13 +166,13 @@ def summary(found: list[Record]) -> list[Record]:
     what = f"temporary memory over that of held logits, {share.size}"
     lines.append(target(what, share.value, TEMP_TARGET))
     # At the first spread, rounding of the results decides everywhere.
-    last = find(found, study="Errors of loss / dx / dW", case=f"spread {SPREADS[-1]}")
+    case = f"spread {SPREADS[-1]}"
+    last = find(found, study="Errors of loss / dx / dW", case=case)
+    errors = {(record.program, record.metric): record.value for record in last}
     for peer in ("logits, optax", *TOKAMAX):
         for of in ("dx", "dW"):
-            (ours,) = find(last, program="xent_jax head", metric=of)
-            (theirs,) = find(last, program=peer, metric=of)
-            what = f"error in bfloat16 of {of} over that of {peer}, {ours.case}"
-            lines.append(target(what, ours.value / theirs.value, 1))
+            what = f"error in bfloat16 of {of} over that of {peer}, {case}"
+            lines.append(target(what, errors["xent_jax head", of] / errors[peer, of], 1))
     return lines
 
 

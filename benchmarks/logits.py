@@ -10,6 +10,7 @@ have.
 """
 
 import functools
+from statistics import geometric_mean
 
 import jax
 import jax.numpy as jnp
@@ -34,36 +35,39 @@ GRADIENT, VALUE, WITH_OPTIONS = "Value and gradient", "Value alone", "Options, v
 RATIO, SHARE = ({"program": "xent_jax", "metric": metric} for metric in ("ratio", "share"))
 LIMITS = {GRADIENT: 1.0, VALUE: 1.4, WITH_OPTIONS: 0.9}  # of ratios
 FLOAT32_MEMORY, BFLOAT16_MEMORY = 5, 100  # % of the logits
-
-
-def geometric(numbers: list[float]) -> float:
-    """Returns the geometric mean."""
-    return float(np.exp(np.mean(np.log(numbers))))
-
-
 OF_GRADIENT, OF_VALUE, OF_OPTIONS = (RATIO | {"study": study} for study in LIMITS)
 FLOAT32 = OF_GRADIENT | {"case": "integer", "dtype": "float32"}
 GOALS = [
     Goal("value and gradient: largest ratio", LIMITS[GRADIENT], OF_GRADIENT),
-    Goal("value and gradient: geometric mean, integer labels float32", 0.97, FLOAT32, of=geometric),
-    Goal("value and gradient: geometric mean", 0.7, OF_GRADIENT, of=geometric),
+    Goal("value and gradient: geometric mean, integer labels float32", 0.97, FLOAT32,
+         of=geometric_mean),
+    Goal("value and gradient: geometric mean", 0.7, OF_GRADIENT, of=geometric_mean),
     Goal("value alone: largest ratio", LIMITS[VALUE], OF_VALUE),
-    Goal("value alone: geometric mean", 1.15, OF_VALUE, of=geometric),
+    Goal("value alone: geometric mean", 1.15, OF_VALUE, of=geometric_mean),
     Goal("with options: largest ratio", LIMITS[WITH_OPTIONS], OF_OPTIONS),
     Goal("forward_mode over xent_jax: largest ratio", 1.1, RATIO | {"program": "forward_mode"}),
-    *(
-        Goal(f"temporary memory, {what}: largest share of the logits, %", limit,
-             SHARE | {"limit": limit}, "%")
-        for what, limit in {"float32 from 1000 classes up": FLOAT32_MEMORY,
-                            "bfloat16": BFLOAT16_MEMORY}.items()
-    ),
+    Goal("temporary memory, float32 from 1000 classes up: largest share of the logits, %",
+         FLOAT32_MEMORY, SHARE | {"limit": FLOAT32_MEMORY}, "%"),
+    Goal("temporary memory, bfloat16: largest share of the logits, %",
+         BFLOAT16_MEMORY, SHARE | {"limit": BFLOAT16_MEMORY}, "%"),
 ]  # fmt: skip
+
+
+@functools.cache
+def draw(labels: str, shape: tuple[int, int], dtype: str, ignored: bool) -> tuple:
+    """Draws logits and labels, soft or integers; a tenth of these are -100 if ``ignored``."""
+    z = (3 * jax.random.normal(jax.random.key(0), shape)).astype(dtype)
+    key, other = jax.random.split(jax.random.key(1))
+    if labels == "soft":
+        return z, jax.nn.softmax(jax.random.normal(key, shape))
+    y = jax.random.randint(key, shape[:1], 0, shape[1])
+    return z, jnp.where(jax.random.bernoulli(other, 0.1, y.shape), -100, y) if ignored else y
 
 
 def build(study: str, labels: str, shape: tuple, dtype: str, options: str = "") -> tuple:
     """Returns the programs of a cell by library, and their arguments."""
     given, (theirs, name) = OPTIONS.get(options, {}), LOSSES[labels]
-    arguments = draw_logits(shape, dtype), draw_labels(labels, shape, "ignore_index" in given)
+    arguments = draw(labels, shape, dtype, "ignore_index" in given)
     losses = {"optax": theirs, "xent_jax": getattr(xent_jax, name)}
     if study == GRADIENT:
         losses["forward_mode"] = getattr(xent_jax.forward_mode, name)
@@ -93,22 +97,6 @@ def numbers(cell: tuple, programs: dict, logits: jax.Array, blocks: list) -> lis
     limits = {"xent_jax": {"ratio": LIMITS[study], "share": memory}}
     fields = {"dtype": dtype, "shape": shape, "case": options[0] if options else labels}
     return sum((records(study, k, v, limits.get(k), **fields) for k, v in found.items()), [])
-
-
-@functools.cache
-def draw_logits(shape: tuple[int, int], dtype: str):
-    return (3 * jax.random.normal(jax.random.key(0), shape)).astype(dtype)
-
-
-@functools.cache
-def draw_labels(kind: str, shape: tuple[int, int], ignored: bool):
-    """Draws soft labels, or integers of which a tenth are -100 if some are to be ignored."""
-    key, other = jax.random.split(jax.random.key(1))
-    if kind == "soft":
-        return jax.nn.softmax(jax.random.normal(key, shape))
-    n, k = shape
-    labels = jax.random.randint(key, (n,), 0, k)
-    return jnp.where(jax.random.bernoulli(other, 0.1, (n,)), -100, labels) if ignored else labels
 
 
 def measure(quick: bool) -> list[Record]:

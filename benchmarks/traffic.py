@@ -104,7 +104,6 @@ DIVIDED = WEIGHTS | {"w": BOTH}
 SHARDED = "head, shard_linear_head"
 FULLY_SHARDED = "head, shard_linear_head, kernel fully sharded"
 our_mean = partial(ours, reduction="mean")
-held_in_float32 = plain(held(of_optax, jnp.float32))
 PROGRAMS = [
     Program("loss, automatic", plain(our_mean), LOGITS, LOSS),
     Program("loss, explicit", plain(our_mean), LOGITS, LOSS, explicit=True, only_cpu=True),
@@ -119,7 +118,7 @@ PROGRAMS = [
     Program("head, in shard_map", mapped(head, TOKENS, KERNEL), WEIGHTS, HEAD),
     Program(FULLY_SHARDED, sharded(BOTH), DIVIDED, FULLY, planned=True),
     Program(f"head, automatic, chunks of {CHUNK}", plain(chunked(CHUNK)), WEIGHTS),
-    Program("optax of held logits, automatic", held_in_float32, WEIGHTS),
+    Program("optax of held logits, automatic", plain(held(of_optax, jnp.float32)), WEIGHTS),
     *(Program(f"{name}, automatic", plain(loss), WEIGHTS) for name, loss in TOKAMAX.items()),
 ]
 

@@ -1,6 +1,5 @@
 """The report and the figures of the README and the docs are rendered from the stored data."""
 
-import dataclasses
 import re
 import shutil
 import subprocess
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 
 import xent_jax
-from benchmarks._markdown import overview, report
-from benchmarks._readme import BLOCK, README, SOURCES, rendered
+from benchmarks._markdown import BLOCK, SOURCES, overview, rendered, report
 from benchmarks._records import Record, find, pivot, records, span, table, target
-from benchmarks._store import FOLDER, ORDER, load, note, save
+from benchmarks._store import FOLDER, ORDER, README, load, note, save
 from benchmarks._views import VIEWS, tables
 
 PAGE = README.read_text("utf-8")
@@ -249,7 +247,7 @@ def test_the_cheapest_part_runs(tmp_path):
     assert run.returncode == 0, run.stdout
     section = load(tmp_path)["accuracy"]
     assert section["quick"] and (tmp_path / "accuracy.png").exists()
-    assert all(dataclasses.asdict(record)["unit"] for record in section["records"])
+    assert all(record.unit for record in section["records"])
     ours = find(section["records"], study="Errors", program="xent_jax", dtype="float32")
     allowed = {"gap 80": 8 + 80 / 2}
     beyond = [r for r in ours if not (r.unit == "ulp" and r.value <= allowed.get(r.case, 8))]
