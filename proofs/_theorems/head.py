@@ -87,7 +87,7 @@ def _any(
         return value[0] if has_aux else value
 
     def reference(x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
-        return book.reduced(truth(x @ w + b, t, *values), reduction)
+        return book.reduced(truth(x @ w + b, t, *values), reduction=reduction)
 
     name = f"{options}, {reduction}"
     return Case("with_linear_head", name, call, _ANY | (given or {}), reference, to, kinds=kinds)

@@ -62,15 +62,18 @@ def _case(
         return in_shards(local, *over, forward=library is forward_mode)(*values)
 
     def reference(*values: Any) -> Any:
-        """Copies the reference for each shard; of an array of classes, it takes the shard."""
         out = called(truth, given, values, of_book)
-        if function in ("softmax", "log_softmax"):
-            return out
-        axes, x = max(zip(over, values, strict=True), key=lambda pair: len(pair[0]))
-        return jnp.broadcast_to(out, (*x.shape[: len(axes)], *out.shape))
+        of_classes = function in ("softmax", "log_softmax")  # each shard has its own
+        return out if of_classes else _copied(out, over, values)
 
     name = ", ".join(filter(None, (divided, options)))
     return Case(function, name, shipped, args, reference, to, least or {}, kinds, _NOTE)
+
+
+def _copied(out: Any, over: Sequence[str], values: Sequence[Any]) -> Any:
+    """Returns a copy of ``out`` for each shard; ``over`` has the mesh axes of each value."""
+    axes, x = max(zip(over, values, strict=True), key=lambda pair: len(pair[0]))
+    return jnp.broadcast_to(out, (*x.shape[: len(axes)], *out.shape))
 
 
 def _softmaxes() -> list[Case]:
@@ -129,7 +132,7 @@ def _batches() -> list[Case]:
 
     def truth(z: Any, y: Any, ignore_index: int, reduction: str) -> Any:
         losses = jax.vmap(partial(book.integer_loss, ignore_index=ignore_index))(z, y)
-        return reduced(losses, reduction, y != ignore_index)
+        return reduced(losses, y != ignore_index, reduction=reduction)
 
     return [
         _case(_INTEGER, f"examples too, ignore_index, {reduction}", truth, args, kinds=FIRST,

@@ -2,7 +2,8 @@
 
 They are plain JAX without custom rules, guards or maxima: unstable in floats, but exact over the
 real numbers. Sums leave out masked classes, and masked examples do not count. Where the classes may
-be in shards, ``over`` says so: see ``textbook_parts``.
+be in shards, ``over`` says so: see ``textbook_parts``. The arguments ``reduction`` are those of
+``reduced``: weights of examples, and how the losses are reduced.
 """
 
 from __future__ import annotations
@@ -45,9 +46,8 @@ def integer_loss(
     label_smoothing: Any = None,
     z_loss: Any = None,
     class_weights: Array | None = None,
-    weights: Array | None = None,
-    reduction: str = "none",
     over: Axes = LAST,
+    **reduction: Any,
 ) -> Array:
     """``-(1 - e) w_y log p_y - e / k sum_j w_j log p_j + c lse^2``."""
     classes, examples = parts(where, z)
@@ -63,7 +63,7 @@ def integer_loss(
         losses = (1 - label_smoothing) * losses + label_smoothing * mean
     if z_loss is not None:
         losses = losses + z_loss * lse * lse
-    return reduced(losses, reduction, examples, own, weights)
+    return reduced(losses, examples, own, **reduction)
 
 
 def label_rank(z: Array, y: Array) -> Array:
@@ -102,9 +102,8 @@ def soft_loss(
     label_smoothing: Any = None,
     z_loss: Any = None,
     class_weights: Array | None = None,
-    weights: Array | None = None,
-    reduction: str = "none",
     over: Axes = LAST,
+    **reduction: Any,
 ) -> Array:
     """``-sum_j w_j t'_j log p_j + c lse^2`` with ``t' = (1 - e) t + e / k``."""
     classes, examples = parts(where, z)
@@ -119,7 +118,7 @@ def soft_loss(
         examples = jnp.any(classes, axis=over)
     if z_loss is not None:
         losses = losses + z_loss * lse * lse
-    return reduced(losses, reduction, examples, None, weights)
+    return reduced(losses, examples, **reduction)
 
 
 def softplus(z: Array) -> Array:
@@ -134,14 +133,13 @@ def binary_loss(
     label_smoothing: Any = None,
     pos_weight: Any = None,
     where: Array | None = None,
-    weights: Array | None = None,
-    reduction: str = "none",
+    **reduction: Any,
 ) -> Array:
     """``-w t log s(z) - (1 - t) log s(-z)``."""
     if label_smoothing is not None:
         t = (1 - label_smoothing) * t + label_smoothing / 2
     positive = t * softplus(-z) if pos_weight is None else pos_weight * t * softplus(-z)
-    return reduced(positive + (1 - t) * softplus(z), reduction, where, None, weights)
+    return reduced(positive + (1 - t) * softplus(z), where, **reduction)
 
 
 def binary_focal(z: Array, t: Array, *, gamma: Any, alpha: Any = None) -> Array:
@@ -158,16 +156,15 @@ def focal_loss(
     gamma: Any,
     ignore_index: int | None = None,
     class_weights: Array | None = None,
-    weights: Array | None = None,
-    reduction: str = "none",
     over: Axes = LAST,
+    **reduction: Any,
 ) -> Array:
     """``w_y (1 - p_y)^gamma (-log p_y)``."""
     y, examples = labeled(y, None, ignore_index)
     wrong = 1 - at_label(softmax(z, over=over), y, over)
     losses = jnp.power(wrong, gamma) * (logsumexp(z, over=over) - at_label(z, y, over))
     own = weight_of_label(class_weights, y, z, over)
-    return reduced(losses if own is None else own * losses, reduction, examples, own, weights)
+    return reduced(losses if own is None else own * losses, examples, own, **reduction)
 
 
 def poly_loss(
@@ -211,17 +208,12 @@ def generalized_kl_divergence(log_q: Array, t: Array) -> Array:
 
 
 def softmax_kl(
-    z: Array,
-    w: Array,
-    where: Any = None,
-    temperature: Any = 1,
-    reduction: str = "none",
-    over: Axes = LAST,
+    z: Array, w: Array, where: Any = None, temperature: Any = 1, over: Axes = LAST, **reduction: Any
 ) -> Array:
     """``sum_j p_j (log p_j - log q_j)`` with ``p = softmax(w / T)`` and ``q = softmax(z / T)``."""
     z, w = z / temperature, w / temperature
     terms = softmax(w, over=over) * (log_softmax(w, over=over) - log_softmax(z, over=over))
-    return reduced(over_classes(terms, over=over), reduction, where)
+    return reduced(over_classes(terms, over=over), where, **reduction)
 
 
 def softmax_jensen_shannon(z: Array, w: Array, beta: Any = 0.5, over: Axes = LAST) -> Array:

@@ -86,9 +86,17 @@ def log_softmax(z: Array, where: Array | None = None, over: Axes = LAST) -> Arra
 
 
 def reduced(
-    losses: Array, reduction: str, examples: Any = None, by_label: Any = None, weights: Any = None
+    losses: Array,
+    examples: Any = None,
+    by_label: Any = None,
+    *,
+    weights: Any = None,
+    reduction: str = "none",
 ) -> Array:
-    """Reduces the losses of the examples that take part, each times its weight."""
+    """Reduces the losses of the examples that take part, each times its weight.
+
+    A mean divides by the weights of the examples and of their labels, if there are any.
+    """
     if weights is not None:
         losses = weights * losses
     if examples is not None:
