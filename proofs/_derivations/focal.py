@@ -14,7 +14,7 @@ gamma = sp.Symbol("gamma", nonnegative=True)
 _L, _u = sp.symbols("L u", real=True)
 _DEFINITIONS = (*SOFTMAX, (_L, -sp.log(p(Y))), (_u, 1 - p(Y)))
 _focal = w(Y) * _u**gamma * _L
-_LIN = "Lin et al. (2017), Focal Loss for Dense Object Detection"
+LIN = "Lin et al. (2017), Focal Loss for Dense Object Detection"
 
 
 def _through_the_loss() -> Derivation:
@@ -29,7 +29,7 @@ def _through_the_loss() -> Derivation:
         "∂(u^γ L)/∂L = u^γ (1 + γ L exp(−L)/u) with u = 1 − exp(−L)",
         Step("definition", by_r, "L = log(1 + r), r > 0: ∂/∂L = (∂/∂r) / (∂L/∂r)"),
         Step("closed form", closed, "power rule; ∂u/∂L = exp(−L)"),
-        source=_LIN,
+        source=LIN,
     )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ DERIVATIONS = (
              w(Y) * (_u**gamma * _hit + gamma * _u ** (gamma - 1) * _L * p(Y) * _hit),
              "∂L/∂z = p − onehot(y); ∂u/∂z = p_y (p − onehot(y))"),
         Step("closed form", w(Y) * _u**gamma * (1 + gamma * p(Y) * _L / _u) * _hit, "algebra"),
-        source=_LIN,
+        source=LIN,
         about="L = −log p_y is the cross-entropy, u = 1 − p_y.",
     ),
     _chain(

@@ -1,4 +1,4 @@
-"""Names that the derivations share: logits z, probabilities p, targets t, lse."""
+"""Names and sums that the derivations share: logits z, probabilities p, targets t, lse."""
 
 from __future__ import annotations
 

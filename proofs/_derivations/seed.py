@@ -130,8 +130,8 @@ DERIVATIONS = (
         Step("one fraction", (_x - 1) / _x, "algebra"),
         source="the rule behind H(p, q) ≥ H(p)",
         about="x − 1 − log x is 0 at x = 1. By the mean value theorem, a function that falls "
-            "before 1 and rises after it has its least value there, so it is never negative. "
-            "That theorem is the one step here that is cited and not computed.",
+              "before 1 and rises after it has its least value there, so it is never negative. "
+              "That theorem is the one step here that is cited and not computed.",
     ),
     _bound_side("log_bound_right", "above 1", 1 + _u, 1, _u / (1 + _u)),
     _bound_side("log_bound_left", "below 1", 1 / (1 + _u), -1, _u),
@@ -180,8 +180,8 @@ DERIVATIONS = (
         Step("one term", -t(J) / _outputs(J), "term j of a sum with δ_ij"),
         assumptions=(Assumption("y_i > 0, varied independently of each other"),), source=_SEED,
         about="The seed writes a sum over j on the right, −Σ_j t_j / y_j. That is a slip: the "
-            "other terms do not depend on y_j. The sum belongs to the chain rule, where the "
-            "seed has it again.",
+              "other terms do not depend on y_j. The sum belongs to the chain rule, where the "
+              "seed has it again.",
     ),
     _chain(
         "seed_jacobian_same", "∂y_j/∂z_i for j = i",

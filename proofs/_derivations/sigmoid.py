@@ -8,13 +8,13 @@ import sympy as sp
 
 from .decide import Assumption
 from .derivation import Derivation, Step, chain, definition
+from .focal import LIN, gamma
+from .notation import eps
 from .terms import Partial
 
-x, t, a, eps = sp.symbols("x t a epsilon", real=True)
-w = sp.Symbol("w", real=True)
-gamma = sp.Symbol("gamma", nonnegative=True)
+x, t, a, w = sp.symbols("x t a w", real=True)
 _u = sp.Symbol("u", positive=True)
-up, down, wrong, loss = (sp.Symbol(n, real=True) for n in ("s_+", "s_-", "u", "L"))
+up, down, wrong, loss = sp.symbols("s_+ s_- u L", real=True)
 
 _SIGMOIDS = ((up, 1 / (1 + sp.exp(-x))), (down, 1 / (1 + sp.exp(x))))
 _BINARY = -w * t * sp.log(up) - (1 - t) * sp.log(down)
@@ -25,9 +25,7 @@ _FOCAL = (
 )
 _INSIDE = Assumption("0 < t < 1", unit=t)
 _GOODFELLOW = "Goodfellow et al. (2016), Deep Learning, section 6.2.2.2"
-_LIN = "Lin et al. (2017), Focal Loss for Dense Object Detection"
 _ABOUT = "s₊ = σ(x) and s₋ = σ(−x) = 1 − σ(x)."
-
 
 _BCE, _SFL = "sigmoid_binary_cross_entropy", "sigmoid_focal_loss"
 _smoothed = _BINARY.subs(t, (1 - eps) * t + eps / 2)
@@ -49,7 +47,7 @@ def _focal(name: str, case: Assumption, *label: tuple[sp.Expr, sp.Expr]) -> Deri
         Step("log-slope", wrong**gamma * (gamma * _slope * loss + (1 - t) * up - t * down),
              "r = ∂ log u/∂x = (1 − 2t) s₊ s₋ / u"),
         Step("closed form", wrong**gamma * (gamma * _slope * loss + up - t), "s₊ + s₋ = 1"),
-        definitions=(*_FOCAL, *label), assumptions=(case,), source=_LIN,
+        definitions=(*_FOCAL, *label), assumptions=(case,), source=LIN,
         about=f"{_ABOUT} u = t s₋ + (1 − t) s₊ is the probability of the wrong class.",
     )  # fmt: skip
 
