@@ -68,7 +68,6 @@ def _to_logits(x, of, weight, suffix: str, what: str, formula: str) -> Derivatio
     )  # fmt: skip
 
 
-_surplus = sp.log(p(I) / q(I)) - _KL
 _apart = sp.exp(w(I) / tau) - sp.exp(z(I) / tau)
 
 DERIVATIONS = (
@@ -89,7 +88,7 @@ DERIVATIONS = (
              "product rule; q is no function of w"),
         Step("Jacobian", total(lambda j: jacobian(I, j, p) / tau * (sp.log(p(j) / q(j)) + 1)),
              "softmax"),
-        Step("closed form", p(I) * _surplus / tau, "Σ_j p_j = 1"),
+        Step("closed form", p(I) * (sp.log(p(I) / q(I)) - _KL) / tau, "Σ_j p_j = 1"),
         source=_HINTON,
     ),
     _chain(

@@ -78,9 +78,7 @@ def _hessian_products() -> tuple[Derivation, ...]:
 
 
 _relative = sum_exp(-_m)
-_top = Assumption("the largest logit z_r is one of them")
 _others = sum_exp(-_m, but=Y)
-_own = sp.exp(z(Y) - _m)
 _loss = -sp.log(sp.exp(z(Y)) / SUM_EXP)
 
 DERIVATIONS = (
@@ -99,7 +97,7 @@ DERIVATIONS = (
         Step("relative", z(_R) + sp.log(sum_exp(-z(_R))), "relative_sum with m = z_r"),
         Step("term r apart", z(_R) + sp.log(1 + sum_exp(-z(_R), but=_R)),
              "term r of a sum; exp(0) = 1"),
-        definitions=(LSE,), assumptions=(_top,),
+        definitions=(LSE,), assumptions=(Assumption("the largest logit z_r is one of them"),),
         about="log1p of a sum that never held the 1: right where S is next to 1.",
     ),
     chain(
@@ -107,7 +105,7 @@ DERIVATIONS = (
         "−log p_y = (m − z_y) + log(1 + ((A − 1) + E_y))",
         definition(_loss),
         Step("relative", _m - z(Y) + sp.log(_relative), "relative_sum"),
-        Step("as shipped", _m - z(Y) + sp.log(1 + ((_others - 1) + _own)),
+        Step("as shipped", _m - z(Y) + sp.log(1 + ((_others - 1) + sp.exp(z(Y) - _m))),
              "term y of a sum: S = A + E_y"),
         assumptions=(LABEL,), about=f"E_j = exp(z_j − m), A = Σ_{{j≠y}} E_j. {_MAXIMUM}.",
     ),

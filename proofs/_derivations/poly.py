@@ -9,8 +9,6 @@ from .notation import MASS, SOFTMAX, I, T, cross, dot, eps, lse, p, t, z
 from .terms import Partial, total
 
 _poly = cross(t, p) + eps * total(lambda j: t(j) * (1 - p(j)))
-_LENG = "Leng et al. (2022), PolyLoss"
-_pull = p(I) * (t(I) - dot(p, t))
 
 DERIVATIONS = (
     chain(
@@ -19,8 +17,9 @@ DERIVATIONS = (
         definition(Partial(_poly, z(I))),
         Step("two terms", T * p(I) - t(I) - eps * Partial(dot(t, p), z(I)),
              "softmax_cross_entropy; Σ_j t_j (1 − p_j) = T − ⟨t, p⟩"),
-        Step("closed form", T * p(I) - t(I) - eps * _pull, "softmax, with cotangent t"),
-        definitions=(*SOFTMAX, MASS), source=_LENG,
+        Step("closed form", T * p(I) - t(I) - eps * p(I) * (t(I) - dot(p, t)),
+             "softmax, with cotangent t"),
+        definitions=(*SOFTMAX, MASS), source="Leng et al. (2022), PolyLoss",
     ),
     chain(
         "poly_loss_cross_entropy.labels", "Poly-1 loss: the gradient to the labels",

@@ -22,10 +22,6 @@ log, exp = sp.log, sp.exp
 _SEED = "the seed"
 
 SOFTMAX = ((y(A), exp(z(A)) / SUM_EXP),)
-ONE_LABEL = Assumption("labels sum to 1: Σ_j t_j = 1", equation=(total(t), sp.Integer(1)))
-SAME = Assumption("j = i")
-DIFFERENT = Assumption("j ≠ i, which needs k ≥ 2", (delta(I, J), sp.Integer(0)), least=2)
-TWO = Assumption("k ≥ 2", least=2)
 
 _others = sum_exp(but=I)
 _x, _u = sp.symbols("x u", positive=True)
@@ -96,7 +92,7 @@ DERIVATIONS = (
         Step("complement", 1 - y(I), "definition", "section Softmax"),
         Step("the others", _others / SUM_EXP, "term i of a sum: Σ_j f(j) − f(i) = Σ_{j≠i} f(j)"),
         Step("sign", sp.Integer(0), "a sum of positive terms", "", ">", _others / SUM_EXP),
-        assumptions=(TWO,),
+        assumptions=(Assumption("k ≥ 2", least=2),),
         about="The seed gives the closed interval [0, 1]; with a single class y_1 = 1.",
     ),
     _chain(
@@ -192,7 +188,7 @@ DERIVATIONS = (
         Step("two factors", exp(z(I)) / SUM_EXP * (1 - exp(z(I)) / SUM_EXP), "algebra",
              _SAME_PLACE),
         Step("∂y_i/∂z_i = y_i (1 − y_i)", y(I) * (1 - y(I)), "definition of y", _SAME_PLACE),
-        assumptions=(SAME,),
+        assumptions=(Assumption("j = i"),),
     ),
     _chain(
         "seed_jacobian_different", "∂y_j/∂z_i for j ≠ i",
@@ -201,7 +197,7 @@ DERIVATIONS = (
         Step("quotient rule", (0 - exp(z(J)) * exp(z(I))) / SUM_EXP**2, "quotient rule",
              _DIFFERENT_PLACE),
         Step("∂y_j/∂z_i = −y_i y_j", -y(I) * y(J), "definition of y", _DIFFERENT_PLACE),
-        assumptions=(DIFFERENT,),
+        assumptions=(Assumption("j ≠ i, which needs k ≥ 2", (delta(I, J), sp.Integer(0)), 2),),
     ),
     _chain(
         "seed_gradient", "∂L/∂z_i",
@@ -219,7 +215,7 @@ DERIVATIONS = (
         Step("one sum", -t(I) + total(lambda j: y(I) * t(j)), "term i put back", _LAST),
         Step("y_i moved out", -t(I) + y(I) * total(t), "y_i does not depend on j", _LAST),
         Step("closed form", y(I) - t(I), "labels sum to 1", _LAST),
-        assumptions=(ONE_LABEL,),
+        assumptions=(Assumption("labels sum to 1: Σ_j t_j = 1", (total(t), sp.Integer(1))),),
         about="Up to the last step nothing is assumed of the labels; Σ_j t_j = 1 is used there.",
     ),
     chain(

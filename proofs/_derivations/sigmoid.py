@@ -24,7 +24,6 @@ _FOCAL = (
     (wrong, t * down + (1 - t) * up),
 )
 _INSIDE = Assumption("0 < t < 1", unit=t)
-_GOODFELLOW = "Goodfellow et al. (2016), Deep Learning, section 6.2.2.2"
 _ABOUT = "s₊ = σ(x) and s₋ = σ(−x) = 1 − σ(x)."
 
 _BCE, _SFL = "sigmoid_binary_cross_entropy", "sigmoid_focal_loss"
@@ -96,7 +95,7 @@ DERIVATIONS = (
              "−log σ(x) = log(1 + exp(−x))"),
         Step("derivative", w * t * -down + (1 - t) * up, "softplus, at x and −x"),
         Step("closed form", (1 - t) * up - w * t * down, "algebra"),
-        source=_GOODFELLOW, about=_ABOUT,
+        source="Goodfellow et al. (2016), Deep Learning, section 6.2.2.2", about=_ABOUT,
     ),
     _chain(
         f"{_BCE}.labels", "The gradient to the label",

@@ -224,7 +224,7 @@ _LOGITS = (
 )
 CASES = (*_LOGITS, *_shard_theorems.CASES, *_head_theorems.CASES)
 THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))
-_DIVERGENCES = (
+UNPROVED = (
     *(Unproved(f, "masked classes", "that the sums of exponentials over the "
                "classes left in are together positive is not shown; test_edges.py compares")
       for f in ("softmax_kl_divergence", "softmax_jensen_shannon_divergence")),
@@ -234,12 +234,11 @@ _DIVERGENCES = (
              "but the second, in the tests, was not seen to end; test_contract.py compares"),
     Unproved("softmax_jensen_shannon_divergence", "second order to beta", "it is decided, but not "
              "in minutes; proved is the second order to both logits at beta = 1/2"),
-)  # fmt: skip
-_OTHERS = (
     Unproved("softmax", "several class axes, here and elsewhere", "the prover does not read a "
              "reshape that merges axes which were moved; test_contract.py compares"),
     *(Unproved(f, "argmax and the likeliest classes", "the prover does not read JAX's argmax and "
                "top_k; test_token_statistics.py compares with their definitions, ties included")
       for f in ("token_statistics", "linear_token_statistics")),
+    *_shard_theorems.UNPROVED,
+    *_head_theorems.UNPROVED,
 )  # fmt: skip
-UNPROVED = (*_DIVERGENCES, *_OTHERS, *_shard_theorems.UNPROVED, *_head_theorems.UNPROVED)
