@@ -161,13 +161,8 @@ def _shared(results: Results, engine: str) -> list[str]:
 def _json(results: Results) -> str:
     rows = [
         {
-            "name": c.name,
-            "engine": c.engine,
-            "statement": c.statement,
-            "sizes": c.sizes,
-            "assumptions": list(a.assumptions),
-            "holds": a.holds,
-            "reason": a.reason,
+            **{field: getattr(c, field) for field in ("name", "engine", "statement", "sizes")},
+            **{field: getattr(a, field) for field in ("assumptions", "holds", "reason")},
             "seconds": round(a.seconds, 4),
         }
         for c, a in results

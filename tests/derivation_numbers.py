@@ -13,14 +13,7 @@ import mpmath as mp
 import sympy as sp
 from sympy.core.function import AppliedUndef
 from xent_jax.proofs._derivations.derivation import Derivation, Step
-from xent_jax.proofs._derivations.terms import (
-    Gap,
-    Index,
-    K,
-    Partial,
-    Total,
-    size_of,
-)
+from xent_jax.proofs._derivations.terms import Gap, Index, K, Partial, Total, size_of
 
 SIZES = (1, 2, 3, 5)
 DIGITS = 60
@@ -28,11 +21,13 @@ _STEP = mp.mpf(10) ** -15  # a central difference then errs by some 1e-30
 TOLERANCE = mp.mpf(10) ** -18
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    sp.Add: lambda *terms: sum(terms, mp.mpf(0)),
+    sp.Mul: lambda *factors: mp.fprod(factors),
+    sp.Pow: mp.power,
     sp.exp: mp.exp,
     sp.log: mp.log,
     sp.tanh: mp.tanh,
     sp.cosh: mp.cosh,
-    sp.sinh: mp.sinh,
     sp.Max: max,
     sp.KroneckerDelta: lambda i, j: mp.mpf(i == j),
     Gap: lambda x: x - 1 - mp.log(x),
@@ -81,7 +76,7 @@ class Sample:
     def __init__(
         self, sizes: Mapping[sp.Expr, int], derivation: Derivation, seed: Any, values: Any = None
     ):
-        """``values`` maps symbols to numbers, or families to functions of the indices."""
+        """``values`` has the numbers of symbols, and the arrays of entries by their names."""
         self._sizes, self._definitions = sizes, derivation.definitions
         self._seed = seed
         self._drawn: dict[Any, Any] = {}
@@ -107,17 +102,11 @@ class Sample:
         if isinstance(e, Total):
             left_out = {self.value(o) for o in e.others}
             return sum(
-                (self._at(e.index, n, e.body) for n in self._range(e.index) if n not in left_out),
+                (self._at({e.index: n}, e.body) for n in self._range(e.index) if n not in left_out),
                 mp.mpf(0),
             )
         if isinstance(e, Partial):
             return self._difference(e)
-        if isinstance(e, sp.Add):
-            return sum((self.value(a) for a in e.args), mp.mpf(0))
-        if isinstance(e, sp.Mul):
-            return mp.fprod(self.value(a) for a in e.args)
-        if isinstance(e, sp.Pow):
-            return mp.power(self.value(e.base), self.value(e.exp))
         if e.func in _FUNCTIONS:
             return _FUNCTIONS[e.func](*(self.value(a) for a in e.args))
         if isinstance(e, sp.Symbol | AppliedUndef):
@@ -127,22 +116,22 @@ class Sample:
     def _range(self, index: Index) -> range:
         return range(self.size(index.size))
 
-    def _at(self, key: Any, value: Any, e: sp.Expr) -> Any:
-        """Returns ``e`` with another value for one symbol or entry."""
-        before = self._drawn.get(key)
-        self._drawn[key] = value
+    def _at(self, places: Mapping[Any, Any], e: sp.Expr) -> Any:
+        """Returns the value of ``e`` with other numbers for some symbols or entries."""
+        before = {key: self._drawn[key] for key in places if key in self._drawn}
+        self._drawn.update(places)
         try:
             return self.value(e)
         finally:
-            if before is None:
+            for key in places:
                 del self._drawn[key]
-            else:
-                self._drawn[key] = before
+            self._drawn.update(before)
 
     def _difference(self, e: Partial) -> Any:
         x = self.value(e.by)
         key = self._key(e.by)
-        return (self._at(key, x + _STEP, e.body) - self._at(key, x - _STEP, e.body)) / (2 * _STEP)
+        above, below = (self._at({key: x + step}, e.body) for step in (_STEP, -_STEP))
+        return (above - below) / (2 * _STEP)
 
     def _key(self, e: sp.Expr) -> Any:
         return (e.func, *(int(self.value(a)) for a in e.args)) if e.args else e
@@ -152,30 +141,17 @@ class Sample:
             return mp.mpf(self._sizes[e])
         for head, body in self._definitions:
             if head == e or (head.args and head.func == e.func):
-                return self._defined(head, body, e)
+                places = (int(self.value(a)) for a in e.args)
+                return self._at(dict(zip(head.args, places, strict=True)), body)
         key = self._key(e)
         if key not in self._drawn:
             self._drawn[key] = self._draw(e, key)
         return self._drawn[key]
 
-    def _defined(self, head: sp.Expr, body: sp.Expr, e: sp.Expr) -> Any:
-        if not head.args:
-            return self.value(body)
-        places = dict(zip(head.args, (int(self.value(a)) for a in e.args), strict=True))
-        before = {a: self._drawn.get(a) for a in places}
-        self._drawn.update(places)
-        try:
-            return self.value(body)
-        finally:
-            for a, n in before.items():
-                self._drawn[a] = n
-                if n is None:
-                    del self._drawn[a]
-
     def _draw(self, e: sp.Expr, key: Any) -> Any:
-        given = self._given.get(e.func if e.args else e)
+        given = self._given.get(e.func.__name__ if e.args else e)
         if given is not None:
-            return given(*key[1:]) if callable(given) else given
+            return given[key[1:]].item() if e.args else given
         size = size_of(e)
         if size is not None:
             return self._dice(*self._name(key)).randrange(self.size(size))

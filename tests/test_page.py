@@ -44,14 +44,19 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def elements(proofs_page):
-    return Elements(proofs_page.read_text("utf-8"))
+def text(proofs_page):
+    return proofs_page.read_text("utf-8")
 
 
-def test_the_page_needs_no_network_and_no_script(proofs_page, elements):
+@pytest.fixture(scope="module")
+def elements(text):
+    return Elements(text)
+
+
+def test_the_page_needs_no_network_and_no_script(text, elements):
     assert "script" not in elements.tags and "link" not in elements.tags
     assert all(target.startswith("#") for target in elements.targets)
-    assert "url(" not in proofs_page.read_text("utf-8")
+    assert "url(" not in text
 
 
 def test_every_element_is_closed_and_every_link_leads_somewhere(elements):
@@ -66,19 +71,16 @@ def test_every_step_is_a_formula(proved, elements):
 
 
 def test_a_failure_is_shown_with_its_reason(proved):
-    claim, _ = proved[0]
-    wrong = [proved[1]]
-    failed = claim.run()
-    first, second, *others = failed.detail
+    (claim, answer), right, *_ = proved
+    first, second, *others = answer.detail
     second = dataclasses.replace(second, reason="not decided: <left over>")
-    failed = type(failed)(False, "left over", (), 0.0, (first, second, *others))
-    text = page([(claim, failed), *wrong])
+    failed = Answer(False, "left over", (), 0.0, (first, second, *others))
+    text = page([(claim, failed), right])
     assert "not decided: &lt;left over&gt;" in text and "1 do not hold" in text
     assert text.count('class="mark fails"') == 2  # of the derivation and of its step
 
 
-def test_the_shipped_backward_stands_beside_its_proof(proofs_page):
-    text = proofs_page.read_text("utf-8")
+def test_the_shipped_backward_stands_beside_its_proof(text):
     for source in ("def _backward(statistics", "def _focus_backward", "def _softcap_backward"):
         assert source in text
 
@@ -129,8 +131,8 @@ def test_a_theorem_that_fails_has_its_mark_and_reason(name, theorems):
     assert "unknown: &lt;left over&gt;" in failed[name] and "holds" not in failed[name]
 
 
-def test_a_theorem_shows_the_identity_and_assumptions_of_its_proof(proved, proofs_page):
-    shown = sections(proofs_page.read_text("utf-8"))
+def test_a_theorem_shows_the_identity_and_assumptions_of_its_proof(proved, text):
+    shown = sections(text)
     proofs = {c.name: a for c, a in proved if c.engine == "all sizes"}
     assert list(shown) == list(proofs) == PLAIN and len(PLAIN) >= 10
     for name, answer in proofs.items():
@@ -139,8 +141,7 @@ def test_a_theorem_shows_the_identity_and_assumptions_of_its_proof(proved, proof
     assert "<li>y is in [0, k)</li>" in shown["softmax_focal_loss: gradient"]
 
 
-def test_the_page_says_plainly_what_is_not_covered(proofs_page):
-    text = proofs_page.read_text("utf-8")
+def test_the_page_says_plainly_what_is_not_covered(text):
     (section,) = re.findall(r'<section id="not-covered">.*?</section>', text, flags=re.DOTALL)
     plain = " ".join(re.sub(r"<[^>]+>", "", section).split())
     assert "identity between real numbers. It says nothing of rounding, overflow, NaN" in plain

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import sympy as sp
 
@@ -105,3 +105,8 @@ class Derivation:
         except Undecided as error:
             return f"not decided: {error}"
         return ""
+
+
+def chain(name: str, title: str, conclusion: str, *steps: Step, **facts: Any) -> Derivation:
+    """Returns the derivation of these steps; ``facts`` are its fields that follow the steps."""
+    return Derivation(name, title, conclusion, steps, **facts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sympy as sp
 
 from .decide import Assumption
-from .derivation import Derivation, Step, definition
-from .notation import LABEL, LSE, SUM_EXP, I, Y, dot, lse, v, z
+from .derivation import Derivation, Step, chain, definition
+from .notation import LABEL, LSE, SUM_EXP, I, Y, dot, jacobian, lse, sum_exp, v, z
 from .terms import Index, K, delta, family, total, written
 
 _m = sp.Symbol("m", real=True)
@@ -37,16 +37,15 @@ _MERGE = "(m, s) stands for s exp(m). The merge takes the larger m, and rescales
 def _both_parts(name: str, title: str, conclusion: str, why: str, one, other) -> list[Derivation]:
     """Returns the claims that two merges have the same maximum and the same sum."""
     return [
-        Derivation(
-            f"online_merge.{name}_{part}",
-            f"{title}, {part}",
+        chain(
+            f"online_merge.{name}_{part}", f"{title}, {part}",
             conclusion,
-            (Step("one side", one[n], "definition"), Step("other side", other[n], why)),
-            source=_MILAKOV,
-            about=_MERGE,
+            Step("one side", one[n], "definition"),
+            Step("other side", other[n], why),
+            source=_MILAKOV, about=_MERGE,
         )
         for n, part in enumerate(("maximum", "sum"))
-    ]
+    ]  # fmt: skip
 
 
 def _hessian_products() -> tuple[Derivation, ...]:
@@ -55,99 +54,77 @@ def _hessian_products() -> tuple[Derivation, ...]:
     r, q, w, u = (family(name) for name in "rqwu")
     top, a = Index("d", K), Index("i", K)
     one = Assumption("Σ_j p_j = 1", equation=(total(p), sp.Integer(1)))
-    shipped = (
-        (w(a), v(a) - dot(r, v)),
-        (u(a), q(a) * (w(a) - dot(q, w))),
-    )
+    shipped = (w(a), v(a) - dot(r, v)), (u(a), q(a) * (w(a) - dot(q, w)))
 
-    def chain(name: str, title: str, about: str, r_a: sp.Expr, q_a: sp.Expr) -> Derivation:
-        return Derivation(
-            f"hessian_product.{name}",
-            title,
+    def product(name: str, title: str, about: str, r_a: sp.Expr, q_a: sp.Expr) -> Derivation:
+        return chain(
+            f"hessian_product.{name}", title,
             "(H v)_i = u_i − r_i Σ_j u_j, where H = diag(p) − p pᵀ",
-            (
-                Step("textbook", total(lambda j: (delta(I, j) * p(I) - p(I) * p(j)) * v(j)),
-                     "definition"),
-                Step("by components", p(I) * (v(I) - dot(p, v)), "term i of a sum with δ_ij"),
-                Step("as shipped", u(I) - r(I) * total(u), "Σ_j p_j = 1; both cases of i = d"),
-            ),
-            ((r(a), r_a), (q(a), q_a), *shipped),
-            (one,),
-            "xent_jax/_rows.py, hessian_product: its r, rest (here q), w and u",
-            about,
+            Step("textbook", total(lambda j: jacobian(I, j, p) * v(j)), "definition"),
+            Step("by components", p(I) * (v(I) - dot(p, v)), "term i of a sum with δ_ij"),
+            Step("as shipped", u(I) - r(I) * total(u), "Σ_j p_j = 1; both cases of i = d"),
+            definitions=((r(a), r_a), (q(a), q_a), *shipped), assumptions=(one,),
+            source="xent_jax/_rows.py, hessian_product: its r, rest (here q), w and u", about=about,
         )  # fmt: skip
 
     return (
-        chain("spread", "The Hessian product where no class has p > ½",
-              "Both r and q are p.", p(a), p(a)),
-        chain("dominant", "The Hessian product where class d has p_d > ½",
-              "All differences are between entries of v. The identity holds for any d; that p_d "
-              "is above ½ matters to the rounding alone.",
-              delta(top, a), (1 - delta(top, a)) * p(a)),
+        product("spread", "The Hessian product where no class has p > ½",
+                "Both r and q are p.", p(a), p(a)),
+        product("dominant", "The Hessian product where class d has p_d > ½",
+                "All differences are between entries of v. The identity holds for any d; that p_d "
+                "is above ½ matters to the rounding alone.",
+                delta(top, a), (1 - delta(top, a)) * p(a)),
     )  # fmt: skip
 
 
-_relative = total(lambda j: sp.exp(z(j) - _m))
-_above = total(lambda j: sp.exp(z(j) - z(_R)), but=_R)
-_top = Assumption("the largest logit z_r is one of them")
-_others = total(lambda j: sp.exp(z(j) - _m), but=Y)
-_own = sp.exp(z(Y) - _m)
+_relative = sum_exp(-_m)
+_others = sum_exp(-_m, but=Y)
 _loss = -sp.log(sp.exp(z(Y)) / SUM_EXP)
 
 DERIVATIONS = (
-    Derivation(
+    chain(
         "relative_sum", "Log-sum-exp relative to any m",
         "lse = m + log Σ_j exp(z_j − m)",
-        (
-            Step("relative", _m + sp.log(_relative), "definition"),
-            Step("factor", _m + sp.log(sp.exp(-_m) * SUM_EXP), "exp(a + b) = exp(a) exp(b)"),
-            Step("log-sum-exp", lse, "log of a product of positive numbers"),
-        ),
-        (LSE,), about=_MAXIMUM,
+        Step("relative", _m + sp.log(_relative), "definition"),
+        Step("factor", _m + sp.log(sp.exp(-_m) * SUM_EXP), "exp(a + b) = exp(a) exp(b)"),
+        Step("log-sum-exp", lse, "log of a product of positive numbers"),
+        definitions=(LSE,), about=_MAXIMUM,
     ),
-    Derivation(
+    chain(
         "log1p_of_the_others", "The sum without the largest term",
         "lse = z_r + log(1 + Σ_{j≠r} exp(z_j − z_r))",
-        (
-            Step("log-sum-exp", lse, "definition"),
-            Step("relative", z(_R) + sp.log(total(lambda j: sp.exp(z(j) - z(_R)))),
-                 "relative_sum with m = z_r"),
-            Step("term r apart", z(_R) + sp.log(1 + _above), "term r of a sum; exp(0) = 1"),
-        ),
-        (LSE,), (_top,), about="log1p of a sum that never held the 1: right where S is next to 1.",
+        Step("log-sum-exp", lse, "definition"),
+        Step("relative", z(_R) + sp.log(sum_exp(-z(_R))), "relative_sum with m = z_r"),
+        Step("term r apart", z(_R) + sp.log(1 + sum_exp(-z(_R), but=_R)),
+             "term r of a sum; exp(0) = 1"),
+        definitions=(LSE,), assumptions=(Assumption("the largest logit z_r is one of them"),),
+        about="log1p of a sum that never held the 1: right where S is next to 1.",
     ),
-    Derivation(
+    chain(
         "label_log1p.below", "The loss where the label is not the largest",
         "−log p_y = (m − z_y) + log(1 + ((A − 1) + E_y))",
-        (
-            definition(_loss),
-            Step("relative", _m - z(Y) + sp.log(_relative), "relative_sum"),
-            Step("as shipped", _m - z(Y) + sp.log(1 + ((_others - 1) + _own)),
-                 "term y of a sum: S = A + E_y"),
-        ),
+        definition(_loss),
+        Step("relative", _m - z(Y) + sp.log(_relative), "relative_sum"),
+        Step("as shipped", _m - z(Y) + sp.log(1 + ((_others - 1) + sp.exp(z(Y) - _m))),
+             "term y of a sum: S = A + E_y"),
         assumptions=(LABEL,), about=f"E_j = exp(z_j − m), A = Σ_{{j≠y}} E_j. {_MAXIMUM}.",
     ),
-    Derivation(
+    chain(
         "label_log1p.largest", "The loss where the label is the largest",
         "−log p_y = log(1 + A)",
-        (
-            definition(_loss),
-            Step("relative", _m - z(Y) + sp.log(_relative), "relative_sum"),
-            Step("as shipped", _m - z(Y) + sp.log(1 + _others),
-                 "term y of a sum: S = A + E_y, E_y = exp(0)"),
-        ),
-        ((_m, z(Y)),), (LABEL, Assumption("m = z_y")),
+        definition(_loss),
+        Step("relative", _m - z(Y) + sp.log(_relative), "relative_sum"),
+        Step("as shipped", _m - z(Y) + sp.log(1 + _others),
+             "term y of a sum: S = A + E_y, E_y = exp(0)"),
+        definitions=((_m, z(Y)),), assumptions=(LABEL, Assumption("m = z_y")),
     ),
-    Derivation(
+    chain(
         "online_merge", "The online merge keeps the sum of exponentials",
         "s exp(m) = s₁ exp(m₁) + s₂ exp(m₂)",
-        (
-            Step("merged", _merged[1] * sp.exp(_merged[0]), "definition"),
-            Step("rescaled", _a[1] * sp.exp(_a[0] - _merged[0]) * sp.exp(_merged[0])
-                 + _b[1] * sp.exp(_b[0] - _merged[0]) * sp.exp(_merged[0]), "distributed"),
-            Step("kept", _a[1] * sp.exp(_a[0]) + _b[1] * sp.exp(_b[0]),
-                 "exp(a − m) exp(m) = exp(a)"),
-        ),
+        Step("merged", _merged[1] * sp.exp(_merged[0]), "definition"),
+        Step("rescaled", _a[1] * sp.exp(_a[0] - _merged[0]) * sp.exp(_merged[0])
+             + _b[1] * sp.exp(_b[0] - _merged[0]) * sp.exp(_merged[0]), "distributed"),
+        Step("kept", _a[1] * sp.exp(_a[0]) + _b[1] * sp.exp(_b[0]), "exp(a − m) exp(m) = exp(a)"),
         source=_MILAKOV, about=_MERGE,
     ),
     *_both_parts("associative", "The merge is associative", "(a ⊕ b) ⊕ c = a ⊕ (b ⊕ c)",

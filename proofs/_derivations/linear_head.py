@@ -5,11 +5,11 @@ from __future__ import annotations
 import sympy as sp
 
 from .decide import Assumption
-from .derivation import Derivation, Step, definition
+from .derivation import Derivation, Step, chain, definition
 from .notation import A, I
 from .terms import Blocks, Index, Partial, delta, family, label_family, total
 
-TOKENS, WIDTH = (sp.Symbol(name, integer=True, positive=True) for name in "nd")
+TOKENS, WIDTH = sp.symbols("n d", integer=True, positive=True)
 N, D = Index("a", TOKENS), Index("r", WIDTH)  # a token, a place of its input
 _x, _W, _b, _g, _u = (family(name) for name in "xWbgu")
 _z, _p, _y = family("z"), family("p"), label_family("y")
@@ -33,18 +33,14 @@ is what the cotangents become there."""
 
 
 def _product(name: str, what: str, conclusion: str, by: sp.Expr, closed: sp.Expr) -> Derivation:
-    return Derivation(
-        name,
-        f"The linear head: the gradient to {what}, of any loss",
+    return chain(
+        name, f"The linear head: the gradient to {what}, of any loss",
         conclusion,
-        (
-            definition(Partial(_PULLED, by)),
-            Step("closed form", closed, "z_nj = Σ_d x_nd W_dj + b_j is linear"),
-        ),
-        (_LOGITS,),
-        source=_LIGER,
+        definition(Partial(_PULLED, by)),
+        Step("closed form", closed, "z_nj = Σ_d x_nd W_dj + b_j is linear"),
+        definitions=(_LOGITS,), source=_LIGER,
         about="u is the loss's gradient to the logits z, in any of the losses above.",
-    )
+    )  # fmt: skip
 
 
 def _loss(n) -> sp.Expr:
@@ -55,13 +51,9 @@ def _term(n) -> sp.Expr:
     return _x(n, D) * _u(n, I)
 
 
-def _of_chunk(m) -> sp.Expr:
-    return total(lambda s: _term(m * _size + s), over=_size, letter="s")
-
-
 _h = family("H")
 _entropy = (_h(N), -_classes(lambda j: _p(N, j) * sp.log(_p(N, j))))
-_chunks, _size = (sp.Symbol(name, integer=True, positive=True) for name in ("M", "S"))
+_chunks, _size = sp.symbols("M S", integer=True, positive=True)
 
 DERIVATIONS = (
     _product("with_linear_head", "the kernel", "dW_rj = Σ_n x_nr u_nj", _W(D, I), _tokens(_term)),
@@ -69,37 +61,33 @@ DERIVATIONS = (
              _classes(lambda j: _u(N, j) * _W(D, j))),
     _product("with_linear_head.bias", "the bias", "db_j = Σ_n u_nj", _b(I),
              _tokens(lambda n: _u(n, I))),
-    Derivation(
+    chain(
         "linear_softmax_cross_entropy",
         "Cross-entropy of a linear layer: the gradient to its kernel",
         "∂/∂W_rj Σ_n g_n L_n = Σ_n x_nr g_n (p_nj − 1{y_n = j})",
-        (
-            definition(Partial(_tokens(lambda n: _g(n) * _loss(n)), _W(D, I))),
-            Step("closed form", _tokens(lambda n: _x(n, D) * _g(n) * (_p(n, I) - delta(_y(n), I))),
-                 "with_linear_head, with the gradient of the loss of logits for u"),
-        ),
-        (_SOFTMAX, _LOGITS), (_LABELS,), source=_LIGER,
+        definition(Partial(_tokens(lambda n: _g(n) * _loss(n)), _W(D, I))),
+        Step("closed form", _tokens(lambda n: _x(n, D) * _g(n) * (_p(n, I) - delta(_y(n), I))),
+             "with_linear_head, with the gradient of the loss of logits for u"),
+        definitions=(_SOFTMAX, _LOGITS), assumptions=(_LABELS,), source=_LIGER,
     ),
-    Derivation(
+    chain(
         "linear_token_statistics",
         "Entropy of a linear layer's softmax: the gradient to its kernel",
         "∂/∂W_rj Σ_n g_n H_n = −Σ_n x_nr g_n p_nj (log p_nj + H_n)",
-        (
-            definition(Partial(_tokens(lambda n: _g(n) * _h(n)), _W(D, I))),
-            Step("closed form",
-                 -_tokens(lambda n: _x(n, D) * _g(n) * _p(n, I) * (sp.log(_p(n, I)) + _h(n))),
-                 "with_linear_head; Σ_j ∂p_nj/∂z_ni = 0"),
-        ),
-        (_entropy, _SOFTMAX, _LOGITS),
+        definition(Partial(_tokens(lambda n: _g(n) * _h(n)), _W(D, I))),
+        Step("closed form",
+             -_tokens(lambda n: _x(n, D) * _g(n) * _p(n, I) * (sp.log(_p(n, I)) + _h(n))),
+             "with_linear_head; Σ_j ∂p_nj/∂z_ni = 0"),
+        definitions=(_entropy, _SOFTMAX, _LOGITS),
     ),
-    Derivation(
+    chain(
         "with_linear_head.chunks", "The linear head: the kernel's gradient chunk by chunk",
         "dW_rj = Σ_m Σ_s x_(mS+s)r u_(mS+s)j",
-        (
-            Step("all tokens", total(_term, over=Blocks(_chunks, _size), letter="n"), "definition"),
-            Step("by chunk", total(_of_chunk, over=_chunks, letter="m"),
-                 "n = mS + s: division with remainder"),
-        ),
+        Step("all tokens", total(_term, over=Blocks(_chunks, _size), letter="n"), "definition"),
+        Step("by chunk", total(
+            lambda m: total(lambda s: _term(m * _size + s), over=_size, letter="s"),
+            over=_chunks, letter="m"),
+             "n = mS + s: division with remainder"),
         about="M chunks of S tokens each; where they overlap, u is 0 for what was met before.",
         source=_LIGER,
     ),

@@ -1,11 +1,11 @@
-"""Names that the derivations share: logits z, probabilities p, targets t, lse."""
+"""Names and sums that the derivations share: logits z, probabilities p, targets t, lse."""
 
 from __future__ import annotations
 
 import sympy as sp
 
 from .decide import Assumption
-from .terms import Index, K, family, total
+from .terms import Index, K, delta, family, total
 
 I, J = Index("i", K), Index("j", K)
 A = Index("i", K)  # of the definitions
@@ -17,7 +17,13 @@ c, eps = sp.symbols("c epsilon", real=True)
 lse = sp.Symbol("lse", real=True)
 T = sp.Symbol("T", real=True)
 
-SUM_EXP = total(lambda j: sp.exp(z(j)))
+
+def sum_exp(shift: sp.Expr | int = 0, but: sp.Expr | None = None) -> sp.Expr:
+    """Σ_j exp(z_j + shift), without the term at ``but``."""
+    return total(lambda j: sp.exp(z(j) + shift), but=but)
+
+
+SUM_EXP = sum_exp()
 P = (p(A), sp.exp(z(A)) / SUM_EXP)
 LSE = (lse, sp.log(SUM_EXP))
 MASS = (T, total(t))
@@ -30,3 +36,18 @@ TWO = Assumption("k ≥ 2, so that p_y < 1", least=2)
 def dot(a, b) -> sp.Expr:
     """⟨a, b⟩ = Σ_j a_j b_j."""
     return total(lambda j: a(j) * b(j))
+
+
+def cross(a, b, letter: str = "j") -> sp.Expr:
+    """The cross-entropy H(a, b) = −Σ_j a_j log b_j; the entropy of a, if both are the same."""
+    return total(lambda j: -a(j) * sp.log(b(j)), letter=letter)
+
+
+def relative(a, b) -> sp.Expr:
+    """The relative entropy KL(a ‖ b) = Σ_j a_j log(a_j / b_j)."""
+    return total(lambda j: a(j) * sp.log(a(j) / b(j)))
+
+
+def jacobian(i, j, of=p) -> sp.Expr:
+    """The entry δ_ij p_i − p_i p_j of the softmax's Jacobian, which is the Hessian of lse."""
+    return delta(i, j) * of(i) - of(i) * of(j)

@@ -1,7 +1,7 @@
 """The language of the derivations: SymPy expressions with sums and derivatives of our own.
 
 SymPy's ``Sum`` captures bound variables under ``subs`` and mistakes them under ``diff``
-(three cases stand in ``tests/test_derivations.py``). So the derivations hold their sums
+(three cases stand in ``tests/test_derivation_rules.py``). So the derivations hold their sums
 in ``Total`` and their derivatives in ``Partial``: to SymPy both are opaque. A sum is made
 from a function of its index, with a binder that nothing else has, and nothing is ever put in for
 an index: ``decide`` reads an expression with the places that its indices stand for.

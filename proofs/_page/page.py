@@ -71,10 +71,12 @@ def _unproved() -> str:
     return f"<p>There is no theorem about these parts of the library:</p><ul>{rows}</ul>"
 
 
+def _derived(claim: Claim) -> bool:
+    return claim.engine == "derivation"
+
+
 def _group(claim: Claim) -> str:
-    return (
-        claim.group if claim.engine == "derivation" else f"Theorems about the code: {claim.engine}"
-    )
+    return claim.group if _derived(claim) else f"Theorems about the code: {claim.engine}"
 
 
 def _slug(text: str) -> str:
@@ -83,9 +85,7 @@ def _slug(text: str) -> str:
 
 def anchor(claim: Claim) -> str:
     """Returns the id of a claim's place on the page."""
-    if claim.engine == "derivation":
-        return claim.name
-    return f"{_slug(claim.engine)}-{_slug(claim.name)}"
+    return claim.name if _derived(claim) else f"{_slug(claim.engine)}-{_slug(claim.name)}"
 
 
 def _entry(group: str, results: Results) -> str:
@@ -93,11 +93,10 @@ def _entry(group: str, results: Results) -> str:
 
 
 def _summary(results: Results) -> str:
-    derivations = [(c, a) for c, a in results if c.engine == "derivation"]
-    steps = sum(len(a.detail) for _, a in derivations)
+    steps = [len(a.detail) for c, a in results if _derived(c)]
     failed = [c for c, a in results if not a.holds]
-    theorems = len({c.name for c, _ in results if c.engine != "derivation"})
-    counted = f"{len(derivations)} derivations in {steps} steps"
+    theorems = len(results) - len(steps)
+    counted = f"{len(steps)} derivations in {sum(steps)} steps"
     counted += f" and {theorems} theorems about the shipped code" if theorems else ""
     if not failed:
         verdict = '<p class="verdict holds"><b>✓</b> All hold.</p>'
@@ -112,13 +111,9 @@ is 1 where i = j and 0 elsewhere; lse is the logarithm of the sum of exponential
 
 
 def _section(group: str, results: Results, sources: dict[str, list[Source]]) -> str:
-    inner = "".join(
-        _derivation(c.subject, a, sources.get(c.name, []))
-        if isinstance(c.subject, Derivation)
-        else _theorem(c, a, sources.get(c.group, []))
-        for c, a in results
-    )
-    axes = "" if isinstance(results[0][0].subject, Derivation) else _AXES
+    derived = _derived(results[0][0])
+    show, axes = (_derivation, "") if derived else (_theorem, _AXES)
+    inner = "".join(show(c, a, sources.get(c.name if derived else c.group, [])) for c, a in results)
     return f'<section id="{_slug(group)}"><h2>{escape(group)}</h2>{axes}{inner}</section>'
 
 
@@ -146,7 +141,8 @@ def _mark(holds: bool) -> str:
     )
 
 
-def _derivation(d: Derivation, answer: Answer, sources: Iterable[Source]) -> str:
+def _derivation(c: Claim, answer: Answer, sources: Iterable[Source]) -> str:
+    d: Derivation = c.subject
     signs = "", *(s.relation for s in d.steps[1:])
     steps = zip(d.steps, answer.detail, signs, strict=True)
     about = f'<p class="about">{_text(d.about)}</p>' if d.about else ""

@@ -1,6 +1,6 @@
 """Theorems about the library's code: it equals a textbook function, or its derivative.
 
-``theorem`` says what a theorem is, ``textbook`` has the functions, and ``shipped`` the list of
-theorems. ``head`` and ``shards`` are the parts of that list about the linear head and sharded
-classes.
+``theorem`` says what a theorem is, and ``shipped`` has the list of theorems, of which ``head`` and
+``shards`` are the parts about the linear head and sharded classes. ``textbook`` has the textbook's
+functions, made of ``textbook_parts``; ``textbook_shards`` has those of sharded classes.
 """

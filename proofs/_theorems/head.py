@@ -12,12 +12,9 @@ from xent_jax._chunks import Chunks
 
 from .._prover.spec import Spec, array, labels, scalar
 from . import textbook as book
-from .theorem import Case, Kind, Unproved, called
+from .theorem import FIRST, GRADIENT, SECOND, VALUE, Case, Kind, Unproved, case
 
 _X, _KERNEL, _B, _T = array("m s d"), array("d k"), array("k"), array("m s k")
-# In forward mode a sum or mean is plain JAX around what "none" gives, and slow to read.
-_FIRST: tuple[Kind, ...] = ("gradient",)
-_BOTH: tuple[Kind, ...] = ("gradient", "forward mode")
 _INTEGER = "linear_softmax_cross_entropy"
 _STATISTICS = "linear_token_statistics"
 _ANY: dict[str, Spec] = {"x": _X, "w": _KERNEL, "t": _T, "b": _B}
@@ -25,30 +22,11 @@ Loss = Callable[..., Any]
 
 
 def _of_head(
-    function: str,
-    options: str,
-    reference: Loss,
-    args: Any,
-    given: Any = None,
-    output: str = "",
-    kinds: tuple[Kind, ...] = _BOTH,
-    to: Any = None,
-    **fixed: Any,
+    function: str, options: str, reference: Loss, args: Any = None, given: Any = None, **more: Any
 ) -> Case:
-    """A case of a head of inputs, kernel and labels, like those of ``theorem.case``."""
-    args = {"x": _X, "w": _KERNEL, "y": labels("m s", classes="k")} | args
-    given = {"bias": _B} | (given or {})
-
-    def call(library: Any, x: Any, *values: Any) -> Any:
-        chunks = Chunks(x.shape[1], in_place=True)
-        named = fixed | {"max_logits_bytes": chunks}
-        found = called(getattr(library, function), given, (x, *values), named)
-        return getattr(found, output) if output else found
-
-    def wanted(*values: Any) -> Any:
-        return called(reference, given, values, fixed)
-
-    return Case(function, options, call, args | given, wanted, to, kinds=kinds)
+    """Returns ``case`` for a head of inputs, kernel and labels."""
+    args = {"x": _X, "w": _KERNEL, "y": labels("m s", classes="k")} | (args or {})
+    return case(function, options, reference, args, {"bias": _B} | (given or {}), chunk=1, **more)
 
 
 def _integers() -> list[Case]:
@@ -59,8 +37,9 @@ def _integers() -> list[Case]:
     }  # fmt: skip
 
     def one(options: str, args: Any = None, given: Any = None, **fixed: Any) -> Case:
-        kinds = _BOTH if fixed["reduction"] == "none" else _FIRST
-        return _of_head(_INTEGER, options, book.head_loss, args or {}, given, kinds=kinds, **fixed)
+        # In forward mode a sum or mean is plain JAX around what "none" gives, and slow to read.
+        kinds = FIRST if fixed["reduction"] == "none" else GRADIENT
+        return _of_head(_INTEGER, options, book.head_loss, args, given, kinds=kinds, **fixed)
 
     cases = [
         one("sum", reduction="sum"),
@@ -82,77 +61,79 @@ def _integers() -> list[Case]:
     return cases
 
 
-def _any(options: str, loss: Loss, truth: Loss, **more: Any) -> Case:
-    """Returns a case for the head of ``loss(library, *more)``; ``truth`` takes the logits."""
-    reduction, kinds = more.pop("reduction"), more.pop("kinds", _FIRST)
-    transform, has_aux = more.pop("transform", lambda *_: None), more.pop("has_aux", False)
-    to, args = more.pop("to", None), _ANY | more
+def _head(library: Any, x: Any, loss: Loss, **options: Any) -> Any:
+    chunks = Chunks(x.shape[1], in_place=True)
+    return library.with_linear_head(loss, max_logits_bytes=chunks, **options)
+
+
+def _any(
+    options: str,
+    loss: Loss,
+    truth: Loss,
+    reduction: str,
+    given: dict[str, Spec] | None = None,
+    *,
+    transform: Loss = lambda *_: None,
+    has_aux: bool = False,
+    to: Any = None,
+    kinds: tuple[Kind, ...] = GRADIENT,
+) -> Case:
+    """Returns a case for the head of ``loss(library, *given)``; ``truth`` takes the logits."""
 
     def call(library: Any, x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
-        head = library.with_linear_head(
-            loss(library, *values),
-            reduction=reduction,
-            logit_transform=transform(*values),
-            max_logits_bytes=Chunks(x.shape[1], in_place=True),
-            has_aux=has_aux,
-        )
-        value = head(x, w, t, bias=b)
+        fixed = {"reduction": reduction, "has_aux": has_aux}
+        own, cap = loss(library, *values), transform(*values)
+        value = _head(library, x, own, logit_transform=cap, **fixed)(x, w, t, bias=b)
         return value[0] if has_aux else value
 
     def reference(x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
-        return book.reduced(truth(x @ w + b, t, *values), reduction)
+        return book.reduced(truth(x @ w + b, t, *values), reduction=reduction)
 
     name = f"{options}, {reduction}"
-    return Case("with_linear_head", name, call, args, reference, to, kinds=kinds)
-
-
-def _own(library: Any, *_: Any) -> Loss:
-    """A user's own loss, in plain JAX."""
-    return lambda z, t: jnp.log(jnp.sum(jnp.exp(z), -1)) - jnp.sum(t * z, -1)
-
-
-def _own_truth(z: Any, t: Any) -> Any:
-    return book.logsumexp(z) - jnp.sum(t * z, axis=-1)
-
-
-def _with_aux(library: Any, *_: Any) -> Loss:
-    """A loss with an auxiliary output that depends on the logits and has no gradient."""
-    return lambda z, t: (library.softmax_cross_entropy(z, t), jnp.sum(t * z, -1))
+    return Case("with_linear_head", name, call, _ANY | (given or {}), reference, to, kinds=kinds)
 
 
 def _linear(z: Any, t: Any) -> Any:
     return jnp.sum(t * z, axis=-1)
 
 
+def _own(z: Any, t: Any) -> Any:
+    """A user's own loss, in plain JAX."""
+    return book.logsumexp(z) - _linear(z, t)
+
+
+def _with_aux(library: Any) -> Loss:
+    """A loss with an auxiliary output that depends on the logits and has no gradient."""
+    return lambda z, t: (library.softmax_cross_entropy(z, t), _linear(z, t))
+
+
 def _aux(library: Any, x: Any, w: Any, t: Any, b: Any) -> Any:
     """The auxiliary output of the head of ``_with_aux``."""
-    chunks = Chunks(x.shape[1], in_place=True)
-    head = library.with_linear_head(_with_aux(library), has_aux=True, max_logits_bytes=chunks)
-    return head(x, w, t, bias=b)[1]
+    return _head(library, x, _with_aux(library), has_aux=True)(x, w, t, bias=b)[1]
 
 
 def _others() -> list[Case]:
-    c, cap = scalar(nonnegative=True), scalar(positive=True)
+    c, cap = {"c": scalar(nonnegative=True)}, {"cap": scalar(positive=True)}
+
+    def soft(library: Any) -> Any:
+        return library.softmax_cross_entropy
+
     return [
-        _any("softmax_cross_entropy", lambda lib, *_: lib.softmax_cross_entropy,
-             book.soft_loss, reduction="none", kinds=_BOTH),
-        _any("softmax_cross_entropy", lambda lib, *_: lib.softmax_cross_entropy,
-             book.soft_loss, reduction="mean"),
-        _any("poly_loss_cross_entropy", lambda lib, *_: lib.poly_loss_cross_entropy,
-             lambda z, t: book.poly_loss(z, t, 2.0), reduction="none"),
+        _any("softmax_cross_entropy", soft, book.soft_loss, "none", kinds=FIRST),
+        _any("softmax_cross_entropy", soft, book.soft_loss, "mean"),
+        _any("poly_loss_cross_entropy", lambda lib: lib.poly_loss_cross_entropy,
+             lambda z, t: book.poly_loss(z, t, 2.0), "none"),
         _any("a loss that closes over c",
              lambda lib, c: lambda z, t: lib.softmax_cross_entropy(z, t, z_loss=c),
-             lambda z, t, c: book.soft_loss(z, t, z_loss=c), reduction="mean", c=c),
-        _any("a loss with aux", _with_aux, book.soft_loss, reduction="mean",
-             has_aux=True),
+             lambda z, t, c: book.soft_loss(z, t, z_loss=c), "mean", c),
+        _any("a loss with aux", _with_aux, book.soft_loss, "mean", has_aux=True),
         Case("with_linear_head", "the aux", _aux, _ANY,
-             lambda x, w, t, b: _linear(x @ w + b, t), (), kinds=("value",)),
-        _any("a loss of one's own", _own, _own_truth, reduction="mean"),
-        _any("a loss of one's own", _own, _own_truth, reduction="none", to=("x",),
-             kinds=("second order",)),
+             lambda x, w, t, b: _linear(x @ w + b, t), (), kinds=VALUE),
+        _any("a loss of one's own", lambda _: _own, _own, "mean"),
+        _any("a loss of one's own", lambda _: _own, _own, "none", to=("x",), kinds=SECOND),
         _any("a linear loss, soft cap", lambda *_: _linear,
-             lambda z, t, cap: _linear(book.softcap(z, cap), t), reduction="none",
-             transform=lambda cap: lambda z: xent_jax.softcap(z, cap), cap=cap),
+             lambda z, t, cap: _linear(book.softcap(z, cap), t), "none", cap,
+             transform=lambda cap: lambda z: xent_jax.softcap(z, cap)),
     ]  # fmt: skip
 
 
@@ -161,18 +142,14 @@ def _statistics() -> list[Case]:
         def reference(x: Any, w: Any, y: Any, bias: Any, temperature: Any = 1) -> Any:
             return truth((x @ w + bias) / temperature, y)
 
-        return _of_head(_STATISTICS, field + options, reference, {}, given, field, **more)
+        return _of_head(_STATISTICS, field + options, reference, {}, given, output=field, **more)
 
-    fields: dict[str, Loss] = {
-        "loss": book.integer_loss,
-        "logsumexp": lambda z, _: book.logsumexp(z),
-        "entropy": lambda z, _: book.softmax_entropy(z),
-    }
+    fields = book.TOKEN_STATISTICS.items()
     temperature = {"temperature": scalar(positive=True)}
     return [
-        *(one(field, truth) for field, truth in fields.items()),
-        *(one(field, truth, ", temperature", temperature) for field, truth in fields.items()),
-        one("label_rank", book.label_rank, to=(), kinds=("value",)),
+        *(one(field, truth, kinds=FIRST) for field, truth in fields),
+        *(one(field, truth, ", temperature", temperature, kinds=FIRST) for field, truth in fields),
+        one("label_rank", book.label_rank, to=(), kinds=VALUE),
     ]
 
 

@@ -40,29 +40,28 @@ def in_shards(local: Function, *over: str, forward: bool = False) -> Function:
     if forward:
         return value
     whole = jax.custom_vjp(value)
-
-    def backward(args: Sequence[Any], g: Any) -> tuple[Any, ...]:
-        places = [i for i, a in enumerate(args) if jnp.issubdtype(a.dtype, jnp.floating)]
-
-        def pull(axes: Axes, g: Any, *args: Any) -> Any:
-            def of(*moving: Any) -> Any:
-                given = list(args)
-                for place, x in zip(places, moving, strict=True):
-                    given[place] = x
-                return local(axes, *given)
-
-            return jax.vjp(of, *(args[i] for i in places))[1](g)
-
-        cotangents: list[Any] = [None] * len(args)
-        every = _mapped(pull, mesh, (mesh, *over), (g, *args))
-        for i, parts in zip(places, every, strict=True):
-            cotangents[i] = jnp.sum(
-                parts, [a for a, axis in enumerate(mesh) if axis not in over[i]]
-            )
-        return tuple(cotangents)
-
-    whole.defvjp(lambda *args: (value(*args), args), backward)
+    whole.defvjp(lambda *args: (value(*args), args), partial(_backward, local, mesh, over))
     return whole
+
+
+def _backward(
+    local: Function, mesh: str, over: Sequence[str], args: Sequence[Any], g: Any
+) -> tuple[Any, ...]:
+    places = [i for i, a in enumerate(args) if jnp.issubdtype(a.dtype, jnp.floating)]
+
+    def pull(axes: Axes, g: Any, *args: Any) -> Any:
+        def of(*moving: Any) -> Any:
+            given = dict(enumerate(args)) | dict(zip(places, moving, strict=True))
+            return local(axes, *given.values())
+
+        return jax.vjp(of, *(args[i] for i in places))[1](g)
+
+    cotangents: list[Any] = [None] * len(args)
+    every = _mapped(pull, mesh, (mesh, *over), (g, *args))
+    for i, parts in zip(places, every, strict=True):
+        replicated = [a for a, axis in enumerate(mesh) if axis not in over[i]]
+        cotangents[i] = jnp.sum(parts, replicated)
+    return tuple(cotangents)
 
 
 def _mapped(function: Function, mesh: str, over: Sequence[str], args: Sequence[Any]) -> Any:

@@ -10,23 +10,18 @@ import jax
 import jax.numpy as jnp
 
 from xent_jax import forward_mode
-from xent_jax._chunks import Chunks
 
 from .._prover.spec import Spec, array, labels, scalar
 from . import textbook
 from . import textbook_shards as book
 from .in_shards import Axes, in_shards
-from .textbook import reduced
-from .theorem import Case, Kind, Unproved, called
+from .textbook_parts import per_class, reduced
+from .theorem import ALL, FIRST, GRADIENT, SECOND, Case, Kind, Unproved, called
 
 _Z, _W, _WEIGHTS = array("m n k"), array("m k"), array("m k", positive=True)
 _Y, _IGNORED = labels("n", classes="m*k"), labels("n", classes="m*k", ignore=-100)
 _EXAMPLES, _CLASSES = array("n", dtype=bool), array("m n k", dtype=bool)
 _E, _C, _S = scalar(unit=True), scalar(nonnegative=True), scalar()
-_ALL: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
-_FIRST: tuple[Kind, ...] = ("gradient", "forward mode")
-_GRADIENT: tuple[Kind, ...] = ("gradient",)
-_SECOND: tuple[Kind, ...] = ("second order",)
 _INTEGER = "softmax_cross_entropy_with_integer_labels"
 _SOFT, _HEAD = "softmax_cross_entropy", "linear_softmax_cross_entropy"
 _AXES = "axis_name", "batch_axis_name"
@@ -41,48 +36,44 @@ def _case(
     args: Mapping[str, Spec],
     given: Mapping[str, Spec] | None = None,
     *,
-    call: Local | None = None,
     to: Sequence[str] | None = None,
     least: Mapping[str, int] | None = None,
-    kinds: tuple[Kind, ...] = _ALL,
+    kinds: tuple[Kind, ...] = ALL,
     divided: str = "classes in shards",
+    chunk: int | None = None,
     **fixed: Any,
 ) -> Case:
     """Returns a case like ``theorem.case``, of what each shard runs.
 
-    ``truth`` is of the whole arrays. The loss names the mesh axes by their letters, as users do.
-    ``call(loss, *args)``, if given, is what a shard runs in the place of the loss.
+    ``truth`` is of the whole arrays. ``fixed`` names the mesh axes by their letters, and ``chunk``
+    is as in ``called``.
     """
     given = given or {}
     args = {**args, **given}
     shared = {"axis_name": "m"} | fixed
     of_book = {k: v for k, v in fixed.items() if k not in _AXES}
-
-    def by_name(loss: Local, *values: Any) -> Any:
-        return called(loss, given, values, shared)
-
     over = ["".join(d for d in spec.dims if d in "bm") for spec in args.values()]
 
     def shipped(library: Any, *values: Any) -> Any:
         def local(axes: Axes, *parts: Any) -> Any:
-            def loss(*args: Any, **options: Any) -> Any:
-                sized = {k: axes[v] if k in _AXES and v else v for k, v in options.items()}
-                return getattr(library, function)(*args, **sized)
-
-            return (call or by_name)(loss, *parts)
+            sized = {k: axes[v] if k in _AXES and v else v for k, v in shared.items()}
+            return called(getattr(library, function), given, parts, sized, chunk)
 
         return in_shards(local, *over, forward=library is forward_mode)(*values)
 
     def reference(*values: Any) -> Any:
-        """Copies the reference for each shard; of an array of classes, it takes the shard."""
         out = called(truth, given, values, of_book)
-        if function in ("softmax", "log_softmax"):
-            return out
-        axes, x = max(zip(over, values, strict=True), key=lambda pair: len(pair[0]))
-        return jnp.broadcast_to(out, (*x.shape[: len(axes)], *out.shape))
+        of_classes = function in ("softmax", "log_softmax")  # each shard has its own
+        return out if of_classes else _copied(out, over, values)
 
     name = ", ".join(filter(None, (divided, options)))
     return Case(function, name, shipped, args, reference, to, least or {}, kinds, _NOTE)
+
+
+def _copied(out: Any, over: Sequence[str], values: Sequence[Any]) -> Any:
+    """Returns a copy of ``out`` for each shard; ``over`` has the mesh axes of each value."""
+    axes, x = max(zip(over, values, strict=True), key=lambda pair: len(pair[0]))
+    return jnp.broadcast_to(out, (*x.shape[: len(axes)], *out.shape))
 
 
 def _softmaxes() -> list[Case]:
@@ -91,8 +82,8 @@ def _softmaxes() -> list[Case]:
         _case("softmax", "", book.softmax, z),
         _case("softmax", "masked classes",
               lambda z, where: jnp.where(where, book.softmax(z, where), 0.0), z, classes,
-              kinds=_FIRST),
-        _case("log_softmax", "", lambda z: z - book.logsumexp(z)[:, None], z),
+              kinds=FIRST),
+        _case("log_softmax", "", book.log_softmax, z),
         _case("logsumexp", "", book.logsumexp, z),
         _case("softmax_entropy", "", book.softmax_entropy, z),
     ]  # fmt: skip
@@ -104,7 +95,7 @@ def _losses() -> list[Case]:
     zw, epsilon, poly = {"z": _Z, "w": _Z}, {"epsilon": _S}, "poly_loss_cross_entropy"
 
     def integer(
-        options: str, args: Any, given: Any = None, kinds: Any = _FIRST, **more: Any
+        options: str, args: Any, given: Any = None, kinds: Any = FIRST, **more: Any
     ) -> Case:
         return _case(_INTEGER, options, book.integer_loss, args, given, kinds=kinds, **more)
 
@@ -112,26 +103,26 @@ def _losses() -> list[Case]:
         return _case(_SOFT, options, book.soft_loss, zt, given, **more)
 
     return [
-        integer("", zy, kinds=_ALL),
+        integer("", zy, kinds=ALL),
         integer("mean", zy, reduction="mean"),
-        integer("ignore_index, mean", zi, kinds=_ALL, ignore_index=-100, reduction="mean"),
+        integer("ignore_index, mean", zi, kinds=ALL, ignore_index=-100, reduction="mean"),
         integer("masked examples, mean", zy, {"where": _EXAMPLES}, reduction="mean"),
         integer("label_smoothing", zy, e),
         integer("z_loss", zy, c),
         integer("class_weights", zy, {"class_weights": _W}),
         integer("ignore_index, all options, mean", zi, e | c | w, ignore_index=-100,
                 reduction="mean"),
-        integer("all options", zy, e | c | w, _SECOND),
+        integer("all options", zy, e | c | w, SECOND),
         soft(""),
-        soft("all options, mean", e | c | w, kinds=_GRADIENT, reduction="mean"),
-        soft("all options", e | c | w, kinds=_SECOND),
+        soft("all options, mean", e | c | w, kinds=GRADIENT, reduction="mean"),
+        soft("all options", e | c | w, kinds=SECOND),
         soft("masked classes", {"where": _CLASSES}, to=("z",)),
         _case(poly, "", book.poly_loss, zt, epsilon),
-        _case("softmax_kl_divergence", "", book.softmax_kl, zw, kinds=_FIRST),
+        _case("softmax_kl_divergence", "", book.softmax_kl, zw, kinds=FIRST),
         _case("softmax_jensen_shannon_divergence", "", book.softmax_jensen_shannon, zw,
-              kinds=_FIRST),
+              kinds=FIRST),
         _case("softmax_focal_loss", "", book.focal_loss, zy, {"gamma": _C}, least={"k": 2},
-              kinds=_FIRST),
+              kinds=FIRST),
     ]  # fmt: skip
 
 
@@ -141,10 +132,10 @@ def _batches() -> list[Case]:
 
     def truth(z: Any, y: Any, ignore_index: int, reduction: str) -> Any:
         losses = jax.vmap(partial(book.integer_loss, ignore_index=ignore_index))(z, y)
-        return reduced(losses, reduction, y != ignore_index)
+        return reduced(losses, y != ignore_index, reduction=reduction)
 
     return [
-        _case(_INTEGER, f"examples too, ignore_index, {reduction}", truth, args, kinds=_FIRST,
+        _case(_INTEGER, f"examples too, ignore_index, {reduction}", truth, args, kinds=FIRST,
               ignore_index=-100, reduction=reduction, batch_axis_name="b")
         for reduction in ("sum", "mean")
     ]  # fmt: skip
@@ -154,7 +145,7 @@ def _examples() -> list[Case]:
     """Cases with the examples alone sharded, over b shards of n each."""
     z, y = {"z": array("b n k")}, {"y": labels("b n", classes="k")}
     alone: Any = {
-        "reduction": "sum", "axis_name": None, "batch_axis_name": "b", "kinds": _GRADIENT,
+        "reduction": "sum", "axis_name": None, "batch_axis_name": "b", "kinds": GRADIENT,
         "divided": "examples in shards",
     }  # fmt: skip
 
@@ -163,10 +154,6 @@ def _examples() -> list[Case]:
             return jnp.sum(jax.vmap(truth)(*args))
 
         return _case(function, "sum", of_all, args, **more, **alone)
-
-    def head(loss: Local, x: Any, w: Any, y: Any, c: Any) -> Any:
-        chunks = Chunks(x.shape[0], in_place=True)
-        return loss(x, w, y, c, reduction="sum", batch_axis_name="b", max_logits_bytes=chunks)
 
     of_tokens = {"x": array("b n d"), "w": array("d k"), **y, "c": array("k")}
     return [
@@ -177,7 +164,7 @@ def _examples() -> list[Case]:
         case("softmax_jensen_shannon_divergence", textbook.softmax_jensen_shannon,
              z | {"w": array("b n k")}),
         _case(_HEAD, "sum", lambda x, w, y, c, reduction: textbook.integer_loss(
-            x @ w + c, y, reduction=reduction), of_tokens, call=head, to=("c",), **alone),
+            x @ w + c, y, reduction=reduction), of_tokens, chunk=0, to=("c",), **alone),
     ]  # fmt: skip
 
 
@@ -190,23 +177,14 @@ def _heads() -> list[Case]:
     def case(
         options: str, args: Any, given: Any, chunk: int = 1, to: Any = None, **fixed: Any
     ) -> Case:
-        def call(loss: Local, x: Any, *values: Any) -> Any:
-            chunks = Chunks(x.shape[chunk], in_place=True)
-            named = fixed | {"axis_name": "m", "max_logits_bytes": chunks}
-            return called(loss, given, (x, *values), named)
-
         def truth(x: Any, w: Any, y: Any, bias: Any, **options: Any) -> Any:
             z = jnp.einsum("...sd,mdk->m...sk", x, w)
-            return book.integer_loss(z + book.per_class(bias, z), y, **options)
+            return book.integer_loss(z + per_class(bias, z), y, **options)
 
-        return _case(_HEAD, options, truth, args, given, call=call, to=to, kinds=_GRADIENT,
+        return _case(_HEAD, options, truth, args, given, chunk=chunk, to=to, kinds=GRADIENT,
                      **fixed)  # fmt: skip
 
-    one = {
-        "x": array("s d"),
-        "w": array("m d k"),
-        "y": labels("s", classes="m*k"),
-    }  # one chunk
+    one = {"x": array("s d"), "w": array("m d k"), "y": labels("s", classes="m*k")}  # one chunk
     return [
         *(case(reduction, args | {"y": y[None]}, bias, reduction=reduction)
           for reduction in ("none", "sum", "mean")),

@@ -10,7 +10,7 @@ from .._prover.spec import array, labels, scalar
 from . import head as _head_theorems
 from . import shards as _shard_theorems
 from . import textbook as book
-from .theorem import Case, Kind, Theorem, Unproved, case, theorems_of
+from .theorem import FIRST, SECOND, VALUE, Case, Theorem, Unproved, case, theorems_of
 
 _Z, _T, _S = array("n k"), array("n k"), scalar()
 _E, _C = scalar(unit=True), scalar(nonnegative=True)
@@ -40,7 +40,7 @@ def _softmaxes() -> list[Case]:
              lambda z, m: _rows(m, book.log_softmax(z))),
         Case("log_softmax", "masked classes",
              lambda x, z, m: jnp.where(m, x.log_softmax(z, where=m), 0.0), z | classes,
-             lambda z, m: jnp.where(m, z - book.logsumexp(z, m)[..., None], 0.0)),
+             lambda z, m: jnp.where(m, book.log_softmax(z, m), 0.0)),
         case("logsumexp", "", book.logsumexp, z),
         Case("logsumexp", "masked examples",
              lambda x, z, m: jnp.where(m, x.logsumexp(z, where=m), 0.0), z | examples,
@@ -60,14 +60,12 @@ def _first_axes() -> list[Case]:
     z = {"z": array("k n")}
     return [
         case("softmax", "the first axis", lambda z, axis: book.softmax(z.T).T, z, axis=0,
-             kinds=_FIRST),
+             kinds=FIRST),
         case(_INTEGER, "the first axis", lambda z, y, axis: book.integer_loss(z.T, y),
-             z | {"y": _Y}, axis=0, kinds=_FIRST),
+             z | {"y": _Y}, axis=0, kinds=FIRST),
     ]  # fmt: skip
 
 
-_FIRST: tuple[Kind, ...] = ("gradient", "forward mode")
-_SECOND: tuple[Kind, ...] = ("second order",)
 _INTEGER = "softmax_cross_entropy_with_integer_labels"
 
 
@@ -142,14 +140,14 @@ def _binaries() -> list[Case]:
         return case("sigmoid_focal_loss", options, book.binary_focal, args, given)
 
     return [
-        one("weights, mean", {"weights": _V}, reduction="mean", kinds=_FIRST),
+        one("weights, mean", {"weights": _V}, reduction="mean", kinds=FIRST),
         one(""),
         one("label_smoothing", e),
         one("pos_weight", w),
-        one("pos_weight, to logits and weights", w, to=("z", "pos_weight"), kinds=_SECOND),
-        one("all options, mean", every, reduction="mean", kinds=_FIRST),
+        one("pos_weight, to logits and weights", w, to=("z", "pos_weight"), kinds=SECOND),
+        one("all options, mean", every, reduction="mean", kinds=FIRST),
         one("all options, mean, to logits and weights", every, to=("z", "pos_weight"),
-            reduction="mean", kinds=_SECOND),
+            reduction="mean", kinds=SECOND),
         focal("labels in (0, 1)", z | unit, alpha | gamma),
         focal("labels 0 or 1", z | hard, alpha | gamma),
         focal("no alpha, labels in (0, 1)", z | unit, gamma),
@@ -163,17 +161,17 @@ def _divergences() -> list[Case]:
     return [
         case("kl_divergence", "", book.kl_divergence, log_q | t),
         case("kl_divergence", "masked classes", book.kl_divergence, log_q | t, {"where": _CLASSES},
-             kinds=_FIRST),
+             kinds=FIRST),
         case("kl_divergence_with_log_targets", "", book.kl_divergence_with_log_targets,
              log_q | {"log_t": array("n k")}),
         case("generalized_kl_divergence", "", book.generalized_kl_divergence, log_q | t),
         case(kl, "", book.softmax_kl, zw),
         case(kl, "masked examples, mean", book.softmax_kl, zw, {"where": _EXAMPLES},
-             reduction="mean", kinds=_FIRST),
+             reduction="mean", kinds=FIRST),
         case(kl, "temperature", book.softmax_kl, zw, {"temperature": scalar(positive=True)},
-             kinds=_FIRST),
+             kinds=FIRST),
         case(mixed, "", book.softmax_jensen_shannon, zw),
-        case(mixed, "beta", book.softmax_jensen_shannon, zw, {"beta": _E}, kinds=_FIRST),
+        case(mixed, "beta", book.softmax_jensen_shannon, zw, {"beta": _E}, kinds=FIRST),
     ]  # fmt: skip
 
 
@@ -205,15 +203,13 @@ def _others() -> list[Case]:
 def _tokens() -> list[Case]:
     name, zy = "token_statistics", {"z": _Z, "y": _Y}
     return [
-        case(name, "loss", book.integer_loss, zy, output="loss"),
-        case(name, "logsumexp", lambda z, _: book.logsumexp(z), zy, output="logsumexp"),
-        case(name, "entropy", lambda z, _: book.softmax_entropy(z), zy, output="entropy"),
+        *(case(name, field, truth, zy, output=field)
+          for field, truth in book.TOKEN_STATISTICS.items()),
         case(name, "loss, masked tokens", book.integer_loss, zy, {"where": _EXAMPLES},
              output="loss"),
         case(name, "loss, ignore_index", book.integer_loss, {"z": _Z, "y": _IGNORED},
-             ignore_index=-100, output="loss", kinds=_FIRST),
-        case(name, "label_rank", book.label_rank, zy, to=(), output="label_rank",
-             kinds=("value",)),
+             ignore_index=-100, output="loss", kinds=FIRST),
+        case(name, "label_rank", book.label_rank, zy, to=(), output="label_rank", kinds=VALUE),
     ]  # fmt: skip
 
 
@@ -228,7 +224,7 @@ _LOGITS = (
 )
 CASES = (*_LOGITS, *_shard_theorems.CASES, *_head_theorems.CASES)
 THEOREMS: tuple[Theorem, ...] = tuple(t for case in CASES for t in theorems_of(case))
-_DIVERGENCES = (
+UNPROVED = (
     *(Unproved(f, "masked classes", "that the sums of exponentials over the "
                "classes left in are together positive is not shown; test_edges.py compares")
       for f in ("softmax_kl_divergence", "softmax_jensen_shannon_divergence")),
@@ -238,12 +234,11 @@ _DIVERGENCES = (
              "but the second, in the tests, was not seen to end; test_contract.py compares"),
     Unproved("softmax_jensen_shannon_divergence", "second order to beta", "it is decided, but not "
              "in minutes; proved is the second order to both logits at beta = 1/2"),
-)  # fmt: skip
-_OTHERS = (
     Unproved("softmax", "several class axes, here and elsewhere", "the prover does not read a "
              "reshape that merges axes which were moved; test_contract.py compares"),
     *(Unproved(f, "argmax and the likeliest classes", "the prover does not read JAX's argmax and "
                "top_k; test_token_statistics.py compares with their definitions, ties included")
       for f in ("token_statistics", "linear_token_statistics")),
+    *_shard_theorems.UNPROVED,
+    *_head_theorems.UNPROVED,
 )  # fmt: skip
-UNPROVED = (*_DIVERGENCES, *_OTHERS, *_shard_theorems.UNPROVED, *_head_theorems.UNPROVED)

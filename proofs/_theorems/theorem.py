@@ -9,12 +9,18 @@ from typing import Any, Literal
 
 import xent_jax
 from xent_jax import forward_mode
+from xent_jax._chunks import Chunks
 
 from .._prover.prove import prove_equal, prove_jvp, prove_vjp
 from .._prover.spec import Spec
 from .._prover.verdict import Verdict
 
 Kind = Literal["value", "gradient", "second order", "forward mode"]
+ALL: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
+FIRST: tuple[Kind, ...] = ("gradient", "forward mode")
+GRADIENT: tuple[Kind, ...] = ("gradient",)
+SECOND: tuple[Kind, ...] = ("second order",)
+VALUE: tuple[Kind, ...] = ("value",)
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,6 @@ class Unproved:
     reason: str
 
 
-_KINDS: tuple[Kind, ...] = ("gradient", "second order", "forward mode")
-
-
 @dataclass(frozen=True)
 class Case:
     """A function with its options, of which theorems are made."""
@@ -63,7 +66,7 @@ class Case:
     reference: Callable[..., Any]
     to: Sequence[str] | None = None  # what is differentiated by; every array of floats if None
     least: Mapping[str, int] = field(default_factory=dict)
-    kinds: tuple[Kind, ...] = _KINDS
+    kinds: tuple[Kind, ...] = ALL
     note: str = ""  # of what the statements are about
 
     @property
@@ -82,8 +85,9 @@ def case(
     *,
     to: Sequence[str] | None = None,
     least: Mapping[str, int] | None = None,
-    kinds: tuple[Kind, ...] = _KINDS,
+    kinds: tuple[Kind, ...] = ALL,
     output: str = "",
+    chunk: int | None = None,
     **fixed: Any,
 ) -> Case:
     """Returns a case in which the library's function and the textbook's are called alike.
@@ -96,12 +100,13 @@ def case(
         given: options with a value that the theorems are about.
         to: as in ``Case``, and so are ``least`` and ``kinds``.
         output: the field of what the library's function returns.
+        chunk: as in ``called``, for the library's function.
         fixed: the other options.
     """
     given = given or {}
 
     def call(library: Any, *values: Any) -> Any:
-        found = called(getattr(library, function), given, values, fixed)
+        found = called(getattr(library, function), given, values, fixed, chunk)
         return getattr(found, output) if output else found
 
     def wanted(*values: Any) -> Any:
@@ -111,11 +116,21 @@ def case(
 
 
 def called(
-    function: Callable[..., Any], names: Iterable[str], values: Sequence[Any], fixed: Any
+    function: Callable[..., Any],
+    names: Iterable[str],
+    values: Sequence[Any],
+    fixed: dict[str, Any],
+    chunk: int | None = None,
 ) -> Any:
-    """Calls a function with the last of the values as options of these names."""
+    """Calls a function with the last of the values as options of these names.
+
+    If ``chunk`` is given, the function is a linear head, and that dimension of the first value is
+    a chunk of its tokens.
+    """
     names = list(names)
     first = len(values) - len(names)
+    if chunk is not None:
+        fixed = fixed | {"max_logits_bytes": Chunks(values[0].shape[chunk], in_place=True)}
     return function(*values[:first], **dict(zip(names, values[first:], strict=True)), **fixed)
 
 
