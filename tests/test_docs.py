@@ -13,6 +13,8 @@ pytest.importorskip("rich", reason="the copy's tests need rich: pip install xent
 
 from tests import library_mutants  # noqa: E402
 
+pytestmark = pytest.mark.fast_compile
+
 DOCS = Path(__file__).parents[1] / "docs"
 GUIDES = sorted(path.stem for path in (DOCS / "guides").glob("*.md"))
 
