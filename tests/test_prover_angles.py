@@ -5,13 +5,10 @@ import numpy as np
 import pytest
 from jax import lax
 from xent_jax.proofs import array, prove_equal, prove_jvp, prove_vjp
-from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
-from xent_jax.proofs._prover.read import read
-from xent_jax.proofs._prover.trace import arguments, trace
 from xent_jax.proofs._prover.verdict import OFF_KINKS
 
 from tests.rules import with_backward
-from tests.terms import agree
+from tests.terms import agree, as_terms
 
 ARGS = {"x": array("n"), "y": array("n")}
 
@@ -25,10 +22,9 @@ ARGS = {"x": array("n"), "y": array("n")}
     ],
 )
 def test_they_mean_what_jax_computes(fun):
-    a = arguments(ARGS)
     rng = np.random.default_rng(0)
     inputs = {name: rng.normal(size=4) for name in ARGS}
-    agree(fun, ARGS, read(trace(fun, a.shapes), a.tensors), inputs, {"n": 4})
+    agree(fun, ARGS, as_terms(fun, ARGS), inputs, {"n": 4})
 
 
 def test_jax_own_derivatives_are_proved():

@@ -8,12 +8,9 @@ import pytest
 from jax import lax
 from xent_jax.proofs import array, labels, prove_equal
 from xent_jax.proofs._normal_form import Refused
-from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
-from xent_jax.proofs._prover.read import read
 from xent_jax.proofs._prover.spec import size_of
-from xent_jax.proofs._prover.trace import arguments, trace
 
-from tests.terms import agree
+from tests.terms import agree, as_terms
 
 SIZES = {"n": 3, "k": 2, "m": 4}
 MODES = ("clip", "fill", "promise_in_bounds")
@@ -107,9 +104,8 @@ def test_drawn_dimension_numbers_are_read_as_jax_computes_them(draw):
     for seed in range(120):
         rng = np.random.default_rng(seed)
         fun, specs = draw(rng)
-        a = arguments(specs)
         try:
-            terms = read(trace(fun, a.shapes), a.tensors)
+            terms = as_terms(fun, specs)
         except Refused as error:
             met["not JAX's" if "tracing" in str(error) else "refused"] += 1
             continue

@@ -10,12 +10,9 @@ from jax import lax
 from xent_jax.proofs import array, labels, prove_equal, prove_vjp, scalar
 from xent_jax.proofs._normal_form import Refused
 from xent_jax.proofs._prover import decision
-from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
-from xent_jax.proofs._prover.read import read
-from xent_jax.proofs._prover.trace import arguments, trace
 
 from tests.rules import with_backward
-from tests.terms import agree
+from tests.terms import agree, as_terms
 
 SIZES = {"n": 5, "m": 3}
 INTEGER = {"z": array("n k"), "y": labels("n", classes="k")}
@@ -49,9 +46,8 @@ def test_drawn_parts_are_read_as_jax_computes_them():
         rng = np.random.default_rng(seed)
         fun, x = _drawn(rng), {"x": rng.normal(size=(5, 3))}
         with decision.noting({"n": 4, "m": 3}, {}):
-            a = arguments(specs)
             try:
-                terms = read(trace(fun, a.shapes), a.tensors)
+                terms = as_terms(fun, specs)
             except Refused:
                 met["refused"] += 1
                 continue

@@ -9,11 +9,9 @@ import pytest
 from jax import lax, nn
 from jax.nn import sigmoid
 from xent_jax.proofs import array, labels, prove_equal, prove_jvp, prove_vjp
-from xent_jax.proofs._prover.read import read
-from xent_jax.proofs._prover.trace import arguments, trace
 
 from tests.rules import with_backward
-from tests.terms import agree
+from tests.terms import agree, as_terms
 
 ROW, MATRIX = {"x": array("n")}, {"x": array("n d")}
 POSITIVE = {"x": array("n d", positive=True)}
@@ -203,10 +201,9 @@ def test_what_is_read_means_what_jax_computes():
         return angles * jnp.pi / (2 + jnp.abs(x - y)) + jnp.roll(y, 1) * jnp.sqrt(2.0)
 
     specs = {"x": array("n"), "y": array("n")}
-    a = arguments(specs)
     rng = np.random.default_rng(0)
     inputs = {name: rng.normal(size=4) for name in specs}
-    agree(fun, specs, read(trace(fun, a.shapes), a.tensors), inputs, {"n": 4})
+    agree(fun, specs, as_terms(fun, specs), inputs, {"n": 4})
 
 
 def test_sizes_below_a_shift_are_proved_apart():
