@@ -2,11 +2,10 @@
 
 import collections
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from xent_jax.proofs import array, labels, prove_equal
+from xent_jax.proofs import array, labels
 from xent_jax.proofs._normal_form import Refused
 from xent_jax.proofs._prover.spec import size_of
 
@@ -112,50 +111,3 @@ def test_drawn_dimension_numbers_are_read_as_jax_computes_them(draw):
         met["read"] += 1
         agree(fun, specs, terms, _inputs(rng, specs), SIZES)
     assert met["read"] > 60 and met["not JAX's"] < 12, met
-
-
-def _at(x, y):
-    """``[n, k, m]``: whether an entry of x is that at the label and at 0."""
-    return (jnp.arange(x.shape[0]) == y[:, None])[:, :, None] & (jnp.arange(x.shape[1]) == 0)
-
-
-def test_a_slice_of_one_entry_is_its_first():
-    """Without an index it is taken at 0, and not anywhere."""
-    numbers = lax.GatherDimensionNumbers((1,), (0,), (0,))
-
-    def first(x, y):
-        return lax.gather(x, y[:, None], numbers, (1, 1), mode="clip")[:, 0]
-
-    args = {"x": array("k m"), "y": labels("n", classes="k")}
-
-    def wanted(x, y):
-        return jnp.sum(jnp.where(_at(x, y), x, 0.0), (1, 2))
-
-    assert prove_equal(first, wanted, args).proved
-
-
-def test_an_axis_that_is_not_indexed_is_added_to_at_0_only():
-    numbers = lax.ScatterDimensionNumbers((), (0, 1), (0,))
-
-    def added(x, y, u):
-        return lax.scatter_add(x, y[:, None], u, numbers, mode="clip")
-
-    args = {"x": array("k m"), "y": labels("n", classes="k"), "u": array("n")}
-
-    def wanted(x, y, u):
-        return x + jnp.sum(jnp.where(_at(x, y), u[:, None, None], 0.0), 0)
-
-    assert not prove_equal(added, lambda x, y, u: x.at[y].add(u[:, None]), args).proved
-    assert prove_equal(added, wanted, args).proved
-
-
-@pytest.mark.parametrize("mode", ["fill", "clip"])
-def test_an_index_of_the_only_entry_may_be_out_of_range(mode):
-    def taken(x, y):
-        return x.at[y].get(mode=mode, fill_value=7.0)
-
-    def only(x, y):
-        return jnp.broadcast_to(x, y.shape)
-
-    args = {"x": array("1"), "y": labels("n", classes="k")}
-    assert prove_equal(taken, only, args).proved == (mode == "clip")

@@ -94,13 +94,6 @@ def test_modes_and_values_of_several_outputs():
     assert swapped.status == "refuted" and "output 0" in swapped.reason
 
 
-def test_an_integer_beside_others_is_refused():
-    verdict = prove_vjp(lambda x: (x, jnp.argmax(x)), X, ("x",), search=False)
-    assert verdict.status == "refused"
-    verdict = prove_vjp(lambda x: (x, jnp.arange(3)), X, ("x",), search=False)
-    assert verdict.status == "refused" and "int32" in verdict.reason
-
-
 def test_a_reference_of_fewer_outputs_is_not_proved():
     verdicts = [prove(_plain, X, ("x",), jnp.exp) for prove in (prove_vjp, prove_jvp)]
     for verdict in (*verdicts, prove_equal(_plain, jnp.exp, X)):
