@@ -11,7 +11,6 @@ from xent_jax.proofs import _users, array, labels, permutation, prove_equal, pro
 from xent_jax.proofs._refutation.samples import samples
 
 from tests.rules import Rule, each, verdict_on
-from tests.second_engine.inputs import configurations
 
 ROW = {"x": array("n"), "p": permutation("n")}
 ROWS = {"x": array("n d"), "p": permutation("n")}
@@ -275,9 +274,3 @@ def test_all_permutations_are_tried_of_few_rows_and_some_of_many():
         assert found == orders(n)
     many = tried(ROW, {"n": 7})[7]
     assert {tuple(range(7)), tuple(range(7))[::-1]} < many < orders(7) and len(many) > 4
-
-
-def test_the_second_engine_has_all_permutations():
-    both = configurations({"p": permutation("n"), "y": labels("n", classes="n")}, {"n": 3})
-    assert {tuple(c["p"]) for c in both} == orders(3) and len(both) == 6 * 27
-    assert all(c["p"].dtype == np.int32 for c in both)
