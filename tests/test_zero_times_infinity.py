@@ -1,6 +1,6 @@
 """In every derivative zero times infinity is 0: a cotangent, tangent, weight or probability of 0.
 
-The expected values in the table are limits that were derived by hand.
+The limits in ``gradient_limits`` are expected.
 """
 
 import re
