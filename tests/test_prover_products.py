@@ -6,6 +6,7 @@ from xent_jax.proofs import array, labels, prove_vjp
 from xent_jax.proofs._theorems import textbook as book
 
 import xent_jax
+from tests import layers
 
 SPECS = {"z": array("m*c k"), "y": labels("m*c", classes="k")}
 
@@ -30,6 +31,18 @@ def test_a_product_with_a_number_is_traced():
 
     verdict = prove_vjp(halves, {"z": array("2*m")}, ("z",), jnp.mean)
     assert verdict.proved, verdict.reason
+
+
+@pytest.mark.slow
+def test_a_flat_batch_of_tokens_has_the_loss_of_its_rows():
+    def flat(z, y):
+        return jnp.mean(layers.cross_entropy(z.reshape(-1, z.shape[-1]), y.reshape(-1)))
+
+    def rows(z, y):
+        return jnp.mean(book.logsumexp(z) - book.at_label(z, y))
+
+    args = {"z": array("b t v"), "y": labels("b t", classes="v")}
+    assert prove_vjp(flat, args, ("z",), rows).proved
 
 
 @pytest.mark.parametrize("dims", ["m*", "*m", "m**c", "0*m", "m+c"])

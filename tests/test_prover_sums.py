@@ -92,3 +92,13 @@ def test_what_is_stopped_is_not_read():
         return jnp.sum(x) + 0 * lax.stop_gradient(jnp.sum(rounded_once(jnp.exp(x))))
 
     assert prove_jvp(loss, X, ("x",), lambda x: jnp.sum(x)).proved
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_the_first_term_of_a_sum_that_may_be_empty_is_not_taken_to_be_in_it(least):
+    def fun(x, y):
+        return jnp.where(jnp.sum(x[:-1] ** 2) >= x[0] ** 2, y, 2 * y)
+
+    args = {"x": array("n"), "y": array("")}
+    verdict = prove_equal(fun, lambda x, y: y, args, least={"n": least}, search=False)
+    assert verdict.proved == (least == 2)
