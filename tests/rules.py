@@ -38,7 +38,10 @@ def with_backward(value, backward):
     """A ``custom_vjp`` of ``value`` whose cotangents are ``backward(g, *args)``.
 
     That is a tuple, or the one cotangent of the first argument. The last arguments may have none.
+    Of the backward None, the value itself is returned, which has JAX's own derivative.
     """
+    if backward is None:
+        return value
 
     def of_all(args, g):
         found = backward(g, *args)
@@ -58,6 +61,6 @@ def floats(args):
 
 def verdict_on(rule, backward, **options):
     """The verdict on a rule with one of its backward passes."""
-    fun = with_backward(rule.value, backward) if backward else rule.value
+    fun = with_backward(rule.value, backward)
     wrt = rule.wrt or floats(rule.args)
     return prove_vjp(fun, rule.args, wrt, least=rule.least, timeout=60, **options)
