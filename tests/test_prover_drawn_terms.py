@@ -234,7 +234,6 @@ def test_derivatives_are_those_of_the_term(names, seed):
     except Refused:
         return
     arrays = drawn_arrays(seed)
-    value = Evaluation(arrays, SIZES)
     here = {ROW: 1, J: 2}
 
     def moved(step, place):
@@ -247,5 +246,5 @@ def test_derivatives_are_those_of_the_term(names, seed):
                    - (moved(2e-3, place) - moved(-2e-3, place))) / 12e-3  # fmt: skip
         if abs(numeric) > 1e6:
             return
-        got = value(slope, {**here, a: place[0], b: place[1]})
+        got = Evaluation(arrays, SIZES)(slope, {**here, a: place[0], b: place[1]})
         assert got == pytest.approx(numeric, rel=1e-5, abs=1e-7)

@@ -11,11 +11,9 @@ from jax import lax
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
 from xent_jax.proofs._prover.spec import array, labels, scalar  # noqa: E402
-from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
 from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
 from tests.rules import with_backward  # noqa: E402
-from tests.second_engine import command
 from tests.second_engine.concrete import SIZES, prove_concrete, prove_theorem, sizes_of  # noqa: E402
 from tests.second_engine.piecewise import Pieces
 
@@ -246,22 +244,3 @@ def test_the_literal_of_a_third_is_a_third():
     verdict = prove_concrete(lambda z: third * z * 3 - z, {"z": Z}, ("z",), lambda z: 0 * z)
     assert verdict.proved
     assert any("1/3" in a for a in verdict.assumptions)
-
-
-# --------------------------------------------------------------------------- the command
-
-
-def test_the_command_proves_theorems_by_name(capsys):
-    assert command.main(["--only", "softcap: *", "--jobs", "1"]) == 0
-    printed = capsys.readouterr().out
-    names = [t.name for t in THEOREMS if t.name.startswith("softcap: ")]
-    assert all(f"{name}: proved (n = 1" in printed for name in names)
-    assert f"{len(names)} theorems, 0 not proved" in printed
-
-
-def test_the_command_fails_where_a_theorem_is_not_proved(monkeypatch, capsys):
-    answers = (answer for answer in [(0, Verdict("unknown", reason="why"))])
-    monkeypatch.setattr(command, "shared_out", lambda *_: answers)
-    assert command.main(["--only", "softcap: gradient"]) == 1
-    printed = capsys.readouterr().out
-    assert "softcap: gradient: unknown: why" in printed and "1 not proved" in printed

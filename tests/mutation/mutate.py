@@ -223,11 +223,9 @@ def _axes(equation: core.JaxprEqn) -> Iterator[Change]:
         if key not in params or equation.primitive.name == "squeeze":
             continue
         of: Any = (equation.outvars if key != "axes" else equation.invars)[0]
-        rank = len(of.aval.shape)
-        old = params[key]
-        for axis in range(rank):
+        for axis in range(len(of.aval.shape)):
             new = axis if key == "dimension" else (axis,)
-            if new != old and (key == "dimension" or len(old) == 1):
+            if new != params[key] and (key == "dimension" or len(params[key]) == 1):
                 made = equation.replace(params={**params, key: new})
                 yield Change("axis", f"{key} became {new}", (made,))
 

@@ -1,4 +1,4 @@
-"""The second engine takes all labels, masks and permutations, at shapes that have ties."""
+"""What the second engine tries, and what its command prints and returns."""
 
 import itertools
 
@@ -8,10 +8,14 @@ import pytest
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
 from xent_jax.proofs import array, labels, permutation  # noqa: E402
+from xent_jax.proofs._prover.verdict import Verdict  # noqa: E402
+from xent_jax.proofs._theorems.shipped import THEOREMS  # noqa: E402
 
+from tests.second_engine import command  # noqa: E402
 from tests.second_engine.concrete import SIZES  # noqa: E402
 from tests.second_engine.inputs import configurations
 
+pytestmark = pytest.mark.fast_compile
 Z, Y = array("n k"), labels("n", classes="k")
 
 
@@ -48,3 +52,19 @@ def test_all_permutations_are_taken():
         both
     ) == 6 * 27
     assert all(c["p"].dtype == np.int32 for c in both)
+
+
+def test_the_command_proves_theorems_by_name(capsys):
+    assert command.main(["--only", "softcap: *", "--jobs", "1"]) == 0
+    printed = capsys.readouterr().out
+    names = [t.name for t in THEOREMS if t.name.startswith("softcap: ")]
+    assert all(f"{name}: proved (n = 1" in printed for name in names)
+    assert f"{len(names)} theorems, 0 not proved" in printed
+
+
+def test_the_command_fails_where_a_theorem_is_not_proved(monkeypatch, capsys):
+    answers = (answer for answer in [(0, Verdict("unknown", reason="why"))])
+    monkeypatch.setattr(command, "shared_out", lambda *_: answers)
+    assert command.main(["--only", "softcap: gradient"]) == 1
+    printed = capsys.readouterr().out
+    assert "softcap: gradient: unknown: why" in printed and "1 not proved" in printed
