@@ -24,6 +24,8 @@ from xent_jax.proofs._normal_form.questions import reduced
 
 from tests.terms import LABEL, ROW, B, Evaluation, J, K, N, W, Z, drawn_arrays
 
+z, w, b = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
+
 # ---------------------------------------------------------------- binders
 
 
@@ -56,7 +58,7 @@ def test_sums_over_different_dimensions_differ():
 
 def test_an_index_put_into_a_sum_is_not_captured():
     a = fresh(K)
-    s = total(f.exp(entry(Z, ROW, a) + entry(Z, ROW, J)), a)  # j is free in it
+    s = total(f.exp(entry(Z, ROW, a) + z), a)  # j is free in it
     ((bound,),) = [[x for x in s.atoms() if x.kind == "sum"]]
     inner, _ = opened(bound)
     captured = substitute(s, {J: poly(inner)})  # even by a name it was opened with
@@ -67,7 +69,7 @@ def test_an_index_put_into_a_sum_is_not_captured():
 
 def test_bound_names_cannot_be_put_in_from_outside():
     a = fresh(K)
-    s = total(entry(Z, ROW, a) * entry(W, ROW, J), a)
+    s = total(entry(Z, ROW, a) * w, a)
     (bound,) = [x for x in s.atoms() if x.kind == "sum"]
     name = bound.args[0]
     assert substitute(s, {name: poly(J)}) == s
@@ -78,20 +80,20 @@ def test_the_product_of_two_sums_is_not_the_sum_of_the_product():
     once, square = total(entry(Z, ROW, a), a), total(entry(Z, ROW, a) ** 2, a)
     assert once * once != square
     value = Evaluation(drawn_arrays(0), {"n": 2, "k": 3})
-    z = drawn_arrays(0)["z"]
-    assert value(once * once, {ROW: 0}) == pytest.approx(z[0].sum() ** 2)
+    row = drawn_arrays(0)["z"][0]
+    assert value(once * once, {ROW: 0}) == pytest.approx(row.sum() ** 2)
 
 
 def test_the_derivative_at_an_index_that_is_summed_over_keeps_one_term():
     a, b = fresh(N), fresh(K)
-    lse = f.log(total(f.exp(entry(Z, ROW, J)), J))
-    softmax = f.exp(entry(Z, ROW, b)) * f.inverse(total(f.exp(entry(Z, ROW, J)), J))
+    lse = f.log(total(f.exp(z), J))
+    softmax = f.exp(entry(Z, ROW, b)) * f.inverse(total(f.exp(z), J))
     assert derivative(lse, Z, a, b) == delta(a, ROW) * substitute(softmax, {ROW: poly(ROW)})
 
 
 def test_sums_of_sums_do_not_depend_on_the_order():
     x, u = Symbol("x", "real"), Symbol("u", "real")
-    p = entry(x, ROW) * entry(Z, ROW, J) * entry(u, J)
+    p = entry(x, ROW) * z * entry(u, J)
     assert total(total(p, ROW), J) == total(total(p, J), ROW)
 
 
@@ -100,7 +102,7 @@ def test_sums_of_sums_do_not_depend_on_the_order():
 
 def _fractions():
     """w and exp(z), whose sum over j with a factor c of the row is positive, over that sum."""
-    c, w, e = f.exp(entry(Z, ROW, 0)), entry(W, ROW, J), f.exp(entry(Z, ROW, J))
+    c, e = f.exp(entry(Z, ROW, 0)), f.exp(z)
     over = f.inverse(c * w + e)
     return c, w, e, total(w * over, J), total(e * over, J), total(w * w * e * over * over, J)
 
@@ -125,24 +127,23 @@ def test_reduced_fractions_have_the_same_value():
 
 
 def test_a_positive_factor_in_a_sum_of_any_sign_plays_its_part():
-    """``sum_i (sum_j h_ij)^2 = 0`` is that of no sum of h, and a factor of h_ij weighs in it."""
-    h, w = entry(Z, ROW, J), entry(W, ROW, J)
-    squares = f.is_zero(total(total(h, J) ** 2, ROW))
-    assert squares != f.is_zero(total(total(h, J), ROW))
-    assert squares != f.is_zero(total(total(w * h, J) ** 2, ROW))
+    """``sum_i (sum_j z_ij)^2 = 0`` is that of no sum of z, and a factor of z_ij weighs in it."""
+    squares = f.is_zero(total(total(z, J) ** 2, ROW))
+    assert squares != f.is_zero(total(total(z, J), ROW))
+    assert squares != f.is_zero(total(total(w * z, J) ** 2, ROW))
     x = entry(Symbol("x", "nonnegative"), ROW, J)
     assert f.is_zero(total(total(w * x, J) ** 2, ROW)) == f.is_zero(total(total(x, J), ROW))
 
 
 def test_a_sum_over_a_mask_does_not_cancel_against_its_inverse():
     """Where the mask is empty both are 0, and their product is not 1."""
-    s = total(entry(B, ROW, J) * f.exp(entry(Z, ROW, J)), J)
+    s = total(b * f.exp(z), J)
     product = s * f.reciprocal(s)
-    assert product == 1 - f.is_zero(total(entry(B, ROW, J), J))
+    assert product == 1 - f.is_zero(total(b, J))
 
 
 def test_the_other_classes_are_there_from_two_classes_on():
-    others = total(f.exp(entry(Z, ROW, J)), J) - f.exp(entry(Z, ROW, LABEL))
+    others = total(f.exp(z), J) - f.exp(entry(Z, ROW, LABEL))
     with pytest.raises(Refused):
         f.log(others)
     two = poly(atom("dim", "k", 2))
@@ -154,7 +155,7 @@ def test_the_other_classes_are_there_from_two_classes_on():
 @pytest.mark.parametrize("numerator", [499, 500, 501])
 def test_dominance_is_of_one_class_only_from_one_half_on(numerator):
     """[E_j > c S] of two classes excludes each other for c >= 1/2, and for no less."""
-    e = f.exp(entry(Z, ROW, J))
+    e = f.exp(z)
     j = fresh(K)
     other = substitute(e, {J: poly(j)})
     s = total(e, J)
@@ -165,5 +166,5 @@ def test_dominance_is_of_one_class_only_from_one_half_on(numerator):
 
 def test_an_index_of_another_dimension_is_met_where_it_is_in_range():
     i = index("i", N)
-    met = total(delta(J, i) * entry(Z, ROW, J), J)
+    met = total(delta(J, i) * z, J)
     assert met == entry(Z, ROW, i) * f.greater(K - i)

@@ -22,23 +22,23 @@ from xent_jax.proofs._prover.read import constant
 
 from tests.terms import ROW, B, J, K, N, W, Z, spread
 
-SIGNED = entry(Z, ROW, J)
-SQUARES = total(SIGNED**2, J)
+z, w, b = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
+SQUARES = total(z**2, J)
 REFUSED = {
-    "log of any sign": (lambda: f.log(SIGNED + 1), "not known to be positive"),
+    "log of any sign": (lambda: f.log(z + 1), "not known to be positive"),
     "log of what may be 0": (
-        lambda: f.log(entry(Symbol("x", "nonnegative"), ROW) * entry(W, ROW, J)),
+        lambda: f.log(entry(Symbol("x", "nonnegative"), ROW) * w),
         "may be 0",
     ),
-    "a quotient": (lambda: f.inverse(SIGNED), "not known to differ from 0"),
-    "at least 0": (lambda: f.at_least(0, SIGNED), "as if it were positive"),
-    "fewer bits": (lambda: f.fewer_bits(0, SIGNED), "not known to be positive"),
-    "a root": (lambda: f.power_of(SIGNED, Fraction(1, 2)), "not known to be positive"),
+    "a quotient": (lambda: f.inverse(z), "not known to differ from 0"),
+    "at least 0": (lambda: f.at_least(0, z), "as if it were positive"),
+    "fewer bits": (lambda: f.fewer_bits(0, z), "not known to be positive"),
+    "a root": (lambda: f.power_of(z, Fraction(1, 2)), "not known to be positive"),
     "over a root": (lambda: f.power_of(SQUARES, Fraction(-1, 2)), "not known to differ from 0"),
     # They would be multiplied out for hours.
-    "the power 17": (lambda: (SIGNED + 1) ** 17, "the power 17 of"),
-    "a high power": (lambda: (SIGNED + 1) ** 10**38, f"the power {10**38} of"),
-    "exp of logs": (lambda: f.exp(10**6 * f.log(f.exp(SIGNED + 1) + 1)), "the power 1000000"),
+    "the power 17": (lambda: (z + 1) ** 17, "the power 17 of"),
+    "a high power": (lambda: (z + 1) ** 10**38, f"the power {10**38} of"),
+    "exp of logs": (lambda: f.exp(10**6 * f.log(f.exp(z + 1) + 1)), "the power 1000000"),
     "a power of 2": (lambda: poly(2) ** 10**9, "the power"),
 }
 
@@ -51,51 +51,51 @@ def test_what_may_not_hold_is_refused(function, words):
 
 # ---------------------------------------------------------------- sums rounded once
 
-C = f.fewer_bits(0, f.at_least(Fraction(1, 2**20), total(entry(Z, ROW, J), J)))
+C = f.fewer_bits(0, f.at_least(Fraction(1, 2**20), total(z, J)))
 
 
 def test_what_is_kept_above_a_number_is_positive_whatever_it_was():
-    kept = f.at_least(Fraction(1, 2), entry(Z, ROW, J))
+    kept = f.at_least(Fraction(1, 2), z)
     assert positive(kept) and (kept * f.inverse(kept)).number() == 1
     assert f.greater(kept - Fraction(1, 2)).number() is None  # it may be the number itself
 
 
 def test_substitution_reaches_what_is_kept_above_a_number():
-    kept = f.at_least(Fraction(1, 2), entry(Z, ROW, J))
-    (z,) = entry(Z, ROW, J).atoms()
-    assert substitute(kept, {z: poly(3)}).number() == 3
-    assert substitute(kept, {z: poly(-3)}).number() == Fraction(1, 2)
+    kept = f.at_least(Fraction(1, 2), z)
+    (entry_of_z,) = z.atoms()
+    assert substitute(kept, {entry_of_z: poly(3)}).number() == 3
+    assert substitute(kept, {entry_of_z: poly(-3)}).number() == Fraction(1, 2)
 
 
 def test_fewer_bits_of_what_is_positive_in_one_case_are_refused():
-    ((b, _),) = entry(B, ROW, J).single()[0]
-    with knowing(poly(b)), pytest.raises(Refused):  # the atom would outlive the case
-        f.fewer_bits(0, poly(b))
+    ((known, _),) = b.single()[0]
+    with knowing(poly(known)), pytest.raises(Refused):  # the atom would outlive the case
+        f.fewer_bits(0, poly(known))
 
 
 def test_fewer_bits_are_not_the_number():
-    assert C != f.at_least(Fraction(1, 2**20), total(entry(Z, ROW, J), J))
-    assert f.fewer_bits(1, ONE + entry(W, ROW, J)) != f.fewer_bits(0, ONE + entry(W, ROW, J))
+    assert C != f.at_least(Fraction(1, 2**20), total(z, J))
+    assert f.fewer_bits(1, ONE + w) != f.fewer_bits(0, ONE + w)
 
 
 def test_a_sum_less_its_fractions_is_a_sum_of_integers():
-    scaled = C * entry(Z, ROW, J)
+    scaled = C * z
     rest = total(scaled - f.floor(scaled), J)
-    whole = f.nearest(C * total(entry(Z, ROW, J), J) - rest)
+    whole = f.nearest(C * total(z, J) - rest)
     assert whole == total(f.floor(scaled), J)
-    assert (whole + rest) * f.inverse(C) == total(entry(Z, ROW, J), J)
-    assert not f.integral(C * total(entry(Z, ROW, J), J))
+    assert (whole + rest) * f.inverse(C) == total(z, J)
+    assert not f.integral(C * total(z, J))
 
 
 def test_a_maximum_with_an_integer_is_one_only_of_an_integer():
-    count = total(entry(B, ROW, J), J)
+    count = total(b, J)
     assert f.integral(f.at_least(1, count))
-    assert not f.integral(f.at_least(1, total(entry(Z, ROW, J), J)))
+    assert not f.integral(f.at_least(1, total(z, J)))
     assert not f.integral(f.at_least(Fraction(1, 2), count))
 
 
 def test_what_multiplies_all_terms_of_a_maximum_goes_out_where_it_is_positive():
-    z, r, w = entry(Z, ROW, J), entry(Symbol("r", "positive")), entry(W, ROW, J)
+    r = entry(Symbol("r", "positive"))
     largest = f.greatest(z + w, ONE, J)
     assert f.greatest(z * f.inverse(r) + 3 + w * f.inverse(r), ONE, J) == largest * f.inverse(r) + 3
     assert f.greatest(2 * r * z + 2 * r * w, ONE, J) == 2 * r * largest
@@ -105,7 +105,7 @@ def test_what_multiplies_all_terms_of_a_maximum_goes_out_where_it_is_positive():
 
 
 def test_a_power_is_multiplied_out_up_to_a_limit():
-    p = entry(Z, ROW, J) + 1
+    p = z + 1
     assert p**16 == p**15 * p
     assert (poly(2) ** 1074).number() == 2**1074
 
@@ -114,7 +114,6 @@ def test_a_power_is_multiplied_out_up_to_a_limit():
 
 
 def test_the_square_of_a_sum_is_bounded():
-    z, w, b = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
     masked = total(b, J) * total(b * z * z, J) - total(b * z, J) ** 2
     weighted = total(w, J) * total(w * z * z, J) - total(w * z, J) ** 2
     both = K * N * total(total(z * z, J), ROW) - total(total(z, J), ROW) ** 2
@@ -123,7 +122,6 @@ def test_the_square_of_a_sum_is_bounded():
 
 
 def test_and_not_by_less():
-    z, w, b = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
     of_z = spread(z, J)
     for p in (
         -of_z,
@@ -141,7 +139,6 @@ def test_and_not_by_less():
 
 
 def test_exponentials_are_ordered_by_their_exponents():
-    w, z = entry(W, ROW, J), entry(Z, ROW, J)
     assert positive(f.exp(w) - 1) and f.above_zero(1 - f.inverse(f.exp(w)))
     assert positive(2 * f.exp(z + w * w) - f.exp(z)) and positive(2 * f.exp(w) - 1)
     for p in (f.exp(z) - 1, 1 - f.exp(w), f.exp(w) - 2, f.exp(z + w) - f.exp(2 * z)):
@@ -150,7 +147,7 @@ def test_exponentials_are_ordered_by_their_exponents():
 
 def test_a_sum_is_above_a_part_of_it():
     """``sum_j e_j [j <= i]``: e_i at least, so that a causal mask leaves something."""
-    t, square = index("t", K), f.exp(entry(Z, ROW, J))
+    t, square = index("t", K), f.exp(z)
     later = f.greater(poly(J) - poly(t))
     for every in (square, ONE):
         left = total(every, J) - total(every * later, J)
@@ -159,11 +156,10 @@ def test_a_sum_is_above_a_part_of_it():
     assert positive(not_before)
     strictly = total(square * later, J)
     assert f.nonnegative(strictly) and not positive(strictly)
-    signed = entry(Z, ROW, J)
     for p in (
         total(square, J) - 2 * total(square * later, J),
-        total(signed, J) - total(signed * later, J),
-        total(square, J) - total(square * signed, J),
+        total(z, J) - total(z * later, J),
+        total(square, J) - total(square * z, J),
     ):
         assert not f.nonnegative(p)
     before = total(square, J) - total(square * later, J) - total(square * delta(J, t), J)
@@ -171,7 +167,7 @@ def test_a_sum_is_above_a_part_of_it():
 
 
 def test_a_root_of_what_may_be_0_is_0_there():
-    square = total(entry(Z, ROW, J) ** 2, J)
+    square = total(z**2, J)
     root = f.power_of(square, Fraction(1, 2))
     assert root * root == square and root != square and f.nonnegative(root) and not positive(root)
     assert f.is_zero(root) == f.is_zero(square) and not (root * f.is_zero(root)).terms
