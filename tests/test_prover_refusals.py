@@ -165,7 +165,8 @@ def test_what_is_not_read_is_refused(code, monkeypatch):
     verdict = verdict_on(code)
     assert verdict.status == "refused", verdict
     assert re.search(code.reason, verdict.reason), verdict.reason
-    assert code.reason != "scan" or __file__ in verdict.reason
+    of_values = verdict.reason.startswith(("the value may be NaN", "an output of int32"))
+    assert of_values or __file__ in verdict.reason  # all else is said of a line
 
 
 @pytest.mark.parametrize("code", PROVED.values(), ids=PROVED)
