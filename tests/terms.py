@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from xent_jax.proofs._normal_form import Atom, Poly, Symbol, atom, entry, index, poly, total
+from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
+from xent_jax.proofs._prover.read import read
 from xent_jax.proofs._prover.tensor import axes
+from xent_jax.proofs._prover.trace import arguments, trace
 
 from tests.cases import x64
 
@@ -39,6 +42,25 @@ def drawn_arrays(seed):
     }
 
 
+NUMBERS = {
+    "exp": math.exp,
+    "sin": math.sin,
+    "cos": math.cos,
+    "erf": math.erf,
+    "atan": math.atan,
+    "log": lambda x: math.log(x) if x > 0 else 0.0,
+    "sqrt": lambda x: math.sqrt(max(x, 0.0)),
+    "ramp": lambda x: max(x, 0.0),
+    "floor": lambda x: math.floor(x + 1e-9),
+    "round": round,
+    "zero": lambda x: float(abs(x) < 1e-12),
+    "positive": lambda x: float(x > 1e-12),
+    "place": lambda x: x,
+    "group": lambda x: x,
+}
+"""What atoms of one term are, as functions of the number that the term is."""
+
+
 class Evaluation:
     """The value of terms for given arguments, sizes and indices."""
 
@@ -59,7 +81,11 @@ class Evaluation:
         return t if isinstance(t, int) else round(self._atom(t, at))
 
     def _atom(self, a: Atom, at: dict[Atom, int]) -> float:
-        return getattr(self, f"_{a.kind}")(at, *a.args) if a not in at else at[a]
+        if a in at:
+            return at[a]
+        if a.kind in NUMBERS:
+            return NUMBERS[a.kind](self(*a.args, at))
+        return getattr(self, f"_{a.kind}")(at, *a.args)
 
     def _dim(self, at, name, _):
         return self.sizes[name]
@@ -73,9 +99,6 @@ class Evaluation:
         # Beside an array there may be any numbers, but of its kind: such as its own, turned over.
         return float(array[place if inside else tuple(np.mod(place, array.shape))])
 
-    def _place(self, at, p):
-        return self(p, at)
-
     def _div(self, at, t, size, _):
         return self._index(t, at) // round(self(size, at))
 
@@ -85,39 +108,11 @@ class Evaluation:
     def _delta(self, at, i, j):
         return float(self._index(i, at) == self._index(j, at))
 
-    def _exp(self, at, p):
-        return math.exp(self(p, at))
-
-    def _sin(self, at, p):
-        return math.sin(self(p, at))
-
-    def _cos(self, at, p):
-        return math.cos(self(p, at))
-
-    def _erf(self, at, p):
-        return math.erf(self(p, at))
-
-    def _atan(self, at, p):
-        return math.atan(self(p, at))
-
     def _pi(self, at):
         return math.pi
 
-    def _ramp(self, at, p):
-        return max(self(p, at), 0.0)
-
-    def _log(self, at, p):
-        x = self(p, at)
-        return math.log(x) if x > 0 else 0.0
-
-    def _sqrt(self, at, p):
-        return math.sqrt(max(self(p, at), 0.0))
-
     def _prime(self, at, number):
         return number
-
-    def _group(self, at, p):
-        return self(p, at)
 
     def _recip(self, at, a):
         x = self._atom(a, at)
@@ -133,12 +128,6 @@ class Evaluation:
         left = [self(body, here) for here in self._over(name, at) if self(inside, here)]
         return max(left, default=0.0)
 
-    def _zero(self, at, p):
-        return float(abs(self(p, at)) < 1e-12)
-
-    def _positive(self, at, p):
-        return float(self(p, at) > 1e-12)
-
     def _dominant(self, at, names, body, threshold, places):
         nests = [at]
         for name in names:
@@ -146,12 +135,6 @@ class Evaluation:
         every = sum(self(body, here) for here in nests)
         own = {n: self._index(t, at) for n, t in zip(names, places, strict=True)}
         return float(self(body, {**at, **own}) > float(threshold) * every + 1e-12)
-
-    def _floor(self, at, p):
-        return math.floor(self(p, at) + 1e-9)
-
-    def _round(self, at, p):
-        return round(self(p, at))
 
     def _at_least(self, at, number, p):
         return max(self(p, at), float(number))
@@ -178,6 +161,12 @@ def evaluated(value: Evaluation, p: Poly, places, shape) -> np.ndarray:
         at = {a: i for a, i in zip(places, place, strict=True) if isinstance(a, Atom)}
         out[place] = value(p, at)
     return out
+
+
+def as_terms(function, specs):
+    """The outputs of a function of arguments with these specs, as the prover reads them."""
+    a = arguments(specs)
+    return read(trace(function, a.shapes), a.tensors)
 
 
 def agree(function, specs, terms, inputs, sizes):

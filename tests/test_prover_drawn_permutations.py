@@ -18,12 +18,10 @@ from xent_jax.proofs._normal_form import (
     total,
     vanishes,
 )
-from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
-from xent_jax.proofs._prover.read import read
-from xent_jax.proofs._prover.trace import arguments, trace
+from xent_jax.proofs._prover.trace import arguments
 
 from tests.cases import x64
-from tests.terms import Evaluation, agree
+from tests.terms import Evaluation, agree, as_terms
 
 TWO = {"x": array("n"), "p": permutation("n"), "q": permutation("n")}
 
@@ -84,17 +82,11 @@ def values(fun):
         return np.concatenate([run(**at) for n in (1, 2, 3) for at in numbers(n)])
 
 
-def terms(steps):
-    """Returns the output of a program as the prover reads it."""
-    a = arguments(TWO)
-    return read(trace(program(steps), a.shapes), a.tensors)
-
-
 def test_drawn_programs_are_read_as_jax_computes_them():
     for seed in range(40):
-        steps = drawn_steps(np.random.default_rng(seed))
+        fun = program(drawn_steps(np.random.default_rng(seed)))
         for at in itertools.islice(numbers(3), seed % 5, None, 5):
-            agree(program(steps), TWO, terms(steps), at, {"n": 3})
+            agree(fun, TWO, as_terms(fun, TWO), at, {"n": 3})
 
 
 def test_drawn_programs_that_are_proved_to_be_equal_have_the_same_numbers():
@@ -104,7 +96,7 @@ def test_drawn_programs_that_are_proved_to_be_equal_have_the_same_numbers():
         more = NOTHING[rng.integers(len(NOTHING))]
         place = rng.integers(len(steps) + 1)
         drawn.append([*steps[:place], *more, *steps[place:]])
-    known = [(steps, values(program(steps)), terms(steps)[0].value) for steps in drawn]
+    known = [(f, values(program(f)), as_terms(program(f), TWO)[0].value) for f in drawn]
     for (f, ours, p), (g, theirs, q) in itertools.combinations(known, 2):
         same, proved = np.allclose(ours, theirs, 1e-9, 1e-9), vanishes(p - q)
         assert same or not proved, (f, g)

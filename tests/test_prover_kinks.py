@@ -2,12 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import pytest
 from xent_jax.proofs import array, prove_jvp, prove_vjp
 from xent_jax.proofs._prover.verdict import OFF_KINKS
 from xent_jax.proofs._theorems.theorem import Build, _prove
 
-from tests.rules import with_backward
+from tests import layers
+from tests.rules import Rule, each, verdict_on, with_backward
 
 ROW, MATRIX = {"x": array("n")}, {"x": array("n k")}
 MASKED = ROW | {"m": array("n", dtype=bool)}
@@ -15,11 +15,6 @@ MASKED = ROW | {"m": array("n", dtype=bool)}
 
 def relu(x):
     return jnp.maximum(x, 0)
-
-
-def huber(x):
-    small = jnp.minimum(jnp.abs(x), 1.0)
-    return 0.5 * small**2 + jnp.abs(x) - small
 
 
 def norm(x):
@@ -38,67 +33,70 @@ def pinball(x):
 
 def on_ties(g, x):
     """Wrong where an entry is its row's mean, as each is in a row of one."""
-    return (g * jnp.where(x == jnp.mean(x, -1, keepdims=True), 5, x > 0),)
+    return g * jnp.where(x == jnp.mean(x, -1, keepdims=True), 5, x > 0)
 
 
-RIGHT = {
-    "relu": (relu, ROW, lambda g, x: (g * (x > 0),)),
-    "relu, the other way at 0": (relu, ROW, lambda g, x: (g * (x >= 0),)),
-    "pinball": (pinball, ROW, lambda g, x: (g * jnp.where(x > 0, 0.7, -0.3),)),
-    "clip": (lambda x: jnp.clip(x, -1, 2), ROW, lambda g, x: (g * ((x > -1) & (x < 2)),)),
-    "kept above": (lambda x: jnp.log(jnp.maximum(x, 0.1)), ROW,
-                   lambda g, x: (jnp.where(x > 0.1, g / jnp.maximum(x, 0.1), 0),)),
-    "Huber": (huber, ROW, lambda g, x: (g * jnp.clip(x, -1, 1),)),
-    "norm": (norm, MATRIX, lambda g, x: (unit(g, x),)),
-    "largest": (lambda x: jnp.max(x, -1), MATRIX, None),
-    "rounding": (lambda x: x + jnp.floor(x), ROW, lambda g, x: (g,)),
-    "mask": (lambda x, m: jnp.where(m, relu(x), 2 * x), MASKED,
-             lambda g, x, m: (g * jnp.where(m, x > 0, 2), None)),
-    "rows": (lambda x: relu(jnp.sum(x * x, -1) - 1), MATRIX,
-             lambda g, x: (2 * x * (g * (jnp.sum(x * x, -1) >= 1))[:, None],)),
+RULES = {
+    "relu": Rule(relu, ROW, (
+        lambda g, x: g * (x > 0),
+        lambda g, x: g * (x >= 0),
+    ), (
+        lambda g, x: jnp.where(x > 0, g, 0.01 * g),
+        lambda g, x: 0.99 * g * (x > 0),
+        lambda g, x: g * (x > 1e-3),
+        lambda g, x: jnp.where(g == 0, 1, g * (x > 0)),
+    )),
+    "relu of rows": Rule(relu, MATRIX, (None,), (on_ties,)),
+    "pinball": Rule(pinball, ROW, (lambda g, x: g * jnp.where(x > 0, 0.7, -0.3),), (
+        lambda g, x: g * jnp.where(x < 0, 0.7, -0.3),
+    )),
+    "clip": Rule(lambda x: jnp.clip(x, -1, 2), ROW, (lambda g, x: g * ((x > -1) & (x < 2)),), (
+        lambda g, x: g * (x < 2),
+    )),
+    "kept above": Rule(lambda x: jnp.log(jnp.maximum(x, 0.1)), ROW, (
+        lambda g, x: jnp.where(x > 0.1, g / jnp.maximum(x, 0.1), 0),
+    ), (
+        lambda g, x: g / jnp.maximum(x, 0.1),
+    )),
+    "Huber": Rule(layers.rlax_huber, ROW, (lambda g, x: g * jnp.clip(x, -1, 1),), (
+        lambda g, x: g * jnp.clip(x, -1, 1.01),
+        lambda g, x: g * jnp.minimum(x, 1),
+    )),
+    "norm": Rule(norm, MATRIX, (unit,), (
+        lambda g, x: g * x / norm(x) ** 2,
+        lambda g, x: -g * x / norm(x),
+        lambda g, x: 2 * g * x / norm(x),
+    )),
+    "largest": Rule(lambda x: jnp.max(x, -1), MATRIX, (None,), (
+        lambda g, x: g[:, None] * jnp.ones_like(x),
+    )),
+    "rounding": Rule(lambda x: x + jnp.floor(x), ROW, (lambda g, x: g,), (lambda g, x: 2 * g,)),
+    "mask": Rule(lambda x, m: jnp.where(m, relu(x), 2 * x), MASKED, (
+        lambda g, x, m: g * jnp.where(m, x > 0, 2),
+    ), ()),
+    "relu beside a mask": Rule(lambda x, m: relu(x), MASKED, (None,), (
+        lambda g, x, m: g * jnp.where(x * m == 0, 1, x > 0),
+    )),
+    "rows": Rule(lambda x: relu(jnp.sum(x * x, -1) - 1), MATRIX, (
+        lambda g, x: 2 * x * (g * (jnp.sum(x * x, -1) >= 1))[:, None],
+    ), ()),
+    "a sum of nothing": Rule(lambda x: jnp.where(jnp.sum(x[:-1]) == 0, 2.0, 1.0) * x[-1], ROW, (), (
+        lambda g, x: jnp.zeros_like(x).at[-1].set(g),
+    )),
 }  # fmt: skip
-WRONG = {
-    "Huber of another threshold": (huber, ROW, lambda g, x: (g * jnp.clip(x, -1, 1.01),)),
-    "Huber of one side": (huber, ROW, lambda g, x: (g * jnp.minimum(x, 1),)),
-    "norm of another power": (norm, MATRIX, lambda g, x: (g * x / norm(x) ** 2,)),
-    "norm of the wrong sign": (norm, MATRIX, lambda g, x: (-g * x / norm(x),)),
-    "norm, twice": (norm, MATRIX, lambda g, x: (2 * g * x / norm(x),)),
-    "relu with a slope below 0": (relu, ROW, lambda g, x: (jnp.where(x > 0, g, 0.01 * g),)),
-    "relu with another slope above 0": (relu, ROW, lambda g, x: (0.99 * g * (x > 0),)),
-    "pieces swapped": (pinball, ROW, lambda g, x: (g * jnp.where(x < 0, 0.7, -0.3),)),
-    "the kink elsewhere": (relu, ROW, lambda g, x: (g * (x > 1e-3),)),
-    "clip on one side only": (lambda x: jnp.clip(x, -1, 2), ROW, lambda g, x: (g * (x < 2),)),
-    "kept above, with the slope": (lambda x: jnp.log(jnp.maximum(x, 0.1)), ROW,
-                                   lambda g, x: (g / jnp.maximum(x, 0.1),)),
-    "where the cotangent is 0": (relu, ROW, lambda g, x: (jnp.where(g == 0, 1, g * (x > 0)),)),
-    "where masked": (lambda x, m: relu(x), MASKED,
-                     lambda g, x, m: (g * jnp.where(x * m == 0, 1, x > 0), None)),
-    "at the mean of one": (relu, MATRIX, on_ties),
-    "rounding": (lambda x: x + jnp.floor(x), ROW, lambda g, x: (2 * g,)),
-    "where a sum is of nothing": (
-        lambda x: jnp.where(jnp.sum(x[:-1]) == 0, 2.0, 1.0) * x[-1], ROW,
-        lambda g, x: (jnp.zeros_like(x).at[-1].set(g),)),
-    "the first of the largest": (lambda x: jnp.max(x, -1), MATRIX,
-                                 lambda g, x: (g[:, None] * jnp.ones_like(x),)),
-}  # fmt: skip
 
 
-def verdict_on(value, specs, backward, **options):
-    fun = value if backward is None else with_backward(value, backward)
-    return prove_vjp(fun, specs, ("x",), **options)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_pieces_are_proved_almost_everywhere(name):
-    verdict = verdict_on(*RIGHT[name])
+@each(RULES, "right")
+def test_pieces_are_proved_almost_everywhere(rule, backward):
+    verdict = verdict_on(rule, backward)
     assert verdict.proved and OFF_KINKS in verdict.assumptions, verdict
     assert str(verdict) == f"proved: {OFF_KINKS}"
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_piece_is_not_proved(name, monkeypatch):
+@each(RULES, "wrong")
+def test_a_wrong_piece_is_not_proved(rule, backward, monkeypatch):
     monkeypatch.setattr("xent_jax.proofs._prover.counterexample.vjp", lambda *_: None)
-    verdict = verdict_on(*WRONG[name])
+    verdict = verdict_on(rule, backward)
     assert verdict.status in ("unknown", "refused"), verdict
 
 
@@ -122,13 +120,14 @@ def test_the_theorems_of_the_library_hold_everywhere():
 
 def test_a_smooth_function_has_no_kinks_to_leave_out():
     """A backward that is wrong at 0 only is wrong."""
-    verdict = verdict_on(jnp.square, ROW, lambda g, x: (jnp.where(x == 0, g, 2 * x * g),))
+    square = with_backward(jnp.square, lambda g, x: jnp.where(x == 0, g, 2 * x * g))
+    verdict = prove_vjp(square, ROW, ("x",))
     assert verdict.status == "refuted" and OFF_KINKS not in verdict.assumptions
 
 
 def test_pieces_that_meet_smoothly_are_refuted_where_they_meet():
-    def backward(g, x):
-        return (g * jnp.where(x == 0, 1, 2 * relu(x)),)
-
-    verdict = verdict_on(lambda x: relu(x) ** 2, ROW, backward)
+    wrong_at_0 = with_backward(
+        lambda x: relu(x) ** 2, lambda g, x: g * jnp.where(x == 0, 1, 2 * relu(x))
+    )
+    verdict = prove_vjp(wrong_at_0, ROW, ("x",))
     assert verdict.status == "refuted" and "where pieces of the function meet" in verdict.reason

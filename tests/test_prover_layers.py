@@ -1,6 +1,6 @@
 """Long programs, proved layer by layer: what is right is proved, and what is wrong is not."""
 
-import functools
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -13,25 +13,25 @@ from xent_jax.proofs._prover.claims import Differs, vjp_claims
 from xent_jax.proofs._prover.layers import by_layers
 from xent_jax.proofs._prover.sizes import Sizes
 
-from tests.rules import with_backward
+from tests.rules import Rule, each, with_backward
 
+ROW = {"x": array("n")}
 WEIGHTS = {"u": array("d h"), "v": array("h k"), "w": array("k o")}
 PERCEPTRON = {"x": array("n d")} | WEIGHTS
 ATTENTION = {"x": array("t d"), "q": array("d h"), "k": array("d h"), "v": array("d d")}
 TWICE = ATTENTION | {"q2": array("d h"), "k2": array("d h"), "v2": array("d d")}
 
 
-def decided(fun, args, kinks=True):
+def decided(fun, args):
     """Whether it is proved by layers, without the other way and without numbers."""
-    wrt = tuple(name for name, spec in args.items() if spec.sort == "real")
 
     def claims(a):
-        return vjp_claims(fun, a, wrt)
+        return vjp_claims(fun, a, tuple(args))
 
     with decision.noting({}, {}), by_layers():
         try:
             with limited(60.0, "60 s"):
-                decision.shown(Sizes(args, {}), claims, kinks)
+                decision.shown(Sizes(args, {}), claims, kinks=True)
         except Differs:
             return False
         return True
@@ -72,51 +72,37 @@ def twice_backward(g, x, q, k, v, q2, k2, v2, *, upper=1.0, lower=1.0, keys=1.0)
     return dx, dq, dk, dv, dq2, dk2, dv2
 
 
-RIGHT = {
-    "perceptron": (perceptron, PERCEPTRON),
-    "perceptron by hand": (with_backward(perceptron, perceptron_backward), PERCEPTRON),
-    "two layers of attention": (twice, TWICE),
-    "two layers of attention by hand": (with_backward(twice, twice_backward), TWICE),
-    "with what went in added": (lambda *a: a[0] + attention(*a), ATTENTION),
-    "perceptron of relu": (lambda x, u, v, w: relu(relu(x @ u) @ v) @ w, PERCEPTRON),
-    "product of six": (
+RULES = {
+    "perceptron": Rule(perceptron, PERCEPTRON, (None, perceptron_backward), (
+        partial(perceptron_backward, slope=0.99),
+        partial(perceptron_backward, turned=True),
+        partial(perceptron_backward, first=2.0),
+    )),
+    "two layers of attention": Rule(twice, TWICE, (None, twice_backward), (
+        partial(twice_backward, upper=0.5),
+        partial(twice_backward, lower=0.5),
+        partial(twice_backward, keys=-1.0),
+    )),
+    "with what went in added": Rule(lambda *a: a[0] + attention(*a), ATTENTION),
+    "perceptron of relu": Rule(lambda x, u, v, w: relu(relu(x @ u) @ v) @ w, PERCEPTRON),
+    "product of six": Rule(
         lambda a, b, c, d, e, f: a @ b @ c @ d @ e @ f,
         {"a": array("n m"), "b": array("m k"), "c": array("k l"), "d": array("l p"),
          "e": array("p q"), "f": array("q r")},
     ),
-    "ten of tanh": (
-        lambda x: functools.reduce(lambda y, _: jnp.tanh(y), range(10), x),
-        {"x": array("n")},
-    ),
+    "ten of tanh": Rule(lambda x: reduce(lambda y, _: jnp.tanh(y), range(10), x), ROW),
+    "two of tanh": Rule(lambda x: jnp.tanh(jnp.tanh(x)), ROW, (None,), (lambda g, x: 0.0 * g,)),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RIGHT)
-def test_what_is_right_is_proved(name):
-    assert decided(*RIGHT[name])
+@each(RULES, "right")
+def test_what_is_right_is_proved(rule, backward):
+    assert decided(with_backward(rule.value, backward), rule.args)
 
 
-def wrong(value, backward, **changes):
-    return with_backward(value, functools.partial(backward, **changes))
-
-
-WRONG = {
-    "a slope of tanh": (wrong(perceptron, perceptron_backward, slope=0.99), PERCEPTRON),
-    "a slope of the first tanh": (wrong(perceptron, perceptron_backward, turned=True), PERCEPTRON),
-    "a weight twice": (wrong(perceptron, perceptron_backward, first=2.0), PERCEPTRON),
-    "the rows of the upper layer": (wrong(twice, twice_backward, upper=0.5), TWICE),
-    "the rows of the lower layer": (wrong(twice, twice_backward, lower=0.5), TWICE),
-    "the keys of the upper layer": (wrong(twice, twice_backward, keys=-1.0), TWICE),
-    "no slope at all": (
-        with_backward(lambda x: jnp.tanh(jnp.tanh(x)), lambda g, x: (0.0 * g,)),
-        {"x": array("n")},
-    ),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_not(name):
-    assert not decided(*WRONG[name])
+@each(RULES, "wrong")
+def test_what_is_wrong_is_not(rule, backward):
+    assert not decided(with_backward(rule.value, backward), rule.args)
 
 
 def by_rows(x, u, v, step=lambda total, h: total + h):
@@ -156,7 +142,8 @@ def test_a_loss_of_labels_on_layers():
 
 def test_they_are_tried_where_the_other_way_does_not_decide(monkeypatch):
     monkeypatch.setattr(decision, "_SHORT", 0.1)
-    assert prove_vjp(*RIGHT["perceptron by hand"], tuple(PERCEPTRON)).proved
+    fun = with_backward(perceptron, perceptron_backward)
+    assert prove_vjp(fun, PERCEPTRON, tuple(PERCEPTRON)).proved
 
 
 @pytest.mark.parametrize("forward", [True, False])
@@ -168,8 +155,8 @@ def test_what_does_not_follow_the_names_is_refused(forward, monkeypatch):
     fun.defjvp(lambda primals, tangents: (jnp.tanh(primals[0]), 0.0 * tangents[0]))
     with by_layers():
         if forward:
-            found = prove_jvp(fun, {"x": array("n")}, ("x",))
+            found = prove_jvp(fun, ROW, ("x",))
         else:
-            found = prove_vjp(fun, {"x": array("n")}, ("x",), second_order=True)
+            found = prove_vjp(fun, ROW, ("x",), second_order=True)
     assert found.status == "refused"
     assert "layer by layer" in found.reason

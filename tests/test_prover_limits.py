@@ -11,6 +11,8 @@ from xent_jax.proofs import array, prove_jvp, prove_vjp
 from xent_jax.proofs._normal_form import state, terms
 from xent_jax.proofs._prover import decision
 
+from tests.rules import with_backward
+
 ROW = {"x": array("n")}
 
 
@@ -45,9 +47,8 @@ def growing(monkeypatch):
 
 def test_what_grows_is_refuted_all_the_same(monkeypatch, growing):
     monkeypatch.setattr(decision, "_SEARCH", float("inf"))
-    fun = jax.custom_vjp(nested)
-    fun.defvjp(lambda x: (nested(x), x), lambda x, g: (1.01 * jax.vjp(nested, x)[1](g)[0],))
-    verdict = prove_vjp(fun, ROW, ("x",), timeout=None)
+    wrong = with_backward(nested, lambda g, x: 1.01 * jax.vjp(nested, x)[1](g)[0])
+    verdict = prove_vjp(wrong, ROW, ("x",), timeout=None)
     assert verdict.status == "refuted"
 
 

@@ -14,7 +14,7 @@ from xent_jax.proofs._prover.trace import arguments, new_tensor, trace
 from xent_jax.proofs._refutation.samples import samples
 from xent_jax.proofs._theorems.shipped import CASES
 
-from tests.terms import Evaluation, agree
+from tests.terms import Evaluation, agree, as_terms
 
 _SLOW = [HealthCheck.too_slow]
 
@@ -54,6 +54,7 @@ def test_shipped_backwards(case):
         agree(backward, {"cotangent": array(""), **case.args}, terms, full, sizes)
 
 
+SPECS = {"x": array("n k"), "p": array("n k", positive=True), "y": labels("n", classes="k")}
 _UNARY = {
     "exp": lambda x, p, y: jnp.exp(x / 4),
     "tanh": lambda x, p, y: jnp.tanh(x),
@@ -81,35 +82,29 @@ _UNARY = {
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=_SLOW)
 @given(st.lists(st.sampled_from(sorted(_UNARY)), min_size=1, max_size=3), st.integers(0, 99))
 def test_drawn_functions(names, seed):
-    specs = {"x": array("n k"), "p": array("n k", positive=True), "y": labels("n", classes="k")}
-
     def function(x, p, y):
         for name in names:
             x = _UNARY[name](x, p, y)
         return x
 
     least_sizes.set({})
-    a = arguments(specs)
     try:
-        terms = read(trace(function, a.shapes), a.tensors)
+        terms = as_terms(function, SPECS)
     except Refused:
         return  # which is no claim
     rng = np.random.default_rng(seed)
     inputs = {"x": np.round(rng.normal(size=(2, 3)), 1), "p": rng.random((2, 3)) + 0.1}
     inputs["y"] = rng.integers(0, 3, 2).astype(np.int32)
-    agree(function, specs, terms, inputs, {"n": 2, "k": 3})
+    agree(function, SPECS, terms, inputs, {"n": 2, "k": 3})
 
 
 def test_few_drawn_functions_are_refused():
     """The test above says something: each of its functions is read."""
-    specs = {"x": array("n k"), "p": array("n k", positive=True), "y": labels("n", classes="k")}
     least_sizes.set({})
-    a = arguments(specs)
     for f in _UNARY.values():
-        read(trace(f, a.shapes), a.tensors)
+        as_terms(f, SPECS)
 
 
 def test_scalars_are_read():
-    a = arguments({"c": scalar(positive=True)})
-    (term,) = read(trace(lambda c: c * jnp.log(c), a.shapes), a.tensors)
+    (term,) = as_terms(lambda c: c * jnp.log(c), {"c": scalar(positive=True)})
     assert Evaluation({"c": np.array(2.0)}, {})(term.value) == pytest.approx(2 * np.log(2))

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import pytest
 from xent_jax.proofs import array, labels, prove_equal, prove_jvp, prove_vjp
 
+from tests.rules import with_backward
+
 
 class Params(NamedTuple):
     """Those of a linear layer."""
@@ -33,15 +35,12 @@ def layer(kind, slope=1.0):
         w, b = parts(p)
         return jnp.tanh(x @ w + b)
 
-    def backward(kept, g):
-        p, x = kept
+    def backward(g, p, x):
         w, b = parts(p)
         h = g * (1 - jnp.tanh(x @ w + b) ** 2)
         return tree(x.T @ h, slope * jnp.sum(h, 0)), h @ w.T
 
-    fun = jax.custom_vjp(value)
-    fun.defvjp(lambda p, x: (value(p, x), (p, x)), backward)
-    return fun, {"p": spec, "x": array("n d")}
+    return with_backward(value, backward), {"p": spec, "x": array("n d")}
 
 
 @pytest.mark.parametrize("kind", TREES)

@@ -5,6 +5,7 @@ constant changed, a term or factor dropped, an operand replaced by another of it
 another axis or dimension, branches of a select or cond swapped.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-_UNARY = (lax.neg, lax.exp, lax.log, lax.log1p, lax.expm1, lax.tanh, lax.square, lax.abs)
 _OPERATORS: dict[str, tuple[Callable[..., Any], ...]] = {
     "add": (lax.sub, lax.mul), "add_any": (lax.sub,), "sub": (lax.add, lax.mul),
     "mul": (lax.add, lax.div), "div": (lax.mul, lax.sub), "max": (lax.min, lax.add),
@@ -35,13 +35,6 @@ _REDUCTIONS = {
     "psum": ("reduce_max",), "pmax": ("reduce_sum",),
     "reduce_and": ("reduce_or",), "reduce_or": ("reduce_and",),
 }  # fmt: skip
-_MAKE = {
-    "reduce_sum": lambda x, axes: lax.reduce_sum(x, axes),
-    "reduce_max": lambda x, axes: lax.reduce_max(x, axes),
-    "reduce_min": lambda x, axes: lax.reduce_min(x, axes),
-    "reduce_and": lambda x, axes: lax.reduce_and(x, axes),
-    "reduce_or": lambda x, axes: lax.reduce_or(x, axes),
-}
 
 
 @dataclass(frozen=True)
@@ -121,34 +114,30 @@ def _of_equation(
     yield from _inside(equation, alive)
 
 
-def _made(
-    function: Callable[..., Any], equation: core.JaxprEqn
-) -> tuple[core.JaxprEqn, ...] | None:
-    """Returns the equation of a function that applies one primitive to the same operands."""
+def _made(function: Callable[..., Any], equation: core.JaxprEqn) -> list[core.JaxprEqn]:
+    """Returns the equation of a function of one primitive, if it takes the same operands."""
     avals: list[Any] = [a.aval for a in equation.invars]
     try:
         traced = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
     except Exception:  # it does not take these operands
-        return None
+        return []
     if len(traced.eqns) != 1 or str(traced.out_avals[0]) != str(equation.outvars[0].aval):
-        return None
+        return []
     (new,) = traced.eqns
     wires = dict(zip(traced.jaxpr.invars, equation.invars, strict=True))
     invars = [a if isinstance(a, core.Literal) else wires[a] for a in new.invars]
-    return (new.replace(invars=invars, outvars=equation.outvars),)
+    return [new.replace(invars=invars, outvars=equation.outvars)]
 
 
 def _operators(equation: core.JaxprEqn) -> Iterator[Change]:
     name = equation.primitive.name
     for function in _OPERATORS.get(name, ()):
-        made = _made(function, equation)
-        if made is not None:
-            yield Change("operator", f"became {made[0].primitive.name}", made)
+        for made in _made(function, equation):
+            yield Change("operator", f"became {made.primitive.name}", (made,))
     for other in _REDUCTIONS.get(name, ()):
-        axes = equation.params["axes"]
-        made = _made(lambda x, other=other, axes=axes: _MAKE[other](x, axes), equation)
-        if made is not None:
-            yield Change("operator", f"became {other}", made)
+        reduce = functools.partial(getattr(lax, other), axes=equation.params["axes"])
+        for made in _made(reduce, equation):
+            yield Change("operator", f"became {other}", (made,))
     if name == "integer_pow":
         for step in (-1, 1):
             params = {**equation.params, "y": equation.params["y"] + step}
@@ -176,9 +165,12 @@ def _literals(equation: core.JaxprEqn) -> Iterator[Change]:
     for i, atom in enumerate(equation.invars):
         if isinstance(atom, core.Literal):
             for what, value in _constants(np.asarray(atom.val)):
-                literal = core.Literal(value, atom.aval)
-                invars = [*equation.invars[:i], literal, *equation.invars[i + 1 :]]
-                yield Change("constant", f"operand {i}: {what}", (equation.replace(invars=invars),))
+                changed = _with_operand(equation, i, core.Literal(value, atom.aval))
+                yield Change("constant", f"operand {i}: {what}", (changed,))
+
+
+def _with_operand(equation: core.JaxprEqn, i: int, atom: Any) -> core.JaxprEqn:
+    return equation.replace(invars=[*equation.invars[:i], atom, *equation.invars[i + 1 :]])
 
 
 def _constants(value: np.ndarray) -> list[tuple[str, Any]]:
@@ -200,22 +192,19 @@ def _dropped(equation: core.JaxprEqn) -> Iterator[Change]:
         return
     for i, atom in enumerate(equation.invars):
         if str(atom.aval) == str(equation.outvars[0].aval) or isinstance(atom, core.Literal):
-            made = _identity(atom, equation)
-            if made is not None:
-                yield Change("term", f"became its operand {i}", made)
+            for made in _identity(atom, equation):
+                yield Change("term", f"became its operand {i}", (made,))
 
 
-def _identity(atom: Any, equation: core.JaxprEqn) -> tuple[core.JaxprEqn, ...] | None:
+def _identity(atom: Any, equation: core.JaxprEqn) -> list[core.JaxprEqn]:
     """Returns out = atom, written with a primitive that every reader knows."""
     (out,) = equation.outvars
     kind: Any = out.aval
     if getattr(atom.aval, "weak_type", False) != kind.weak_type or atom.aval.shape != kind.shape:
-        return None
+        return []
     spec = jax.ShapeDtypeStruct(kind.shape, kind.dtype)
-    (stop,) = jax.make_jaxpr(lax.stop_gradient)(spec).eqns or (None,)
-    if stop is None:
-        return None
-    return (stop.replace(invars=[atom], outvars=[out]),)
+    stops = jax.make_jaxpr(lax.stop_gradient)(spec).eqns
+    return [stop.replace(invars=[atom], outvars=[out]) for stop in stops]
 
 
 def _replaced(equation: core.JaxprEqn, scope: list[Any]) -> Iterator[Change]:
@@ -224,13 +213,8 @@ def _replaced(equation: core.JaxprEqn, scope: list[Any]) -> Iterator[Change]:
             continue
         alike = [v for v in scope if v is not atom and str(v.aval) == str(atom.aval)]
         for other in alike[-3:] + alike[:1]:
-            invars = [*equation.invars[:i], other, *equation.invars[i + 1 :]]
-            place = scope.index(other)
-            yield Change(
-                "operand",
-                f"operand {i} became variable {place}",
-                (equation.replace(invars=invars),),
-            )
+            what = f"operand {i} became variable {scope.index(other)}"
+            yield Change("operand", what, (_with_operand(equation, i, other),))
 
 
 def _axes(equation: core.JaxprEqn) -> Iterator[Change]:
@@ -239,11 +223,9 @@ def _axes(equation: core.JaxprEqn) -> Iterator[Change]:
         if key not in params or equation.primitive.name == "squeeze":
             continue
         of: Any = (equation.outvars if key != "axes" else equation.invars)[0]
-        rank = len(of.aval.shape)
-        old = params[key]
-        for axis in range(rank):
+        for axis in range(len(of.aval.shape)):
             new = axis if key == "dimension" else (axis,)
-            if new != old and (key == "dimension" or len(old) == 1):
+            if new != params[key] and (key == "dimension" or len(params[key]) == 1):
                 made = equation.replace(params={**params, key: new})
                 yield Change("axis", f"{key} became {new}", (made,))
 

@@ -58,10 +58,8 @@ class Arithmetic:
     def literal(self, x: Any, dtype: Any = np.float64) -> Any:
         """Converts a literal: a simple fraction, if that is what it rounds."""
         x = float(x)
-        if math.isnan(x):
-            return _NAN
-        if math.isinf(x):
-            return _ABOVE if x > 0 else _BELOW
+        if not math.isfinite(x):
+            return Special(str(x))
         simple = simple_fraction(x, dtype)
         if x and not simple:
             self.remarks.add("the smallest normal float is read as 0")
@@ -173,7 +171,7 @@ class Arithmetic:
     def tanh(self, x):
         """(e^2x - 1) / (e^2x + 1)."""
         if isinstance(x, Special):
-            return x if x is _NAN else self._sign_of_special(x)
+            return x if x is _NAN else self.field.constant(self._sign(x))
         e = self.field.exp(self.field.multiply(self.field.constant(2), x))
         return self.divide(self.subtract(e, self.field.one), self.add(e, self.field.one))
 
@@ -197,9 +195,6 @@ class Arithmetic:
         if isinstance(x, Special):
             return 1 if x is _ABOVE else -1
         return (x > 0) - (x < 0) if isinstance(x, int) else self.pieces.sign(x)
-
-    def _sign_of_special(self, x: Special) -> Number:
-        return self.field.constant(1 if x is _ABOVE else -1)
 
     def floor(self, x):
         """Returns the floor of a constant; for anything else, an unread number."""

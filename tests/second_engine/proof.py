@@ -228,10 +228,7 @@ class _Proof:
         rng = np.random.default_rng(0)
         places = [i for i, g in enumerate(self.field.generators) if g.kind == "symbol"]
         for sample in range(_SAMPLES):
-            point = {}
-            for place in places:
-                generator = self.field.generators[place]
-                point[place] = draw(rng, sample, generator)
+            point = {i: draw(rng, sample, self.field.generators[i]) for i in places}
             with contextlib.suppress(ArithmeticError, ValueError):  # overflow, log of 0
                 if Evaluator(self.field, self.pieces, point).differs(difference):
                     return self._named(point)
