@@ -22,7 +22,10 @@ CELLS = [
     if tuple(map(int, python.split("."))) >= OLDEST_PYTHON.get(name, (3, 11))
 ]
 LIBRARY = ["contract", "head", "sharded_head", "sharded_losses", "accuracy", "errors", "edges"]
-PROVER = ["versions", "prover_verdicts", "prover_scan", "prover_products", "prover_translation"]
+PROVER = [
+    "versions", "prover_verdicts", "prover_values", "prover_sums", "prover_refusals",
+    "prover_scan", "prover_products", "prover_translation",
+]  # fmt: skip
 TOOLS = ["hypothesis", "optax", "psutil", "pytest", "pytest-xdist", "python-flint"]
 """Of the test extra, what the tests named here import."""
 cells = nox.parametrize("python,version", CELLS)
