@@ -1,14 +1,13 @@
 """benchmarks/_collectives.py finds what a program sends, in HLO texts and in compiled programs."""
 
-import json
-import os
-import subprocess
-import sys
-
-import jax
+import jax.numpy as jnp
 import pytest
+from jax import lax
+from jax.sharding import PartitionSpec as P
 
 from benchmarks._collectives import bytes_per_device, collectives, grouped
+from tests.meshes import mesh_of, shaped, shard_map
+from tests.programs import to_be_read
 
 MESH = {"data": 2, "model": 4}
 
@@ -33,9 +32,9 @@ ENTRY %main (p: f32[16,8]) -> () {{
 """
 
 
-def one(line: str):
+def one(line: str, mesh=MESH):
     """The only collective of a program of one line."""
-    (found,) = collectives(program(line), MESH)
+    (found,) = collectives(program(line), mesh)
     return found
 
 
@@ -88,7 +87,7 @@ def test_groups(groups, expected):
 def test_part_of_an_axis_is_named_by_what_comes_before_it(part, axes):
     groups = f"mesh['data'=2,'model'=4] {{'model':{part}}}"
     line = f"%r = f32[16] all-reduce(%p), replica_groups={groups}, to_apply=%add"
-    (found,) = collectives(program(line), {"data": 2, "rows": 2, "columns": 2})
+    found = one(line, {"data": 2, "rows": 2, "columns": 2})
     assert (found.axes, found.size) == (axes, 2)
 
 
@@ -212,13 +211,6 @@ def test_a_loop_counts_once_per_trip(stated, times):
     assert (found.times, found.moved) == (times, times * 64)
 
 
-def test_the_trips_of_nested_loops_multiply():
-    inner = loop("b", f"%r = f32[16] {REDUCE}")
-    lines = [*run("b", 3), "%r = f32[16] get-tuple-element(%w_b), index=1"]
-    outer = loop("a", "\n  ".join(lines))
-    assert bytes_per_device(program(*run("a", 5), before=inner + outer)) == 3 * 5 * 64
-
-
 @pytest.mark.parametrize(
     "less, step",
     [
@@ -294,22 +286,10 @@ def test_groups_of_collectives():
 
 # ------------------------------------------------------------------------------ real programs
 
-COMPILE = """
-import json
-import jax, jax.numpy as jnp
-from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-
-mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+SPLIT = P("data", "model")
 
 
-def text(f, spec, mapped=True):
-    f = jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec) if mapped else f
-    x = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=NamedSharding(mesh, spec))
-    return jax.jit(f).lower(x).compile().as_text()
-
-
-def looped(x):  # [32, 8] on each device
+def looped(x):
     def inner(c, _):
         return jnp.sin(lax.psum(c, "data")) + x, None
 
@@ -320,44 +300,28 @@ def looped(x):  # [32, 8] on each device
 
 
 def moved(x):
-    x = lax.psum_scatter(lax.all_gather(x, "model", axis=1, tiled=True), "model", tiled=True,
-                         scatter_dimension=1)
+    gathered = lax.all_gather(x, "model", axis=1, tiled=True)
+    x = lax.psum_scatter(gathered, "model", tiled=True, scatter_dimension=1)
     x = lax.all_to_all(jnp.sin(x), "data", 0, 0, tiled=True)
     return lax.ppermute(jnp.cos(x), "model", [(i, (i + 1) % 4) for i in range(4)])
 
 
-print(json.dumps({
-    "nothing": text(jnp.sin, P("data", "model"), mapped=False),
-    "automatic": text(lambda x: x - x.max(1, keepdims=True), P("data", "model"), mapped=False),
-    "looped": text(looped, P("data", "model")),
-    "moved": text(moved, P("data", "model")),
-}))
-"""
-
-
-@pytest.fixture(scope="module")
-def compiled() -> dict[str, str]:
-    """Texts of programs for eight devices, which a process must ask for before JAX starts."""
-    if jax.__version_info__ < (0, 7):
-        pytest.skip("jax 0.6 lacks the jax.shard_map that these programs call")
-    flags = "--xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", COMPILE]
-    out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return json.loads(out.stdout)
+def in_shards(function):
+    return shard_map(function, mesh=mesh_of(), in_specs=SPLIT, out_specs=SPLIT)
 
 
 PART = 32 * 8 * 4  # bytes of what one device holds
 
 
 @pytest.mark.parametrize(
-    "name, expected",
+    "function, divided, expected",
     [
-        ("nothing", []),
-        ("automatic", [("all-reduce", "model", 4, 1, 32 * 4)]),
-        ("looped", [("all-reduce", "data", 2, 15, 15 * PART)]),
+        (jnp.sin, False, []),
+        (lambda x: x - x.max(1, keepdims=True), False, [("all-reduce", "model", 4, 1, 32 * 4)]),
+        (looped, True, [("all-reduce", "data", 2, 15, 15 * PART)]),
         (
-            "moved",
+            moved,
+            True,
             [
                 ("all-gather", "model", 4, 1, 4 * PART),
                 ("all-to-all", "data", 2, 1, PART),
@@ -366,8 +330,10 @@ PART = 32 * 8 * 4  # bytes of what one device holds
             ],
         ),
     ],
+    ids=["nothing", "automatic", "looped", "moved"],
 )
-def test_compiled_programs(compiled, name, expected):
-    found = collectives(compiled[name], MESH)
-    assert sorted(grouped(found)) == expected
-    assert bytes_per_device(compiled[name]) == sum(moved for *_, moved in expected)
+def test_compiled_programs(function, divided, expected):
+    x = shaped(mesh_of(), (64, 32), jnp.float32, *SPLIT)
+    text = to_be_read(in_shards(function) if divided else function, x).as_text()
+    assert sorted(grouped(collectives(text, MESH))) == expected
+    assert bytes_per_device(text) == sum(moved for *_, moved in expected)
