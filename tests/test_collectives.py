@@ -1,35 +1,14 @@
-"""benchmarks/_collectives.py finds what a program sends, in HLO texts and in compiled programs."""
+"""benchmarks/_collectives.py finds what a program sends, in HLO texts.
 
-import jax.numpy as jnp
+test_sharded_traffic.py has programs that are compiled.
+"""
+
 import pytest
-from jax import lax
-from jax.sharding import PartitionSpec as P
 
-from benchmarks._collectives import bytes_per_device, collectives, grouped
-from tests.meshes import mesh_of, shaped, shard_map
-from tests.programs import to_be_read
+from benchmarks._collectives import collectives, grouped
+from tests.hlo import computation, loop, program, run
 
 MESH = {"data": 2, "model": 4}
-
-
-def program(*lines: str, before: str = "") -> str:
-    """The text of a program whose entry holds those lines."""
-    inside = "\n".join(f"  {line}" for line in lines)
-    return f"""HloModule jit_f, is_scheduled=true, num_partitions=8
-
-%add (a: f32[], b: f32[]) -> f32[] {{
-  %a = f32[] parameter(0)
-  %b = f32[] parameter(1)
-  ROOT %sum = f32[] add(%a, %b)
-}}
-
-{before}
-ENTRY %main (p: f32[16,8]) -> () {{
-  %p = f32[16,8]{{1,0}} parameter(0), metadata={{op_name="all-reduce(x)"}}
-{inside}
-  ROOT %end = () tuple()
-}}
-"""
 
 
 def one(line: str, mesh=MESH):
@@ -128,12 +107,6 @@ def test_bytes(line, kind, payload):
     assert (found.kind, found.bytes, found.times) == (kind, payload, 1)
 
 
-def computation(name: str, line: str, root: str = "") -> str:
-    """One that is called, of one line on its operand, and another that reads it."""
-    first, rest = ("%s", f"  ROOT %r = {root}\n") if root else ("ROOT %r", "")
-    return f"%{name} (a: f32[16]) -> f32[4] {{\n  {first} = {line}\n{rest}}}\n"
-
-
 @pytest.mark.parametrize(
     "lines, before, kind",
     [
@@ -168,40 +141,6 @@ def test_a_collective_of_several_lines_counts_once(lines, before, kind):
 # ------------------------------------------------------------------------------ how often
 
 REDUCE = f"all-reduce(%x), {GROUPS}, to_apply=%add"
-
-
-def loop(name: str, inner: str, less: str = "LT", step: str = "add(%c, %two)") -> str:
-    """A body named so and its condition, over (counter, f32[16])."""
-    return f"""%body_{name} (s: (s32[], f32[16])) -> (s32[], f32[16]) {{
-  %s = (s32[], f32[16]{{0}}) parameter(0)
-  %n = s32[] get-tuple-element(%s), index=0
-  %x = f32[16]{{0}} get-tuple-element(%s), index=1
-  %two = s32[] constant(2)
-  %c = s32[] copy(%n)
-  %m = s32[] {step}
-  {inner}
-  ROOT %t = (s32[], f32[16]{{0}}) tuple(%m, %r)
-}}
-
-%condition_{name} (s: (s32[], f32[16])) -> pred[] {{
-  %limit = s32[] constant(8)
-  %s = (s32[], f32[16]{{0}}) parameter(0)
-  %n = s32[] get-tuple-element(%s), index=0
-  ROOT %less = pred[] compare(%n, %limit), direction={less}
-}}
-
-"""
-
-
-def run(name: str, trips: int | None) -> tuple[str, str, str]:
-    """Lines that run that loop: from 3 in steps of 2 while below 8, unless the trips are stated."""
-    state = f'backend_config={{"known_trip_count":{{"n":"{trips}"}}}}' if trips else ""
-    called = f"condition=%condition_{name}, body=%body_{name}, {state}"
-    return (
-        f"%first_{name} = s32[] constant(3)",
-        f"%i_{name} = (s32[], f32[16]) tuple(/*index=0*/%first_{name}, %x)",
-        f"%w_{name} = (s32[], f32[16]) while(%i_{name}), {called}",
-    )
 
 
 @pytest.mark.parametrize("stated, times", [(5, 5), (None, 3)], ids=["stated", "read"])
@@ -282,58 +221,3 @@ def test_groups_of_collectives():
         ("all-gather", "model", 4, 1, 256),
         ("all-reduce", "model", 4, 3, 192),
     ]
-
-
-# ------------------------------------------------------------------------------ real programs
-
-SPLIT = P("data", "model")
-
-
-def looped(x):
-    def inner(c, _):
-        return jnp.sin(lax.psum(c, "data")) + x, None
-
-    def outer(c, _):
-        return lax.scan(inner, c, length=3)[0] + 1, None
-
-    return lax.scan(outer, x, length=5)[0]
-
-
-def moved(x):
-    gathered = lax.all_gather(x, "model", axis=1, tiled=True)
-    x = lax.psum_scatter(gathered, "model", tiled=True, scatter_dimension=1)
-    x = lax.all_to_all(jnp.sin(x), "data", 0, 0, tiled=True)
-    return lax.ppermute(jnp.cos(x), "model", [(i, (i + 1) % 4) for i in range(4)])
-
-
-def in_shards(function):
-    return shard_map(function, mesh=mesh_of(), in_specs=SPLIT, out_specs=SPLIT)
-
-
-PART = 32 * 8 * 4  # bytes of what one device holds
-
-
-@pytest.mark.parametrize(
-    "function, divided, expected",
-    [
-        (jnp.sin, False, []),
-        (lambda x: x - x.max(1, keepdims=True), False, [("all-reduce", "model", 4, 1, 32 * 4)]),
-        (looped, True, [("all-reduce", "data", 2, 15, 15 * PART)]),
-        (
-            moved,
-            True,
-            [
-                ("all-gather", "model", 4, 1, 4 * PART),
-                ("all-to-all", "data", 2, 1, PART),
-                ("collective-permute", "model", 4, 1, PART),
-                ("reduce-scatter", "model", 4, 1, 4 * PART),
-            ],
-        ),
-    ],
-    ids=["nothing", "automatic", "looped", "moved"],
-)
-def test_compiled_programs(function, divided, expected):
-    x = shaped(mesh_of(), (64, 32), jnp.float32, *SPLIT)
-    text = to_be_read(in_shards(function) if divided else function, x).as_text()
-    assert sorted(grouped(collectives(text, MESH))) == expected
-    assert bytes_per_device(text) == sum(moved for *_, moved in expected)
