@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import CASES, CLASSES, RICHEST, row
+from tests.heads import derivatives
 from tests.meshes import mesh_of, shard_map, tracked
 from tests.problems import (
     Problem,
@@ -80,10 +81,7 @@ class Sharded(Problem):
 
 @rows(tracked=(xent_jax, True), untracked=(xent_jax, False), forward=(xent_jax.forward_mode, True))
 def test_value_and_gradient(case, way, rng):
-    """Of all floating arguments, replicated ones too, from outside shard_map.
-
-    A mean is over the examples of all shards, whose weights differ.
-    """
+    """Of all floating arguments, replicated ones too, from outside shard_map."""
     module, check_vma = way
     Sharded(case, rng, check_vma).check_gradient(module)
 
@@ -123,7 +121,7 @@ def test_gradient_taken_inside(case, rng):
     close(found, expected(problem.floats[first]))
 
 
-# ------------------------------------------------------------------------ what is special
+# ------------------------------------------ confident rows, padded classes, and uneven examples
 
 
 @pytest.mark.users_compile
@@ -154,6 +152,22 @@ def test_a_padded_tail_takes_no_part(rng):
     mapped = shard_map(local, (P("data", "model"), P("data")), P())
     padded = functools.partial(jnp.pad, pad_width=((0, 0), (0, 2)), constant_values=1e6)
     close(jax.jit(jax.value_and_grad(lambda z: mapped(padded(z), y)))(z), expected)
+
+
+def test_a_mean_is_over_the_examples_of_all_shards(rng):
+    """Shards that leave in different numbers of examples: the mean of means is another number."""
+    z, y = rng.standard_normal((8, 8)), rng.integers(0, 8, 8)
+    left = np.array([True] * 4 + [False, False, False, True])
+    by_class, weights = rng.uniform(0.5, 2, 8), rng.uniform(0.5, 2, 8)
+
+    def loss(z, y, left, by_class, weights, **names):
+        options = {"where": left, "class_weights": by_class, "weights": weights}
+        return LOSS(z, y, **options, reduction="mean", **names)
+
+    specs = (P("data", "model"), P("data"), P("data"), P("model"), P("data"))
+    mapped = shard_map(functools.partial(loss, **NAMES), specs, P())
+    found, expected = (derivatives(f, z, y, left, by_class, weights) for f in (mapped, loss))
+    close(found, expected)
 
 
 # ---------------------------------------------------------------- gradients taken inside
