@@ -21,7 +21,10 @@ CELLS = [
     for name in JAX
     if tuple(map(int, python.split("."))) >= OLDEST_PYTHON.get(name, (3, 11))
 ]
-LIBRARY = ["contract", "head", "sharded_head", "sharded_losses", "accuracy", "errors", "edges"]
+LIBRARY = [
+    "contract", "head", "head_contract", "sharded_head", "sharded_head_of_any_loss",
+    "sharded_splits", "sharded_losses", "accuracy", "errors", "edges",
+]  # fmt: skip
 PROVER = [
     "versions", "prover_verdicts", "prover_values", "prover_sums", "prover_refusals",
     "prover_scan", "prover_products", "prover_translation",

@@ -132,3 +132,8 @@ def by_size(rows):
     for group in groups.values():
         names, z, y = zip(*group, strict=True)
         yield names, np.stack(z), np.array(y)
+
+
+def stacked(dtype):
+    """The hard rows of ``CLASSES`` classes: names, logits and labels."""
+    return next(group for group in by_size(hard_rows(dtype)) if group[1].shape[1] == CLASSES)

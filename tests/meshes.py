@@ -1,17 +1,14 @@
 """Meshes of CPU devices, and arrays on them."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from benchmarks._collectives import bytes_per_device as bytes_per_device
-from benchmarks._collectives import collectives as collectives
 from xent_jax import shard_linear_head
-
-SPLITS = [(d, m) for d in (1, 2, 4, 8) for m in (1, 2, 4, 8) if d * m <= 8]
-"""Every split of 1, 2, 4 and 8 devices, data x model."""
 
 EXPLICIT = pytest.param(
     AxisType.Explicit,
@@ -23,6 +20,7 @@ EXPLICIT = pytest.param(
 )
 explicit = pytest.mark.parametrize("kind", [EXPLICIT])
 kinds = pytest.mark.parametrize("kind", [pytest.param(AxisType.Auto, id="auto"), EXPLICIT])
+tracked = pytest.mark.parametrize("check_vma", [True, False], ids=["tracked", "untracked"])
 
 
 def mesh_of(data=2, model=4, kind=AxisType.Auto):
@@ -46,13 +44,17 @@ def shaped(mesh, shape, dtype, *spec):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(*spec)))
 
 
-def set_mesh(mesh):
-    """``jax.set_mesh``, whose name was another before jax 0.7."""
-    return jax.set_mesh(mesh) if hasattr(jax, "set_mesh") else jax.sharding.use_mesh(mesh)
+@contextlib.contextmanager
+def mesh_set(data=2, model=4, kind=AxisType.Auto):
+    """A mesh, while it is set by ``jax.set_mesh``, whose name was another before jax 0.7."""
+    mesh = mesh_of(data, model, kind)
+    with jax.set_mesh(mesh) if hasattr(jax, "set_mesh") else jax.sharding.use_mesh(mesh):
+        yield mesh
 
 
-def shard_map(function, *, mesh, in_specs, out_specs, check_vma=True):
-    """``jax.shard_map``; before jax 0.7 the experimental one that it was."""
+def shard_map(function, in_specs, out_specs, mesh=None, check_vma=True):
+    """``jax.shard_map``, by default over 2 x 4; before jax 0.7 the experimental one that it was."""
+    mesh = mesh or mesh_of()
     if jax.__version_info__ >= (0, 7):
         specs = {"in_specs": in_specs, "out_specs": out_specs}
         return jax.shard_map(function, mesh=mesh, **specs, check_vma=check_vma)

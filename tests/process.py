@@ -93,29 +93,25 @@ def arguments(case: Case) -> Arrays:
     rng = np.random.default_rng(0)
     labels = np.arange(TOKENS) * CLASSES // TOKENS  # some in every shard
     labels[[2, 5]] = IGNORED
-    features = {
+    floats = {
         "logits": 3 * rng.standard_normal((TOKENS, CLASSES)),
         "inputs": rng.standard_normal((TOKENS, WIDTH)),
         "kernel": rng.standard_normal((WIDTH, CLASSES)),
         "bias": rng.standard_normal(CLASSES),
-    }
-    options = {
         "class_weights": rng.uniform(0.5, 2, CLASSES),
         "label_smoothing": np.array(0.1),
         "z_loss": np.array(1e-2),
+        "cotangents": rng.standard_normal(TOKENS),
     }
     if case.edges:
-        del options["label_smoothing"]  # it makes a logit of -inf cost +inf
+        del floats["label_smoothing"]  # it makes a logit of -inf cost +inf
         labels[[1, 6]] = -1, CLASSES
-        features["logits"][0, CLASSES // 4 :] = -np.inf  # all of some shards
-        features["logits"][2:5, 0] = features["inputs"][2:5, 0] = np.nan
-        features["logits"][4] = -np.inf
-    used = ("inputs", "kernel", "bias") if case.of_a_head else ("logits",)
-    floats = {k: features[k] for k in used} | options
-    floats["cotangents"] = rng.standard_normal(TOKENS)
-    return {"labels": labels.astype(np.int32)} | {
-        k: v.astype(np.float32) for k, v in floats.items()
-    }
+        floats["logits"][0, CLASSES // 4 :] = -np.inf  # all of some shards
+        floats["logits"][2:5, 0] = floats["inputs"][2:5, 0] = np.nan
+        floats["logits"][4] = -np.inf
+    for name in ("logits",) if case.of_a_head else ("inputs", "kernel", "bias"):
+        del floats[name]
+    return {"labels": labels.astype(np.int32)} | {k: np.float32(v) for k, v in floats.items()}
 
 
 def computation(case: Case, mesh: Mesh | None) -> Callable[[Arrays], dict[str, Array]]:
@@ -208,26 +204,21 @@ def compute(count: int, output: Path) -> None:
     output.write_bytes(pickle.dumps(results))
 
 
-def step(count: int, ending: Callable[[], None] | None) -> None:
-    """Steps that all processes take together, in the midst of which this one may end."""
+def step(count: int, ending: str) -> None:
+    """Steps that all processes take together, in the midst of which this one may end.
+
+    It ends as the system or as a mistake in it would.
+    """
     case, mesh = CASES["logits, mean"], mesh_of(count, 1)
     run, given = jax.jit(computation(case, mesh)), placed(case, mesh)
     for number in range(20_000):  # minutes, should nothing end it
         jax.block_until_ready(run(given))
         time.sleep(0.01)
-        if number == 50 and ending is not None:
+        if number == 50 and ending:
             print("ends here", flush=True)
-            ending()
-
-
-def kill() -> None:
-    """Ends this process as the system would."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def fail() -> None:
-    """Ends this process as a mistake in it would."""
-    raise RuntimeError("this process fails")
+            if ending == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("this process fails")
 
 
 def main(port: str, count: str, index: str, action: str, argument: str) -> None:
@@ -240,7 +231,7 @@ def main(port: str, count: str, index: str, action: str, argument: str) -> None:
             traceback.print_exc()
             os._exit(1)  # at a usual exit JAX waits for the others, and they for this one
     else:
-        step(int(count), {"kill": kill, "fail": fail}[action] if index == argument else None)
+        step(int(count), action if index == argument else "")
 
 
 if __name__ == "__main__":

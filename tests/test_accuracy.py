@@ -9,7 +9,7 @@ from flint import arb
 
 import xent_jax
 from tests import exact
-from tests.hard_rows import CLASSES, by_size, hard_rows, rows_of_ties
+from tests.hard_rows import CLASSES, by_size, hard_rows, rows_of_ties, stacked
 from tests.measure import (
     LABEL,
     LOSS,
@@ -84,8 +84,7 @@ SMOOTHING, Z_LOSS = 0.1, 1e-3
 def target_cases(kind, dtype):
     """Losses of (z, y, t), its soft labels by row, and the exact targets that they stand for."""
     k, rng = CLASSES, np.random.default_rng(2)
-    group = next(g for g in by_size(hard_rows(dtype)) if g[1].shape[1] == k)
-    names, z, y = group
+    names, z, y = stacked(dtype)
     t = rng.dirichlet(np.ones(k), len(y))
     if kind == "half the labels zero":
         t *= rng.random(t.shape) < 0.5
@@ -110,17 +109,17 @@ TARGETS = {
 }
 
 
-def target_loss(module, kind, dtype):
-    integer, smoothed, with_z_loss = TARGETS[kind]
-    number = np.dtype(accumulator(dtype)).type
-    e = number(SMOOTHING if smoothed else 0)
-    c = number(Z_LOSS if with_z_loss else 0)
-    options = {"label_smoothing": float(e), "z_loss": float(c)}
-    if integer:
-        f = functools.partial(module.softmax_cross_entropy_with_integer_labels, **options)
-    else:
-        f = functools.partial(module.softmax_cross_entropy, **options)
-    return integer, f, exact.exact(e).item(), float(c)
+@functools.cache
+def target_loss(path, integer):
+    """Losses and gradients of logits and labels; the options are operands of one program."""
+    module, derivative = PATHS[path]
+    names = "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels"
+    loss = getattr(module, names[integer])
+
+    def of(z, labels, e, c):
+        return derivative(functools.partial(loss, label_smoothing=e, z_loss=c), z, labels)
+
+    return of
 
 
 @pytest.mark.parametrize(
@@ -134,10 +133,11 @@ def target_loss(module, kind, dtype):
 )
 def test_targets(kind, dtype, path):
     """The gradient, and where they are not of half precision, the losses."""
-    module, derivative = PATHS[path]
     names, z, y, t = target_cases(kind, dtype)
-    integer, loss, e, c = target_loss(module, kind, dtype)
-    losses, gradients = run(functools.partial(derivative, loss), dtype, z, y if integer else t)
+    integer, *given = TARGETS[kind]
+    options = np.array([SMOOTHING, Z_LOSS], accumulator(dtype)) * given
+    losses, gradients = run(target_loss(path, integer), dtype, z, y if integer else t, *options)
+    e, c = (exact.exact(x).item() for x in options)
     of_losses, of_gradients = {}, {}
     for i, name in enumerate(names):
         target = exact.exact(exact.onehot(y[i], CLASSES) if integer else t[i])
@@ -185,8 +185,7 @@ def spread_rows(scale, dtype):
 @pytest.mark.parametrize("scale", [1, 1e4, 1e9])
 @pytest.mark.parametrize("temperature", [0.7, 1.3])
 def test_logits_divided_in_the_same_jit(dtype, scale, temperature):
-    x = spread_rows(min(scale, 1e4) if dtype == "float16" else scale, dtype)
-    divisor = jnp.asarray(temperature, dtype) if dtype != "float64" else temperature
+    x, divisor = spread_rows(scale, dtype), np.asarray(temperature, dtype)
     z = run(lambda x: x / divisor, dtype, x)
     assert z.dtype == dtype
     assert logits_of_the_same_jit(lambda x: x / divisor, dtype, [z], x) <= 1

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flint import arb
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 import xent_jax
 from tests import exact
+from tests.draws import draws, seeds
 from tests.measure import (
     HESSIAN_PRODUCT,
     LABEL,
@@ -23,15 +24,6 @@ from tests.measure import (
     reverse,
     run,
 )
-
-drawn = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-seeds = st.integers(0, 2**32 - 1)
 
 
 @st.composite
@@ -74,7 +66,7 @@ def integer_loss(module):
     return functools.partial(reverse, module.softmax_cross_entropy_with_integer_labels)
 
 
-@drawn
+@draws(60)
 @given(rows(), st.sampled_from([xent_jax, xent_jax.forward_mode]))
 def test_integer_labels(problem, module):
     z, y, _ = problem
@@ -91,22 +83,23 @@ def test_integer_labels(problem, module):
         assert others.max() <= OTHERS[str(z.dtype)]
 
 
-@functools.cache
-def soft_loss(e, c):
+def soft(z, t, e, c):
+    """The options are operands, so that one program has all of them."""
     loss = functools.partial(xent_jax.softmax_cross_entropy, label_smoothing=e, z_loss=c)
-    return functools.partial(reverse, loss)
+    return reverse(loss, z, t)
 
 
-@drawn
+@draws(60)
 @given(rows(), st.sampled_from([(0, 0), (0.125, 0), (0, 2**-10), (0.125, 2**-10)]))
 def test_soft_labels(problem, options):
     z, y, rng = problem
-    e, c = options
+    e, c = np.asarray(options, accumulator(z.dtype))
+    smoothing = exact.exact(e).item()
     t = rng.dirichlet(np.full(z.shape[1], 0.5), 2) * rng.uniform(0.2, 3)
     t = np.where(np.isfinite(z.astype(float)), t, 0).astype(accumulator(z.dtype))
-    losses, gradients = run(soft_loss(e, c), z.dtype, z, t)
+    losses, gradients = run(soft, z.dtype, z, t, e, c)
     for row, target, loss, gradient in zip(z, t, losses, gradients, strict=True):
-        target = (1 - e) * exact.exact(target) + exact.exact(e).item() / len(row)
+        target = (1 - smoothing) * exact.exact(target) + smoothing / len(row)
         want, (out, lost) = exact.cross_entropy(row, target, c), subnormal(row)
         missed = beyond(loss, want.loss, 0, sum(target) * lost, want.loss_scale)
         assert missed - lead(want.gap) / 2 <= LOSS
@@ -119,7 +112,7 @@ def integer_product(z, y, v):
     return jax.jvp(jax.grad(lambda z: loss(z, y).sum()), (z,), (v,))[1]
 
 
-@drawn
+@draws(60)
 @given(rows(("float32", "float64")), st.sampled_from([0, 1, 1e4]), st.integers(-2, 2))
 def test_hessian_vector_products(problem, offset, size):
     z, y, rng = problem
@@ -137,7 +130,7 @@ def binary(z, t):
     return reverse(xent_jax.sigmoid_binary_cross_entropy, z, t)
 
 
-@drawn
+@draws(60)
 @given(st.sampled_from(list(OTHERS)), seeds, st.integers(-4, 2))
 def test_sigmoid_binary_cross_entropy(dtype, seed, size):
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ import pytest
 
 import xent_jax
 from tests import exact
-from tests.hard_rows import CLASSES, by_size, hard_rows
+from tests.hard_rows import by_size, stacked
 from tests.measure import (
     HESSIAN_ENTRY,
     HESSIAN_PRODUCT,
@@ -111,27 +111,24 @@ def vjp_of_grad(f):
 
 
 @functools.cache
-def product_cases(dtype, rows):
-    """The rows, and {name of the vectors: (v, exact product and scale for each row)}."""
-    kept = {name: row for name, row in rows(dtype).items() if len(row[0]) == CLASSES}
-    names, z, y = next(by_size(kept))
+def product_cases():
+    """The rows, and {name of the vectors: (v, exact product, its scale and gap for each row)}."""
+    names, z, y = stacked("float32")
     cases = {}
     for kind, v in vectors(z).items():
-        v = v.astype(dtype)
-        references = [exact.hessian_product(*pair) for pair in zip(z, v, strict=True)]
-        gaps = [exact.softmax(row).gap for row in z]
-        cases[kind] = v, [(*r, gap) for r, gap in zip(references, gaps, strict=True)]
+        v = v.astype(z.dtype)
+        pairs = zip(z, v, strict=True)
+        cases[kind] = v, [(*exact.hessian_product(*p), exact.softmax(p[0]).gap) for p in pairs]
     return names, z, y, cases
 
 
-def product_errors(dtype, product, rows=hard_rows):
+def product_errors(product):
     """{(row, vector): ulp}."""
-    names, z, y, cases = product_cases(dtype, rows)
+    names, z, y, cases = product_cases()
     errors = {}
     for kind, (v, references) in cases.items():
-        products = run(jax.vmap(product), dtype, z, y, v)
-        for name, got, reference in zip(names, products, references, strict=True):
-            want, scale, gap = reference
+        products = run(jax.vmap(product), "float32", z, y, v)
+        for name, got, (want, scale, gap) in zip(names, products, references, strict=True):
             errors[name, kind] = (exact.ulps(got, want, scale) - gap / 2).max()
     return errors
 
@@ -141,17 +138,14 @@ def integer_product(module, product):
     return lambda z, y, v: product(lambda z: loss(z, y))(z, v)
 
 
-@pytest.mark.parametrize("dtype", ["float32"])
 @pytest.mark.parametrize("module", [xent_jax, xent_jax.forward_mode], ids=["default", "forward"])
 @pytest.mark.parametrize("product", [jvp_of_grad, vjp_of_grad])
-def test_hessian_vector_products(dtype, module, product):
-    errors = product_errors(dtype, integer_product(module, product))
-    assert not excesses(errors, HESSIAN_PRODUCT)
+def test_hessian_vector_products(module, product):
+    assert not excesses(product_errors(integer_product(module, product)), HESSIAN_PRODUCT)
 
 
-@pytest.mark.parametrize("dtype", ["float32"])
 @pytest.mark.parametrize("derivative", ["jvp", "vjp"])
-def test_derivative_of_softmax(dtype, derivative):
+def test_derivative_of_softmax(derivative):
     """The same matrix is softmax's Jacobian."""
 
     def product(z, y, v):
@@ -159,4 +153,4 @@ def test_derivative_of_softmax(dtype, derivative):
             return jax.jvp(xent_jax.forward_mode.softmax, (z,), (v,))[1]
         return jax.vjp(xent_jax.softmax, z)[1](v)[0]
 
-    assert not excesses(product_errors(dtype, product), HESSIAN_PRODUCT)
+    assert not excesses(product_errors(product), HESSIAN_PRODUCT)

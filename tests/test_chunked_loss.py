@@ -9,10 +9,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.meshes import mesh_of
+from tests.meshes import mesh_of, shard_map
 from tests.problems import close
 from tests.programs import sizes, temp
-from xent_jax import _shards, chunked_loss, forward_mode, softmax_cross_entropy_with_integer_labels
+from xent_jax import chunked_loss, forward_mode, softmax_cross_entropy_with_integer_labels
 
 pytestmark = pytest.mark.fast_compile
 
@@ -45,7 +45,6 @@ def held(params, x, y, where, weights, reduction):
 
 def derivatives(loss, names, params, x, weights, y, mask):
     """What JAX's transformations make of the loss, by their names, in one program."""
-    direction = params, x
 
     def of(params, x, weights=weights):
         return loss(params, x, y, where=mask, weights=weights)
@@ -60,7 +59,7 @@ def derivatives(loss, names, params, x, weights, y, mask):
         "first": lambda: jax.value_and_grad(total, (0, 1, 2))(params, x, weights),
         "second": lambda: jax.grad(of_gradient)(params),
         "vmap": lambda: jax.vmap(lambda x: of(params, x))(jnp.stack([x, 2 * x])),
-        "tangents": lambda: jax.jvp(of, (params, x), direction),
+        "tangents": lambda: jax.jvp(of, (params, x), (params, x)),
     }
     return jax.jit(lambda: {name: made[name]() for name in names})()
 
@@ -180,12 +179,8 @@ def test_on_a_mesh(rng):
         return jax.jit(jax.value_and_grad(wrap(local), (0, 1)))(params, x, y, mask)
 
     specs = P(), P("data"), P("data"), P("data")
-    on_mesh = functools.partial(
-        _shards.shard_map, mesh=mesh_of(4, 1), in_specs=specs, out_specs=P()
-    )
-    got = gradients(on_mesh, batch_axis_name="data")
-    wanted = gradients(lambda f: f)
-    close(got, wanted, 1e-4, 1e-6)  # float32, in another order
+    got = gradients(lambda f: shard_map(f, specs, P(), mesh_of(4, 1)), batch_axis_name="data")
+    close(got, gradients(lambda f: f), 1e-4, 1e-6)  # float32, in another order
 
 
 def test_the_number_of_tokens_may_be_a_symbol(rng):
@@ -200,19 +195,24 @@ def test_the_number_of_tokens_may_be_a_symbol(rng):
         close(exported.call(*given), tuple(program(*given)), 1e-5, 1e-7)  # float32, other chunks
 
 
+TRACED = []
+
+
+def counted(kernel, x, y):
+    TRACED.append(1)
+    return plain(kernel, x, y)
+
+
 def test_a_call_is_compiled_once(rng):
-    params, x, y = drawn(rng)
-    traced = []
+    """One that closes over an array is read anew."""
+    (params, x, y), one = drawn(rng), jnp.ones(())
 
-    def counted(params, x, y):
-        traced.append(1)
-        return plain(params, x, y)
+    def closing(kernel, x, y):
+        return one * counted(kernel, x, y)
 
-    scope = {"plain": plain, "traced": traced}
-    exec("def loss(kernel, x, y):\n    traced.append(1)\n    return plain(kernel, x, y)", scope)
-    f, closure = chunked_loss(scope["loss"]), chunked_loss(counted)
-    for g, again in ((f, False), (closure, True)):
-        g(params["kernel"], x, y)
-        count = len(traced)
-        g(params["kernel"], x, y)
-        assert (len(traced) > count) is again
+    for loss, again in ((counted, False), (closing, True)):
+        f = chunked_loss(loss)
+        f(params["kernel"], x, y)
+        count = len(TRACED)
+        f(params["kernel"], x, y)
+        assert (len(TRACED) > count) is again

@@ -1,41 +1,19 @@
-"""benchmarks/_collectives.py finds what a program sends, in HLO texts and in compiled programs."""
+"""benchmarks/_collectives.py finds what a program sends, in HLO texts.
 
-import json
-import os
-import subprocess
-import sys
+test_sharded_traffic.py has programs that are compiled.
+"""
 
-import jax
 import pytest
 
-from benchmarks._collectives import bytes_per_device, collectives, grouped
+from benchmarks._collectives import collectives, grouped
+from tests.hlo import computation, loop, program, run
 
 MESH = {"data": 2, "model": 4}
 
 
-def program(*lines: str, before: str = "") -> str:
-    """The text of a program whose entry holds those lines."""
-    inside = "\n".join(f"  {line}" for line in lines)
-    return f"""HloModule jit_f, is_scheduled=true, num_partitions=8
-
-%add (a: f32[], b: f32[]) -> f32[] {{
-  %a = f32[] parameter(0)
-  %b = f32[] parameter(1)
-  ROOT %sum = f32[] add(%a, %b)
-}}
-
-{before}
-ENTRY %main (p: f32[16,8]) -> () {{
-  %p = f32[16,8]{{1,0}} parameter(0), metadata={{op_name="all-reduce(x)"}}
-{inside}
-  ROOT %end = () tuple()
-}}
-"""
-
-
-def one(line: str):
+def one(line: str, mesh=MESH):
     """The only collective of a program of one line."""
-    (found,) = collectives(program(line), MESH)
+    (found,) = collectives(program(line), mesh)
     return found
 
 
@@ -88,7 +66,7 @@ def test_groups(groups, expected):
 def test_part_of_an_axis_is_named_by_what_comes_before_it(part, axes):
     groups = f"mesh['data'=2,'model'=4] {{'model':{part}}}"
     line = f"%r = f32[16] all-reduce(%p), replica_groups={groups}, to_apply=%add"
-    (found,) = collectives(program(line), {"data": 2, "rows": 2, "columns": 2})
+    found = one(line, {"data": 2, "rows": 2, "columns": 2})
     assert (found.axes, found.size) == (axes, 2)
 
 
@@ -129,12 +107,6 @@ def test_bytes(line, kind, payload):
     assert (found.kind, found.bytes, found.times) == (kind, payload, 1)
 
 
-def computation(name: str, line: str, root: str = "") -> str:
-    """One that is called, of one line on its operand, and another that reads it."""
-    first, rest = ("%s", f"  ROOT %r = {root}\n") if root else ("ROOT %r", "")
-    return f"%{name} (a: f32[16]) -> f32[4] {{\n  {first} = {line}\n{rest}}}\n"
-
-
 @pytest.mark.parametrize(
     "lines, before, kind",
     [
@@ -171,52 +143,11 @@ def test_a_collective_of_several_lines_counts_once(lines, before, kind):
 REDUCE = f"all-reduce(%x), {GROUPS}, to_apply=%add"
 
 
-def loop(name: str, inner: str, less: str = "LT", step: str = "add(%c, %two)") -> str:
-    """A body named so and its condition, over (counter, f32[16])."""
-    return f"""%body_{name} (s: (s32[], f32[16])) -> (s32[], f32[16]) {{
-  %s = (s32[], f32[16]{{0}}) parameter(0)
-  %n = s32[] get-tuple-element(%s), index=0
-  %x = f32[16]{{0}} get-tuple-element(%s), index=1
-  %two = s32[] constant(2)
-  %c = s32[] copy(%n)
-  %m = s32[] {step}
-  {inner}
-  ROOT %t = (s32[], f32[16]{{0}}) tuple(%m, %r)
-}}
-
-%condition_{name} (s: (s32[], f32[16])) -> pred[] {{
-  %limit = s32[] constant(8)
-  %s = (s32[], f32[16]{{0}}) parameter(0)
-  %n = s32[] get-tuple-element(%s), index=0
-  ROOT %less = pred[] compare(%n, %limit), direction={less}
-}}
-
-"""
-
-
-def run(name: str, trips: int | None) -> tuple[str, str, str]:
-    """Lines that run that loop: from 3 in steps of 2 while below 8, unless the trips are stated."""
-    state = f'backend_config={{"known_trip_count":{{"n":"{trips}"}}}}' if trips else ""
-    called = f"condition=%condition_{name}, body=%body_{name}, {state}"
-    return (
-        f"%first_{name} = s32[] constant(3)",
-        f"%i_{name} = (s32[], f32[16]) tuple(/*index=0*/%first_{name}, %x)",
-        f"%w_{name} = (s32[], f32[16]) while(%i_{name}), {called}",
-    )
-
-
 @pytest.mark.parametrize("stated, times", [(5, 5), (None, 3)], ids=["stated", "read"])
 def test_a_loop_counts_once_per_trip(stated, times):
     text = program(*run("a", stated), before=loop("a", f"%r = f32[16] {REDUCE}"))
     (found,) = collectives(text, MESH)
     assert (found.times, found.moved) == (times, times * 64)
-
-
-def test_the_trips_of_nested_loops_multiply():
-    inner = loop("b", f"%r = f32[16] {REDUCE}")
-    lines = [*run("b", 3), "%r = f32[16] get-tuple-element(%w_b), index=1"]
-    outer = loop("a", "\n  ".join(lines))
-    assert bytes_per_device(program(*run("a", 5), before=inner + outer)) == 3 * 5 * 64
 
 
 @pytest.mark.parametrize(
@@ -290,84 +221,3 @@ def test_groups_of_collectives():
         ("all-gather", "model", 4, 1, 256),
         ("all-reduce", "model", 4, 3, 192),
     ]
-
-
-# ------------------------------------------------------------------------------ real programs
-
-COMPILE = """
-import json
-import jax, jax.numpy as jnp
-from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-
-mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
-
-
-def text(f, spec, mapped=True):
-    f = jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec) if mapped else f
-    x = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=NamedSharding(mesh, spec))
-    return jax.jit(f).lower(x).compile().as_text()
-
-
-def looped(x):  # [32, 8] on each device
-    def inner(c, _):
-        return jnp.sin(lax.psum(c, "data")) + x, None
-
-    def outer(c, _):
-        return lax.scan(inner, c, length=3)[0] + 1, None
-
-    return lax.scan(outer, x, length=5)[0]
-
-
-def moved(x):
-    x = lax.psum_scatter(lax.all_gather(x, "model", axis=1, tiled=True), "model", tiled=True,
-                         scatter_dimension=1)
-    x = lax.all_to_all(jnp.sin(x), "data", 0, 0, tiled=True)
-    return lax.ppermute(jnp.cos(x), "model", [(i, (i + 1) % 4) for i in range(4)])
-
-
-print(json.dumps({
-    "nothing": text(jnp.sin, P("data", "model"), mapped=False),
-    "automatic": text(lambda x: x - x.max(1, keepdims=True), P("data", "model"), mapped=False),
-    "looped": text(looped, P("data", "model")),
-    "moved": text(moved, P("data", "model")),
-}))
-"""
-
-
-@pytest.fixture(scope="module")
-def compiled() -> dict[str, str]:
-    """Texts of programs for eight devices, which a process must ask for before JAX starts."""
-    if jax.__version_info__ < (0, 7):
-        pytest.skip("jax 0.6 lacks the jax.shard_map that these programs call")
-    flags = "--xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", COMPILE]
-    out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return json.loads(out.stdout)
-
-
-PART = 32 * 8 * 4  # bytes of what one device holds
-
-
-@pytest.mark.parametrize(
-    "name, expected",
-    [
-        ("nothing", []),
-        ("automatic", [("all-reduce", "model", 4, 1, 32 * 4)]),
-        ("looped", [("all-reduce", "data", 2, 15, 15 * PART)]),
-        (
-            "moved",
-            [
-                ("all-gather", "model", 4, 1, 4 * PART),
-                ("all-to-all", "data", 2, 1, PART),
-                ("collective-permute", "model", 4, 1, PART),
-                ("reduce-scatter", "model", 4, 1, 4 * PART),
-            ],
-        ),
-    ],
-)
-def test_compiled_programs(compiled, name, expected):
-    found = collectives(compiled[name], MESH)
-    assert sorted(grouped(found)) == expected
-    assert bytes_per_device(compiled[name]) == sum(moved for *_, moved in expected)

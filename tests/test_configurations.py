@@ -13,6 +13,7 @@ import xent_jax
 from tests import calls
 from tests.cases import CASES, RICHEST, row, x64
 from tests.chunks import chunks_of
+from tests.heads import drawn, pulled
 from tests.meshes import on_mesh
 from tests.problems import close
 
@@ -140,31 +141,27 @@ def options_of(case):
     return several
 
 
-def op_by_op(module, function, floats):
-    with jax.debug_nans(True), jax.disable_jit():
+def op_by_op(module, floats, function):
+    """Under ``disable_jit`` JAX checks the result of each operation, inside functions too."""
+    with chunks_of(2), jax.debug_nans(True), jax.disable_jit():
         derivatives(module, function, as_dtype(floats, jnp.float32))
 
 
 @pytest.mark.parametrize("case", [row(case) for case in CASES])
 def test_debug_nans_op_by_op(case):
-    """Under ``disable_jit`` JAX checks the result of each operation, inside functions too."""
     for options in options_of(case) if case is RICHEST[case.loss] else [{}]:
-        floats, function = hard(case, 0, **options)
-        op_by_op(xent_jax, function, floats)
+        op_by_op(xent_jax, *hard(case, 0, **options))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
 def test_debug_nans_op_by_op_in_forward_mode(case):
-    floats, function = hard(case, 1)
-    op_by_op(xent_jax.forward_mode, function, floats)
+    op_by_op(xent_jax.forward_mode, *hard(case, 1))
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_debug_nans_op_by_op_of_a_head(name):
-    floats, function = of_head(name, 1)
-    with chunks_of(2):
-        op_by_op(xent_jax, function, floats)
+    op_by_op(xent_jax, *of_head(name, 1))
 
 
 @each([])
@@ -197,10 +194,9 @@ def leaks_are_found():
 def test_no_tracer_leaks(problem):
     """Neither from the value nor from the gradient."""
     floats, function = problem(0)
+    run = functools.partial(derivatives, xent_jax, function)
     with leaks_are_found():
-        jax.eval_shape(
-            functools.partial(derivatives, xent_jax, function), as_dtype(floats, jnp.float32)
-        )
+        jax.eval_shape(run, as_dtype(floats, jnp.float32))
 
 
 @pytest.mark.parametrize(
@@ -214,17 +210,11 @@ def test_no_tracer_leaks(problem):
 )
 def test_the_head_on_a_mesh(switch):
     """Not under ``checking_leaks``, which finds one in the gradient of any ``shard_map``."""
-    one = xent_jax.linear_softmax_cross_entropy
-    labels = jnp.array([1, 3, -100, 2])
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((4, 3)), jnp.float32)
-    w = jnp.asarray(rng.standard_normal((3, 4)), jnp.float32)
+    one, (x, w, _, y) = xent_jax.linear_softmax_cross_entropy, drawn((4,), classes=4)
 
     def run(head):
-        def loss(x, w):
-            return head(x, w, labels, ignore_index=-100, z_loss=0.1)
-
-        return jax.jit(jax.value_and_grad(loss, (0, 1)))(x, w)
+        loss = functools.partial(head, ignore_index=1, z_loss=0.1)
+        return jax.jit(functools.partial(pulled, loss))(x, w, y)
 
     wanted = run(one)
     with switch():

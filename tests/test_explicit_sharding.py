@@ -16,7 +16,7 @@ from jax.sharding import AxisType
 
 import xent_jax
 from tests.cases import CASES, FUNCTIONS, RICHEST
-from tests.meshes import explicit, kinds, mesh_of, put, set_mesh
+from tests.meshes import explicit, kinds, mesh_set, put
 from tests.problems import Problem, close
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
@@ -26,7 +26,6 @@ INTEGER_LOSS = xent_jax.softmax_cross_entropy_with_integer_labels
 
 
 # ---------------------------------------------------------------------- every function, once
-
 
 OF_EXAMPLES = {"softmax", "generalized_kl_divergence", "softmax_focal_loss",
                "poly_loss_cross_entropy"}  # fmt: skip
@@ -102,24 +101,15 @@ def solved(i):
     return problem, expected
 
 
-def along(x):
+def along(x, first="data", second="model"):
     """Its examples divided over one axis of the mesh, and its classes over the other."""
-    return {(N, K): ("data", "model"), (N,): ("data",), (K,): ("model",)}.get(x.shape, ())
-
-
-def by_examples(x):
-    return ("data",) if x.shape[:1] == (N,) else ()
-
-
-def across(x):
-    """The other way around."""
-    return {(N, K): ("model", "data"), (N,): ("model",), (K,): ("data",)}.get(x.shape, ())
+    return {(N, K): (first, second), (N,): (first,), (K,): (second,)}.get(x.shape, ())
 
 
 def crosswise(inputs):
     """The first argument divided the one way, the others the other way around."""
-    first = next(iter(inputs))
-    return {k: (along if k == first else across)(v) for k, v in inputs.items()}
+    (name, first), *rest = inputs.items()
+    return {name: along(first)} | {k: along(v, "model", "data") for k, v in rest}
 
 
 def divisions(inputs, kind, options):
@@ -130,7 +120,7 @@ def divisions(inputs, kind, options):
     if kind == AxisType.Explicit and len(out) > 1:
         out.append(crosswise(inputs))
         if options:
-            out.append({k: by_examples(v) for k, v in inputs.items()})
+            out.append({k: ("data",) if v.shape[:1] == (N,) else () for k, v in inputs.items()})
     return out
 
 
@@ -141,12 +131,10 @@ numbers = pytest.mark.parametrize("i", range(len(CHOSEN)), ids=[c.id for c, _ in
 @numbers
 def test_each_argument_divided_or_not(i, kind):
     problem, expected = solved(i)
-    mesh = mesh_of(2, 2, kind)
     run = jax.jit(functools.partial(problem.all, xent_jax))
-    for division in divisions(problem.inputs, kind, problem.case.keywords):
-        with set_mesh(mesh):
-            inputs = problem.on(mesh, division)
-            close(run(inputs), expected)
+    with mesh_set(2, 2, kind) as mesh:
+        for division in divisions(problem.inputs, kind, problem.case.keywords):
+            close(run(problem.on(mesh, division)), expected)
 
 
 @explicit
@@ -154,23 +142,20 @@ def test_each_argument_divided_or_not(i, kind):
 def test_forward_mode_and_eager(i, kind):
     """The first argument is divided; the others lie on one device, and on no mesh."""
     problem, expected = solved(i)
-    mesh = mesh_of(2, 2, kind)
     inputs = {k: jnp.asarray(v) for k, v in problem.inputs.items()}
     first = next(iter(inputs))
-    with set_mesh(mesh):
+    with mesh_set(2, 2, kind) as mesh:
         inputs[first] = put(mesh, inputs[first], *along(inputs[first]))
         close(problem.all(xent_jax, inputs), expected)
         close(jax.jit(functools.partial(problem.all, xent_jax.forward_mode))(inputs), expected)
 
 
-CROSSWISE = [i for i, (case, _) in enumerate(CHOSEN) if case.keywords]
-
-
 @explicit
-@pytest.mark.parametrize("i", CROSSWISE, ids=[CHOSEN[i][0].id for i in CROSSWISE])
+@pytest.mark.parametrize(
+    "i", [pytest.param(i, id=case.id) for i, (case, _) in enumerate(CHOSEN) if case.keywords]
+)
 def test_tangents(i, kind):
     problem, _ = solved(i)
-    mesh = mesh_of(2, 2, kind)
 
     def tangent(inputs):
         floats = problem.case.floats(inputs)
@@ -178,12 +163,11 @@ def test_tangents(i, kind):
         return jax.jvp(lambda x: value({**inputs, **x}), (floats,), (floats,))
 
     expected = jax.jit(tangent)(problem.inputs)
-    with set_mesh(mesh):
+    with mesh_set(2, 2, kind) as mesh:
         close(jax.jit(tangent)(problem.on(mesh, crosswise(problem.inputs))), expected)
 
 
 # ------------------------------------------------------------------ what the table has not
-
 
 LOGITS = ("data",), (None, "model"), ("data", "model")
 
@@ -191,8 +175,7 @@ LOGITS = ("data",), (None, "model"), ("data", "model")
 def compare(run, arrays, specs, kind):
     """On a mesh with divided arrays, and on one device."""
     expected = run(*arrays)
-    mesh = mesh_of(2, 2, kind)
-    with set_mesh(mesh):
+    with mesh_set(2, 2, kind) as mesh:
         divided = [put(mesh, a, *spec) for a, spec in zip(arrays, specs, strict=True)]
         close(run(*divided), expected)
 

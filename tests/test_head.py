@@ -1,6 +1,5 @@
 """The linear head against the same loss of logits that are held, in float64 to 12 digits."""
 
-import contextlib
 import functools
 import itertools
 
@@ -11,11 +10,12 @@ import pytest
 
 import xent_jax
 from tests.chunks import chunks_of
-from tests.heads import CLASSES, REDUCTIONS, WIDTH, drawn, held, plain, reduced, same, scalar
-from xent_jax import forward_mode, linear_softmax_cross_entropy, with_linear_head
+from tests.heads import CLASSES, agree, derivatives, drawn, held, pulled, reductions, same, weighed
+from xent_jax import forward_mode, linear_softmax_cross_entropy
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
+EAGER = "eager, without a bias"
 OPTIONS = {
     "none": {},
     "ignore_index": {"ignore_index": 3},
@@ -28,6 +28,7 @@ OPTIONS = {
     "weights": {"weights": True},
     "all": {"ignore_index": 3, "where": True, "label_smoothing": 0.2, "z_loss": 0.1,
             "class_weights": True, "logit_softcap": 3.0, "temperature": 1.3, "weights": True},
+    EAGER: {"label_smoothing": 0.3, "z_loss": 0.1, "logit_softcap": 3.0, "temperature": 0.8},
 }  # fmt: skip
 # Each option in chunks that divide the tokens or do not; all at once in every way.
 CASES = [(name, (13,), "none") for name in OPTIONS] + [(name, (2, 6), "mean") for name in OPTIONS]
@@ -51,117 +52,16 @@ def options(name, batch):
 
 @pytest.mark.parametrize(("name", "batch", "reduction"), CASES, ids=str)
 def test_value_and_gradients_are_those_of_held_logits(name, batch, reduction):
-    x, w, b, y = drawn(batch)
+    (x, w, b, y), eager = drawn(batch), name == EAGER
     floats, fixed = options(name, batch)
 
-    def of(loss):
-        run = scalar(functools.partial(loss, reduction=reduction, **fixed))
-        return jax.jit(jax.value_and_grad(lambda p: run(p[0], p[1], y, p[2], **p[3])))
-
-    wanted = of(held)((x, w, b, floats))
-    with chunks_of(4) if len(y.reshape(-1)) > 4 else contextlib.nullcontext():
-        got = of(linear_softmax_cross_entropy)((x, w, b, floats))
-    same(got, wanted)
-
-
-def test_without_a_bias_and_without_jit():
-    x, w, _, y = drawn((9,))
-    given = {"label_smoothing": 0.3, "z_loss": 0.1, "logit_softcap": 3.0, "temperature": 0.8}
-
-    def of(loss):
-        return jax.value_and_grad(lambda x, w, given: loss(x, w, y, **given), (0, 1, 2))
-
-    with chunks_of(4):
-        got = of(linear_softmax_cross_entropy)(x, w, given)
-    same(got, of(held)(x, w, given))
-
-
-# ---------------------------------------------------------------- any loss
-
-
-def two_targets(z, t):
-    return jnp.sum(t["weights"] * jnp.sin(z), -1) + t["shift"]
-
-
-def of_teacher(z, teacher):
-    return xent_jax.kl_divergence(xent_jax.log_softmax(z), xent_jax.softmax(teacher))
-
-
-def of_likeliest(z, top):
-    p, ids = top
-    rows = jnp.arange(len(ids))[:, None]
-    return xent_jax.softmax_cross_entropy(z, jnp.zeros_like(z).at[rows, ids].add(p))
-
-
-def losses_of_logits(batch):
-    """For each name the loss of logits, targets and what it closes over, and those two."""
-    rng, (_, teacher, _, y) = np.random.default_rng(2), drawn(batch, seed=1)
-    hidden = jnp.asarray(rng.normal(size=(*batch, WIDTH)))
-    t, shift = jnp.asarray(rng.random((*batch, CLASSES))), jnp.asarray(rng.normal(size=batch))
-    z = 3 * (hidden @ teacher)
-    kl, js = (
-        functools.partial(loss, temperature=2.0)
-        for loss in (xent_jax.softmax_kl_divergence, xent_jax.softmax_jensen_shannon_divergence)
-    )
-    soft = functools.partial(xent_jax.softmax_cross_entropy, label_smoothing=0.1)
-    closed = {"temperature": jnp.asarray(0.7), "scale": jnp.array([2.0, 1.0])}
-    plainly = {
-        "soft": (soft, t),
-        "focal": (xent_jax.softmax_focal_loss, y),
-        "plain": (plain, y),
-        "two targets": (two_targets, {"weights": t, "shift": shift}),
-        "a teacher": (of_teacher, z),
-        "its likeliest": (of_likeliest, jax.lax.top_k(xent_jax.softmax(z), 3)),
-        "divergence": (kl, z),
-        "Jensen-Shannon": (js, z),
-    }
-    found = {
-        name: (lambda z, t, _, loss=loss: loss(z, t), target, ())
-        for name, (loss, target) in plainly.items()
-    }
-    return found | {
-        "closing": (lambda z, y, c: c["scale"][0] * plain(z / c["temperature"], y), y, closed),
-        "a linear teacher": (lambda z, hidden, kernel: kl(z, hidden @ kernel), hidden, teacher),
-        "a linear mixture": (lambda z, hidden, kernel: js(z, hidden @ kernel), hidden, teacher),
-    }
-
-
-NAMES = list(losses_of_logits(()))
-IN_ALL_REDUCTIONS = ["soft", "focal", "plain", "two targets", "closing"]
-
-
-@pytest.mark.parametrize(
-    ("name", "reduction", "jit"),
-    [(name, "mean", True) for name in NAMES]
-    + [(name, reduction, True) for name in IN_ALL_REDUCTIONS for reduction in ("sum", "none")]
-    + [("closing", reduction, False) for reduction in REDUCTIONS],
-)
-def test_a_loss_of_any_kind_has_gradients_to_targets_and_what_it_closes_over(name, reduction, jit):
-    batch = (2, 6)
-    x, w, b, _ = drawn(batch)
-    loss, targets, closed = losses_of_logits(batch)[name]
-    floats = {a.dtype == x.dtype for a in jax.tree.leaves(targets)} == {True}
-
-    def of_head(x, w, b, closed, t):
-        head = with_linear_head(
-            lambda z, t: loss(z, t, closed), reduction=reduction, logit_transform=jnp.tanh
-        )
-        return head(x, w, t, bias=b)
-
-    def of_held(x, w, b, closed, t):
-        z, t = jnp.tanh(x @ w + b).reshape(12, -1), jax.tree.map(flat, t)
-        return reduced(loss(z, t, closed).reshape(batch), reduction)
-
-    def flat(a):
-        return a.reshape(12, *a.shape[2:])
-
     def run(loss):
-        of = jax.value_and_grad(scalar(loss), range(5 if floats else 4))
-        return (jax.jit(of) if jit else of)(x, w, b, closed, targets)
+        def of(x, w, b, floats):
+            return loss(x, w, y, b, reduction=reduction, **fixed, **floats)
 
-    with chunks_of(5):
-        got = run(of_head)
-    same(got, run(of_held))
+        return (pulled if eager else derivatives)(of, x, w, None if eager else b, floats)
+
+    agree(run, linear_softmax_cross_entropy, held, min(4, max(y.size, 1)))
 
 
 # ---------------------------------------------------------------- every transformation
@@ -174,7 +74,7 @@ def transformed(loss, w, names):
     direction = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size)).reshape(a.shape), point)
 
     def of(x, w, b, y=y):
-        return scalar(loss)(x, w, y, b)
+        return weighed(loss(x, w, y, b))
 
     gradient = jax.grad(of, (0, 1, 2))
 
@@ -238,19 +138,6 @@ def test_every_transformation(names, reduction, size, pieces, axes):
         same(got[name], wanted[name], digits=10 if "over" in name else 12)
 
 
-@pytest.mark.parametrize(("reduction", "size"), [("mean", 4), ("none", 4), ("mean", 3)])
-def test_forward_mode_of_any_loss(size, reduction):
-    x, w, _, y = drawn((9,))
-    loss = forward_mode.softmax_focal_loss
-
-    def tangent(loss):
-        return jax.jit(lambda: jax.jvp(lambda x: loss(x, w, y), (x,), (jnp.ones_like(x),)))()
-
-    with chunks_of(size):
-        got = tangent(forward_mode.with_linear_head(loss, reduction=reduction))
-    same(got, tangent(lambda x, w, y: reduced(loss(x @ w, y), reduction)))
-
-
 # ---------------------------------------------------------------- to the bit
 
 
@@ -263,8 +150,10 @@ def test_the_same_run_to_run_and_whatever_the_neighbours(size):
 
     @jax.jit
     def run(x, y):
-        losses, pull = jax.vjp(lambda x: linear_softmax_cross_entropy(x, w, y, reduction="none"), x)
-        return losses, pull(jnp.ones_like(losses))[0]
+        losses, gradients = pulled(
+            lambda x: linear_softmax_cross_entropy(x, w, y, reduction="none"), x
+        )
+        return losses, *gradients
 
     with chunks_of(size):
         once, again = run(x, y), run(x, y)
@@ -274,16 +163,12 @@ def test_the_same_run_to_run_and_whatever_the_neighbours(size):
         np.testing.assert_array_equal(a[40], c[40])
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@reductions
 def test_chunks_of_any_size_agree_to_rounding(reduction):
     x, w, b, y = drawn((24,))
-    run = jax.value_and_grad(
-        lambda x, w, b: scalar(linear_softmax_cross_entropy)(x, w, y, b, reduction=reduction),
-        (0, 1, 2),
-    )
-    found = []
+    head, found = functools.partial(linear_softmax_cross_entropy, reduction=reduction), []
     for size in (1, 2, 5, 7, 24):
         with chunks_of(size):
-            found.append(jax.jit(lambda *args: run(*args))(x, w, b))
+            found.append(derivatives(head, x, w, y, b))
     for one, other in itertools.pairwise(found):
         same(one, other, digits=13)

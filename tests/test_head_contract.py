@@ -1,4 +1,4 @@
-"""The contract for the linear head around every loss of logits in the table of cases."""
+"""The linear head around every loss of logits in the table of cases, and around users' own."""
 
 import dataclasses
 import functools
@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import xent_jax
+from tests import heads
 from tests.cases import CASES, CLASSES, strict
 from tests.chunks import chunks_of
-from tests.heads import modes, pulled_by_name
+from tests.heads import REDUCTIONS, agree, derivatives, modes, plain, pulled, reduced
 from tests.problems import arrays, close
+from xent_jax import forward_mode, with_linear_head
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
@@ -39,7 +42,7 @@ def per_token(case):
     return row, case.options.get("reduction", "none")
 
 
-def through_the_head(case, module, given):
+def through_the_head(module, case, given):
     """Targets go through the head, what has no token is closed over."""
     row, reduction = per_token(case)
     kinds = {**row.arguments, **row.keywords}
@@ -66,8 +69,8 @@ def held(case, given):
 
 def both(loss, case, given):
     """The losses and their gradients."""
-    run = functools.partial(pulled_by_name, lambda floats: loss({**given, **floats}))
-    return jax.jit(run)(case.floats(given))
+    losses, (gradients,) = derivatives(lambda f: loss(case, {**given, **f}), case.floats(given))
+    return losses, gradients
 
 
 @rows
@@ -75,8 +78,8 @@ def both(loss, case, given):
 def test_value_and_gradients(case, module):
     given = drawn(case)
     with chunks_of(4 if "forward" in module.__name__ else 3):  # does not divide the tokens, does
-        got = both(functools.partial(through_the_head, case, module), case, given)
-    wanted = both(functools.partial(held, case), case, given)
+        got = both(functools.partial(through_the_head, module), case, given)
+    wanted = both(held, case, given)
     assert set(got[1]) == set(wanted[1]) >= {"inputs", "kernel", "bias"}
     close(got, wanted)
 
@@ -86,7 +89,89 @@ def test_value_and_gradients(case, module):
 def test_strict_promotion(case, module):
     given = drawn(case, jnp.bfloat16)
     with strict(), chunks_of(4):
-        run = functools.partial(both, functools.partial(through_the_head, case, module), case)
+        run = functools.partial(both, functools.partial(through_the_head, module), case)
         losses, gradients = jax.eval_shape(run, given)
     assert losses.dtype == jnp.float32
     assert all(g.dtype == jnp.bfloat16 for g in gradients.values())
+
+
+# ---------------------------------------------------------------- losses of one's own
+
+
+def two_targets(z, t, _):
+    return jnp.sum(t["weights"] * jnp.sin(z), -1) + t["shift"]
+
+
+def of_teacher(z, teacher, _):
+    return xent_jax.kl_divergence(xent_jax.log_softmax(z), xent_jax.softmax(teacher))
+
+
+def of_likeliest(z, top, _):
+    p, ids = top
+    rows = jnp.arange(len(ids))[:, None]
+    return xent_jax.softmax_cross_entropy(z, jnp.zeros_like(z).at[rows, ids].add(p))
+
+
+def losses_of_logits(batch):
+    """For each name the loss of logits, targets and what it closes over, and those two."""
+    rng, (_, teacher, _, y) = np.random.default_rng(2), heads.drawn(batch, seed=1)
+    hidden = jnp.asarray(rng.normal(size=(*batch, heads.WIDTH)))
+    t, shift = jnp.asarray(rng.random((*batch, heads.CLASSES))), jnp.asarray(rng.normal(size=batch))
+    z = 3 * (hidden @ teacher)
+    kl, js = (
+        functools.partial(loss, temperature=2.0)
+        for loss in (xent_jax.softmax_kl_divergence, xent_jax.softmax_jensen_shannon_divergence)
+    )
+    closed = {"temperature": jnp.asarray(0.7), "scale": jnp.array([2.0, 1.0])}
+    return {
+        "plain": (lambda z, y, _: plain(z, y), y, ()),
+        "two targets": (two_targets, {"weights": t, "shift": shift}, ()),
+        "a teacher": (of_teacher, z, ()),
+        "its likeliest": (of_likeliest, jax.lax.top_k(xent_jax.softmax(z), 3), ()),
+        "closing": (lambda z, y, c: c["scale"][0] * plain(z / c["temperature"], y), y, closed),
+        "a linear teacher": (lambda z, hidden, kernel: kl(z, hidden @ kernel), hidden, teacher),
+        "a linear mixture": (lambda z, hidden, kernel: js(z, hidden @ kernel), hidden, teacher),
+    }
+
+
+NAMES = list(losses_of_logits(()))
+IN_ALL_REDUCTIONS = ["plain", "two targets", "closing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reduction", "jit"),
+    [(name, "mean", True) for name in NAMES]
+    + [(name, reduction, True) for name in IN_ALL_REDUCTIONS for reduction in ("sum", "none")]
+    + [("closing", reduction, False) for reduction in REDUCTIONS],
+)
+def test_a_loss_of_any_kind_has_gradients_to_targets_and_what_it_closes_over(name, reduction, jit):
+    batch = (2, 6)
+    x, w, b, _ = heads.drawn(batch)
+    loss, targets, closed = losses_of_logits(batch)[name]
+
+    def of_head(x, w, b, closed, t):
+        head = with_linear_head(
+            lambda z, t: loss(z, t, closed), reduction=reduction, logit_transform=jnp.tanh
+        )
+        return head(x, w, t, bias=b)
+
+    def of_held(x, w, b, closed, t):
+        z, t = jax.tree.map(lambda a: a.reshape(12, *a.shape[2:]), (jnp.tanh(x @ w + b), t))
+        return reduced(loss(z, t, closed).reshape(batch), reduction)
+
+    def run(loss):
+        return (derivatives if jit else pulled)(loss, x, w, b, closed, targets)
+
+    agree(run, of_head, of_held, 5)
+
+
+@pytest.mark.parametrize(("reduction", "size"), [("mean", 4), ("none", 4), ("mean", 3)])
+def test_forward_mode_of_any_loss(size, reduction):
+    x, w, _, y = heads.drawn((9,))
+    loss = forward_mode.softmax_focal_loss
+
+    def tangent(loss):
+        return jax.jit(lambda: jax.jvp(lambda x: loss(x, w, y), (x,), (jnp.ones_like(x),)))()
+
+    head = forward_mode.with_linear_head(loss, reduction=reduction)
+    agree(tangent, head, lambda x, w, y: reduced(loss(x @ w, y), reduction), size)

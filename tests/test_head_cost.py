@@ -5,11 +5,13 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.programs import compiled, sizes, temp
-from xent_jax import linear_softmax_cross_entropy
+from tests.draws import draws
+from tests.heads import drawn
+from tests.programs import compiled, sizes, temp, to_be_read
+from xent_jax import linear_softmax_cross_entropy, linear_token_statistics
 from xent_jax._chunks import LIVE, chunks_for
 
 
@@ -24,7 +26,7 @@ def pieces_of(width, classes):
 # ---------------------------------------------------------------- the chunk
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@draws(300)
 @given(st.integers(0, 5000), st.integers(1, 300), st.integers(1, 400))
 def test_a_chunk_keeps_to_its_budget_and_the_chunks_are_as_few_as_can_be(tokens, classes, rows):
     budget = LIVE * 4 * classes * rows
@@ -67,7 +69,7 @@ def test_with_a_mask_there_are_16_chunks_or_chunks_of_512_tokens():
     assert chunks_for("f", 2**14, 64, 512, LIVE * 4 * 512 * 100, True).size <= 100
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@draws(200)
 @given(st.integers(0, 10_000), st.integers(1, 300_000))
 def test_pieces_divide_the_classes_and_are_neither_small_nor_more_than_needed(width, classes):
     pieces = pieces_of(width, classes)
@@ -137,3 +139,17 @@ def test_no_product_is_made_for_a_gradient_that_nobody_asks_for(reduction, wrt, 
         x, w, y = jnp.ones((6, 4)), jnp.ones((4, 5)), jnp.zeros(6, jnp.int32)
         program = str(jax.make_jaxpr(jax.grad(loss, wrt))(x, w, y))
         assert len(re.findall(r"dot_general\[", program)) == count
+
+
+def test_the_gradient_of_one_statistic_makes_no_work_for_the_others():
+    x, w, b, y = drawn((12,))
+
+    def of(x):
+        return linear_token_statistics(x, w, y, b, top_k=3)
+
+    def work(f):
+        text = to_be_read(f, x).as_text()
+        return set(re.findall(r"\b(TopK|sort|scatter|dot)\b", text))
+
+    assert work(jax.grad(lambda x: jnp.sum(of(x).loss))) == {"dot"}
+    assert work(of) & {"TopK", "sort"}

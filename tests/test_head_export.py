@@ -1,50 +1,36 @@
 """Heads that are exported for every platform, and with symbolic sizes for several."""
 
+import functools
+
 import jax
 import jax.export  # before jax 0.8 not imported by jax itself
-import jax.numpy as jnp
 import pytest
 
 import xent_jax
 from tests.chunks import chunks_of
-from tests.heads import CLASSES, WIDTH, drawn, same
+from tests.heads import CLASSES, WIDTH, drawn, pulled, same
 from tests.problems import close
-from xent_jax import linear_softmax_cross_entropy
 
 pytestmark = pytest.mark.fast_compile
 
 
-def statistics(x, w, y):
-    return xent_jax.linear_token_statistics(x, w, y, top_k=2)
+def head(reduction):
+    options = {"ignore_index": 2, "z_loss": 0.1, "logit_softcap": 3.0, "reduction": reduction}
+    return functools.partial(xent_jax.linear_softmax_cross_entropy, **options)
 
 
-def integer(reduction):
-    def of(x, w, y):
-        given = {"ignore_index": 2, "z_loss": 0.1, "logit_softcap": 3.0, "reduction": reduction}
-
-        def weighed(x, w):
-            losses = linear_softmax_cross_entropy(x, w, y, **given)
-            return jnp.sum(losses * jnp.cos(jnp.sum(x, -1) if reduction == "none" else 1.0))
-
-        return jax.value_and_grad(weighed, (0, 1))(x, w)
-
-    return of
-
-
-def focal(x, w, y):
-    loss = xent_jax.with_linear_head(xent_jax.softmax_focal_loss)
-    return jax.value_and_grad(lambda x, w: loss(x, w, y), (0, 1))(x, w)
-
-
-FUNCTIONS = {"mean": integer("mean"), "none": integer("none"), "focal": focal, "stats": statistics}
+FUNCTIONS = {
+    "mean": functools.partial(pulled, head("mean")),
+    "none": functools.partial(pulled, head("none")),
+    "focal": functools.partial(pulled, xent_jax.with_linear_head(xent_jax.softmax_focal_loss)),
+    "stats": functools.partial(xent_jax.linear_token_statistics, top_k=2),
+}
 SIZES = {"n": [(1,), (1100,)], "b, 3": [(1, 3), (400, 3)], "b, t": [(2, 2), (30, 40)]}
 
 
 def exported(function, tokens, classes):
-    shapes = (
-        ((*tokens, WIDTH), jnp.float32), ((WIDTH, classes), jnp.float32), (tokens, jnp.int32)
-    )  # fmt: skip
-    specs = [jax.ShapeDtypeStruct(*s) for s in shapes]
+    shapes = {(*tokens, WIDTH): "float32", (WIDTH, classes): "float32", tokens: "int32"}
+    specs = [jax.ShapeDtypeStruct(*s) for s in shapes.items()]
     return jax.export.export(jax.jit(function))(*specs).call
 
 

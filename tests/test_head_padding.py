@@ -1,4 +1,4 @@
-"""Classes that pad a kernel take no part, whatever their columns hold."""
+"""Classes that pad a kernel, or that a bias rules out, take no part."""
 
 import functools
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.heads import modes
+from tests import heads
+from tests.heads import modes, pulled
 from tests.problems import close
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
@@ -23,33 +24,30 @@ def drawn(bad):
     return x, w.at[:, K:].set(bad), b.at[K:].set(bad)
 
 
-def integer(reduction):
-    def of(library, x, w, b, axes, **more):
-        loss = library.linear_softmax_cross_entropy
-        return loss(x, w, Y, b, reduction=reduction, label_smoothing=0.1, kernel_axes=axes, **more)
-
-    return of
+def integer(library, x, w, b, **options):
+    return library.linear_softmax_cross_entropy(x, w, Y, b, label_smoothing=0.1, **options)
 
 
-def statistics(library, x, w, b, axes, **more):
-    found = library.linear_token_statistics(x, w, Y, b, top_k=K, kernel_axes=axes, **more)
+def statistics(library, x, w, b, **options):
+    found = library.linear_token_statistics(x, w, Y, b, top_k=K, **options)
     return found.loss + found.entropy + found.logsumexp + found.top_k_log_probabilities[:, 0]
 
 
-def any_loss(library, x, w, b, axes, **more):
-    head = library.with_linear_head(library.softmax_focal_loss, kernel_axes=axes, **more)
-    return head(x, w, Y, bias=b)
+def any_loss(library, x, w, b, **options):
+    return library.with_linear_head(library.softmax_focal_loss, **options)(x, w, Y, bias=b)
+
+
+MEAN, EACH = (functools.partial(integer, reduction=reduction) for reduction in ("mean", "none"))
 
 
 @modes
-@pytest.mark.parametrize("function", [integer("mean"), integer("none"), any_loss, statistics])
+@pytest.mark.parametrize("function", [MEAN, EACH, any_loss, statistics])
 def test_padding_of_any_value(function, module):
-    def gradients(axes, x, w, b, **more):
+    def gradients(axes, *args, **more):
         def of(x, w, b):
-            w = w if axes == "DV" else w.T
-            return jnp.sum(jnp.sin(function(module, x, w, b, axes, **more)))
+            return function(module, x, w if axes == "DV" else w.T, b, kernel_axes=axes, **more)
 
-        return jax.value_and_grad(of, (0, 1, 2))(x, w, b)
+        return pulled(of, *args)
 
     padded = jax.jit(lambda *args: [gradients(a, *args, num_classes=K) for a in ("DV", "VD")])
     x, w, b = drawn(0.0)
@@ -72,3 +70,15 @@ def test_a_label_in_the_padding_is_out_of_range():
     y = Y.at[1].set(K)
     losses = xent_jax.linear_softmax_cross_entropy(x, w, y, num_classes=K, reduction="none")
     np.testing.assert_array_equal(np.isnan(losses), np.arange(N) == 1)
+
+
+def test_a_class_that_the_bias_rules_out():
+    (x, w, b, y), k = heads.drawn((5,)), heads.CLASSES
+    out, first, run = b.at[3].set(-jnp.inf), 0 * y, xent_jax.linear_token_statistics
+    found = run(x, w, first, out, top_k=k)
+    wanted = run(x, jnp.delete(w, 3, axis=1), first, jnp.delete(b, 3), top_k=k - 1)
+    close(found[:3], wanted[:3])
+    assert np.all(found.top_k_log_probabilities[:, -1] == -np.inf)
+    assert np.all(found.top_k_indices[:, -1] == 3)
+    gradient = jax.grad(lambda b: jnp.sum(run(x, w, y, b).entropy))(out)
+    assert np.all(np.isfinite(gradient)) and gradient[3] == 0

@@ -9,12 +9,10 @@ import pytest
 
 import xent_jax
 from tests.chunks import chunks_of
-from tests.heads import CLASSES, REDUCTIONS, drawn, held, modes, plain, same, scalar
+from tests.heads import CLASSES, agree, derivatives, drawn, held, modes, plain, reductions, same
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
-
-reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 
 @reductions
@@ -23,15 +21,9 @@ def test_a_label_out_of_range_poisons_its_token(reduction, size):
     x, w, b, y = drawn((10,))
     y = y.at[4].set(CLASSES)
 
-    @jax.jit
-    def of(x):
-        value, pull = jax.vjp(
-            lambda x: linear_softmax_cross_entropy(x, w, y, b, reduction=reduction), x
-        )
-        return value, pull(jnp.ones_like(value))[0]
-
+    head = functools.partial(linear_softmax_cross_entropy, reduction=reduction)
     with chunks_of(size):
-        value, dx = of(x)
+        value, (dx, *_) = derivatives(head, x, w, y, b)
     bad = np.arange(10) == 4
     np.testing.assert_array_equal(np.isnan(value), bad if reduction == "none" else True)
     assert np.isnan(dx[bad]).all() and np.isfinite(dx[~bad]).all()
@@ -81,9 +73,8 @@ def test_aux_stays_without_gradient_in_second_derivatives():
 
         return jax.jit(jax.grad(norm))(x)
 
-    with chunks_of(4):
-        got = second(with_linear_head(with_aux, has_aux=True))
-    same(got, second(lambda *args, **bias: (held(*args, **bias), ())))
+    head = with_linear_head(with_aux, has_aux=True)
+    agree(second, head, lambda *args, **bias: (held(*args, **bias), ()), 4)
 
 
 # ---------------------------------------------------------------- weights and temperatures
@@ -96,8 +87,8 @@ def test_a_wrong_weight_reaches_its_own_row_alone(reduction):
     wrong = ~(weights >= 0)
 
     def gradients(loss):
-        of = scalar(functools.partial(loss, reduction=reduction))
-        return jax.jit(jax.grad(lambda x, v: of(x, w, y, b, weights=v), (0, 1)))(x, weights)
+        loss = functools.partial(loss, reduction=reduction)
+        return derivatives(lambda x, v: loss(x, w, y, b, weights=v), x, weights)[1]
 
     with chunks_of(4):
         dx, d_weights = gradients(linear_softmax_cross_entropy)

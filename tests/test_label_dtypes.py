@@ -108,6 +108,12 @@ def test_a_dtype_that_cannot_count_the_classes(loss, dtype, classes):
     np.testing.assert_allclose(losses, nll(x, w, y), rtol=1e-4)
 
 
+def test_a_dtype_that_cannot_count_the_classes_gives_the_rank():
+    (x, w), y = layer(5, 300), jnp.arange(5) * 20
+    small, wide = (X.linear_token_statistics(x, w, y) for y in (y.astype(jnp.int8), y))
+    np.testing.assert_array_equal(small.label_rank, wide.label_rank)
+
+
 def test_an_ignored_label_that_is_a_class_has_no_rank():
     x, w = layer(3, 5)
     found = X.linear_token_statistics(x, w, jnp.array([0, 3, 0]), ignore_index=0)

@@ -1,4 +1,4 @@
-"""Tokens that are left out cost nothing: no chunk is computed for them, whatever they hold."""
+"""Nothing of tokens that are left out comes through. What they cost is in test_masked_chunks.py."""
 
 import functools
 
@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 
 from tests.chunks import chunks_of
-from tests.heads import REDUCTIONS, drawn, held, modes, same, scalar
+from tests.heads import drawn, held, modes, pulled, reductions, same
 from tests.meshes import mesh_of, on_mesh
 from tests.problems import close
-from tests.programs import sizes, temp
 from xent_jax import (
     linear_softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
     with_linear_head,
 )
-from xent_jax._linear_layer import LinearLayer
 
 pytestmark = pytest.mark.fast_compile
 
@@ -29,111 +27,18 @@ def mask_of(rng, kept):
     return jnp.asarray(rng.permutation(N) < kept)
 
 
-def left_out(by, y, mask):
-    """The labels and options with which the tokens outside the mask are left out."""
-    return {
-        "where": (y, {"where": mask}),
-        "ignore_index": (jnp.where(mask, y, -100), {"ignore_index": -100}),
-        "weights": (y, {"weights": mask * 1.5}),
-    }[by]
-
-
-# ---------------------------------------------------------------- what is computed
-
-
-@pytest.fixture
-def computed(spoil):
-    """A list to which each chunk whose logits are computed adds an entry."""
-    chunks, logits = [], LinearLayer.logits
-
-    def counted(self, x, *rest):
-        jax.debug.callback(lambda: chunks.append(1))
-        return logits(self, x, *rest)
-
-    spoil(LinearLayer, "logits", counted)
-    return chunks
-
-
-@pytest.mark.parametrize(("reduction", "passes"), [("mean", 1), ("none", 2)])
-@pytest.mark.parametrize("by", ["where", "ignore_index", "weights"])
-def test_no_more_chunks_are_computed_than_the_tokens_that_are_left_fill(
-    computed, rng, by, reduction, passes
-):
-    x, w, _, y = drawn((N,))
-
-    @jax.jit
-    def run(mask):
-        labels, options = left_out(by, y, mask)
-        head = functools.partial(linear_softmax_cross_entropy, reduction=reduction, **options)
-        return jax.value_and_grad(scalar(head), (0, 1))(x, w, labels)
-
-    for kept, chunks in ((0, 0), (4, 1), (5, 2), (24, 6)):
-        computed.clear()
-        with chunks_of(SIZE):
-            jax.block_until_ready(run(mask_of(rng, kept)))
-        jax.effects_barrier()
-        assert len(computed) == passes * chunks, kept
-
-
-def test_each_shard_by_its_own_tokens(computed):
-    """One of two shards of the tokens has no token that takes part, and the other has all."""
-    x, w, _, y = drawn((N,))
-    mask = jnp.arange(N) < N // 2
-    sharded = on_mesh(linear_softmax_cross_entropy)
-
-    def run(loss):
-        of = jax.value_and_grad(lambda x, w: loss(x, w, y, where=mask), (0, 1))
-        return jax.jit(of)(x, w)
-
-    with chunks_of(SIZE):
-        found = run(sharded)
-    jax.effects_barrier()
-    assert len(computed) == 2 * N // 2 // SIZE  # by the two shards of the classes
-    close(found, run(held), 2e-5, 1e-6)  # float32, sums of 12 tokens
-
-
-def test_a_loop_in_place_computes_all_chunks(computed, rng):
-    """What the proofs read: it shows that the counts above would notice a loop that skips none."""
-    x, w, _, y = drawn((N,))
-    with chunks_of(SIZE, in_place=True):
-        linear_softmax_cross_entropy(x, w, y, where=mask_of(rng, 4))
-    jax.effects_barrier()
-    assert len(computed) == N // SIZE
-
-
-@pytest.mark.users_compile
-def test_memory_grows_by_an_integer_for_each_token():
-    n, d, v = 16384, 64, 4096
-
-    def taken(masked):
-        def loss(x, w, y, mask):
-            options = {"where": mask if masked else None, "max_logits_bytes": 8 * v * 512}
-            return linear_softmax_cross_entropy(x, w, y, **options)
-
-        return temp(loss, *sizes(n, d, v), ((n,), "bool"))
-
-    assert taken(True) <= taken(False) + 2 * 2**20 + 4 * n
-
-
-# ---------------------------------------------------------------- what they hold
-
-
 @float64
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@reductions
 @pytest.mark.parametrize("size", [3, 4])
 def test_nothing_of_a_token_that_is_out_comes_through(size, reduction):
     x, w, b, y = drawn((10,))
     left = jnp.arange(10) != 4
-
-    @jax.jit
-    def of(x, y):
-        run = scalar(functools.partial(linear_softmax_cross_entropy, reduction=reduction))
-        return jax.value_and_grad(lambda x, w, b: run(x, w, y, b, left), (0, 1, 2))(x, w, b)
-
+    head = functools.partial(linear_softmax_cross_entropy, reduction=reduction)
+    of = jax.jit(functools.partial(pulled, head))
     with chunks_of(size):
-        wanted = of(x, y)
+        wanted = of(x, w, y, b, left)
         for bad in (np.nan, np.inf):
-            got = of(x.at[4].set(bad), y.at[4].set(-7))
+            got = of(x.at[4].set(bad), w, y.at[4].set(-7), b, left)
             same(got, wanted)
             assert (got[1][0][4] == 0).all()
 
@@ -257,7 +162,7 @@ def test_under_transformations(rng):
             functools.partial(scanned, of),
             functools.partial(scanned, jax.checkpoint(of)),
         )
-        return jax.jit(lambda: [jax.value_and_grad(scalar(f), (0, 1))(x, w) for f in ways])()
+        return jax.jit(lambda: [pulled(f, x, w) for f in ways])()
 
     with chunks_of(SIZE):
         got = each(linear_softmax_cross_entropy)
@@ -288,14 +193,8 @@ def test_where_broadcasts_as_that_of_the_loss_of_logits(shape, reduction):
         lambda x, w, y, b, where: any_loss(x, w, y, bias=b, where=where),
         functools.partial(sharded, reduction=reduction),
     )
-
-    @jax.jit
-    def each(x, w):
-        pairs = [jax.vjp(lambda x, w, f=f: f(x, w, y, b, where), x, w) for f in ways]
-        return [(value, pull(jnp.ones_like(value))) for value, pull in pairs]
-
     with chunks_of(5):
-        wanted, *found = each(x, w)
+        wanted, *found = jax.jit(lambda *args: [pulled(f, *args) for f in ways])(x, w, y, b, where)
     for of_head in found:
         same(of_head, wanted)
 

@@ -159,10 +159,3 @@ def test_every_test_of_a_shared_name_is_run():
         if issubclass(case, unittest.TestCase) and _uses(case) & set(SHARED)
     ]
     assert cases == CLASSES
-
-
-def test_forward_mode_is_what_the_default_functions_lack():
-    logits, labels = np.zeros((2, 3), np.float32), np.array([0, 1])
-    loss = functools.partial(xent_jax.softmax_cross_entropy_with_integer_labels, labels=labels)
-    with pytest.raises(TypeError, match="custom_vjp"):
-        optax_tests.jaxtest.check_grads(loss, (logits,), order=1)

@@ -4,11 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from xent_jax.proofs import _normal_form as f
 from xent_jax.proofs._normal_form import Refused, delta, derivative, entry, fresh, poly
 
+from tests.draws import draws
 from tests.terms import LABEL, ROW, B, Evaluation, J, K, N, W, Z, drawn_arrays
 
 SIZES = {"n": 2, "k": 3}
@@ -159,14 +160,6 @@ def check(steps, all_arrays, rtol, atol):
         np.testing.assert_allclose(got, wanted, rtol, atol)
 
 
-def drawn(examples):
-    """Settings of hypothesis that draw the same examples in each run."""
-    slow = [HealthCheck.too_slow]
-    return settings(
-        max_examples=examples, deadline=None, derandomize=True, suppress_health_check=slow
-    )
-
-
 def one_of(names):
     return st.sampled_from(sorted(names))
 
@@ -188,7 +181,7 @@ BEFORE_ROOTS = ["plus z", "times w", "exp", "mask", "where positive", "hit"]
     ],
 )
 def test_terms_mean_what_they_were_made_of(examples, drawn_names):
-    @drawn(examples)
+    @draws(examples)
     @given(drawn_names, st.integers(0, 999))
     def means_what_it_was_made_of(names, seed):
         steps = STEPS | ROOTS | OF_ALL_ROWS
@@ -208,7 +201,7 @@ def integers(rng):
 
 @pytest.mark.parametrize("examples, most", [(80, 2), pytest.param(400, 3, marks=pytest.mark.slow)])
 def test_indicators_of_sums_and_of_their_powers_mean_what_they_were_made_of(examples, most):
-    @drawn(examples)
+    @draws(examples)
     @given(some_of(OF_INTEGERS, most), one_of(INDICATORS), st.integers(0, 999))
     def means_what_it_was_made_of(names, last, seed):
         steps = [*(OF_INTEGERS[n] for n in names), INDICATORS[last]]
@@ -224,7 +217,7 @@ DIFFERENTIATED = (
 )  # fmt: skip
 
 
-@drawn(200)
+@draws(200)
 @given(some_of(DIFFERENTIATED, 3), st.integers(0, 999))
 def test_derivatives_are_those_of_the_term(names, seed):
     a, b = fresh(N), fresh(K)

@@ -12,6 +12,8 @@ from xent_jax.proofs import array, labels, prove_vjp
 from xent_jax.proofs._prover import counterexample
 from xent_jax.proofs._theorems.shipped import THEOREMS
 
+from tests.draws import TIMES
+
 SPECS = {"x": array("n k"), "w": array("k"), "y": labels("n", classes="k")}
 STEPS = {
     "exp": lambda x, w, y: jnp.exp(x / 4),

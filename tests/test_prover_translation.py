@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from xent_jax.proofs import array, labels, scalar
 from xent_jax.proofs._normal_form import Refused, Symbol
@@ -14,9 +14,8 @@ from xent_jax.proofs._prover.trace import arguments, new_tensor, trace
 from xent_jax.proofs._refutation.samples import samples
 from xent_jax.proofs._theorems.shipped import CASES
 
+from tests.draws import draws
 from tests.terms import Evaluation, agree, as_terms
-
-_SLOW = [HealthCheck.too_slow]
 
 
 def _sizes(specs, inputs):
@@ -79,7 +78,7 @@ _UNARY = {
 }
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@draws(25)
 @given(st.lists(st.sampled_from(sorted(_UNARY)), min_size=1, max_size=3), st.integers(0, 99))
 def test_drawn_functions(names, seed):
     def function(x, p, y):

@@ -10,17 +10,11 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests import meshes
-from tests.cases import x64
-from tests.heads import REDUCTIONS, pulled, pulled_by_name
-from tests.meshes import SPLITS, mesh_of, put, set_mesh, shard_map
+from tests import heads, meshes
+from tests.heads import pulled, reductions, weighed
+from tests.meshes import mesh_of, mesh_set, put, shard_map, tracked
 from tests.problems import close
-from xent_jax import (
-    forward_mode,
-    linear_softmax_cross_entropy,
-    linear_token_statistics,
-    shard_linear_head,
-)
+from xent_jax import forward_mode, linear_softmax_cross_entropy, linear_token_statistics
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
@@ -35,8 +29,6 @@ SPECS = {
 }  # fmt: skip
 
 kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
-reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
-tracked = pytest.mark.parametrize("check_vma", [True, False], ids=["tracked", "untracked"])
 
 
 def drawn(rng, classes=CLASSES):
@@ -74,11 +66,7 @@ def mapped(head, check_vma=True, out=SPECS["inputs"]):
         arrays = {k: v for k, v in arguments.items() if not isinstance(v, int | str)}
         local = functools.partial(head, **{k: arguments[k] for k in arguments.keys() - arrays})
         specs = {k: SPECS.get(k, P()) for k in arrays}
-        run = shard_map(
-            lambda arrays: local(**arrays),
-            mesh=mesh_of(), in_specs=(specs,), out_specs=out, check_vma=check_vma,
-        )  # fmt: skip
-        return run(arrays)
+        return shard_map(lambda arrays: local(**arrays), (specs,), out, check_vma=check_vma)(arrays)
 
     return call
 
@@ -103,8 +91,8 @@ CALLS = [
 def derivatives(head, floats, fixed, **options):
     """The losses and the gradient to each argument."""
     loss = functools.partial(head, **fixed, **FIXED, **options)
-    run = jax.jit(functools.partial(pulled_by_name, lambda floats: loss(**floats)))
-    return jax.block_until_ready(run(floats))
+    value, (gradients,) = heads.derivatives(lambda floats: loss(**floats), floats)
+    return jax.block_until_ready((value, gradients))
 
 
 @functools.cache
@@ -158,11 +146,17 @@ def test_gradient_taken_inside(reduction, rng):
 
 def test_outside_jit(rng):
     x, w, y, _ = layer(rng)
-    found, expected = (
-        jax.value_and_grad(head, (0, 1))(x, w, y)
-        for head in (on_mesh(), linear_softmax_cross_entropy)
-    )
-    close(found, expected)
+    close(pulled(on_mesh(), x, w, y), pulled(linear_softmax_cross_entropy, x, w, y))
+
+
+def pulled_of_all(head, x, w, y, b, **options):
+    """A number that weighs all that the head returns, that itself, and the number's gradients."""
+
+    def total(x, w, b):
+        out = head(x, w, y, b, **options)
+        return weighed(out), out
+
+    return both(total, x, w, b, wrt=(0, 1, 2), has_aux=True)
 
 
 @kernels
@@ -174,16 +168,11 @@ def test_statistics(kernel, rng):
     y = y.at[0].set(jnp.array([-1, CLASSES, 3]))
     options = {"ignore_index": 3, "top_k": 9, "max_logits_bytes": BUDGET, "logit_softcap": 5.0}
 
-    def run(head):
-        def total(x, w, b):
-            found = head(x, w, y, b, **options)
-            floating = [v for v in found if jnp.issubdtype(v.dtype, jnp.floating)]
-            weights = [jnp.cos(jnp.arange(v.size).reshape(v.shape)) for v in floating]
-            return sum(map(jnp.nansum, map(jnp.multiply, floating, weights))), found
-
-        return both(total, x, w, b, wrt=(0, 1, 2), has_aux=True)
-
-    close(run(on_mesh(linear_token_statistics, kernel)), run(linear_token_statistics), 1e-9, 1e-12)
+    found, expected = (
+        pulled_of_all(head, x, w, y, b, **options)
+        for head in (on_mesh(linear_token_statistics, kernel), linear_token_statistics)
+    )
+    close(found, expected, 1e-9, 1e-12)
 
 
 @pytest.mark.parametrize("classes", [21, 22, 3], ids=["21", "22", "fewer than shards"])
@@ -197,15 +186,8 @@ def test_classes_that_the_shards_do_not_divide(classes, head, rng):
         weights = jnp.arange(1.0, classes + 1)
         options = {"class_weights": weights, "label_smoothing": 0.1, "reduction": "none"}
 
-    def run(head):
-        def total(x, w, b):
-            out = head(x, w, y, b, **options)
-            return jnp.nansum(jax.tree.leaves(out)[0]), out
-
-        return both(total, x, w, b, wrt=(0, 1, 2), has_aux=True)
-
-    (_, out), _ = found = run(on_mesh(head))
-    close(found, run(head))
+    (_, out), _ = found = pulled_of_all(on_mesh(head), x, w, y, b, **options)
+    close(found, pulled_of_all(head, x, w, y, b, **options))
     assert np.isnan(jax.tree.leaves(out)[0][0, :2]).all()
 
 
@@ -213,12 +195,12 @@ def test_classes_that_the_shards_do_not_divide(classes, head, rng):
 @pytest.mark.parametrize("kernel", [KERNELS["classes"], KERNELS["fully"]], ids=str)
 def test_explicit_sharding(kernel, rng):
     """Types say where arrays are; what is elsewhere is moved, and gradients lie as arguments."""
-    mesh = mesh_of(kind=AxisType.Explicit)
     x, w, y, _ = layer(rng)
     expected = both(linear_softmax_cross_entropy, x, w, y)
-    with set_mesh(mesh):
+    with mesh_set(kind=AxisType.Explicit) as mesh:
         x, w = put(mesh, x, "data"), put(mesh, w, *kernel)
-        head = shard_linear_head(linear_softmax_cross_entropy, inputs=P("data"), kernel=kernel)
+        shard = functools.partial(xent_jax.shard_linear_head, inputs=P("data"), kernel=kernel)
+        head = shard(linear_softmax_cross_entropy)
         actual = both(head, x, w, y)
         close(actual, expected)
         assert [jax.typeof(g) for g in actual[1]] == [jax.typeof(x), jax.typeof(w)]
@@ -234,66 +216,6 @@ def test_an_explicit_mesh_needs_a_newer_jax(rng):
 
 
 # ------------------------------------------------------------------------ any loss
-
-
-def head_of(reduction="mean", module=xent_jax, axis_name=None, **more):
-    """Makes a head with aux of a number that its loss closes over."""
-
-    def make(c):
-        def loss(z, targets):
-            named = {"axis_name": axis_name}
-            focal = module.softmax_focal_loss(z, targets["labels"], gamma=c, **named)
-            return focal, {"lse": module.logsumexp(z, **named)}
-
-        options = {"has_aux": True, "reduction": reduction, "axis_name": axis_name, **more}
-        return module.with_linear_head(loss, **options)
-
-    return make
-
-
-def called(make, inputs, kernel, labels, c, **given):
-    return make(c)(inputs, kernel, {"labels": labels}, **given)
-
-
-def pulled_of_any(make, classes=CLASSES, more=(), call=called):
-    """The value, aux, and the gradients to what has one, of the head that a number makes."""
-    floats, fixed = drawn(np.random.default_rng(0), classes)
-    given = {k: v for k, v in fixed.items() if k in ("labels", *more)}
-    floats = {k: floats[k] for k in ("inputs", "kernel", *more) if k in floats}
-
-    def run(floats):
-        value, aux = call(make, **floats, **given)
-        return jnp.sum(value * jnp.cos(jnp.arange(value.size)).reshape(value.shape)), (value, aux)
-
-    return both(run, floats | {"c": jnp.asarray(1.3)}, wrt=0, has_aux=True)
-
-
-PADDED = {"classes": 22, "more": ("bias", "weights", "where")}  # four shards have 24 classes
-
-
-@functools.cache
-def of_any_on_one_device(reduction):
-    return pulled_of_any(head_of(reduction), **PADDED)
-
-
-@kernels
-@pytest.mark.parametrize("reduction", ["none", "mean"])
-def test_a_loss_of_ones_own(kernel, reduction):
-    """The head has aux, weights, a mask, a tree of targets, and a number in its loss."""
-    make = head_of(reduction, axis_name="model" if "model" in kernel else None)
-    found = pulled_of_any(lambda c: on_mesh(make(c), kernel), **PADDED)
-    close(found, of_any_on_one_device(reduction))
-
-
-@tracked
-def test_a_loss_of_ones_own_in_shard_map(check_vma):
-    chunked = {"max_logits_bytes": BUDGET}
-
-    def call(make, **arrays):
-        return mapped(functools.partial(called, make), check_vma, (P(), P("data")))(**arrays)
-
-    found = pulled_of_any(head_of(**NAMES, **chunked), call=call)
-    close(found, pulled_of_any(head_of(**chunked)))
 
 
 def integer(module=xent_jax, **options):
@@ -325,40 +247,3 @@ def test_padding_that_its_owner_made(rng):
     value, (dx, dw) = both(on_mesh(integer(num_classes=22)), x, padded, y)
     close((value, (dx, dw[:, :22])), both(integer(), x, w, y))
     assert (dw[:, 22:] == 0).all()
-
-
-# ------------------------------------------------------------------------ the split
-
-
-@functools.cache
-def on(data, model, fully):
-    """Losses, their gradient to the inputs, and a mean and its gradients, in float32; twice."""
-    with x64(False):
-        rng = np.random.default_rng(0)
-        x, w, y, b = layer(rng)
-        x, w = jnp.tile(x, (1, 1, 4)), jnp.tile(w, (4, 1))  # a width that eight divide
-        y = y.at[:5, 0].set(jnp.array([-1, CLASSES, 3, 0, 0]))
-        x = x.at[4, 0, 0].set(jnp.nan)
-        kernel = KERNELS["fully" if fully else "classes"]
-        head = functools.partial(on_mesh(kernel=kernel, mesh=mesh_of(data, model)), **FIXED)
-
-        @jax.jit
-        def run(x, w, b):
-            losses, dx = pulled(lambda x: head(x, w, y, b, reduction="none"), x)
-            left = {"where": ~jnp.isnan(losses), "label_smoothing": 0.1, "z_loss": 1e-3}
-            mean = jax.value_and_grad(lambda x, w, b: head(x, w, y, b, **left), (0, 1, 2))
-            return losses, dx, mean(x, w, b)
-
-        return run(x, w, b), run(x, w, b)
-
-
-@pytest.mark.users_compile
-@pytest.mark.parametrize("data, model", SPLITS)
-@pytest.mark.parametrize("fully", [False, True], ids=["classes", "fully sharded"])
-def test_the_split_changes_no_number(data, model, fully):
-    """To 1e-6 of the largest; NaN rows alike; from run to run not a bit."""
-    (expected, _), (first, second) = on(1, 1, False), on(data, model, fully)
-    jax.tree.map(np.testing.assert_array_equal, first, second)
-    jax.tree.map(lambda a, e: close(a, e, 1e-6, 1e-6 * np.nanmax(np.abs(e))), first, expected)
-    rows = np.isnan(expected[0])
-    assert rows.sum() == 3 and rows[0, 0] and rows[1, 0] and rows[4, 0]

@@ -10,8 +10,15 @@ from jax.sharding import PartitionSpec as P
 
 import xent_jax
 from tests.cases import CASES, CLASSES, RICHEST, row
-from tests.meshes import SPLITS, mesh_of, shard_map
-from tests.problems import Problem, close, gradient_of_slope, hessian_times, slope
+from tests.heads import derivatives
+from tests.meshes import mesh_of, shard_map, tracked
+from tests.problems import (
+    Problem,
+    close,
+    gradient_of_slope,
+    hessian_times,
+    slope,
+)
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
@@ -38,7 +45,6 @@ def rows(**ways):
 
 
 each_function = pytest.mark.parametrize("case", RICH, ids=lambda case: case.id)
-checks = pytest.mark.parametrize("check_vma", [True, False], ids=["tracked", "untracked"])
 
 
 def spec(case, name):
@@ -60,10 +66,8 @@ class Sharded(Problem):
 
     def mapped(self, function, out):
         """A function of a shard's inputs by name, inside shard_map of whole ones."""
-        specs = ({name: spec(self.case, name) for name in self.inputs},)
-        return shard_map(
-            function, mesh=mesh_of(), in_specs=specs, out_specs=out, check_vma=self.check_vma
-        )
+        specs = {name: spec(self.case, name) for name in self.inputs}
+        return shard_map(function, (specs,), out, check_vma=self.check_vma)
 
     def ours(self, module, floats):
         out = P("data")
@@ -117,60 +121,7 @@ def test_gradient_taken_inside(case, rng):
     close(found, expected(problem.floats[first]))
 
 
-# ------------------------------------------------- what the number of shards must not change
-
-
-def one_row_in_four_is_bad(rng):
-    z = rng.standard_normal((16, 24)).astype(np.float32) * 3
-    z[5], z[7, 20], z[9, 3] = -np.inf, np.nan, np.inf
-    y = rng.integers(0, 24, 16).astype(np.int32)
-    y[:3] = -1, 24, -100
-    z[11, y[11]] = -np.inf
-    return z, y
-
-
-def of_rows(mesh, check_vma=True):
-    """Losses and, for cotangents 1 to n, the gradient."""
-
-    given = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-3, "axis_name": "model"}
-    specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P("data")}
-    loss = functools.partial(LOSS, **given)
-    mapped = shard_map(loss, mesh=mesh, **specs, check_vma=check_vma)
-
-    @jax.jit
-    def run(z, y):
-        losses, pull = jax.vjp(lambda z: mapped(z, y), z)
-        return losses, pull(jnp.arange(1, 1 + losses.size, dtype=losses.dtype))[0]
-
-    return run
-
-
-@functools.cache
-def on(data, model, check_vma):
-    """Twice."""
-    run = of_rows(mesh_of(data, model), check_vma)
-    rows = one_row_in_four_is_bad(np.random.default_rng(0))
-    return run(*rows), run(*rows)
-
-
-@pytest.mark.users_compile
-@checks
-@pytest.mark.parametrize("data, model", SPLITS)
-def test_the_split_changes_no_number(data, model, check_vma):
-    """To 1e-6, which rows are NaN or infinite not at all; and from run to run not a bit."""
-    expected, _ = on(1, 1, True)
-    first, second = on(data, model, check_vma)
-    for a, b, e in zip(first, second, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
-        close(a, e, 1e-6, 1e-6 * np.max(np.abs(e[np.isfinite(e)])))
-    assert np.isnan(expected[0]).tolist() == [i in (0, 1, 5, 7, 9) for i in range(16)]
-
-
-@pytest.mark.users_compile
-def test_the_order_of_tokens_changes_no_number(rng):
-    z, y = one_row_in_four_is_bad(rng)
-    order, run = rng.permutation(16), of_rows(mesh_of(2, 4))
-    np.testing.assert_array_equal(run(z[order], y[order])[0], run(z, y)[0][order])
+# ------------------------------------------ confident rows, padded classes, and uneven examples
 
 
 @pytest.mark.users_compile
@@ -184,8 +135,7 @@ def test_confident_rows_are_as_exact_as_on_one_device(soft, rng):
     loss, t = (LOSS, y) if not soft else (xent_jax.softmax_cross_entropy, np.eye(16)[y])
     t = jnp.asarray(t, None if not soft else jnp.float32)
     specs = P("data", "model"), (P("data", "model") if soft else P("data"))
-    local = functools.partial(loss, axis_name="model")
-    mapped = shard_map(local, mesh=mesh_of(), in_specs=specs, out_specs=P("data"))
+    mapped = shard_map(functools.partial(loss, axis_name="model"), specs, P("data"))
     np.testing.assert_allclose(jax.jit(mapped)(z, t), loss(z, t), rtol=3e-7)
 
 
@@ -199,8 +149,7 @@ def test_a_padded_tail_takes_no_part(rng):
         classes = jax.lax.axis_index("model") * 6 + jnp.arange(6)
         return LOSS(z, y, where=classes[None] < 22, reduction="mean", **options, **NAMES)
 
-    specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P()}
-    mapped = shard_map(local, mesh=mesh_of(), **specs)
+    mapped = shard_map(local, (P("data", "model"), P("data")), P())
     padded = functools.partial(jnp.pad, pad_width=((0, 0), (0, 2)), constant_values=1e6)
     close(jax.jit(jax.value_and_grad(lambda z: mapped(padded(z), y)))(z), expected)
 
@@ -216,14 +165,9 @@ def test_a_mean_is_over_the_examples_of_all_shards(rng):
         return LOSS(z, y, **options, reduction="mean", **names)
 
     specs = (P("data", "model"), P("data"), P("data"), P("model"), P("data"))
-    mapped = shard_map(
-        functools.partial(loss, **NAMES), mesh=mesh_of(), in_specs=specs, out_specs=P()
-    )
-
-    def run(loss):
-        return jax.jit(jax.value_and_grad(loss, (0, 3, 4)))(z, y, left, by_class, weights)
-
-    close(run(mapped), run(loss))
+    mapped = shard_map(functools.partial(loss, **NAMES), specs, P())
+    found, expected = (derivatives(f, z, y, left, by_class, weights) for f in (mapped, loss))
+    close(found, expected)
 
 
 # ---------------------------------------------------------------- gradients taken inside
@@ -287,12 +231,11 @@ def test_a_gradient_of_the_head_inside_pmap_or_vmap_is_multiplied_too(mapped, rn
     close(whole, jax.tree.map(lambda g: SHARDS * g, gradient(x, w)))
 
 
-@checks
+@tracked
 def test_a_gradient_inside_shard_map_is_multiplied_where_types_are_not_tracked(check_vma, rng):
     z, y = jnp.asarray(rng.normal(size=(6, 8))), jnp.arange(6)
     spec, inside = P(None, "model"), functools.partial(mean, axis_name="model")
-    specs = {"in_specs": (spec, P()), "out_specs": spec}
-    run = shard_map(jax.grad(inside), mesh=mesh_of(), **specs, check_vma=check_vma)
+    run = shard_map(jax.grad(inside), (spec, P()), spec, check_vma=check_vma)
     factor = 1 if check_vma else mesh_of().shape["model"]
     close(jax.jit(run)(z, y), factor * jax.grad(mean)(z, y))
 

@@ -1,5 +1,7 @@
 """For sharded classes, no wrong merge is proved, nor what holds at small indices only."""
 
+# ruff: noqa: E402
+
 import functools
 from fractions import Fraction
 
@@ -9,25 +11,16 @@ from jax import lax
 
 pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax[proofs]")
 
-from xent_jax.proofs import _normal_form as f  # noqa: E402
-from xent_jax.proofs import array, labels, prove_equal, prove_vjp  # noqa: E402
-from xent_jax.proofs._normal_form import (  # noqa: E402
-    Symbol,
-    atom,
-    delta,
-    entry,
-    index,
-    poly,
-    positive,  # noqa: E402
-    total,
-)
-from xent_jax.proofs._theorems import textbook_shards as book  # noqa: E402
-from xent_jax.proofs._theorems.in_shards import in_shards  # noqa: E402
-from xent_jax.proofs._theorems.shards import CASES  # noqa: E402
-from xent_jax.proofs._theorems.theorem import theorems_of  # noqa: E402
+from xent_jax.proofs import _normal_form as f
+from xent_jax.proofs import array, labels, prove_equal, prove_vjp
+from xent_jax.proofs._normal_form import Symbol, atom, delta, entry, index, poly, positive, total
+from xent_jax.proofs._theorems import textbook_shards as book
+from xent_jax.proofs._theorems.in_shards import in_shards
+from xent_jax.proofs._theorems.shards import CASES
+from xent_jax.proofs._theorems.theorem import theorems_of
 
-from tests.second_engine.concrete import prove_concrete  # noqa: E402
-from xent_jax import _rows, _shards  # noqa: E402
+from tests.second_engine.concrete import prove_concrete
+from xent_jax import _rows, _shards
 
 pytestmark = pytest.mark.fast_compile
 

@@ -5,20 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests.meshes import (
-    EXPLICIT,
-    bytes_per_device,
-    collectives,
-    explicit,
-    mesh_of,
-    set_mesh,
-    shaped,
-    shard_map,
-)
+from benchmarks._collectives import bytes_per_device, collectives, grouped
+from tests.meshes import EXPLICIT, explicit, mesh_of, mesh_set, shaped, shard_map
 from tests.programs import to_be_read
 from xent_jax import linear_softmax_cross_entropy, shard_linear_head, with_linear_head
 
@@ -100,13 +93,11 @@ OPTIONS = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-4}
 @pytest.mark.parametrize("kind", [AxisType.Auto, EXPLICIT, IN_SHARD_MAP], ids=str)
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["plain", "options"])
 def test_a_few_numbers_for_each_token_cross(kind, options):
-    mesh = mesh_of(kind=AxisType.Auto if kind == IN_SHARD_MAP else kind)
     loss = functools.partial(INTEGER, reduction="mean", **options)
     if kind == IN_SHARD_MAP:
         local = functools.partial(loss, axis_name="model", batch_axis_name="data")
-        specs = {"in_specs": (FULLY, P("data")), "out_specs": P()}
-        loss = shard_map(local, mesh=mesh, **specs)
-    with set_mesh(mesh):
+        loss, kind = shard_map(local, (FULLY, P("data")), P()), AxisType.Auto
+    with mesh_set(kind=kind) as mesh:
         z = shaped(mesh, (N, V), jnp.float32, "data", "model")
         y = shaped(mesh, (N,), jnp.int32, "data")
         assert 0 < bytes_per_device(text(jax.value_and_grad(loss), z, y)) <= OF_EACH_TOKEN
@@ -125,12 +116,11 @@ def crossing(mesh, function, *arrays):
 @pytest.mark.parametrize("loss", ["integer", "soft"])
 def test_labels_that_are_not_divided_add_no_collective(loss, spec, kind):
     """Each device takes its part of what it holds; nothing is gathered."""
-    mesh = mesh_of(2, 2, kind)
     function, labels, division = xent_jax.softmax_cross_entropy, (SMALL, jnp.float32), spec
     if loss == "integer":
         function, labels, division = INTEGER, (SMALL[:1], jnp.int32), spec[:1]
     step = jax.value_and_grad(lambda z, t: function(z, t).sum())
-    with set_mesh(mesh):
+    with mesh_set(2, 2, kind) as mesh:
         z = shaped(mesh, SMALL, jnp.float32, *spec)
         divided = crossing(mesh, step, z, shaped(mesh, *labels, *division))
         whole = crossing(mesh, step, z, shaped(mesh, *labels))
@@ -140,9 +130,56 @@ def test_labels_that_are_not_divided_add_no_collective(loss, spec, kind):
 
 @explicit
 def test_data_parallel_class_weights_add_no_collective_to_the_losses(kind):
-    mesh = mesh_of(4, 1, kind)
-    with set_mesh(mesh):
+    with mesh_set(4, 1, kind) as mesh:
         z, y = shaped(mesh, SMALL, jnp.float32, "data"), shaped(mesh, SMALL[:1], jnp.int32, "data")
         w = shaped(mesh, SMALL[1:], jnp.float32)
         losses = crossing(mesh, lambda z, y, w: INTEGER(z, y, class_weights=w), z, y, w)
     assert losses == []
+
+
+# ------------------------------------------------------------------------ known programs
+
+PART = 32 * 8 * 4  # bytes of what one device holds
+
+
+def looped(x):
+    def inner(c, _):
+        return jnp.sin(lax.psum(c, "data")) + x, None
+
+    def outer(c, _):
+        return lax.scan(inner, c, length=3)[0] + 1, None
+
+    return lax.scan(outer, x, length=5)[0]
+
+
+def moved(x):
+    gathered = lax.all_gather(x, "model", axis=1, tiled=True)
+    x = lax.psum_scatter(gathered, "model", tiled=True, scatter_dimension=1)
+    x = lax.all_to_all(jnp.sin(x), "data", 0, 0, tiled=True)
+    return lax.ppermute(jnp.cos(x), "model", [(i, (i + 1) % 4) for i in range(4)])
+
+
+@pytest.mark.parametrize(
+    "function, divided, expected",
+    [
+        (jnp.sin, False, []),
+        (lambda x: x - x.max(1, keepdims=True), False, [("all-reduce", "model", 4, 1, 32 * 4)]),
+        (looped, True, [("all-reduce", "data", 2, 15, 15 * PART)]),
+        (
+            moved,
+            True,
+            [
+                ("all-gather", "model", 4, 1, 4 * PART),
+                ("all-to-all", "data", 2, 1, PART),
+                ("collective-permute", "model", 4, 1, PART),
+                ("reduce-scatter", "model", 4, 1, 4 * PART),
+            ],
+        ),
+    ],
+    ids=["nothing", "automatic", "looped", "moved"],
+)
+def test_compiled_programs(function, divided, expected):
+    mesh, function = mesh_of(), shard_map(function, FULLY, FULLY) if divided else function
+    program_text = text(function, shaped(mesh, (64, 32), jnp.float32, *FULLY))
+    assert sorted(grouped(collectives(program_text, dict(mesh.shape)))) == expected
+    assert bytes_per_device(program_text) == sum(moved for *_, moved in expected)

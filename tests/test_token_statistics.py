@@ -1,7 +1,6 @@
 """Token statistics of logits, held or of a linear head, against their definitions."""
 
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -13,70 +12,27 @@ import xent_jax
 from tests import heads
 from tests.cases import strict
 from tests.chunks import chunks_of
-from tests.heads import (
-    CLASSES,
-    FLOATS,
-    WHOLE,
-    equal_zeros_tie,
-    jit_and_mode,
-    modes,
-    of_logits,
-)
-from tests.meshes import kinds, mesh_of, on_mesh, put, set_mesh, shard_map
+from tests.heads import CLASSES, modes
+from tests.meshes import kinds, mesh_of, mesh_set, on_mesh, put, shard_map
 from tests.problems import close
+from tests.token_statistics import (
+    FLOATS,
+    compare,
+    drawn,
+    equal_zeros_tie,
+    filled,
+    jit_and_mode,
+    logits_of,
+    of_logits,
+    sources,
+    statistics,
+    weighed,
+)
 from xent_jax import linear_token_statistics
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 DTYPES = ["float32", "float64", "bfloat16", "float16"]
-sources = pytest.mark.parametrize("source", ["logits", "head"])
-
-
-def drawn(source, batch, tied=True):
-    """The logits alone, or inputs, kernel and bias; and labels. Two classes tie everywhere."""
-    x, w, b, y = heads.drawn(batch)
-    if tied:
-        w, b = w.at[:, 4].set(w[:, 9]), b.at[4].set(b[9])
-    floats = (x, w, b) if source == "head" else (x @ w + b,)
-    return floats, y
-
-
-def logits_of(floats):
-    z, *layer = floats
-    return z @ layer[0] + layer[1] if layer else z
-
-
-def statistics(floats, y, module=xent_jax, **options):
-    if len(floats) == 1:
-        return module.token_statistics(*floats, y, **options)
-    x, w, b = floats
-    return module.linear_token_statistics(x, w, y, b, **options)
-
-
-def compare(found, wanted, tolerance=1e-12):
-    for name in FLOATS:
-        close(getattr(found, name), wanted[name], tolerance)
-    for name in WHOLE:
-        assert getattr(found, name).dtype == jnp.int32
-        np.testing.assert_array_equal(getattr(found, name), wanted[name])
-
-
-def weighed(found):
-    """Combines all floating-point fields into one number for each token."""
-    return found.loss + 2 * found.logsumexp * found.entropy + found.top_k_log_probabilities[..., 0]
-
-
-def filled(found, rows, loss=None):
-    """The statistics with the fields of some rows NaN or -1, or with the loss that is given."""
-    if loss is not None:
-        rank = found.label_rank.at[rows].set(-1)
-        return found._replace(loss=found.loss.at[rows].set(loss), label_rank=rank)
-    fill = {name: np.nan for name in FLOATS} | {name: -1 for name in WHOLE}
-    return found._replace(**{k: getattr(found, k).at[rows].set(v) for k, v in fill.items()})
-
-
-# ------------------------------------------------------------------ definitions
-
 BATCHES = [("logits", batch, 1) for batch in [(), (5,), (2, 3), (0,)]]
 CHUNKS = [("head", (2, 6), size) for size in (3, 4, 12)]  # divides the tokens, does not, all
 
@@ -111,8 +67,7 @@ def test_gradients_of_each(source, module):
 
     def derivatives(name, statistics):
         def of(floats, options):
-            out = statistics(floats, options)[name]
-            return jnp.sum(out * jnp.cos(jnp.arange(out.size)).reshape(out.shape))
+            return heads.weighed(statistics(floats, options)[name])
 
         def along(floats):
             return sum(map(jnp.vdot, jax.grad(of)(floats, options), direction))
@@ -158,14 +113,6 @@ def test_strict_promotion(module, dtype):
         jax.eval_shape(run, z.astype(dtype))
 
 
-def test_strict_promotion_of_classes_in_shards():
-    z, y = jnp.zeros((4, 8)), jnp.zeros(4, int)
-    run = functools.partial(xent_jax.token_statistics, top_k=5, axis_name="model")
-    specs = {"in_specs": (P("data", "model"), P("data")), "out_specs": P("data")}
-    with strict():
-        jax.eval_shape(shard_map(run, mesh=mesh_of(2, 4), **specs), z, y)
-
-
 @pytest.mark.parametrize(
     ("source", "dtype", "tolerance"),
     [("logits", dtype, 1e-6) for dtype in ("bfloat16", "float16", "float32")]
@@ -193,7 +140,9 @@ def test_floats_are_float32_and_the_gradient_has_the_dtype_of_the_logits(source,
 def test_a_label_that_is_none(label, loss, source):
     floats, y = drawn(source, (5,))
     found = statistics(floats, y.at[2].set(label), ignore_index=-7, top_k=2)
-    wanted = filled(statistics(floats, y, top_k=2), 2, loss)
+    wanted = statistics(floats, y, top_k=2)
+    loss, rank = wanted.loss.at[2].set(loss), wanted.label_rank.at[2].set(-1)
+    wanted = wanted._replace(loss=loss, label_rank=rank)
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
@@ -254,50 +203,8 @@ def test_tokens_that_are_out(source, shape, module, rng):
     both = jax.jit(jax.grad(run, has_aux=True))
     gradient, found = both(bad, jnp.where(kept, y, CLASSES), where=mask)
     wanted_gradient, wanted = both(z, y)
-    fields = {}
-    for name in FLOATS + WHOLE:
-        fields[name] = np.array(getattr(wanted, name))
-        fields[name][~np.asarray(kept)] = 0 if name in FLOATS else -1
     # In float64: XLA may order the sums of the two programs, with and without a mask, differently.
-    close((gradient, found), (wanted_gradient, wanted._replace(**fields)), 1e-12, 1e-14)
-
-
-# ------------------------------------------------------------------ of the head alone
-
-
-def test_a_class_that_the_bias_rules_out():
-    x, w, b, y = heads.drawn((5,))
-    out, first = b.at[3].set(-jnp.inf), 0 * y
-    found = linear_token_statistics(x, w, first, out, top_k=CLASSES)
-    w_kept, b_kept = jnp.delete(w, 3, axis=1), jnp.delete(b, 3)
-    close(found[:3], linear_token_statistics(x, w_kept, first, b_kept, top_k=CLASSES - 1)[:3])
-    assert np.all(found.top_k_log_probabilities[:, -1] == -np.inf)
-    assert np.all(found.top_k_indices[:, -1] == 3)
-    gradient = jax.grad(lambda b: jnp.sum(linear_token_statistics(x, w, y, b).entropy))(out)
-    assert np.all(np.isfinite(gradient)) and gradient[3] == 0
-
-
-def test_labels_of_a_dtype_too_small_for_all_classes():
-    x, w, b, y = heads.drawn((5,), classes=300)
-    y = y % 100
-    small, wide = (linear_token_statistics(x, w, y, b) for y in (y.astype(jnp.int8), y))
-    np.testing.assert_array_equal(small.label_rank, wide.label_rank)
-    np.testing.assert_array_equal(small.loss, wide.loss)
-
-
-@pytest.mark.users_compile
-def test_the_gradient_of_one_makes_no_work_for_the_others():
-    x, w, b, y = heads.drawn((12,))
-
-    def of(x):
-        return linear_token_statistics(x, w, y, b, top_k=3)
-
-    def work(f):
-        text = jax.jit(f).lower(x).compile().as_text()
-        return set(re.findall(r"\b(TopK|sort|scatter|dot)\b", text))
-
-    assert work(jax.grad(lambda x: jnp.sum(of(x).loss))) == {"dot"}
-    assert work(of) & {"TopK", "sort"}
+    close((gradient, found), (wanted_gradient, filled(wanted, ~kept, 0)), 1e-12, 1e-14)
 
 
 # ------------------------------------------------------------------ on a mesh
@@ -324,10 +231,9 @@ def special(rng):
 
 def test_classes_in_shards(rng):
     z, y = special(rng)
-    local = functools.partial(with_gradient, axis_name="model")
-    split = P("data", "model")
-    specs = {"in_specs": (split, P("data")), "out_specs": (P("data"), split)}
-    found = jax.jit(shard_map(local, mesh=mesh_of(2, 4), **specs))(z, y)
+    split, local = P("data", "model"), functools.partial(with_gradient, axis_name="model")
+    with strict():
+        found = jax.jit(shard_map(local, (split, P("data")), (P("data"), split)))(z, y)
     # In float64: a sum over the shards has another order, and gradients near 0 have no digits.
     close(found, on_one_device(z, y), 1e-12, 1e-14)
 
@@ -337,7 +243,7 @@ def test_classes_in_shards(rng):
 @pytest.mark.parametrize("spec", [("data",), (None, "model"), ("data", "model")], ids=str)
 def test_arrays_divided_over_a_mesh(spec, of_labels, kind, rng):
     z, y = special(rng)
-    wanted, mesh = on_one_device(z, y), mesh_of(2, 2, kind)
-    with set_mesh(mesh):
+    wanted = on_one_device(z, y)
+    with mesh_set(2, 2, kind) as mesh:
         found = jax.jit(with_gradient)(put(mesh, z, *spec), put(mesh, y, *of_labels))
     close(found, wanted, 1e-12, 1e-14)  # as in shards

@@ -14,20 +14,14 @@ import pytest
 
 import xent_jax
 from tests.cases import RICHEST
+from tests.heads import plain
 from tests.problems import close
+from tests.token_statistics import of_logits
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 N, D, K = 4, 3, 5
 Y = jnp.array([0, 4, 2, 1])
-
-
-def held(x, w, b=0.0):
-    return jax.nn.log_softmax(x @ w + b)
-
-
-def picked(log_p):
-    return -jnp.take_along_axis(log_p, Y[:, None], -1)[:, 0]
 
 
 def statistics(library, x, w, b):
@@ -36,10 +30,8 @@ def statistics(library, x, w, b):
 
 
 def plain_statistics(x, w, b):
-    z = x @ w + b
-    log_p = jax.nn.log_softmax(z)
-    entropy = -jnp.sum(jnp.exp(log_p) * log_p, -1)
-    return picked(log_p) + entropy * jax.nn.logsumexp(z, -1)
+    found = of_logits(x @ w + b, Y)
+    return found["loss"] + found["entropy"] * found["logsumexp"]
 
 
 def closing(library, x, w, c):
@@ -52,7 +44,8 @@ def integer(library, x, w, b, c, **options):
 
 
 def plain_integer(x, w, b, c):
-    return picked(held(x, w, b)) + c * jax.nn.logsumexp(x @ w + b, -1) ** 2
+    z = x @ w + b
+    return plain(z, Y) + c * jax.nn.logsumexp(z, -1) ** 2
 
 
 def with_soft(library, x, w, t, **options):
@@ -60,7 +53,7 @@ def with_soft(library, x, w, t, **options):
 
 
 def plain_soft(x, w, t):
-    return -jnp.sum(t * held(x, w), -1)
+    return -jnp.sum(t * jax.nn.log_softmax(x @ w), -1)
 
 
 _SHAPES = {"x": (N, D), "w": (D, K), "b": (K,), "c": (), "t": (N, K)}
@@ -69,32 +62,33 @@ HEADS = {
     "none": (functools.partial(integer, reduction="none"), plain_integer, "xwbc"),
     "soft targets, mean": (with_soft, plain_soft, "xwt"),
     "soft targets, none": (functools.partial(with_soft, reduction="none"), plain_soft, "xwt"),
-    "a closure": (closing, lambda x, w, c: picked(jax.nn.log_softmax(x @ w / c)), "xwc"),
+    "a closure": (closing, lambda x, w, c: plain(x @ w / c, Y), "xwc"),
     "statistics": (statistics, plain_statistics, "xwb"),
 }
 
 
 def head(name, library):
     """Both sides as functions of a dictionary, and two such dictionaries."""
-    ours, plain, names = HEADS[name]
+    ours, reference, names = HEADS[name]
     rng = np.random.default_rng(0)
 
     def drawn():
         return {n: jnp.asarray(rng.uniform(0.5, 1.5, _SHAPES[n])) for n in names}
 
-    return lambda a: jnp.mean(ours(library, **a)), lambda a: jnp.mean(plain(**a)), drawn(), drawn()
+    sides = functools.partial(ours, library), reference
+    return *(lambda a, f=f: jnp.mean(f(**a)) for f in sides), drawn(), drawn()
 
 
 def logits(case, library):
     rng = np.random.default_rng(0)
     first, second = (jax.tree.map(jnp.asarray, case.inputs(rng, (2,), 3)) for _ in "ab")
-    ours, plain = functools.partial(case.call, library), case.expected
     given = {k: v for k, v in first.items() if k not in case.floats(first)}
 
     def of(function):
         return lambda floats: jnp.sum(function({**given, **floats}) ** 2)
 
-    return of(ours), of(plain), case.floats(first), case.floats(second)
+    ours = functools.partial(case.call, library)
+    return of(ours), of(case.expected), case.floats(first), case.floats(second)
 
 
 def frozen(arguments, differentiated):
@@ -140,13 +134,13 @@ WAYS = [eager, jitted, checkpointed, scanned, conditional, mapped]
 
 
 def check(way, problem, sets):
-    ours, plain, a, b = problem
+    ours, reference, a, b = problem
 
     def gradient(call):
         return jax.grad(lambda p: way(call, sets, *p))
 
     run = gradient(ours) if way is eager else jax.jit(gradient(ours))
-    close(run((a, b)), jax.jit(gradient(plain))((a, b)), 1e-10)
+    close(run((a, b)), jax.jit(gradient(reference))((a, b)), 1e-10)
 
 
 def case(name, way=jitted, library=xent_jax, step=1, slow=False):
@@ -176,52 +170,24 @@ def test_calls(name, way, library, step):
     check(way, problem, sets[::step])
 
 
+PAIRS = [*itertools.permutations([("x",), ("w",), ("x", "w"), ("x", "w", "b")], 2)]
+# A contrastive loss with one tower frozen has the first pair, a probe beside the head this one.
+PAIRS += [(("x", "w", "b", "c"), ("w", "b", "c"))]
+
+
 @pytest.mark.parametrize("name", ["mean", "none"])
-@pytest.mark.parametrize(
-    "pair", [*itertools.permutations([("x",), ("w",), ("x", "w"), ("x", "w", "b")], 2)], ids=str
-)
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_each_pair_of_sets(name, pair):
     check(eager, head(name, xent_jax), pair)
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_two_vjps_that_are_pulled_back_later(name):
-    ours, plain, a, b = head(name, xent_jax)
+    ours, reference, a, b = head(name, xent_jax)
     for first, second in ("xw", "wx"):
 
-        def pulls(call, first=first, second=second):
-            made = [jax.vjp(lambda v, p=p, n=n: call({**p, n: v}), p[n]) for p, n in (
-                (a, first), (b, second),
-            )]  # fmt: skip
+        def pulls(call, given=((a, first), (b, second))):
+            made = [jax.vjp(lambda v, p=p, n=n: call({**p, n: v}), p[n]) for p, n in given]
             return [pull(jnp.ones_like(value)) for value, pull in made]
 
-        close(pulls(ours), pulls(plain), 1e-10)
-
-
-def test_a_contrastive_loss_with_one_tower_frozen():
-    rng = np.random.default_rng(1)
-    a, b = (jnp.asarray(rng.normal(size=(N, D))) for _ in "ab")
-    i = jnp.arange(N)
-
-    def ours(a):
-        loss = xent_jax.linear_softmax_cross_entropy
-        return loss(a, b.T, i) + loss(b, a.T, i)
-
-    def plain(a):
-        both = (jax.nn.log_softmax(a @ b.T), jax.nn.log_softmax(b @ a.T))
-        return -sum(jnp.mean(jnp.diag(log_p)) for log_p in both)
-
-    close(jax.grad(ours)(a), jax.grad(plain)(a))
-
-
-def test_an_online_probe_beside_the_head():
-    """The probe learns from inputs that are not differentiated, the head differentiates them."""
-    ours, plain, a, b = head("mean", xent_jax)
-
-    def both(call):
-        def of(a, b):
-            return call(a) + call({**b, "x": jax.lax.stop_gradient(a["x"])})
-
-        return jax.jit(jax.grad(of, (0, 1)))(a, b)
-
-    close(both(ours), both(plain), 1e-10)
+        close(pulls(ours), pulls(reference), 1e-10)
