@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._normal_form import ZERO, Atom, Poly, Symbol, derivative, substitute, total
-from .tensor import Tensor, axes, renamed
+from .._normal_form import ZERO, Symbol, derivative, substitute
+from .tensor import Tensor, axes, renamed, summed
 
 
 def pull(outs: Sequence[Tensor], cotangents: Sequence[Tensor], to: Symbol, like: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def pull(outs: Sequence[Tensor], cotangents: Sequence[Tensor], to: Symbol, like:
     for out, cotangent in zip(outs, cotangents, strict=True):
         inner, new = renamed(out.shape)
         slope = derivative(substitute(out.value, new), to, *place)
-        value = value + _over(inner, substitute(cotangent.value, new) * slope)
+        value = value + summed(substitute(cotangent.value, new) * slope, inner)
     return Tensor(like.shape, value, dtype=like.dtype)
 
 
@@ -25,11 +25,5 @@ def push(out: Tensor, arguments: Sequence[tuple[Symbol, Tensor]]) -> Tensor:
     for symbol, tangent in arguments:
         inner, new = renamed(tangent.shape)
         slope = derivative(out.value, symbol, *inner)
-        value = value + _over(inner, slope * substitute(tangent.value, new))
+        value = value + summed(slope * substitute(tangent.value, new), inner)
     return Tensor(out.shape, value, dtype=out.dtype)
-
-
-def _over(inner: tuple[Atom | int, ...], p: Poly) -> Poly:
-    for i in inner:
-        p = total(p, i) if isinstance(i, Atom) else p
-    return p

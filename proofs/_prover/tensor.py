@@ -6,10 +6,24 @@ is -inf, and where it is NaN or +inf ("bad"). Where a flag is set the term means
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._normal_form import ONE, ZERO, Atom, Poly, fresh, index, is_zero, poly, substitute, total
+from .._normal_form import (
+    ONE,
+    ZERO,
+    Atom,
+    Poly,
+    Symbol,
+    entry,
+    fresh,
+    index,
+    is_zero,
+    poly,
+    substitute,
+    total,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,11 @@ class Tensor:
             bad=substitute(self.bad, new),
         )
 
+    def placed(self, places: Mapping[int, Poly | Atom | int]) -> Tensor:
+        """The entries at these places of some axes."""
+        here = {i: axis(i, self.shape[i]) for i in places}
+        return self.at({a: poly(places[i]) for i, a in here.items() if isinstance(a, Atom)})
+
 
 def axis(position: int, dim: Poly) -> Atom | int:
     """The index of an axis; an axis of size 1 has none."""
@@ -53,6 +72,16 @@ def renamed(shape: tuple[Poly, ...]) -> tuple[tuple[Atom | int, ...], dict[Atom,
     new = tuple(0 if d == ONE else fresh(d) for d in shape)
     old = axes(shape)
     return new, {a: poly(b) for a, b in zip(old, new, strict=True) if isinstance(a, Atom)}
+
+
+def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
+    """An array of any numbers: a cotangent, a tangent, or a carry."""
+    return Tensor(like.shape, entry(symbol, *axes(like.shape)), dtype=like.dtype)
+
+
+def summed(p: Poly, indices: Sequence[Atom | int]) -> Poly:
+    """The sum over the indices of some axes, of which those of size 1 have none."""
+    return total(p, *(i for i in indices if isinstance(i, Atom)))
 
 
 def either(*flags: Poly) -> Poly:

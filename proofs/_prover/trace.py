@@ -16,6 +16,7 @@ from .._normal_form import ONE, ZERO, Poly, Refused, Symbol, entry
 from .read import assume, dimension, least_sizes
 from .spec import Spec
 from .tensor import Tensor, axes
+from .tensor import new_tensor as new_tensor
 
 
 @dataclass(frozen=True)
@@ -177,19 +178,18 @@ def trace(function: Callable[..., Any], shapes: Sequence[Any]) -> core.ClosedJax
     return without_dead_code(traced)
 
 
-def only(function: Callable[..., Any], args: Arguments, wrt: Sequence[str]) -> Callable[..., Any]:
-    """``(moving, all arguments) -> out``: the function of its differentiated arguments."""
-    places = [args.names.index(w) for w in wrt]
+def restricted(
+    fun: Callable[..., Any], args: Sequence[Any], places: Sequence[int]
+) -> tuple[Callable[..., list[Any]], list[Any]]:
+    """Returns a function of the arguments at these places, where the others are kept; and those.
 
-    def of(moving: Sequence[Any], rest: Sequence[Any]) -> Any:
-        full = list(rest)
+    It returns the leaves of what ``fun`` returns.
+    """
+
+    def of(*moving: Any) -> list[Any]:
+        full = list(args)
         for place, x in zip(places, moving, strict=True):
             full[place] = x
-        return function(*full)
+        return jax.tree.leaves(fun(*full))
 
-    return of
-
-
-def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
-    """An array of any real numbers: a cotangent or a tangent."""
-    return Tensor(like.shape, entry(symbol, *axes(like.shape)), dtype=like.dtype)
+    return of, [args[place] for place in places]
