@@ -44,9 +44,18 @@ from .terms import (
 _MAX_GUARDS = 10
 
 
-def by_cases(f: Callable[..., Poly], *parts: Poly, weight: Poly = ONE, depth: int = 0) -> Poly:
-    """f of terms, for each case of their 0-1 atoms; impossible cases are left out."""
-    guards = {a for p in parts for a in p.atoms() if a.boolean}
+def by_cases(
+    f: Callable[..., Poly],
+    *parts: Poly,
+    bound: Atom | None = None,
+    weight: Poly = ONE,
+    depth: int = 0,
+) -> Poly:
+    """f of terms, for each case of their 0-1 atoms; impossible cases are left out.
+
+    An atom in which the index ``bound`` stands is no case: f binds that index.
+    """
+    guards = {a for p in parts for a in p.atoms() if a.boolean and bound not in a.free}
     if not guards:
         return f(*parts)
     if depth == _MAX_GUARDS:
@@ -58,12 +67,12 @@ def by_cases(f: Callable[..., Poly], *parts: Poly, weight: Poly = ONE, depth: in
     if yes.terms:
         with knowing(poly(guard)):
             here = [given(p, guard) for p in parts]
-            result = poly(guard) * by_cases(f, *here, weight=yes, depth=depth + 1)
+            result = poly(guard) * by_cases(f, *here, bound=bound, weight=yes, depth=depth + 1)
     if no.terms:
         absent = guard.args[0] if guard.kind == "zero" else ONE
         with knowing(absent):
             here = [substitute(p, {guard: ZERO}) for p in parts]
-            branch = by_cases(f, *here, weight=no, depth=depth + 1)
+            branch = by_cases(f, *here, bound=bound, weight=no, depth=depth + 1)
         result = result + branch - poly(guard) * branch
     return result
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 
-from .cases import by_cases, given
+from .cases import by_cases
 from .indices import fresh, substitute
 from .signs import atom_positive, nonnegative, positive
 from .state import facts, without_facts
@@ -56,8 +56,9 @@ def together(p: Poly) -> tuple[Poly, dict[Atom, Number]]:
         p = add_all(product([*m, *up], c) for m, c in p.terms.items())
 
 
-def content(p: Poly) -> tuple[Number, dict[Atom, Number], Poly]:
-    """The number and the powers of positive atoms that all terms share, and the rest."""
+def factored(p: Poly) -> tuple[Fraction, dict[Atom, Number], Poly]:
+    """A number and powers of positive atoms that all terms share, and the rest, no fraction."""
+    p, below = together(p)
     shared: dict[Atom, Number] | None = None
     for m in p.terms:
         powers = {a: e for a, e in m if a.sure}
@@ -71,7 +72,10 @@ def content(p: Poly) -> tuple[Number, dict[Atom, Number], Poly]:
         math.gcd(*(c.numerator for c in numbers)), math.lcm(*(c.denominator for c in numbers))
     )
     down = [(a, -e) for a, e in shared.items()]
-    return size, shared, add_all(product([*m, *down], c / size) for m, c in p.terms.items())
+    rest = add_all(product([*m, *down], c / size) for m, c in p.terms.items())
+    for a, e in below.items():
+        shared[a] = shared.get(a, 0) - e
+    return size, shared, rest
 
 
 def above_zero(p: Poly) -> bool:
@@ -117,13 +121,12 @@ def _inverse_of_ramps(p: Poly) -> Poly | None:
 
 
 def _inverse(p: Poly, anywhere: bool = False) -> Poly:
-    numerator, below = together(p)
-    if not numerator.terms:
+    size, powers, rest = factored(p)
+    if not rest.terms:
         if anywhere:
             return ZERO
         raise Refused("division by 0")
-    size, shared, rest = content(numerator)
-    outside = product([*below.items(), *((a, -e) for a, e in shared.items())], 1 / Fraction(size))
+    outside = product([(a, -e) for a, e in powers.items()], 1 / size)
     number = rest.number()
     if number is not None:
         return outside * (1 / Fraction(number))
@@ -190,10 +193,9 @@ def _log(p: Poly, anywhere: bool = False) -> Poly:
         if term is None or term[1] != 1 or len(term[0]) != 1:
             raise Refused(f"the logarithm of {p}, which may be 0")
         return poly(atom("log", p))
-    numerator, below = together(p)
-    size, shared, rest = content(numerator)
-    result = _log_of_number(Fraction(size))
-    for a, e in [*shared.items(), *((a, -e) for a, e in below.items())]:
+    size, powers, rest = factored(p)
+    result = _log_of_number(size)
+    for a, e in powers.items():
         result = result + _log_of_atom(a) * e
     term = rest.single()
     if term is None:
@@ -242,17 +244,15 @@ def power_of(p: Poly, e: Number = Fraction(1, 2)) -> Poly:
 def _root(p: Poly, e: Number) -> Poly:
     if not p.terms and e > 0:
         return ZERO
-    numerator, below = together(p)
-    size, shared, rest = content(numerator)
+    size, powers, rest = factored(p)
     with without_facts():
         sure = positive(rest)
         if not sure and not (nonnegative(rest) and 2 * e == int(2 * e)):
             raise Refused(f"a root of {p}, which is not known to be positive")
     last = ONE if sure else _half_power(rest, int(2 * e))
-    powers = [*((a, -n) for a, n in below.items()), *shared.items()]
-    if sure and rest != ONE:
-        powers.append((atom("group", rest), 1))
-    return product((a, n * e) for a, n in powers) * exp(_log_of_number(Fraction(size)) * e) * last
+    group = [(atom("group", rest), 1)] if sure and rest != ONE else []
+    outside = product((a, n * e) for a, n in [*powers.items(), *group])
+    return outside * exp(_log_of_number(size) * e) * last
 
 
 def _half_power(p: Poly, n: int) -> Poly:
@@ -266,11 +266,6 @@ def tanh(p: Poly) -> Poly:
     return 1 - 2 * inverse(exp(p * 2) + 1)
 
 
-def sin(p: Poly) -> Poly:
-    """The sine of a term."""
-    return by_cases(lambda q: _odd("sin", q), p)
-
-
 def cos(p: Poly) -> Poly:
     """The cosine of a term."""
     return by_cases(lambda q: poly(atom("cos", first_positive(q))) if q.terms else ONE, p)
@@ -280,21 +275,18 @@ kinds["pi"] = Kind(sure=always)
 PI = atom("pi")
 
 
-def erf(p: Poly) -> Poly:
-    """The error function: its slope is ``2 exp(-p²) / sqrt(pi)``."""
-    return by_cases(lambda q: _odd("erf", q), p)
-
-
-def atan(p: Poly) -> Poly:
-    """The inverse of the tangent: its slope is ``1 / (1 + p²)``."""
-    return by_cases(lambda q: _odd("atan", q), p)
-
-
 def _odd(kind: str, p: Poly) -> Poly:
     if not p.terms:
         return ZERO
     ordered = first_positive(p)
     return poly(atom(kind, ordered)) * (1 if ordered == p else -1)
+
+
+def _odd_by_cases(kind: str) -> Callable[[Poly], Poly]:
+    return lambda p: by_cases(lambda q: _odd(kind, q), p)
+
+
+sin, erf, atan = map(_odd_by_cases, ("sin", "erf", "atan"))
 
 
 def digits(p: Poly) -> Iterator[tuple[Poly, Poly, Atom]]:
@@ -342,26 +334,14 @@ def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
         (name,), bodies = min(ways, key=repr)
         return outer + factor * poly(atom("max", name, *bodies, binders=(name,)))
 
-    return _outer_cases(leaf, i, p, inside)
+    return by_cases(leaf, p, inside, bound=i)
 
 
 def _positive_factor(p: Poly, i: Atom) -> tuple[Poly, Poly]:
     """What is positive, the same at each i and in each term of p; and the rest of p."""
-    numerator, below = together(p)
-    size, shared, rest = content(numerator)
-    powers = [*shared.items(), *((a, -e) for a, e in below.items())]
-    factor = product([(a, e) for a, e in powers if i not in a.free], size)
-    return factor, product([(a, e) for a, e in powers if i in a.free]) * rest
-
-
-def _outer_cases(leaf: Callable[..., Poly], i: Atom, *parts: Poly) -> Poly:
-    guards = {a for p in parts for a in p.atoms() if a.boolean and i not in a.free}
-    if not guards:
-        return leaf(*parts)
-    guard = min(guards, key=lambda a: a.key)
-    yes = _outer_cases(leaf, i, *(given(p, guard) for p in parts))
-    no = _outer_cases(leaf, i, *(substitute(p, {guard: ZERO}) for p in parts))
-    return poly(guard) * yes + (1 - poly(guard)) * no
+    size, powers, rest = factored(p)
+    factor = product([(a, e) for a, e in powers.items() if i not in a.free], size)
+    return factor, product([(a, e) for a, e in powers.items() if i in a.free]) * rest
 
 
 def at_least(number: Number, p: Poly) -> Poly:

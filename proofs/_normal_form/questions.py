@@ -19,7 +19,7 @@ from .cases import Kinked, divided, off_kinks, usual
 from .functions import inverse, reciprocal, together
 from .indices import Symbol, fresh, is_index, same_place, substitute
 from .state import remembered
-from .sums import opened, total
+from .sums import opened, over_rows, total
 from .terms import ONE, ZERO, Atom, Monomial, Number, Poly, Refused, add_all, poly, product
 from .zero import greater, is_zero
 
@@ -230,8 +230,7 @@ def _over_rows(a: Atom, sizes: Sequence[Poly]) -> Poly:
             continue
         if rows.single() and places.single() and i.args[1] != size:
             _, _, many = next(iter(rows.atoms())).args
-            q, r = fresh(many), fresh(size)
-            return total(substitute(body, {i: size * q + r}), r, q)
+            return over_rows(body, i, size, many)
     return poly(a)
 
 

@@ -383,12 +383,20 @@ def _terms_with(a: Atom, kept: Poly, m: Monomial) -> tuple[Atom, ...] | None:
     target = Poly({m: 1})
     if a.kind == "max":
         return () if _in_maximum(a, kept, target) else None
-    for binders, body in each_nest(a) if nonnegative(peek(a)) else ():
+    for binders, _, _, there in instances(a, m) if nonnegative(peek(a)) else ():
+        if kept * there == target:
+            return binders
+    return None
+
+
+def instances(
+    a: Atom, m: Monomial
+) -> Iterator[tuple[tuple[Atom, ...], Poly, tuple[Atom | int, ...], Poly]]:
+    """A sum over some of its indices: these, its body, places for them in m, and the body there."""
+    for binders, body in each_nest(a):
         for places in itertools.product(*(_candidates(m, i.args[1]) for i in binders)):
             at = {i: poly(t) for i, t in zip(binders, places, strict=True)}
-            if kept * substitute(body, at) == target:
-                return binders
-    return None
+            yield binders, body, places, substitute(body, at)
 
 
 def _in_maximum(a: Atom, kept: Poly, target: Poly) -> bool:

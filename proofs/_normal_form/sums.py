@@ -115,8 +115,7 @@ def _total(p: Poly, i: Atom) -> Poly:
     parts = [a for a in inside if a.kind in {"div", "mod"} and a.args[0] is i]
     if parts:
         _, size, many = min(parts, key=lambda a: a.key).args
-        q, r = fresh(many), fresh(size)
-        return total(substitute(p, {i: size * q + r}), r, q)
+        return over_rows(p, i, size, many)
     start = _cut(p, i)
     if start is not None:
         return _part(p, i, ZERO, start) + _part(p, i, start, i.args[1] - start)
@@ -124,6 +123,12 @@ def _total(p: Poly, i: Atom) -> Poly:
         ahead = [(Poly({m: c}), _counts_back(m, i)) for m, c in p.terms.items()]
         p = add_all(substitute(q, {i: i.args[1] - 1 - poly(i)}) if back else q for q, back in ahead)
     return add_all(_total_of(m, i) * c for m, c in p.terms.items())
+
+
+def over_rows(p: Poly, i: Atom, size: Poly, many: Poly) -> Poly:
+    """The sum of p over an index i, as one over many rows and over the places in each."""
+    q, r = fresh(many), fresh(size)
+    return total(substitute(p, {i: size * q + r}), r, q)
 
 
 def _counts_back(m: Monomial, i: Atom) -> bool:

@@ -67,13 +67,9 @@ def made(kind: str, *parts: Any) -> Poly:
     return make(*parts)
 
 
+@dataclass(init=False, repr=False, eq=False, slots=True)
 class Atom:
     """A factor that the polynomials do not look into; equal ones are the same object."""
-
-    __slots__ = (
-        "kind", "args", "key", "inside", "free", "depth", "nest",
-        "of", "boolean", "sure", "values", "ruled",
-    )  # fmt: skip
 
     kind: str
     args: tuple

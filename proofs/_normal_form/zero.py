@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from .cases import by_cases, equal_parts, off_kinks
-from .functions import content, digits, exp, log, together
+from .functions import digits, exp, factored, log, together
 from .indices import (
     as_index,
     delta_solved,
@@ -15,14 +14,13 @@ from .indices import (
     fresh,
     index_in,
     is_index,
-    of_size,
     permuted,
     solved_in_permutations,
     substitute,
 )
-from .signs import atom_nonnegative, nonnegative, positive
+from .signs import atom_nonnegative, instances, nonnegative, positive
 from .state import facts
-from .sums import bind_all, each_nest, opened, opened_dominance, peek, total
+from .sums import bind_all, opened, opened_dominance, peek, total
 from .terms import (
     ONE,
     ZERO,
@@ -50,14 +48,13 @@ def is_zero(p: Poly) -> Poly:
 
 
 def _zero(p: Poly) -> Poly:
-    numerator, _ = together(p)
-    if not numerator.terms:
+    _, _, rest = factored(p)
+    if not rest.terms:
         return ONE
-    _, _, rest = content(numerator)
     if rest.number() is not None or {rest, -rest} & facts() or positive(rest) or positive(-rest):
         return ZERO
-    if kept := kept_above(rest):
-        return chosen(is_zero, rest, kept)
+    if (result := _of_maximum(is_zero, rest)) is not None:
+        return result
     term = rest.single()
     if term is not None:
         return _zero_of_product(term[0])
@@ -68,15 +65,12 @@ def _zero(p: Poly) -> Poly:
     return poly(atom("zero", first_positive(rest)))
 
 
-def kept_above(p: Poly) -> Atom | None:
-    """A maximum with a number among the factors of p, which pieces are told by."""
-    if not off_kinks():
+def _of_maximum(f: Callable[[Poly], Poly], p: Poly) -> Poly | None:
+    """f of p, with a maximum with a number among its factors told apart; pieces are told by it."""
+    maxima = (a for a in p.atoms() if a.kind == "at_least") if off_kinks() else ()
+    kept = min(maxima, key=lambda a: a.key, default=None)
+    if kept is None:
         return None
-    return min((a for a in p.atoms() if a.kind == "at_least"), key=lambda a: a.key, default=None)
-
-
-def chosen(f: Callable[[Poly], Poly], p: Poly, kept: Atom) -> Poly:
-    """f of p, with a maximum with a number told apart into what it is the maximum of."""
     number, q = kept.args
     above = greater(q - number)
     no, yes = (f(substitute(p, {kept: x})) for x in (poly(number), q))
@@ -231,18 +225,17 @@ def greater(p: Poly) -> Poly:
 
 
 def _greater(p: Poly) -> Poly:
-    numerator, _ = together(p)
-    if not numerator.terms:
+    _, _, rest = factored(p)
+    if not rest.terms:
         return ZERO
-    _, _, rest = content(numerator)
     if positive(rest):
         return ONE
     if nonnegative(-rest):
         return ZERO
     if nonnegative(rest) or counted(rest) is not None:
         return 1 - is_zero(rest)
-    if kept := kept_above(rest):
-        return chosen(greater, rest, kept)
+    if (result := _of_maximum(greater, rest)) is not None:
+        return result
     for rule in (_greater_of_product, _dominance, _greater_of_digits, _greater_of_integers):
         result = rule(rest)
         if result is not None:
@@ -304,12 +297,9 @@ def _dominance(p: Poly) -> Poly | None:
         for a, e in n:
             if a.kind == "sum" and e == 1 and nonnegative(peek(a)):
                 kept = product((b, f) for b, f in n if b is not a)
-                if not positive(kept):
-                    continue
-                for binders, body in each_nest(a):
-                    at = _where_instance(binders, body, kept, Poly({m: 1}))
-                    if at is not None:
-                        places, guards = at
+                for binders, body, places, there in instances(a, m) if positive(kept) else ():
+                    guards, rest = _without_known(there)
+                    if kept * rest == Poly({m: 1}):
                         return guards * _dominant(binders, body, -d / Fraction(c), places)
     return None
 
@@ -321,22 +311,10 @@ def _dominant(
     return poly(atom("dominant", names, inner, threshold, places, binders=names))
 
 
-def _where_instance(
-    binders: tuple[Atom, ...], body: Poly, kept: Poly, m: Poly
-) -> tuple[tuple[Atom | int, ...], Poly] | None:
-    """t with ``kept * body(t) = m``, where guards of the body that are known to hold count 1."""
-    inside = [t for t in m.inside() if t.kind in {"index", "entry"}]
-    for places in itertools.product(*(of_size(inside, i.args[1]) for i in binders)):
-        here = {i: poly(t) for i, t in zip(binders, places, strict=True)}
-        there = substitute(body, here)
-        guards = ONE
-        for b in sorted(there.atoms(), key=lambda b: b.key):
-            if b.boolean and poly(b) in facts():
-                guards = guards * poly(b)
-                there = substitute(there, {b: ONE})
-        if kept * there == m:
-            return places, guards
-    return None
+def _without_known(p: Poly) -> tuple[Poly, Poly]:
+    """The 0-1 atoms of a term that are known to be 1, and the term where they are."""
+    known = sorted((b for b in p.atoms() if b.boolean and poly(b) in facts()), key=lambda b: b.key)
+    return product((b, 1) for b in known), substitute(p, dict.fromkeys(known, ONE))
 
 
 def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
