@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 from .indices import Symbol, as_index, at_kept_label, is_index, least_size, row_kept, substitute
-from .signs import known_where_zero, nonnegative, positive
+from .known import known_where_zero
+from .signs import nonnegative, positive
 from .state import during, knowing
 from .sums import opened
 from .terms import (

@@ -12,10 +12,12 @@ import math
 from fractions import Fraction
 
 from .cases import off_kinks
-from .functions import inverse
+from .dominance import opened_dominance
+from .fractions import inverse
 from .indices import at_kept_label, is_index, label_of, of_size, row_kept, same_place, substitute
-from .signs import known_where_zero, nonnegative, solution, sum_of_booleans
-from .sums import opened_dominance, total, unnested
+from .known import known_where_zero, solution, sum_of_booleans
+from .signs import nonnegative
+from .sums import total, unnested
 from .terms import (
     MAX_POWER_OF_NUMBER,
     ZERO,

@@ -16,7 +16,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from .cases import Kinked, divided, off_kinks, usual
-from .functions import inverse, reciprocal, together
+from .fractions import inverse, reciprocal, together
 from .indices import Symbol, fresh, is_index, same_place, substitute
 from .state import remembered
 from .sums import opened, over_rows, total

@@ -1,38 +1,37 @@
-"""``[p = 0]`` and ``[p > 0]``, and the comparisons with half a sum among them."""
+"""``[p = 0]`` and ``[p > 0]``, 0 or 1."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from fractions import Fraction
+import functools
+from collections.abc import Callable
 
 from .cases import by_cases, equal_parts, off_kinks
-from .functions import digits, exp, factored, log, together
+from .dominance import dominance, opened_dominance
+from .fractions import factored, together
+from .functions import digits, exp, log
 from .indices import (
     as_index,
     delta_solved,
     elimination,
-    fresh,
-    index_in,
     is_index,
     permuted,
     solved_in_permutations,
     substitute,
 )
-from .signs import atom_nonnegative, instances, nonnegative, positive
+from .signs import atom_nonnegative, nonnegative, positive
 from .state import facts
-from .sums import bind_all, opened, opened_dominance, peek, total
+from .sums import opened, total
 from .terms import (
     ONE,
     ZERO,
     Atom,
     Kind,
-    Monomial,
-    Number,
     Poly,
     Refused,
     add_all,
     always,
     atom,
+    first_of,
     first_positive,
     integral,
     kinds,
@@ -53,16 +52,8 @@ def _zero(p: Poly) -> Poly:
         return ONE
     if rest.number() is not None or {rest, -rest} & facts() or positive(rest) or positive(-rest):
         return ZERO
-    if (result := _of_maximum(is_zero, rest)) is not None:
-        return result
-    term = rest.single()
-    if term is not None:
-        return _zero_of_product(term[0])
-    for rule in _RULES_OF_ZERO:
-        result = rule(rest)
-        if result is not None:
-            return result
-    return poly(atom("zero", first_positive(rest)))
+    result = first_of(_RULES_OF_ZERO, rest)
+    return poly(atom("zero", first_positive(rest))) if result is None else result
 
 
 def _of_maximum(f: Callable[[Poly], Poly], p: Poly) -> Poly | None:
@@ -77,9 +68,12 @@ def _of_maximum(f: Callable[[Poly], Poly], p: Poly) -> Poly | None:
     return no + above * (yes - no)
 
 
-def _zero_of_product(m: Monomial) -> Poly:
+def _zero_of_product(p: Poly) -> Poly | None:
+    term = p.single()
+    if term is None:
+        return None
     nonzero = ONE
-    for a, _ in sorted(m, key=lambda t: t[0].key):
+    for a, _ in sorted(term[0], key=lambda t: t[0].key):
         nonzero = nonzero * (1 - _zero_of_factor(a))
     return 1 - nonzero
 
@@ -207,6 +201,8 @@ def _zero_of_logs(p: Poly) -> Poly | None:
 
 
 _RULES_OF_ZERO = (
+    functools.partial(_of_maximum, is_zero),
+    _zero_of_product,
     _zero_of_digits,
     _zero_of_indices,
     _zero_of_count,
@@ -234,12 +230,8 @@ def _greater(p: Poly) -> Poly:
         return ZERO
     if nonnegative(rest) or counted(rest) is not None:
         return 1 - is_zero(rest)
-    if (result := _of_maximum(greater, rest)) is not None:
+    if (result := first_of(_RULES_OF_GREATER, rest)) is not None:
         return result
-    for rule in (_greater_of_product, _dominance, _greater_of_digits, _greater_of_integers):
-        result = rule(rest)
-        if result is not None:
-            return result
     ordered = first_positive(rest)
     if ordered == rest or _of_indices(rest):
         return poly(atom("positive", rest))
@@ -286,49 +278,13 @@ def _greater_of_integers(p: Poly) -> Poly | None:
     return 1 - greater(1 - p) if p.terms[first] < 0 else poly(atom("positive", p))
 
 
-def _dominance(p: Poly) -> Poly | None:
-    """``c a_t > d sum_j a_j`` with a >= 0 and d / c >= 1/2: true of one t at most."""
-    if len(p.terms) != 2:
-        return None
-    for m, c in p.terms.items():
-        ((n, d),) = (t for t in p.terms.items() if t[0] != m)
-        if c < 0 or d > 0 or -d / Fraction(c) < Fraction(1, 2):
-            continue
-        for a, e in n:
-            if a.kind == "sum" and e == 1 and nonnegative(peek(a)):
-                kept = product((b, f) for b, f in n if b is not a)
-                for binders, body, places, there in instances(a, m) if positive(kept) else ():
-                    guards, rest = _without_known(there)
-                    if kept * rest == Poly({m: 1}):
-                        return guards * _dominant(binders, body, -d / Fraction(c), places)
-    return None
-
-
-def _dominant(
-    binders: tuple[Atom, ...], body: Poly, threshold: Number, places: tuple[Atom | int, ...]
-) -> Poly:
-    names, (inner,) = bind_all(binders, body)
-    return poly(atom("dominant", names, inner, threshold, places, binders=names))
-
-
-def _without_known(p: Poly) -> tuple[Poly, Poly]:
-    """The 0-1 atoms of a term that are known to be 1, and the term where they are."""
-    known = sorted((b for b in p.atoms() if b.boolean and poly(b) in facts()), key=lambda b: b.key)
-    return product((b, 1) for b in known), substitute(p, dict.fromkeys(known, ONE))
-
-
-def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    names, body, threshold, t = a.args
-    binders = tuple(fresh(substitute(name.args[1], new)) for name in names)
-    opening = {name: poly(i) for name, i in zip(names, binders, strict=True)}
-    inner = substitute(body, {**new, **opening})
-    places = tuple(index_in(p, new) for p in t)
-    term = inner.single()
-    if term is not None and term[1] == 1 and set(binders) <= inner.free():
-        return _dominant(binders, inner, threshold, places)
-    there = {i: poly(p) for i, p in zip(binders, places, strict=True)}
-    return greater(substitute(inner, there) - threshold * total(inner, *binders))
+_RULES_OF_GREATER = (
+    functools.partial(_of_maximum, greater),
+    _greater_of_product,
+    dominance,
+    _greater_of_digits,
+    _greater_of_integers,
+)
 
 
 kinds["positive"] = Kind(greater, boolean=always, kink="an inequality")
-kinds["dominant"] = Kind(rebuild=_rebuilt, boolean=always, kink="a comparison with half a sum")

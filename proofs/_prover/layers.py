@@ -24,10 +24,10 @@ from .._normal_form import (
     Symbol,
     entry,
     substitute,
+    together,
     usual,
     vanishes,
 )
-from .._normal_form.functions import together
 from .._normal_form.state import during
 from .example import Example
 from .linear import pull

@@ -255,6 +255,7 @@ _INLINED = {
 }
 
 
+@reads(*_INLINED)
 def _inlined(eqn: core.JaxprEqn, *operands: Tensor) -> list[Tensor]:
     if is_origin(eqn):
         (x,) = operands
@@ -263,10 +264,6 @@ def _inlined(eqn: core.JaxprEqn, *operands: Tensor) -> list[Tensor]:
     if isinstance(inner, core.ClosedJaxpr):
         return read(inner, operands)
     return _read(inner, (), operands)
-
-
-for _name in _INLINED:
-    RULES[_name] = _inlined
 
 
 @reads("platform_index")

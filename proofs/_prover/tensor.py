@@ -93,14 +93,21 @@ def either(*flags: Poly) -> Poly:
 
 
 def chosen(which: Poly, yes: Tensor, no: Tensor) -> Tensor:
-    """The one array where a 0-1 term is 1, the other elsewhere."""
+    """The one array where a 0-1 term is 1, the other elsewhere.
+
+    An array that is infinite or NaN everywhere has terms that mean nothing.
+    """
 
     def mixed(a: Poly, b: Poly) -> Poly:
         return b + which * (a - b)
 
-    return Tensor(
-        (), mixed(yes.value, no.value), mixed(yes.lowest, no.lowest), mixed(yes.bad, no.bad)
-    )
+    if ONE in (no.lowest, no.bad):
+        value = yes.value
+    elif ONE in (yes.lowest, yes.bad):
+        value = no.value
+    else:
+        value = mixed(yes.value, no.value)
+    return Tensor((), value, mixed(yes.lowest, no.lowest), mixed(yes.bad, no.bad))
 
 
 def anywhere(flag: Poly, i: Atom) -> Poly:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import _normal_form as f
 from .._normal_form import ONE, ZERO, Poly, Refused
 from .read import assume, only_booleans, reads, result
-from .tensor import Tensor, either
+from .tensor import Tensor, chosen, either
 
 
 def above_floor(x: Tensor, y: Tensor) -> bool:
@@ -107,17 +107,6 @@ def _select_n(eqn: Any, which: Tensor, *cases: Tensor) -> Tensor:
     if len(cases) != 2 or which.value * which.value != which.value:
         raise Refused("a choice among more than two")
     no, yes = cases
-    w = which.value
-
-    def mixed(a: Poly, b: Poly) -> Poly:
-        return a + w * (b - a)
-
-    nowhere = [ONE in (t.lowest, t.bad) for t in cases]  # there the term means nothing
-    value = yes.value if nowhere[0] else no.value if nowhere[1] else mixed(no.value, yes.value)
-    return Tensor(
-        no.shape or yes.shape or which.shape,
-        value,
-        mixed(no.lowest, yes.lowest),
-        either(mixed(no.bad, yes.bad), which.bad),
-        yes.dtype,
-    )
+    out = chosen(which.value, yes, no)
+    shape = no.shape or yes.shape or which.shape
+    return replace(out, shape=shape, bad=either(out.bad, which.bad), dtype=yes.dtype)
