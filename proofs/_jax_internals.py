@@ -268,15 +268,13 @@ def _is_row_origin(jaxpr: Any, aval: Any) -> bool:
 _lines_of_backwards: ContextVar[bool] = ContextVar("lines_of_backwards", default=False)
 
 
-@contextlib.contextmanager
-def lines_of_backwards() -> Iterator[None]:
+def lines_of_backwards() -> contextlib.AbstractContextManager[None]:
     """Inside, what a user's backward computes is traced with its own line in the source.
 
     JAX gives it the line that called the function, which is one of the prover's.
     """
     _find_lines_of_backwards()
-    with during(_lines_of_backwards, True):
-        yield
+    return during(_lines_of_backwards, True)
 
 
 @functools.cache

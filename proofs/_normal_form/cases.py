@@ -20,7 +20,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-from .indices import Symbol, as_index, at_kept_label, is_index, least_size, row_kept, substitute
+from .indices import Symbol, as_index, is_index, least_size, row_kept, substitute
 from .known import known_where_zero
 from .signs import nonnegative, positive
 from .state import during, knowing
@@ -88,9 +88,7 @@ def given(p: Poly, guard: Atom) -> Poly:
     if guard.kind == "zero":
         return substitute(p, known_where_zero(guard, p.atoms()))
     if guard.kind == "entry":
-        masks = [a for a in p.inside() if a.kind == "entry" and a.args[0].kept]
-        known = {a: ONE for a in masks if at_kept_label(a) and row_kept(a) is guard}
-        return substitute(p, known)
+        return substitute(p, {a: ONE for a in p.inside() if row_kept(a) is guard})
     return p
 
 

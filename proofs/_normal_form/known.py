@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 
-from .indices import at_kept_label, is_index, of_size, row_kept, substitute
+from .indices import is_index, of_size, row_kept, substitute
 from .state import facts, remembered
 from .sums import aligned, opened, total, unnested
 from .terms import ZERO, Atom, Poly, poly, product
 
 
 def holds(b: Atom) -> bool:
-    if poly(b) in facts():
-        return True
-    row = row_kept(b) if b.kind == "entry" and at_kept_label(b) else None
-    return row is not None and poly(row) in facts()
+    row = row_kept(b)
+    return poly(b) in facts() or (row is not None and poly(row) in facts())
 
 
 def all_hold(mask: Poly) -> bool:

@@ -26,7 +26,7 @@ from .._normal_form import (
 )
 from .parts import in_range, taken
 from .read import dimension, reads, shape_of, shaped
-from .tensor import Tensor, axis, renamed, summed
+from .tensor import Tensor, axis, fresh_axis, summed
 
 
 @reads("gather")
@@ -152,7 +152,7 @@ def _added(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Poly:
     fixed = {windows[i]: axis(i, t.shape[i]) for i in whole}
     pairs = zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True)
     fixed |= {lead[j]: axis(i, t.shape[i]) for i, j in pairs}
-    places = dict(enumerate(renamed(updates.shape)[0])) | fixed
+    places = dict(enumerate(map(fresh_axis, updates.shape))) | fixed
     rows = {j: places[u] for j, u in enumerate(lead)}
     value = updates.placed(places).value
     for i, d in enumerate(t.shape):

@@ -26,7 +26,7 @@ from .._normal_form import (
     total,
 )
 from .read import dimension, reads, shape_of, shaped
-from .tensor import Tensor, axis, chosen
+from .tensor import Tensor, axis, chosen, fresh_axis
 
 
 @reads("slice")
@@ -120,10 +120,10 @@ def _pad(eqn: Any, t: Tensor, fill: Tensor) -> Tensor:
 @reads("dynamic_slice")
 def _dynamic_slice(eqn: Any, t: Tensor, *starts: Tensor) -> Tensor:
     sizes = shape_of(eqn.outvars[0].aval)
-    marks = [fresh(d) if d != ONE else 0 for d in t.shape]
-    t = t.placed(dict(enumerate(marks)))
-    for i, (mark, size) in enumerate(zip(marks, sizes, strict=True)):
-        if isinstance(mark, Atom):
+    marks = dict(enumerate(map(fresh_axis, t.shape)))
+    t = t.placed(marks)
+    for i, size in enumerate(sizes):
+        if isinstance(mark := marks[i], Atom):
             start = start_of(starts[i], t.shape[i], size)
             t = taken(t, mark, start, size, axis(i, size))
     return shaped(eqn, t)

@@ -26,7 +26,6 @@ from .._normal_form import (
     Poly,
     Refused,
     Symbol,
-    fresh,
     greater,
     nonnegative,
     poly,
@@ -34,7 +33,7 @@ from .._normal_form import (
 )
 from .layers import unnamed
 from .read import constant, dimension, read, reads, shape_of
-from .tensor import Tensor, axis, new_tensor
+from .tensor import Tensor, axis, fresh_axis, new_tensor
 
 _numbers = itertools.count()
 
@@ -44,7 +43,7 @@ _numbers = itertools.count()
 def _scan(eqn: Any, *operands: Tensor) -> list[Tensor]:
     constants, carries = scan_counts(eqn.params)
     length = dimension(eqn.params["length"])
-    step = axis(0, length) and fresh(length)
+    step = fresh_axis(length)
     rows = [_row(t, step) for t in operands[constants + carries :]]
     first = operands[constants : constants + carries]
     loop = _Loop(eqn.params["jaxpr"], operands[:constants], first, rows)
@@ -65,7 +64,7 @@ def _while(eqn: Any, *operands: Tensor) -> list[Tensor]:
     constants, first = operands[of_cond : of_cond + of_body], operands[of_cond + of_body :]
     loop = _Loop(eqn.params["body_jaxpr"], constants, first)
     length = loop.trips(eqn.params["cond_jaxpr"], operands[:of_cond])
-    step = axis(0, length) and fresh(length)
+    step = fresh_axis(length)
     before, outs = loop.iterated(poly(step))
     return loop.last(before, outs, step, length)
 

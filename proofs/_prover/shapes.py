@@ -26,7 +26,7 @@ from .._normal_form import (
     total,
 )
 from .read import dimension, no_overflow, only_booleans, reads, shape_of, shaped
-from .tensor import Tensor, anywhere, axis, either, summed
+from .tensor import Tensor, anywhere, axis, either, fresh_axis, summed
 
 
 def _moved(eqn: Any, t: Tensor, where: dict[int, int]) -> Tensor:
@@ -195,7 +195,7 @@ def _dot_general(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     place_y |= {i: axis(start + p, shape[start + p]) for p, i in enumerate(from_y)}
     inner = []
     for i, j in zip(over_x, over_y, strict=True):
-        place_x[i] = place_y[j] = fresh(x.shape[i]) if x.shape[i] != ONE else 0
+        place_x[i] = place_y[j] = fresh_axis(x.shape[i])
         inner.append(place_x[i])
     value = x.placed(place_x).value * y.placed(place_y).value
     return shaped(eqn, Tensor(shape, summed(value, inner)))

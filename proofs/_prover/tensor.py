@@ -6,7 +6,7 @@ is -inf, and where it is NaN or +inf ("bad"). Where a flag is set the term means
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,11 +67,9 @@ def axes(shape: tuple[Poly, ...]) -> tuple[Atom | int, ...]:
     return tuple(axis(i, d) for i, d in enumerate(shape))
 
 
-def renamed(shape: tuple[Poly, ...]) -> tuple[tuple[Atom | int, ...], dict[Atom, Poly]]:
-    """New indices for all axes, and what takes the old ones to them."""
-    new = tuple(0 if d == ONE else fresh(d) for d in shape)
-    old = axes(shape)
-    return new, {a: poly(b) for a, b in zip(old, new, strict=True) if isinstance(a, Atom)}
+def fresh_axis(dim: Poly) -> Atom | int:
+    """A new index for an axis; an axis of size 1 has none."""
+    return 0 if dim == ONE else fresh(dim)
 
 
 def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
@@ -79,7 +77,7 @@ def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
     return Tensor(like.shape, entry(symbol, *axes(like.shape)), dtype=like.dtype)
 
 
-def summed(p: Poly, indices: Sequence[Atom | int]) -> Poly:
+def summed(p: Poly, indices: Iterable[Atom | int]) -> Poly:
     """The sum over the indices of some axes, of which those of size 1 have none."""
     return total(p, *(i for i in indices if isinstance(i, Atom)))
 
