@@ -182,24 +182,29 @@ def _at_each_place(p: Poly) -> bool:
 
 def _few_places(p: Poly, i: Atom) -> list[Poly]:
     """An index at each place of a short axis, of a short row, or of each of a few rows."""
-    if i.args[1].number() in _FEW:
-        return [poly(n) for n in range(int(i.args[1].number() or 0))]
+    if few := _few(i.args[1]):
+        return [poly(n) for n in few]
     for a in sorted(p.inside(), key=lambda a: a.key):
         if a.kind in {"div", "mod"} and a.args[0] is i:
             _, size, many = a.args
-            if size.number() in _FEW:
-                return [size * fresh(many) + n for n in range(int(size.number() or 0))]
-            if many.number() in _FEW:
-                return [fresh(size) + size * n for n in range(int(many.number() or 0))]
+            if few := _few(size):
+                return [size * fresh(many) + n for n in few]
+            if few := _few(many):
+                return [fresh(size) + size * n for n in few]
     return []
+
+
+def _few(dim: Poly) -> Sequence[int]:
+    """The places of a short axis; none of a long one."""
+    number = dim.number()
+    return range(int(number)) if number in _FEW else ()
 
 
 def _written_out(a: Atom) -> Poly:
     """A sum over few places, term by term."""
     i, body = a.args
-    if i.args[1].number() not in _FEW:
-        return poly(a)
-    return add_all(substitute(body, {i: poly(n)}) for n in range(int(i.args[1].number() or 0)))
+    few = _few(i.args[1])
+    return add_all(substitute(body, {i: poly(n)}) for n in few) if few else poly(a)
 
 
 def _turned(a: Atom) -> Poly:
