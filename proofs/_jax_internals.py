@@ -22,6 +22,8 @@ from jax.extend import core
 
 from xent_jax._rows import row_origin
 
+from ._normal_form.state import during
+
 READ = ("0.6", "0.7", "0.8", "0.9", "0.10", "0.11", "0.12")
 """The versions of JAX whose primitives the rules were tested on: ``tests/test_versions.py``."""
 ANYWAY = "XENT_PROVE_UNTESTED_JAX"
@@ -116,11 +118,8 @@ def questions() -> Iterator[dict[Question, None]]:
     """
     _listen()
     heard: dict[Question, None] = {}
-    token = _questions.set(heard)
-    try:
+    with during(_questions, heard):
         yield heard
-    finally:
-        _questions.reset(token)
 
 
 def _listen() -> None:
@@ -233,20 +232,11 @@ def where_written(eqn: core.JaxprEqn) -> str:
     return source_info_util.summarize(eqn.source_info)
 
 
-def without_dead_code(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
-    """Removes the equations that no output depends on, as XLA does."""
+def without_dead_code(jaxpr: core.ClosedJaxpr, output: int | None = None) -> core.ClosedJaxpr:
+    """Removes the equations that no output, or not that one, depends on, as XLA does."""
     from jax._src.interpreters import partial_eval
 
-    outputs = [True] * len(jaxpr.jaxpr.outvars)
-    live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs, instantiate=True)
-    return jaxpr.replace(jaxpr=live)
-
-
-def only_output(jaxpr: core.ClosedJaxpr, output: int) -> core.ClosedJaxpr:
-    """The same of its inputs with one of its outputs, and without what that needs not."""
-    from jax._src.interpreters import partial_eval
-
-    outputs = [i == output for i in range(len(jaxpr.jaxpr.outvars))]
+    outputs = [output in (None, i) for i in range(len(jaxpr.jaxpr.outvars))]
     live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs, instantiate=True)
     return jaxpr.replace(jaxpr=live)
 
@@ -278,18 +268,13 @@ def _is_row_origin(jaxpr: Any, aval: Any) -> bool:
 _lines_of_backwards: ContextVar[bool] = ContextVar("lines_of_backwards", default=False)
 
 
-@contextlib.contextmanager
-def lines_of_backwards() -> Iterator[None]:
+def lines_of_backwards() -> contextlib.AbstractContextManager[None]:
     """Inside, what a user's backward computes is traced with its own line in the source.
 
     JAX gives it the line that called the function, which is one of the prover's.
     """
     _find_lines_of_backwards()
-    token = _lines_of_backwards.set(True)
-    try:
-        yield
-    finally:
-        _lines_of_backwards.reset(token)
+    return during(_lines_of_backwards, True)
 
 
 @functools.cache

@@ -5,18 +5,20 @@ dimensions, sums over an index, and functions of terms. Two are equal if they ar
 the same one. The files, each on those before it:
 
 - ``state``: the limits of a proof, what it knows and remembers;
-- ``terms``, ``indices``, ``sums``: terms as such;
-- ``signs``, ``cases``: what is sure, also in one case of a distinction or almost everywhere;
-- ``functions``, ``zero``: functions of terms, each normalised as it is made;
+- ``terms``, ``indices``, ``orders``, ``sums``: terms as such;
+- ``known``, ``signs``, ``bounds``, ``cases``: what is sure, also in one case of a distinction or
+  almost everywhere;
+- ``fractions``, ``functions``, ``dominance``, ``zero``: functions of terms, each normalised as it
+  is made;
 - ``products``: which products of atoms are the same, by these functions;
 - ``questions``: what the prover asks, a derivative and whether a term is 0.
 """
 
 from . import products as products  # puts its rules where ``terms`` looks for them
 from .cases import Kinked, almost_everywhere, by_cases, divided, usual
+from .fractions import above_zero, inverse, reciprocal, together
 from .functions import (
     PI,
-    above_zero,
     any_number,
     at_least,
     atan,
@@ -26,11 +28,9 @@ from .functions import (
     fewer_bits,
     floor,
     greatest,
-    inverse,
     log,
     nearest,
     power_of,
-    reciprocal,
     sin,
     tanh,
 )

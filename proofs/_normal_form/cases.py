@@ -20,8 +20,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-from .indices import Symbol, as_index, at_kept_label, is_index, least_size, row_kept, substitute
-from .signs import known_where_zero, nonnegative, positive
+from .indices import Symbol, as_index, is_index, least_size, row_kept, substitute
+from .known import known_where_zero
+from .signs import nonnegative, positive
 from .state import during, knowing
 from .sums import opened
 from .terms import (
@@ -44,9 +45,18 @@ from .terms import (
 _MAX_GUARDS = 10
 
 
-def by_cases(f: Callable[..., Poly], *parts: Poly, weight: Poly = ONE, depth: int = 0) -> Poly:
-    """f of terms, for each case of their 0-1 atoms; impossible cases are left out."""
-    guards = {a for p in parts for a in p.atoms() if a.boolean}
+def by_cases(
+    f: Callable[..., Poly],
+    *parts: Poly,
+    bound: Atom | None = None,
+    weight: Poly = ONE,
+    depth: int = 0,
+) -> Poly:
+    """f of terms, for each case of their 0-1 atoms; impossible cases are left out.
+
+    An atom in which the index ``bound`` stands is no case: f binds that index.
+    """
+    guards = {a for p in parts for a in p.atoms() if a.boolean and bound not in a.free}
     if not guards:
         return f(*parts)
     if depth == _MAX_GUARDS:
@@ -58,12 +68,12 @@ def by_cases(f: Callable[..., Poly], *parts: Poly, weight: Poly = ONE, depth: in
     if yes.terms:
         with knowing(poly(guard)):
             here = [given(p, guard) for p in parts]
-            result = poly(guard) * by_cases(f, *here, weight=yes, depth=depth + 1)
+            result = poly(guard) * by_cases(f, *here, bound=bound, weight=yes, depth=depth + 1)
     if no.terms:
         absent = guard.args[0] if guard.kind == "zero" else ONE
         with knowing(absent):
             here = [substitute(p, {guard: ZERO}) for p in parts]
-            branch = by_cases(f, *here, weight=no, depth=depth + 1)
+            branch = by_cases(f, *here, bound=bound, weight=no, depth=depth + 1)
         result = result + branch - poly(guard) * branch
     return result
 
@@ -78,9 +88,7 @@ def given(p: Poly, guard: Atom) -> Poly:
     if guard.kind == "zero":
         return substitute(p, known_where_zero(guard, p.atoms()))
     if guard.kind == "entry":
-        masks = [a for a in p.inside() if a.kind == "entry" and a.args[0].kept]
-        known = {a: ONE for a in masks if at_kept_label(a) and row_kept(a) is guard}
-        return substitute(p, known)
+        return substitute(p, {a: ONE for a in p.inside() if row_kept(a) is guard})
     return p
 
 

@@ -1,21 +1,21 @@
-"""Functions of terms: fractions, exp and log, roots, angles, roundings and maxima.
+"""Functions of terms: exp and log, roots, angles, roundings and maxima.
 
-``recip`` and ``log`` are made total, 0 where an argument is 0 or a logarithm's is below it, so that
-an identity proved in one case, times that case, holds everywhere. Of the odd functions
-(``sin(-p) = -sin p``) with a derivative everywhere, no more is known than that derivative, but for
-``sin² p``, which is ``1 - cos² p`` in products.
+``log`` is made total, 0 where its argument is not above 0, so that an identity proved in one case,
+times that case, holds everywhere. Of the odd functions (``sin(-p) = -sin p``) with a derivative
+everywhere, no more is known than that derivative, but for ``sin² p``, which is ``1 - cos² p`` in
+products.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 
-from .cases import by_cases, given
+from .cases import by_cases
+from .fractions import above_zero, factored, inverse, reciprocal, together
 from .indices import fresh, substitute
-from .signs import atom_positive, nonnegative, positive
-from .state import facts, without_facts
+from .signs import nonnegative, positive
+from .state import without_facts
 from .sums import bind_all, reindexed
 from .terms import (
     ONE,
@@ -25,7 +25,6 @@ from .terms import (
     Number,
     Poly,
     Refused,
-    add_all,
     always,
     atom,
     first_positive,
@@ -35,123 +34,6 @@ from .terms import (
     poly,
     product,
 )
-
-
-def together(p: Poly) -> tuple[Poly, dict[Atom, Number]]:
-    """A numerator without negative powers, and the powers of positive atoms below it."""
-    below: dict[Atom, Number] = {}
-    while True:
-        low: dict[Atom, Number] = {}
-        for m in p.terms:
-            for a, e in m:
-                if a.kind == "recip" and atom_positive(a.args[0]):
-                    a, e = a.args[0], -e
-                if e < low.get(a, 0):
-                    low[a] = e
-        if not low:
-            return p, below
-        for a, e in low.items():
-            below[a] = below.get(a, 0) - e
-        up = [(a, -e) for a, e in low.items()]
-        p = add_all(product([*m, *up], c) for m, c in p.terms.items())
-
-
-def content(p: Poly) -> tuple[Number, dict[Atom, Number], Poly]:
-    """The number and the powers of positive atoms that all terms share, and the rest."""
-    shared: dict[Atom, Number] | None = None
-    for m in p.terms:
-        powers = {a: e for a, e in m if a.sure}
-        if shared is None:
-            shared = powers
-        else:
-            shared = {a: min(e, powers[a]) for a, e in shared.items() if a in powers}
-    shared = shared or {}
-    numbers = [Fraction(c) for c in p.terms.values()]
-    size = Fraction(
-        math.gcd(*(c.numerator for c in numbers)), math.lcm(*(c.denominator for c in numbers))
-    )
-    down = [(a, -e) for a, e in shared.items()]
-    return size, shared, add_all(product([*m, *down], c / size) for m, c in p.terms.items())
-
-
-def above_zero(p: Poly) -> bool:
-    """Whether p > 0 is sure, as a fraction."""
-    return positive(together(p)[0])
-
-
-def inverse(p: Poly) -> Poly:
-    """1 / p, where p is known not to be 0."""
-    return _inverse_of_ramps(p) or by_cases(_inverse, p)
-
-
-def reciprocal(p: Poly) -> Poly:
-    """1 / p, and 0 where p is 0."""
-    return _inverse_of_ramps(p) or by_cases(lambda q: _inverse(q, anywhere=True), p)
-
-
-def _inverse_of_ramps(p: Poly) -> Poly | None:
-    """1 / p for ``p = r + c max(q, 0) + d max(-q, 0)`` that is positive term by term: 1 + abs(q).
-
-    In the case of q > 0 alone it is r + c q, which may be 0 elsewhere.
-    """
-    guards = [a for a in p.atoms() if a.boolean]
-    if len(guards) != 1 or guards[0].kind != "positive":
-        return None
-    (guard,) = guards
-    q = guard.args[0]
-    no = substitute(p, {guard: ZERO})
-    more = p - no
-    if not all((guard, 1) in m for m in more.terms):
-        return None
-    both = add_all(product(m - {(guard, 1)}, c) for m, c in more.terms.items())
-    lead = next(iter(q.terms))
-    slope = Fraction(both.terms.get(lead, 0)) / q.terms[lead]
-    below = Fraction(-no.terms.get(lead, 0)) / q.terms[lead]
-    if both != q * slope or not 0 <= below <= slope or not slope:
-        return None
-    sides = ((q, slope - below), (-q, below))
-    ramps = {frozenset({(atom("ramp", side), 1)}): c for side, c in sides}
-    whole = Poly((no + q * below).terms | ramps)
-    with without_facts():
-        return product([(atom("group", whole), -1)]) if positive(whole) else None
-
-
-def _inverse(p: Poly, anywhere: bool = False) -> Poly:
-    numerator, below = together(p)
-    if not numerator.terms:
-        if anywhere:
-            return ZERO
-        raise Refused("division by 0")
-    size, shared, rest = content(numerator)
-    outside = product([*below.items(), *((a, -e) for a, e in shared.items())], 1 / Fraction(size))
-    number = rest.number()
-    if number is not None:
-        return outside * (1 / Fraction(number))
-    return outside * _inverse_of_rest(rest, anywhere)
-
-
-def _inverse_of_rest(rest: Poly, anywhere: bool) -> Poly:
-    term = rest.single()
-    if term is not None:
-        if not anywhere and not positive(rest) and not positive(-rest) and rest not in facts():
-            raise Refused(f"division by {rest}, which is not known to differ from 0")
-        result = poly(1 / Fraction(term[1]))
-        for a, e in term[0]:
-            one = poly(a) if a.boolean else _reciprocal_of(a, anywhere)
-            result = result * (product([(a, -e)]) if a.sure else one ** int(e))
-        return result
-    with without_facts():
-        for sign in (1, -1):
-            if positive(rest * sign):
-                return product([(atom("group", rest * sign), -1)], sign)
-    raise Refused(f"division by {rest}, which is not known to differ from 0")
-
-
-def _reciprocal_of(a: Atom, anywhere: bool) -> Poly:
-    """``1 / sqrt(p) = sqrt(p) / p``, both 0 where p is, so that there is one form of it."""
-    if a.kind == "sqrt":
-        return poly(a) * _inverse(a.args[0], anywhere)
-    return poly(atom("recip", a))
 
 
 def exp(p: Poly) -> Poly:
@@ -190,10 +72,9 @@ def _log(p: Poly, anywhere: bool = False) -> Poly:
         if term is None or term[1] != 1 or len(term[0]) != 1:
             raise Refused(f"the logarithm of {p}, which may be 0")
         return poly(atom("log", p))
-    numerator, below = together(p)
-    size, shared, rest = content(numerator)
-    result = _log_of_number(Fraction(size))
-    for a, e in [*shared.items(), *((a, -e) for a, e in below.items())]:
+    size, powers, rest = factored(p)
+    result = _log_of_number(size)
+    for a, e in powers.items():
         result = result + _log_of_atom(a) * e
     term = rest.single()
     if term is None:
@@ -242,17 +123,15 @@ def power_of(p: Poly, e: Number = Fraction(1, 2)) -> Poly:
 def _root(p: Poly, e: Number) -> Poly:
     if not p.terms and e > 0:
         return ZERO
-    numerator, below = together(p)
-    size, shared, rest = content(numerator)
+    size, powers, rest = factored(p)
     with without_facts():
         sure = positive(rest)
         if not sure and not (nonnegative(rest) and 2 * e == int(2 * e)):
             raise Refused(f"a root of {p}, which is not known to be positive")
     last = ONE if sure else _half_power(rest, int(2 * e))
-    powers = [*((a, -n) for a, n in below.items()), *shared.items()]
-    if sure and rest != ONE:
-        powers.append((atom("group", rest), 1))
-    return product((a, n * e) for a, n in powers) * exp(_log_of_number(Fraction(size)) * e) * last
+    group = [(atom("group", rest), 1)] if sure and rest != ONE else []
+    outside = product((a, n * e) for a, n in [*powers.items(), *group])
+    return outside * exp(_log_of_number(size) * e) * last
 
 
 def _half_power(p: Poly, n: int) -> Poly:
@@ -266,11 +145,6 @@ def tanh(p: Poly) -> Poly:
     return 1 - 2 * inverse(exp(p * 2) + 1)
 
 
-def sin(p: Poly) -> Poly:
-    """The sine of a term."""
-    return by_cases(lambda q: _odd("sin", q), p)
-
-
 def cos(p: Poly) -> Poly:
     """The cosine of a term."""
     return by_cases(lambda q: poly(atom("cos", first_positive(q))) if q.terms else ONE, p)
@@ -280,21 +154,18 @@ kinds["pi"] = Kind(sure=always)
 PI = atom("pi")
 
 
-def erf(p: Poly) -> Poly:
-    """The error function: its slope is ``2 exp(-p²) / sqrt(pi)``."""
-    return by_cases(lambda q: _odd("erf", q), p)
-
-
-def atan(p: Poly) -> Poly:
-    """The inverse of the tangent: its slope is ``1 / (1 + p²)``."""
-    return by_cases(lambda q: _odd("atan", q), p)
-
-
 def _odd(kind: str, p: Poly) -> Poly:
     if not p.terms:
         return ZERO
     ordered = first_positive(p)
     return poly(atom(kind, ordered)) * (1 if ordered == p else -1)
+
+
+def _odd_by_cases(kind: str) -> Callable[[Poly], Poly]:
+    return lambda p: by_cases(lambda q: _odd(kind, q), p)
+
+
+sin, erf, atan = map(_odd_by_cases, ("sin", "erf", "atan"))
 
 
 def digits(p: Poly) -> Iterator[tuple[Poly, Poly, Atom]]:
@@ -342,26 +213,14 @@ def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
         (name,), bodies = min(ways, key=repr)
         return outer + factor * poly(atom("max", name, *bodies, binders=(name,)))
 
-    return _outer_cases(leaf, i, p, inside)
+    return by_cases(leaf, p, inside, bound=i)
 
 
 def _positive_factor(p: Poly, i: Atom) -> tuple[Poly, Poly]:
     """What is positive, the same at each i and in each term of p; and the rest of p."""
-    numerator, below = together(p)
-    size, shared, rest = content(numerator)
-    powers = [*shared.items(), *((a, -e) for a, e in below.items())]
-    factor = product([(a, e) for a, e in powers if i not in a.free], size)
-    return factor, product([(a, e) for a, e in powers if i in a.free]) * rest
-
-
-def _outer_cases(leaf: Callable[..., Poly], i: Atom, *parts: Poly) -> Poly:
-    guards = {a for p in parts for a in p.atoms() if a.boolean and i not in a.free}
-    if not guards:
-        return leaf(*parts)
-    guard = min(guards, key=lambda a: a.key)
-    yes = _outer_cases(leaf, i, *(given(p, guard) for p in parts))
-    no = _outer_cases(leaf, i, *(substitute(p, {guard: ZERO}) for p in parts))
-    return poly(guard) * yes + (1 - poly(guard)) * no
+    size, powers, rest = factored(p)
+    factor = product([(a, e) for a, e in powers.items() if i not in a.free], size)
+    return factor, product([(a, e) for a, e in powers.items() if i in a.free]) * rest
 
 
 def at_least(number: Number, p: Poly) -> Poly:
@@ -389,21 +248,6 @@ def _slope_of_log(a: Atom) -> Poly:
     return inverse(p) if power is None or power[1] != 1 else reciprocal(p)
 
 
-kinds["group"] = Kind(lambda p: p, ruled=True, sure=always, slope=lambda a: ONE)
-kinds["ramp"] = Kind(
-    lambda p: p * made("positive", p),
-    ruled=True,
-    nonnegative=always,
-    slope=lambda a: made("positive", a.args[0]),
-    kink="a maximum",
-)
-kinds["recip"] = Kind(
-    reciprocal,
-    ruled=True,
-    nonnegative=lambda a: nonnegative(poly(a.args[0])),
-    slope=lambda a: -(poly(a) ** 2),
-    zeroed=True,
-)
 kinds["exp"] = Kind(exp, sure=always, slope=poly)
 kinds["log"] = Kind(
     lambda p: by_cases(lambda q: _log(q, anywhere=True), p),

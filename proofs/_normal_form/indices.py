@@ -88,8 +88,10 @@ def label_of(a: Atom) -> Atom:
 
 
 def row_kept(a: Atom) -> Atom | None:
-    """What must be 1 for a mask to keep its label in the row of an entry."""
-    return a.args[0].kept and atom("entry", a.args[0].kept, a.args[1][:-1])
+    """What must be 1 for an entry to be 1 as that of a mask at a label; None of other atoms."""
+    if a.kind != "entry" or a.args[0].kept is None or not at_kept_label(a):
+        return None
+    return atom("entry", a.args[0].kept, a.args[1][:-1])
 
 
 def index(name: Any, dim: Poly) -> Atom:

@@ -12,10 +12,12 @@ import math
 from fractions import Fraction
 
 from .cases import off_kinks
-from .functions import inverse
-from .indices import at_kept_label, is_index, label_of, of_size, row_kept, same_place, substitute
-from .signs import known_where_zero, nonnegative, solution, sum_of_booleans
-from .sums import opened_dominance, total, unnested
+from .dominance import opened_dominance
+from .fractions import inverse
+from .indices import is_index, label_of, of_size, row_kept, same_place, substitute
+from .known import known_where_zero, solution, sum_of_booleans
+from .signs import nonnegative
+from .sums import total, unnested
 from .terms import (
     MAX_POWER_OF_NUMBER,
     ZERO,
@@ -59,7 +61,7 @@ def _powers_of_primes(powers: dict[Atom, Number]) -> Poly | None:
 
 def _kept_labels(powers: dict[Atom, Number]) -> Poly | None:
     for a in powers:
-        if a.kind == "entry" and a.args[0].kept and at_kept_label(a) and row_kept(a) in powers:
+        if row_kept(a) in powers:
             return _without(powers, a)
     return None
 
@@ -144,13 +146,9 @@ def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
     places |= {label_of(b) for b in masks if not label_of(b).free & set(binders)}
     for some in itertools.product(*(of_size(places, i.args[1]) for i in binders)):
         there = substitute(body, dict(zip(binders, map(poly, some), strict=True))).single()
-        if there is not None and all(b in guards or _kept_by(b, guards) for b, _ in there[0]):
+        if there is not None and all(b in guards or row_kept(b) in guards for b, _ in there[0]):
             return True
     return False
-
-
-def _kept_by(b: Atom, guards: set[Atom]) -> bool:
-    return b.kind == "entry" and at_kept_label(b) and row_kept(b) in guards
 
 
 def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:

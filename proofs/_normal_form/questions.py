@@ -16,10 +16,10 @@ import functools
 from collections.abc import Callable, Sequence
 
 from .cases import Kinked, divided, off_kinks, usual
-from .functions import inverse, reciprocal, together
+from .fractions import inverse, reciprocal, together
 from .indices import Symbol, fresh, is_index, same_place, substitute
 from .state import remembered
-from .sums import opened, total
+from .sums import opened, over_rows, total
 from .terms import ONE, ZERO, Atom, Monomial, Number, Poly, Refused, add_all, poly, product
 from .zero import greater, is_zero
 
@@ -182,24 +182,29 @@ def _at_each_place(p: Poly) -> bool:
 
 def _few_places(p: Poly, i: Atom) -> list[Poly]:
     """An index at each place of a short axis, of a short row, or of each of a few rows."""
-    if i.args[1].number() in _FEW:
-        return [poly(n) for n in range(int(i.args[1].number() or 0))]
+    if few := _few(i.args[1]):
+        return [poly(n) for n in few]
     for a in sorted(p.inside(), key=lambda a: a.key):
         if a.kind in {"div", "mod"} and a.args[0] is i:
             _, size, many = a.args
-            if size.number() in _FEW:
-                return [size * fresh(many) + n for n in range(int(size.number() or 0))]
-            if many.number() in _FEW:
-                return [fresh(size) + size * n for n in range(int(many.number() or 0))]
+            if few := _few(size):
+                return [size * fresh(many) + n for n in few]
+            if few := _few(many):
+                return [fresh(size) + size * n for n in few]
     return []
+
+
+def _few(dim: Poly) -> Sequence[int]:
+    """The places of a short axis; none of a long one."""
+    number = dim.number()
+    return range(int(number)) if number in _FEW else ()
 
 
 def _written_out(a: Atom) -> Poly:
     """A sum over few places, term by term."""
     i, body = a.args
-    if i.args[1].number() not in _FEW:
-        return poly(a)
-    return add_all(substitute(body, {i: poly(n)}) for n in range(int(i.args[1].number() or 0)))
+    few = _few(i.args[1])
+    return add_all(substitute(body, {i: poly(n)}) for n in few) if few else poly(a)
 
 
 def _turned(a: Atom) -> Poly:
@@ -230,8 +235,7 @@ def _over_rows(a: Atom, sizes: Sequence[Poly]) -> Poly:
             continue
         if rows.single() and places.single() and i.args[1] != size:
             _, _, many = next(iter(rows.atoms())).args
-            q, r = fresh(many), fresh(size)
-            return total(substitute(body, {i: size * q + r}), r, q)
+            return over_rows(body, i, size, many)
     return poly(a)
 
 

@@ -6,21 +6,15 @@ does not depend on the names of their indices. A bound index is named by the hei
 which is the same in all orders, so that equal sums look alike; whoever looks inside first renames
 it to a name never used before. As equal are sums over i and over p(i) for a permutation p: the
 index is the one with which the fewest permutations are left.
-
-``D_j`` is whether a class holds more than half of a sum of terms that are at least 0. At most one
-class does: ``D_j D_l = [j = l] D_j``.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 from .indices import (
     as_index,
-    delta,
     fresh,
     index,
     label_of,
@@ -32,6 +26,7 @@ from .indices import (
     substitute,
     within,
 )
+from .orders import MOST_ORDERS, orders
 from .state import remembered
 from .terms import (
     ONE,
@@ -53,7 +48,6 @@ from .terms import (
 )
 
 _MAX_BINDERS = 4  # that are looked at together
-_FEW_BINDERS, _MOST_ORDERS = 2, 24
 
 
 def opened(a: Atom) -> tuple[Atom, Poly]:
@@ -115,8 +109,7 @@ def _total(p: Poly, i: Atom) -> Poly:
     parts = [a for a in inside if a.kind in {"div", "mod"} and a.args[0] is i]
     if parts:
         _, size, many = min(parts, key=lambda a: a.key).args
-        q, r = fresh(many), fresh(size)
-        return total(substitute(p, {i: size * q + r}), r, q)
+        return over_rows(p, i, size, many)
     start = _cut(p, i)
     if start is not None:
         return _part(p, i, ZERO, start) + _part(p, i, start, i.args[1] - start)
@@ -124,6 +117,12 @@ def _total(p: Poly, i: Atom) -> Poly:
         ahead = [(Poly({m: c}), _counts_back(m, i)) for m, c in p.terms.items()]
         p = add_all(substitute(q, {i: i.args[1] - 1 - poly(i)}) if back else q for q, back in ahead)
     return add_all(_total_of(m, i) * c for m, c in p.terms.items())
+
+
+def over_rows(p: Poly, i: Atom, size: Poly, many: Poly) -> Poly:
+    """The sum of p over an index i, as one over many rows and over the places in each."""
+    q, r = fresh(many), fresh(size)
+    return total(substitute(p, {i: size * q + r}), r, q)
 
 
 def _counts_back(m: Monomial, i: Atom) -> bool:
@@ -221,8 +220,8 @@ def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
         if any(a.kind == "delta" and _place_of(a, j) is not None for a, _ in flat):
             # A delta that stood under a sum over another index.
             return total(product(flat), j, *(k for k in binders if k is not j))
-    orders = (_in_order(way, o) for way in _ways(flat, binders) for o in _orders(way, binders))
-    best = min(orders, key=lambda d: (sum(a.depth for a in d), monomial_key(frozenset(d.items()))))
+    nests = (_in_order(way, o) for way in _ways(flat, binders) for o in orders(way, binders))
+    best = min(nests, key=lambda d: (sum(a.depth for a in d), monomial_key(frozenset(d.items()))))
     return product(best.items())
 
 
@@ -232,62 +231,8 @@ def _ways(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> list[list[tup
     if any(permuted(b) for a, _ in flat for b in a.inside):
         for i in binders:
             terms = [new.single() for way in ways for (new,) in reindexed(i, product(way))]
-            ways = [list(m) for m, c in filter(None, terms) if c == 1][:_MOST_ORDERS] or ways
+            ways = [list(m) for m, c in filter(None, terms) if c == 1][:MOST_ORDERS] or ways
     return ways
-
-
-def _orders(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> Iterable[tuple[Atom, ...]]:
-    """The orders in which indices may be summed over, the inner ones first; all of a few.
-
-    Of many, each time one whose factors hold the fewest others. Which of several that is, the text
-    of its factors says, and those that it leaves alike are taken in every order.
-    """
-    if len(binders) <= _FEW_BINDERS:
-        return itertools.permutations(binders)
-    ranks = _ranks(flat, binders)
-    alike = [[i for i in binders if ranks[i] == rank] for rank in sorted(set(ranks.values()))]
-    if math.prod(math.factorial(len(some)) for some in alike) > _MOST_ORDERS:
-        return [_inner_first(flat, [i for some in alike for i in some])]
-    ways = itertools.product(*map(itertools.permutations, alike))
-    return (_inner_first(flat, [i for some in way for i in some]) for way in ways)
-
-
-def _ranks(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> dict[Atom, int]:
-    """A number for each index, by the text of its factors and the numbers of the others there."""
-    ranks = dict.fromkeys(binders, 0)
-    while True:
-        names = {i: poly(index(f"~{ranks[i]}", i.args[1])) for i in binders}
-        texts = {
-            i: (
-                ranks[i],
-                repr(i.args[1]),
-                sorted(
-                    (repr(substitute(poly(a), names | {i: poly(index("~", i.args[1]))})), e)
-                    for a, e in flat
-                    if i in a.free
-                ),
-            )
-            for i in binders
-        }
-        order = sorted({repr(t): t for t in texts.values()}.values(), key=lambda t: (t[0], repr(t)))
-        new = {i: order.index(text) for i, text in texts.items()}
-        if len(order) == len(set(ranks.values())):
-            return new
-        ranks = new
-
-
-def _inner_first(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> tuple[Atom, ...]:
-    """The order in which each index has the fewest others in the factors that it leaves behind."""
-    left = set(binders)
-    together = [a.free & left for a, _ in flat]
-    order = []
-    for _ in binders:
-        beside = {i: frozenset().union(*(s for s in together if i in s)) for i in left}
-        i = min((i for i in binders if i in left), key=lambda i: len(beside[i]))
-        together = [s for s in together if i not in s] + [beside[i] - {i}]
-        left.remove(i)
-        order.append(i)
-    return tuple(order)
 
 
 def _in_order(flat: list[tuple[Atom, Number]], order: tuple[Atom, ...]) -> dict[Atom, Number]:
@@ -341,40 +286,3 @@ def _sure(a: Atom) -> bool:
 
 
 kinds["sum"] = Kind(rebuild=_rebuilt, ruled=True, sure=_sure, integral=lambda a: integral(peek(a)))
-
-
-@dataclass(frozen=True)
-class Dominance:
-    """A sum, or sums in one another, with a dominance of their indices in the body."""
-
-    atom: Atom
-    body: Poly
-    binders: tuple[Atom, ...]
-
-    def at(self, places: tuple[Atom | int, ...]) -> Poly:
-        """What a dominance at these places leaves of it, beside that dominance."""
-        new: dict[Atom | int, Atom | int] = {}
-        same = ONE
-        for i, t in zip(self.atom.args[3], places, strict=True):
-            if i in self.binders and i not in new:
-                new[i] = t
-            else:
-                same = same * delta(new.get(i, i), t)
-        result = substitute(self.body, {i: poly(t) for i, t in new.items()})  # type: ignore[misc]
-        return total(result, *(i for i in self.binders if i not in new)) * same
-
-
-def opened_dominance(a: Atom) -> Dominance | None:
-    """A sum with the dominance of one of its indices, opened."""
-    if not any(b.kind == "dominant" and a.args[0] in b.args[3] for b in a.inside):
-        return None
-    i, body = opened(a)
-    ((m, c),) = body.terms.items()
-    for b, e in m:
-        if b.kind == "dominant" and i in b.args[3]:
-            return Dominance(b, body, (i,))
-        inner = opened_dominance(b) if b.kind == "sum" and e == 1 else None
-        if inner is not None and i in inner.atom.args[3]:
-            rest = product(((f, n) for f, n in m if f is not b), c)
-            return Dominance(inner.atom, rest * inner.body, (i, *inner.binders))
-    return None

@@ -67,13 +67,9 @@ def made(kind: str, *parts: Any) -> Poly:
     return make(*parts)
 
 
+@dataclass(init=False, repr=False, eq=False, slots=True)
 class Atom:
     """A factor that the polynomials do not look into; equal ones are the same object."""
-
-    __slots__ = (
-        "kind", "args", "key", "inside", "free", "depth", "nest",
-        "of", "boolean", "sure", "values", "ruled",
-    )  # fmt: skip
 
     kind: str
     args: tuple
@@ -303,11 +299,13 @@ def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> 
 @remembered
 def _by_rules(m: Monomial) -> Poly:
     powers = dict(m)
-    for rule in rules:
-        result = rule(powers)
-        if result is not None:
-            return result
-    return Poly({frozenset(powers.items()): 1})
+    result = first_of(rules, powers)
+    return Poly({frozenset(powers.items()): 1}) if result is None else result
+
+
+def first_of(rules: Iterable[Callable[[Any], Poly | None]], given: Any) -> Poly | None:
+    """What the first of some rules makes of something, if one of them applies."""
+    return next((p for rule in rules if (p := rule(given)) is not None), None)
 
 
 def integral(p: Poly) -> bool:

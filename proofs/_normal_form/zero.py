@@ -1,40 +1,37 @@
-"""``[p = 0]`` and ``[p > 0]``, and the comparisons with half a sum among them."""
+"""``[p = 0]`` and ``[p > 0]``, 0 or 1."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping
-from fractions import Fraction
+import functools
+from collections.abc import Callable
 
 from .cases import by_cases, equal_parts, off_kinks
-from .functions import content, digits, exp, log, together
+from .dominance import dominance, opened_dominance
+from .fractions import factored, together
+from .functions import digits, exp, log
 from .indices import (
     as_index,
     delta_solved,
     elimination,
-    fresh,
-    index_in,
     is_index,
-    of_size,
     permuted,
     solved_in_permutations,
     substitute,
 )
 from .signs import atom_nonnegative, nonnegative, positive
 from .state import facts
-from .sums import bind_all, each_nest, opened, opened_dominance, peek, total
+from .sums import opened, total
 from .terms import (
     ONE,
     ZERO,
     Atom,
     Kind,
-    Monomial,
-    Number,
     Poly,
     Refused,
     add_all,
     always,
     atom,
+    first_of,
     first_positive,
     integral,
     kinds,
@@ -50,42 +47,33 @@ def is_zero(p: Poly) -> Poly:
 
 
 def _zero(p: Poly) -> Poly:
-    numerator, _ = together(p)
-    if not numerator.terms:
+    _, _, rest = factored(p)
+    if not rest.terms:
         return ONE
-    _, _, rest = content(numerator)
     if rest.number() is not None or {rest, -rest} & facts() or positive(rest) or positive(-rest):
         return ZERO
-    if kept := kept_above(rest):
-        return chosen(is_zero, rest, kept)
-    term = rest.single()
-    if term is not None:
-        return _zero_of_product(term[0])
-    for rule in _RULES_OF_ZERO:
-        result = rule(rest)
-        if result is not None:
-            return result
-    return poly(atom("zero", first_positive(rest)))
+    result = first_of(_RULES_OF_ZERO, rest)
+    return poly(atom("zero", first_positive(rest))) if result is None else result
 
 
-def kept_above(p: Poly) -> Atom | None:
-    """A maximum with a number among the factors of p, which pieces are told by."""
-    if not off_kinks():
+def _of_maximum(f: Callable[[Poly], Poly], p: Poly) -> Poly | None:
+    """f of p, with a maximum with a number among its factors told apart; pieces are told by it."""
+    maxima = (a for a in p.atoms() if a.kind == "at_least") if off_kinks() else ()
+    kept = min(maxima, key=lambda a: a.key, default=None)
+    if kept is None:
         return None
-    return min((a for a in p.atoms() if a.kind == "at_least"), key=lambda a: a.key, default=None)
-
-
-def chosen(f: Callable[[Poly], Poly], p: Poly, kept: Atom) -> Poly:
-    """f of p, with a maximum with a number told apart into what it is the maximum of."""
     number, q = kept.args
     above = greater(q - number)
     no, yes = (f(substitute(p, {kept: x})) for x in (poly(number), q))
     return no + above * (yes - no)
 
 
-def _zero_of_product(m: Monomial) -> Poly:
+def _zero_of_product(p: Poly) -> Poly | None:
+    term = p.single()
+    if term is None:
+        return None
     nonzero = ONE
-    for a, _ in sorted(m, key=lambda t: t[0].key):
+    for a, _ in sorted(term[0], key=lambda t: t[0].key):
         nonzero = nonzero * (1 - _zero_of_factor(a))
     return 1 - nonzero
 
@@ -213,6 +201,8 @@ def _zero_of_logs(p: Poly) -> Poly | None:
 
 
 _RULES_OF_ZERO = (
+    functools.partial(_of_maximum, is_zero),
+    _zero_of_product,
     _zero_of_digits,
     _zero_of_indices,
     _zero_of_count,
@@ -231,22 +221,17 @@ def greater(p: Poly) -> Poly:
 
 
 def _greater(p: Poly) -> Poly:
-    numerator, _ = together(p)
-    if not numerator.terms:
+    _, _, rest = factored(p)
+    if not rest.terms:
         return ZERO
-    _, _, rest = content(numerator)
     if positive(rest):
         return ONE
     if nonnegative(-rest):
         return ZERO
     if nonnegative(rest) or counted(rest) is not None:
         return 1 - is_zero(rest)
-    if kept := kept_above(rest):
-        return chosen(greater, rest, kept)
-    for rule in (_greater_of_product, _dominance, _greater_of_digits, _greater_of_integers):
-        result = rule(rest)
-        if result is not None:
-            return result
+    if (result := first_of(_RULES_OF_GREATER, rest)) is not None:
+        return result
     ordered = first_positive(rest)
     if ordered == rest or _of_indices(rest):
         return poly(atom("positive", rest))
@@ -293,64 +278,13 @@ def _greater_of_integers(p: Poly) -> Poly | None:
     return 1 - greater(1 - p) if p.terms[first] < 0 else poly(atom("positive", p))
 
 
-def _dominance(p: Poly) -> Poly | None:
-    """``c a_t > d sum_j a_j`` with a >= 0 and d / c >= 1/2: true of one t at most."""
-    if len(p.terms) != 2:
-        return None
-    for m, c in p.terms.items():
-        ((n, d),) = (t for t in p.terms.items() if t[0] != m)
-        if c < 0 or d > 0 or -d / Fraction(c) < Fraction(1, 2):
-            continue
-        for a, e in n:
-            if a.kind == "sum" and e == 1 and nonnegative(peek(a)):
-                kept = product((b, f) for b, f in n if b is not a)
-                if not positive(kept):
-                    continue
-                for binders, body in each_nest(a):
-                    at = _where_instance(binders, body, kept, Poly({m: 1}))
-                    if at is not None:
-                        places, guards = at
-                        return guards * _dominant(binders, body, -d / Fraction(c), places)
-    return None
-
-
-def _dominant(
-    binders: tuple[Atom, ...], body: Poly, threshold: Number, places: tuple[Atom | int, ...]
-) -> Poly:
-    names, (inner,) = bind_all(binders, body)
-    return poly(atom("dominant", names, inner, threshold, places, binders=names))
-
-
-def _where_instance(
-    binders: tuple[Atom, ...], body: Poly, kept: Poly, m: Poly
-) -> tuple[tuple[Atom | int, ...], Poly] | None:
-    """t with ``kept * body(t) = m``, where guards of the body that are known to hold count 1."""
-    inside = [t for t in m.inside() if t.kind in {"index", "entry"}]
-    for places in itertools.product(*(of_size(inside, i.args[1]) for i in binders)):
-        here = {i: poly(t) for i, t in zip(binders, places, strict=True)}
-        there = substitute(body, here)
-        guards = ONE
-        for b in sorted(there.atoms(), key=lambda b: b.key):
-            if b.boolean and poly(b) in facts():
-                guards = guards * poly(b)
-                there = substitute(there, {b: ONE})
-        if kept * there == m:
-            return places, guards
-    return None
-
-
-def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    names, body, threshold, t = a.args
-    binders = tuple(fresh(substitute(name.args[1], new)) for name in names)
-    opening = {name: poly(i) for name, i in zip(names, binders, strict=True)}
-    inner = substitute(body, {**new, **opening})
-    places = tuple(index_in(p, new) for p in t)
-    term = inner.single()
-    if term is not None and term[1] == 1 and set(binders) <= inner.free():
-        return _dominant(binders, inner, threshold, places)
-    there = {i: poly(p) for i, p in zip(binders, places, strict=True)}
-    return greater(substitute(inner, there) - threshold * total(inner, *binders))
+_RULES_OF_GREATER = (
+    functools.partial(_of_maximum, greater),
+    _greater_of_product,
+    dominance,
+    _greater_of_digits,
+    _greater_of_integers,
+)
 
 
 kinds["positive"] = Kind(greater, boolean=always, kink="an inequality")
-kinds["dominant"] = Kind(rebuild=_rebuilt, boolean=always, kink="a comparison with half a sum")

@@ -13,8 +13,8 @@ from .._normal_form import Poly, Refused, Symbol, usual
 from .layers import equal, through, without_names
 from .linear import pull, push
 from .read import assume, read
-from .tensor import Tensor
-from .trace import Arguments, new_tensor, only, trace
+from .tensor import Tensor, new_tensor
+from .trace import Arguments, restricted, trace
 from .words import few_terms, numbered
 
 Function = Callable[..., Any]
@@ -34,29 +34,26 @@ class Differs(Exception):
 
 
 def vjp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
-    """Returns ``(g, *args) -> (value, *cotangents)`` as JAX will run it."""
-    of = only(fun, a, wrt)
+    """Returns ``(g, *args) -> (values, *cotangents)`` as JAX will run it."""
+    places = [a.names.index(w) for w in wrt]
 
-    def both(g: Any, *rest: Any) -> Any:
-        value, pullback = jax.vjp(lambda *m: of(m, rest), *_named(a, wrt, rest))
-        return value, *pullback(g)
+    def both(g: Any, *args: Any) -> Any:
+        of, moving = restricted(fun, args, places)
+        values, pullback = jax.vjp(of, *moving)
+        return values, *pullback(jax.tree.leaves(g))
 
     return both
 
 
 def jvp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
-    """Returns ``(tangents, *args) -> (value, tangent)`` as JAX will run it."""
-    of = only(fun, a, wrt)
+    """Returns ``(tangents, *args) -> (values, tangents of them)`` as JAX will run it."""
+    places = [a.names.index(w) for w in wrt]
 
-    def both(tangents: Any, *rest: Any) -> Any:
-        return jax.jvp(lambda *m: of(m, rest), _named(a, wrt, rest), tuple(tangents))
+    def both(tangents: Any, *args: Any) -> Any:
+        of, moving = restricted(fun, args, places)
+        return jax.jvp(of, moving, list(tangents))
 
     return both
-
-
-def _named(a: Arguments, names: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
-    """Returns those of the arguments that have these names."""
-    return tuple(args[a.names.index(name)] for name in names)
 
 
 # ------------------------------------------------------------------ claims
@@ -186,7 +183,7 @@ def _of_cotangents(
 ) -> tuple[Function, Arguments]:
     """Returns ``vjp_of`` as a function of cotangents and the arguments, and all of these."""
     both = vjp_of(fun, a, wrt)
-    shapes, tree = jax.tree.flatten(jax.eval_shape(fun, *a.shapes))
+    shapes = jax.tree.leaves(jax.eval_shape(fun, *a.shapes))
     g, many = _cotangents(a, outs), len(outs)
     symbols = {symbol.name: symbol for symbol in g}
     b = Arguments(
@@ -195,7 +192,7 @@ def _of_cotangents(
         (*g.values(), *a.tensors),
         {**symbols, **a.symbols},
     )
-    return lambda *args: both(jax.tree.unflatten(tree, args[:many]), *args[many:]), b
+    return lambda *args: both(args[:many], *args[many:]), b
 
 
 def _cotangents(a: Arguments, outs: Sequence[Tensor]) -> dict[Symbol, Tensor]:

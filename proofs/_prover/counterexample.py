@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._refutation.floats import restricted
 from .._refutation.samples import samples
 from .._refutation.search import Found, Question, Values, first_wrong
 from .spec import Spec
+from .trace import restricted
 
 Function = Callable[..., Any]
 Specs = Mapping[str, Spec]

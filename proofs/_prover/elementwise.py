@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -12,27 +13,55 @@ from jax import lax
 
 from .. import _normal_form as f
 from .._normal_form import ONE, ZERO, Poly, Refused, atom, poly, positive
-from .read import assume, reads, result
+from .read import assume, no_overflow, reads, result
 from .tensor import Tensor, either
 from .truth import above_floor, greater
-
-
-def _arithmetic(eqn: Any, rises: bool = False) -> None:
-    """Refuses arithmetic of integers that may overflow; that 32 bits are enough is assumed.
-
-    ``rises`` says that the result is not negative if the operands are not, so that their dtype may
-    be unsigned.
-    """
-    dtype = np.dtype(eqn.outvars[0].aval.dtype)
-    if np.issubdtype(dtype, np.integer):
-        if dtype.itemsize < 4 or (np.issubdtype(dtype, np.unsignedinteger) and not rises):
-            raise Refused(f"arithmetic in {dtype}, which may overflow")
-        assume("integer arithmetic does not leave 32 bits")
 
 
 @reads("stop_gradient", "copy", "optimization_barrier", "sharding_constraint")
 def _identity(eqn: Any, *xs: Tensor) -> list[Tensor]:
     return list(xs)
+
+
+_FUNCTIONS: dict[str, Callable[[Poly], Poly]] = {
+    "neg": lambda p: -p,
+    "square": lambda p: p * p,
+    "one_minus_square": lambda p: 1 - p * p,
+    "abs": lambda p: p * (2 * f.greater(p) - 1),
+    "sign": lambda p: f.greater(p) - f.greater(-p),
+    "sqrt": f.power_of,
+    "sin": f.sin,
+    "cos": f.cos,
+    "sinh": lambda p: (f.exp(p) - f.exp(-p)) * Fraction(1, 2),
+    "cosh": lambda p: (f.exp(p) + f.exp(-p)) * Fraction(1, 2),
+    "tanh": f.tanh,
+    "logistic": lambda p: f.inverse(1 + f.exp(-p)),
+    "erf": f.erf,
+    "erfc": lambda p: 1 - f.erf(p),
+    "atan": f.atan,
+}
+"""Functions of a finite number; of an infinite one the value is not told."""
+
+
+@reads(*_FUNCTIONS)
+def _function(eqn: Any, x: Tensor) -> Tensor:
+    name = eqn.primitive.name
+    if name != "sign":
+        no_overflow(eqn)
+    return result(eqn, _FUNCTIONS[name](x.value), bad=either(x.bad, x.lowest))
+
+
+@reads("exp", "exp2", "expm1")
+def _exp(eqn: Any, x: Tensor) -> Tensor:
+    name = eqn.primitive.name
+    value = f.exp(x.value * f.log(poly(2)) if name == "exp2" else x.value)
+    return result(eqn, value - x.lowest * value - (1 if name == "expm1" else 0), bad=x.bad)
+
+
+@reads("log", "log1p")
+def _log(eqn: Any, x: Tensor) -> Tensor:
+    p = x.value + 1 if eqn.primitive.name == "log1p" else x.value
+    return result(eqn, f.log(p), f.is_zero(p), either(x.bad, x.lowest))  # refused where below 0
 
 
 @reads("reduce_precision")
@@ -49,25 +78,19 @@ def _reduce_precision(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("add", "add_any")
 def _add(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    _arithmetic(eqn, rises=True)
+    no_overflow(eqn, signed=False)
     return result(eqn, x.value + y.value, either(x.lowest, y.lowest), either(x.bad, y.bad))
 
 
 @reads("sub")
 def _sub(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    _arithmetic(eqn)
+    no_overflow(eqn)
     return result(eqn, x.value - y.value, x.lowest, either(x.bad, y.bad, y.lowest))
-
-
-@reads("neg")
-def _neg(eqn: Any, x: Tensor) -> Tensor:
-    _arithmetic(eqn)
-    return result(eqn, -x.value, bad=either(x.bad, x.lowest))
 
 
 @reads("mul")
 def _mul(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    _arithmetic(eqn, rises=True)
+    no_overflow(eqn, signed=False)
     lowest, bad = ZERO, either(x.bad, y.bad)
     for flag, other in ((x.lowest, y), (y.lowest, x)):
         if flag.terms:
@@ -97,27 +120,15 @@ def _reciprocal(y: Tensor) -> Tensor:
 
 @reads("integer_pow")
 def _integer_pow(eqn: Any, x: Tensor) -> Tensor:
-    _arithmetic(eqn)
+    no_overflow(eqn)
     e = eqn.params["y"]
     base = x if e >= 0 else _reciprocal(x)
     return result(eqn, base.value ** abs(e), bad=either(base.bad, base.lowest))
 
 
-@reads("square")
-def _square(eqn: Any, x: Tensor) -> Tensor:
-    _arithmetic(eqn)
-    return result(eqn, x.value * x.value, bad=either(x.bad, x.lowest))
-
-
-@reads("one_minus_square")
-def _one_minus_square(eqn: Any, x: Tensor) -> Tensor:
-    _arithmetic(eqn)
-    return result(eqn, 1 - x.value * x.value, bad=either(x.bad, x.lowest))
-
-
 @reads("pow")
 def _pow(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    _arithmetic(eqn)
+    no_overflow(eqn)
     bad = either(x.bad, x.lowest, y.bad, y.lowest)
     number = y.value.number()
     if number is not None and number == int(number) and number >= 0:
@@ -127,36 +138,9 @@ def _pow(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     return result(eqn, f.exp(y.value * f.log(x.value)), bad=bad)
 
 
-@reads("sqrt")
-def _sqrt(eqn: Any, x: Tensor) -> Tensor:
-    return result(eqn, f.power_of(x.value, Fraction(1, 2)), bad=either(x.bad, x.lowest))
-
-
 @reads("rsqrt")
 def _rsqrt(eqn: Any, x: Tensor) -> Tensor:
-    return _reciprocal(_sqrt(eqn, x))
-
-
-@reads("exp")
-def _exp(eqn: Any, x: Tensor) -> Tensor:
-    value = f.exp(x.value)
-    return result(eqn, value - x.lowest * value, bad=x.bad)
-
-
-@reads("exp2")
-def _exp2(eqn: Any, x: Tensor) -> Tensor:
-    value = f.exp(x.value * f.log(poly(2)))
-    return result(eqn, value - x.lowest * value, bad=x.bad)
-
-
-@reads("sin")
-def _sin(eqn: Any, x: Tensor) -> Tensor:
-    return result(eqn, f.sin(x.value), bad=either(x.bad, x.lowest))
-
-
-@reads("cos")
-def _cos(eqn: Any, x: Tensor) -> Tensor:
-    return result(eqn, f.cos(x.value), bad=either(x.bad, x.lowest))
+    return _reciprocal(result(eqn, f.power_of(x.value), bad=either(x.bad, x.lowest)))
 
 
 @reads("tan")
@@ -170,33 +154,6 @@ def _tan(eqn: Any, x: Tensor) -> Tensor:
     return result(eqn, f.sin(x.value) * over.value, bad=either(x.bad, x.lowest))
 
 
-@reads("sinh")
-def _sinh(eqn: Any, x: Tensor) -> Tensor:
-    value = (f.exp(x.value) - f.exp(-x.value)) * Fraction(1, 2)
-    return result(eqn, value, bad=either(x.bad, x.lowest))
-
-
-@reads("cosh")
-def _cosh(eqn: Any, x: Tensor) -> Tensor:
-    value = (f.exp(x.value) + f.exp(-x.value)) * Fraction(1, 2)
-    return result(eqn, value, bad=either(x.bad, x.lowest))
-
-
-@reads("erf")
-def _erf(eqn: Any, x: Tensor) -> Tensor:
-    return result(eqn, f.erf(x.value), bad=either(x.bad, x.lowest))
-
-
-@reads("erfc")
-def _erfc(eqn: Any, x: Tensor) -> Tensor:
-    return result(eqn, 1 - f.erf(x.value), bad=either(x.bad, x.lowest))
-
-
-@reads("atan")
-def _atan(eqn: Any, x: Tensor) -> Tensor:
-    return result(eqn, f.atan(x.value), bad=either(x.bad, x.lowest))
-
-
 @reads("atan2")
 def _atan2(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     """The angle of a point on the right; elsewhere it jumps, or is that of no point."""
@@ -204,50 +161,6 @@ def _atan2(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
         raise Refused(f"an angle beside {y.value}, which is not known to be positive")
     bad = either(x.bad, x.lowest, y.bad, y.lowest)
     return result(eqn, f.atan(x.value * f.inverse(y.value)), bad=bad)
-
-
-@reads("expm1")
-def _expm1(eqn: Any, x: Tensor) -> Tensor:
-    value = f.exp(x.value)
-    return result(eqn, value - x.lowest * value - 1, bad=x.bad)
-
-
-@reads("log")
-def _log(eqn: Any, x: Tensor) -> Tensor:
-    return _log_of(eqn, x.value, either(x.bad, x.lowest))
-
-
-@reads("log1p")
-def _log1p(eqn: Any, x: Tensor) -> Tensor:
-    return _log_of(eqn, x.value + 1, either(x.bad, x.lowest))
-
-
-def _log_of(eqn: Any, p: Poly, bad: Poly) -> Tensor:
-    value = f.log(p)  # refused where it may be negative
-    return result(eqn, value, f.is_zero(p), bad)
-
-
-@reads("tanh")
-def _tanh(eqn: Any, x: Tensor) -> Tensor:
-    return result(eqn, f.tanh(x.value), bad=either(x.bad, x.lowest))
-
-
-@reads("logistic")
-def _logistic(eqn: Any, x: Tensor) -> Tensor:
-    return result(eqn, f.inverse(1 + f.exp(-x.value)), bad=either(x.bad, x.lowest))
-
-
-@reads("abs")
-def _abs(eqn: Any, x: Tensor) -> Tensor:
-    _arithmetic(eqn)
-    value = x.value * (2 * f.greater(x.value) - 1)
-    return result(eqn, value, bad=either(x.bad, x.lowest))
-
-
-@reads("sign")
-def _sign(eqn: Any, x: Tensor) -> Tensor:
-    value = f.greater(x.value) - f.greater(-x.value)
-    return result(eqn, value, bad=either(x.bad, x.lowest))
 
 
 @reads("max")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
@@ -23,12 +23,12 @@ from .._normal_form import (
     Refused,
     Symbol,
     entry,
-    poly,
     substitute,
+    together,
     usual,
     vanishes,
 )
-from .._normal_form.functions import together
+from .._normal_form.state import during
 from .example import Example
 from .linear import pull
 from .tensor import Tensor, axes, axis
@@ -72,8 +72,7 @@ class Layers:
 
     def _new(self, t: Tensor, numbers: np.ndarray) -> Tensor:
         def meaning(places: Sequence[Atom | int]) -> Poly:
-            here = zip(axes(t.shape), places, strict=True)
-            return substitute(t.value, {i: poly(p) for i, p in here if isinstance(i, Atom)})
+            return t.placed(dict(enumerate(places))).value
 
         symbol = Symbol(f"layer {len(self.meanings)}", "real", meaning=meaning)
         self.meanings[symbol] = t
@@ -107,31 +106,20 @@ def _names(p: Poly) -> set[Symbol]:
 def _turned(t: Tensor, order: Sequence[int]) -> Tensor:
     """An array with its axes in another order."""
     shape = tuple(t.shape[i] for i in order)
-    moved = {axis(i, t.shape[i]): poly(axis(n, shape[n])) for n, i in enumerate(order)}
-    return replace(t.at({a: p for a, p in moved.items() if isinstance(a, Atom)}), shape=shape)
+    moved = t.placed({i: axis(n, shape[n]) for n, i in enumerate(order)})
+    return replace(moved, shape=shape)
 
 
 _layers: ContextVar[Layers | None] = ContextVar("layers", default=None)
 
 
-@contextlib.contextmanager
-def by_layers() -> Iterator[None]:
+def by_layers() -> contextlib.AbstractContextManager[None]:
     """Inside, products of arrays have names."""
-    token = _layers.set(Layers())
-    try:
-        yield
-    finally:
-        _layers.reset(token)
+    return during(_layers, Layers())
 
 
-@contextlib.contextmanager
-def unnamed() -> Iterator[None]:
-    """Inside, nothing gets a name: in a loop, terms depend on the iteration and the carries."""
-    token = _layers.set(None)
-    try:
-        yield
-    finally:
-        _layers.reset(token)
+unnamed = during(_layers, None)
+"""In this context nothing gets a name: in a loop, terms depend on the iteration and the carries."""
 
 
 def named(primitive: str, t: Tensor) -> Tensor:

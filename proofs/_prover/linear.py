@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._normal_form import ZERO, Atom, Poly, Symbol, derivative, substitute, total
-from .tensor import Tensor, axes, renamed
+from .._normal_form import ZERO, Symbol, derivative
+from .tensor import Tensor, axes, fresh_axis, summed
 
 
 def pull(outs: Sequence[Tensor], cotangents: Sequence[Tensor], to: Symbol, like: Tensor) -> Tensor:
@@ -13,9 +13,9 @@ def pull(outs: Sequence[Tensor], cotangents: Sequence[Tensor], to: Symbol, like:
     place = (*axes(like.shape), *to.mark)
     value = ZERO
     for out, cotangent in zip(outs, cotangents, strict=True):
-        inner, new = renamed(out.shape)
-        slope = derivative(substitute(out.value, new), to, *place)
-        value = value + _over(inner, substitute(cotangent.value, new) * slope)
+        inner = dict(enumerate(map(fresh_axis, out.shape)))
+        slope = derivative(out.placed(inner).value, to, *place)
+        value = value + summed(cotangent.placed(inner).value * slope, inner.values())
     return Tensor(like.shape, value, dtype=like.dtype)
 
 
@@ -23,13 +23,7 @@ def push(out: Tensor, arguments: Sequence[tuple[Symbol, Tensor]]) -> Tensor:
     """``sum_a  d out / d argument_a  tangent_a``, an array shaped like the output."""
     value = ZERO
     for symbol, tangent in arguments:
-        inner, new = renamed(tangent.shape)
-        slope = derivative(out.value, symbol, *inner)
-        value = value + _over(inner, slope * substitute(tangent.value, new))
+        inner = dict(enumerate(map(fresh_axis, tangent.shape)))
+        slope = derivative(out.value, symbol, *inner.values())
+        value = value + summed(slope * tangent.placed(inner).value, inner.values())
     return Tensor(out.shape, value, dtype=out.dtype)
-
-
-def _over(inner: tuple[Atom | int, ...], p: Poly) -> Poly:
-    for i in inner:
-        p = total(p, i) if isinstance(i, Atom) else p
-    return p

@@ -22,12 +22,11 @@ from .._normal_form import (
     poly,
     solved_in_permutations,
     substitute,
-    total,
     within,
 )
 from .parts import in_range, taken
 from .read import dimension, reads, shape_of, shaped
-from .tensor import Tensor, axis, renamed
+from .tensor import Tensor, axis, fresh_axis, summed
 
 
 @reads("gather")
@@ -44,23 +43,20 @@ def _gather(eqn: Any, t: Tensor, where: Tensor) -> Tensor:
         zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
     )
     windows = _windows(t, (*numbers.collapsed_slice_dims, *batched), numbers.offset_dims)
-    new: dict[Atom, Poly] = {}
+    places: dict[int, Atom | int] = {}
     looked: list[tuple[Atom, Poly, Poly, Atom | int]] = []
     for i, d in enumerate(t.shape):
         size = dimension(sizes[i])
-        here = axis(windows[i], size) if i in windows else 0
-        place: Atom | int = here
+        places[i] = here = axis(windows[i], size) if i in windows else 0
         if i in numbers.start_index_map:
             q = _component(where, rows, numbers.start_index_map.index(i))
             start = _start(eqn, q, d, size)
             if d != ONE:
-                place = fresh(d)
-                looked.append((place, start, size, here))
+                places[i] = mark = fresh(d)
+                looked.append((mark, start, size, here))
         elif i in batched:
-            place = rows[batched[i]]
-        if d != ONE:
-            new[axis(i, d)] = poly(place)  # type: ignore[index]
-    t = t.at(new)
+            places[i] = rows[batched[i]]
+    t = t.placed(places)
     for mark, start, size, here in looked:
         t = taken(t, mark, start, size, here)
     return shaped(eqn, t)
@@ -124,14 +120,7 @@ def _rises(where: Tensor, row: int) -> bool:
 
 def _component(where: Tensor, lead: dict[int, Atom | int], position: int) -> Poly:
     """The index that a table of indices holds for one axis."""
-    last = len(where.shape) - 1
-    new: dict[Atom, Poly] = {}
-    for i, place in lead.items():
-        if where.shape[i] != ONE:
-            new[axis(i, where.shape[i])] = poly(place)  # type: ignore[index]
-    if where.shape[last] != ONE:
-        new[axis(last, where.shape[last])] = poly(position)  # type: ignore[index]
-    return substitute(where.value, new)
+    return where.placed({**lead, len(where.shape) - 1: position}).value
 
 
 @reads("scatter-add")
@@ -163,12 +152,9 @@ def _added(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Poly:
     fixed = {windows[i]: axis(i, t.shape[i]) for i in whole}
     pairs = zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True)
     fixed |= {lead[j]: axis(i, t.shape[i]) for i, j in pairs}
-    new_axes, new = renamed(updates.shape)
-    for u, place in fixed.items():
-        if isinstance(new_axes[u], Atom):
-            new[axis(u, updates.shape[u])] = poly(place)  # type: ignore[index]
-    rows = {j: fixed.get(u, new_axes[u]) for j, u in enumerate(lead)}
-    value = substitute(updates.value, new)
+    places = dict(enumerate(map(fresh_axis, updates.shape))) | fixed
+    rows = {j: places[u] for j, u in enumerate(lead)}
+    value = updates.placed(places).value
     for i, d in enumerate(t.shape):
         size = updates.shape[windows[i]] if i in windows else ONE
         start = ZERO
@@ -177,12 +163,9 @@ def _added(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Poly:
             start = _start(eqn, start, d, size)
         elif i in numbers.operand_batching_dims or i in whole:
             continue
-        window = new_axes[windows[i]] if i in windows else 0
+        window = places[windows[i]] if i in windows else 0
         value = value * _hits(start, window, axis(i, d), d, size)
-    for u, bound in enumerate(new_axes):
-        if isinstance(bound, Atom) and u not in fixed:
-            value = total(value, bound)
-    return value
+    return summed(value, [place for u, place in places.items() if u not in fixed])
 
 
 def _hits(start: Poly, window: Atom | int, here: Atom | int, d: Poly, size: Poly) -> Poly:

@@ -26,13 +26,7 @@ from .._normal_form import (
     total,
 )
 from .read import dimension, reads, shape_of, shaped
-from .tensor import Tensor, axis, chosen
-
-
-def _from(t: Tensor, places: dict[int, Poly]) -> Tensor:
-    """The entries at these places of some axes."""
-    axes = {i: axis(i, t.shape[i]) for i in places}
-    return t.at({a: places[i] for i, a in axes.items() if isinstance(a, Atom)})
+from .tensor import Tensor, axis, chosen, fresh_axis
 
 
 @reads("slice")
@@ -42,20 +36,20 @@ def _slice(eqn: Any, t: Tensor) -> Tensor:
     places = {
         i: dimension(starts[i]) + dimension(strides[i]) * axis(i, d) for i, d in enumerate(shape)
     }
-    return shaped(eqn, _from(t, places))
+    return shaped(eqn, t.placed(places))
 
 
 @reads("rev")
 def _rev(eqn: Any, t: Tensor) -> Tensor:
     back = {i: t.shape[i] - 1 - axis(i, t.shape[i]) for i in eqn.params["dimensions"]}
-    return shaped(eqn, _from(t, back))
+    return shaped(eqn, t.placed(back))
 
 
 @reads("split")
 def _split(eqn: Any, t: Tensor) -> list[Tensor]:
     k, start, parts = eqn.params["axis"], ZERO, []
     for out, size in enumerate(map(dimension, eqn.params["sizes"])):
-        parts.append(shaped(eqn, _from(t, {k: start + axis(k, size)}), out))
+        parts.append(shaped(eqn, t.placed({k: start + axis(k, size)}), out))
         start = start + size
     return parts
 
@@ -65,7 +59,7 @@ def _concatenate(eqn: Any, *ts: Tensor) -> Tensor:
     k, start, parts = eqn.params["dimension"], ZERO, []
     here = axis(k, shape_of(eqn.outvars[0].aval)[k])
     for t in ts:
-        parts.append((_from(t, {k: here - start}), start + t.shape[k]))
+        parts.append((t.placed({k: here - start}), start + t.shape[k]))
         start = start + t.shape[k]
     return shaped(eqn, _joined(parts, here))
 
@@ -75,16 +69,16 @@ def _stack(eqn: Any, *ts: Tensor) -> Tensor:
     k = eqn.params["axis"]
     parts = []
     for end, t in enumerate(ts, 1):
-        moved = {i: poly(axis(i + 1, t.shape[i])) for i in range(k, len(t.shape))}
-        parts.append((_from(t, moved), poly(end)))
+        moved = {i: axis(i + 1, t.shape[i]) for i in range(k, len(t.shape))}
+        parts.append((t.placed(moved), poly(end)))
     return shaped(eqn, _joined(parts, axis(k, poly(len(ts)))))
 
 
 @reads("unstack")
 def _unstack(eqn: Any, t: Tensor) -> list[Tensor]:
     k = eqn.params["axis"]
-    moved = {i: poly(axis(i - 1, t.shape[i])) for i in range(k + 1, len(t.shape))}
-    return [shaped(eqn, _from(t, moved | {k: poly(out)}), out) for out in range(len(eqn.outvars))]
+    moved = {i: axis(i - 1, t.shape[i]) for i in range(k + 1, len(t.shape))}
+    return [shaped(eqn, t.placed(moved | {k: out}), out) for out in range(len(eqn.outvars))]
 
 
 def _joined(parts: Sequence[tuple[Tensor, Poly]], here: Atom | int) -> Tensor:
@@ -112,7 +106,7 @@ def _pad(eqn: Any, t: Tensor, fill: Tensor) -> Tensor:
         else:
             places[i] = here
             inside = inside * greater(here + 1) * greater(d - here)
-    t = _from(t, places)
+    t = t.placed(places)
     if spread and not (t.finite and fill.finite):
         raise Refused("numbers that may be bad, with others between them")
     if not spread:
@@ -126,10 +120,10 @@ def _pad(eqn: Any, t: Tensor, fill: Tensor) -> Tensor:
 @reads("dynamic_slice")
 def _dynamic_slice(eqn: Any, t: Tensor, *starts: Tensor) -> Tensor:
     sizes = shape_of(eqn.outvars[0].aval)
-    marks = [fresh(d) if d != ONE else 0 for d in t.shape]
-    t = _from(t, dict(enumerate(map(poly, marks))))
-    for i, (mark, size) in enumerate(zip(marks, sizes, strict=True)):
-        if isinstance(mark, Atom):
+    marks = dict(enumerate(map(fresh_axis, t.shape)))
+    t = t.placed(marks)
+    for i, size in enumerate(sizes):
+        if isinstance(mark := marks[i], Atom):
             start = start_of(starts[i], t.shape[i], size)
             t = taken(t, mark, start, size, axis(i, size))
     return shaped(eqn, t)
@@ -145,7 +139,7 @@ def _dynamic_update_slice(eqn: Any, t: Tensor, new: Tensor, *starts: Tensor) -> 
         in_range(start, d, size)
         places[i] = here = axis(i, d) - start
         inside = inside * greater(here + 1) * greater(size - here)
-    return shaped(eqn, chosen(inside, _from(new, places), t))
+    return shaped(eqn, chosen(inside, new.placed(places), t))
 
 
 def start_of(start: Tensor, d: Poly, size: Poly) -> Poly:

@@ -105,14 +105,32 @@ def shape_of(aval: Any) -> tuple[Poly, ...]:
 
 def result(eqn: Any, value: Poly, lowest: Poly = ZERO, bad: Poly = ZERO) -> Tensor:
     """The only output of an equation."""
-    aval = eqn.outvars[0].aval
-    return Tensor(shape_of(aval), value, lowest, bad, np.dtype(aval.dtype))
+    return shaped(eqn, Tensor((), value, lowest, bad))
 
 
 def shaped(eqn: Any, t: Tensor, out: int = 0) -> Tensor:
     """A term as an output of an equation: its shape and dtype."""
     aval = eqn.outvars[out].aval
     return Tensor(shape_of(aval), t.value, t.lowest, t.bad, np.dtype(aval.dtype))
+
+
+def no_overflow(eqn: Any, what: str = "arithmetic", signed: bool = True) -> None:
+    """Refuses arithmetic of integers that may overflow; that 32 bits are enough is assumed.
+
+    Without ``signed``, the result is not negative if the operands are not, so that their dtype may
+    be unsigned.
+    """
+    for dtype in (np.dtype(v.aval.dtype) for v in eqn.outvars):
+        if np.issubdtype(dtype, np.integer):
+            if dtype.itemsize < 4 or (signed and np.issubdtype(dtype, np.unsignedinteger)):
+                raise Refused(f"{what} in {dtype}, which may overflow")
+            assume("integer arithmetic does not leave 32 bits")
+
+
+def only_booleans(eqn: Any) -> None:
+    """Refuses operations on the bits of integers."""
+    if np.dtype(eqn.outvars[0].aval.dtype) != np.bool_:
+        raise Refused("bits of integers")
 
 
 def read(jaxpr: core.ClosedJaxpr, args: Sequence[Tensor]) -> list[Tensor]:
@@ -237,6 +255,7 @@ _INLINED = {
 }
 
 
+@reads(*_INLINED)
 def _inlined(eqn: core.JaxprEqn, *operands: Tensor) -> list[Tensor]:
     if is_origin(eqn):
         (x,) = operands
@@ -245,10 +264,6 @@ def _inlined(eqn: core.JaxprEqn, *operands: Tensor) -> list[Tensor]:
     if isinstance(inner, core.ClosedJaxpr):
         return read(inner, operands)
     return _read(inner, (), operands)
-
-
-for _name in _INLINED:
-    RULES[_name] = _inlined
 
 
 @reads("platform_index")

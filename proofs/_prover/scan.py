@@ -10,23 +10,22 @@ other carry is refused.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jax.extend import core
 
-from .._jax_internals import only_output, scan_counts
+from .._jax_internals import scan_counts, without_dead_code
 from .._normal_form import (
     ONE,
     Atom,
     Poly,
     Refused,
     Symbol,
-    entry,
-    fresh,
     greater,
     nonnegative,
     poly,
@@ -34,146 +33,130 @@ from .._normal_form import (
 )
 from .layers import unnamed
 from .read import constant, dimension, read, reads, shape_of
-from .tensor import Tensor, axes, axis
+from .tensor import Tensor, axis, fresh_axis, new_tensor
 
 _numbers = itertools.count()
 
 
 @reads("scan")
-@unnamed()
+@unnamed
 def _scan(eqn: Any, *operands: Tensor) -> list[Tensor]:
     constants, carries = scan_counts(eqn.params)
-    first = operands[constants : constants + carries]
     length = dimension(eqn.params["length"])
-    step = axis(0, length) and fresh(length)
+    step = fresh_axis(length)
     rows = [_row(t, step) for t in operands[constants + carries :]]
-    time = length - 1 - step if eqn.params["reverse"] else poly(step)
-    body = eqn.params["jaxpr"]
-    counts = _counts(body, operands[:constants], first, rows)
-    before, outs = _iterated(body, operands[:constants], first, rows, counts, time)
-    last = _last(first, before, outs, counts, step, length)
-    moving = _moving(first, before, counts)
+    first = operands[constants : constants + carries]
+    loop = _Loop(eqn.params["jaxpr"], operands[:constants], first, rows)
+    before, outs = loop.iterated(length - 1 - step if eqn.params["reverse"] else poly(step))
+    moving = loop.moving(before)
     shapes = [shape_of(v.aval) for v in eqn.outvars[carries:]]
     stacked = [
         _stacked(t, shape, moving, step) for t, shape in zip(outs[carries:], shapes, strict=True)
     ]
-    return [*last, *stacked]
+    return [*loop.last(before, outs, step, length), *stacked]
 
 
 @reads("while")
-@unnamed()
+@unnamed
 def _while(eqn: Any, *operands: Tensor) -> list[Tensor]:
     """A loop for as long as a count is below a number: it runs as often as is left to that."""
     of_cond, of_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     constants, first = operands[of_cond : of_cond + of_body], operands[of_cond + of_body :]
-    body, cond = eqn.params["body_jaxpr"], eqn.params["cond_jaxpr"]
-    counts = _counts(body, constants, first, [])
-    length = _trips(cond, operands[:of_cond], body, constants, first, counts)
-    step = axis(0, length) and fresh(length)
-    before, outs = _iterated(body, constants, first, [], counts, poly(step))
-    return _last(first, before, outs, counts, step, length)
+    loop = _Loop(eqn.params["body_jaxpr"], constants, first)
+    length = loop.trips(eqn.params["cond_jaxpr"], operands[:of_cond])
+    step = fresh_axis(length)
+    before, outs = loop.iterated(poly(step))
+    return loop.last(before, outs, step, length)
 
 
-def _trips(
-    cond: Any,
-    of_cond: Sequence[Tensor],
-    body: Any,
-    constants: Sequence[Tensor],
-    first: Sequence[Tensor],
-    counts: dict[int, Poly],
-) -> Poly:
-    marks = [_mark(t) for t in first]
-    now = [
-        t if _stays(body, k, [*constants, *marks], mark) else mark
-        for k, (t, mark) in enumerate(zip(first, marks, strict=True))
-    ]
-    (goes_on,) = read(cond, [*of_cond, *now])
-    literals = [v for e in cond.eqns for v in e.invars if isinstance(v, core.Literal)]
-    ends = [t.value for t in (*now, *of_cond, *(constant(v.val) for v in literals))]
-    for i in (i for i, c in counts.items() if c == ONE):
-        for end in ends:
-            left = end - first[i].value
-            sizes = all(a.kind == "dim" for a in left.atoms()) and nonnegative(left)
-            if sizes and goes_on.finite and goes_on.value == greater(end - marks[i].value):
-                return left
-    raise Refused("a loop that is not one for as long as a count is below a size")
+@dataclass(frozen=True)
+class _Loop:
+    """The body of a loop, and what it is given: constants, first carries, and rows of arrays."""
+
+    body: Any
+    constants: Sequence[Tensor]
+    first: Sequence[Tensor]
+    rows: Sequence[Tensor] = ()
+
+    @functools.cached_property
+    def counts(self) -> dict[int, Poly]:
+        """By which number an integer grows in each iteration, of the carries that do so."""
+        counts = {}
+        marks = [_mark(t) for t in self.first]
+        for k, t in enumerate(self.first):
+            if np.issubdtype(t.dtype, np.integer) and t.finite:
+                try:
+                    new = self._output(k, marks)
+                except Refused:
+                    continue
+                step = new.value - marks[k].value
+                if new.finite and step.terms and step.number() is not None:
+                    counts[k] = step
+        return counts
+
+    def _output(self, k: int, carries: Sequence[Tensor]) -> Tensor:
+        body = without_dead_code(self.body, k)
+        return read(body, [*self.constants, *carries, *self.rows])[0]
+
+    def _stays(self, k: int, marks: Sequence[Tensor]) -> bool:
+        """Whether a carry is read, and comes out as it went in."""
+        try:
+            return _unmoved(marks[k], self._output(k, marks))
+        except Refused:
+            return False
+
+    def trips(self, cond: Any, of_cond: Sequence[Tensor]) -> Poly:
+        """How often a loop runs for as long as a condition holds."""
+        marks = [_mark(t) for t in self.first]
+        now = [t if self._stays(k, marks) else marks[k] for k, t in enumerate(self.first)]
+        (goes_on,) = read(cond, [*of_cond, *now])
+        literals = [v for e in cond.eqns for v in e.invars if isinstance(v, core.Literal)]
+        ends = [t.value for t in (*now, *of_cond, *(constant(v.val) for v in literals))]
+        for i in (i for i, c in self.counts.items() if c == ONE):
+            for end in ends:
+                left = end - self.first[i].value
+                sizes = all(a.kind == "dim" for a in left.atoms()) and nonnegative(left)
+                if sizes and goes_on.finite and goes_on.value == greater(end - marks[i].value):
+                    return left
+        raise Refused("a loop that is not one for as long as a count is below a size")
+
+    def iterated(self, time: Poly) -> tuple[list[Tensor], list[Tensor]]:
+        """The carries before an iteration; those after it, and what else it gives."""
+        if not all(t.finite for t in self.first):
+            raise Refused("a carry that may start infinite or NaN")
+        before = [
+            replace(t, value=t.value + self.counts[k] * time) if k in self.counts else _mark(t)
+            for k, t in enumerate(self.first)
+        ]
+        outs = read(self.body, [*self.constants, *before, *self.rows])
+        still = [_unmoved(old, new) for old, new in zip(before, outs, strict=False)]
+        if any(still):  # what never changes is what it was at the start, for the others too
+            before = [t if s else b for s, t, b in zip(still, self.first, before, strict=True)]
+            outs = read(self.body, [*self.constants, *before, *self.rows])
+        return before, outs
+
+    def moving(self, before: Sequence[Tensor]) -> set[Symbol]:
+        """What stands for the carries that change and do not count."""
+        marks = [b for k, b in enumerate(before) if b is not self.first[k] and k not in self.counts]
+        return {a.args[0] for b in marks for a in b.value.atoms()}
+
+    def last(
+        self, before: Sequence[Tensor], after: Sequence[Tensor], step: Atom | int, length: Poly
+    ) -> list[Tensor]:
+        """The carries after the last iteration."""
+        moving = self.moving(before)
+        return [
+            replace(start, value=start.value + self.counts[k] * length)
+            if k in self.counts
+            else _grown(start, old, new, moving, step)
+            for k, (start, old, new) in enumerate(zip(self.first, before, after, strict=False))
+        ]
 
 
 def _mark(t: Tensor) -> Tensor:
     """An array of any numbers in the place of a carry."""
     kind = "real" if np.issubdtype(t.dtype, np.floating) else "integer"
-    symbol = Symbol(f"carry {next(_numbers)}", kind)
-    return Tensor(t.shape, entry(symbol, *axes(t.shape)), dtype=t.dtype)
-
-
-def _output(body: Any, k: int, operands: Sequence[Tensor]) -> Tensor:
-    return read(only_output(body, k), operands)[0]
-
-
-def _stays(body: Any, k: int, operands: Sequence[Tensor], mark: Tensor) -> bool:
-    """Whether a carry is read, and comes out as it went in."""
-    try:
-        return _unmoved(mark, _output(body, k, operands))
-    except Refused:
-        return False
-
-
-def _counts(
-    body: Any, constants: Sequence[Tensor], first: Sequence[Tensor], rows: Sequence[Tensor]
-) -> dict[int, Poly]:
-    """By which number an integer grows in each iteration, of the carries that do so."""
-    counts = {}
-    marks = [_mark(t) for t in first]
-    for k, t in enumerate(first):
-        if np.issubdtype(t.dtype, np.integer) and t.finite:
-            try:
-                new = _output(body, k, [*constants, *marks, *rows])
-            except Refused:
-                continue
-            step = new.value - marks[k].value
-            if new.finite and step.terms and step.number() is not None:
-                counts[k] = step
-    return counts
-
-
-def _iterated(
-    body: Any,
-    constants: Sequence[Tensor],
-    first: Sequence[Tensor],
-    rows: Sequence[Tensor],
-    counts: dict[int, Poly],
-    time: Poly,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The carries before an iteration; those after it, and what else it gives."""
-    if not all(t.finite for t in first):
-        raise Refused("a carry that may start infinite or NaN")
-    before = [
-        replace(t, value=t.value + counts[k] * time) if k in counts else _mark(t)
-        for k, t in enumerate(first)
-    ]
-    outs = read(body, [*constants, *before, *rows])
-    still = [_unmoved(old, new) for old, new in zip(before, outs, strict=False)]
-    if any(still):  # what never changes is what it was at the start, for the others too
-        before = [t if s else b for s, t, b in zip(still, first, before, strict=True)]
-        outs = read(body, [*constants, *before, *rows])
-    return before, outs
-
-
-def _last(
-    first: Sequence[Tensor],
-    before: Sequence[Tensor],
-    after: Sequence[Tensor],
-    counts: dict[int, Poly],
-    step: Atom | int,
-    length: Poly,
-) -> list[Tensor]:
-    moving = _moving(first, before, counts)
-    return [
-        replace(start, value=start.value + counts[k] * length)
-        if k in counts
-        else _grown(start, old, new, moving, step)
-        for k, (start, old, new) in enumerate(zip(first, before, after, strict=False))
-    ]
+    return new_tensor(Symbol(f"carry {next(_numbers)}", kind), t)
 
 
 def _unmoved(old: Tensor, new: Tensor) -> bool:
@@ -182,17 +165,12 @@ def _unmoved(old: Tensor, new: Tensor) -> bool:
 
 def _row(t: Tensor, step: Atom | int) -> Tensor:
     """What an iteration gets of an array: its first axis at the iteration's index."""
-    new: dict[Atom, Poly] = {}
-    for i, d in enumerate(t.shape):
-        old = axis(i, d)
-        if isinstance(old, Atom):
-            new[old] = poly(step if i == 0 else axis(i - 1, d))
-    moved = t.at(new)
-    return Tensor(t.shape[1:], moved.value, moved.lowest, moved.bad, t.dtype)
+    moved = t.placed({i: axis(i - 1, d) if i else step for i, d in enumerate(t.shape)})
+    return replace(moved, shape=t.shape[1:])
 
 
 def _grown(
-    start: Tensor, old: Tensor, new: Tensor, moving: Sequence[Atom], step: Atom | int
+    start: Tensor, old: Tensor, new: Tensor, moving: set[Symbol], step: Atom | int
 ) -> Tensor:
     if not np.issubdtype(start.dtype, np.floating) and not _unmoved(old, new):
         raise Refused(f"a carry of {np.dtype(start.dtype)} that does not count")
@@ -204,29 +182,14 @@ def _grown(
     return Tensor(start.shape, start.value + every, dtype=start.dtype)
 
 
-def _stacked(
-    t: Tensor, shape: tuple[Poly, ...], moving: Sequence[Atom], step: Atom | int
-) -> Tensor:
+def _stacked(t: Tensor, shape: tuple[Poly, ...], moving: set[Symbol], step: Atom | int) -> Tensor:
     for part in (t.value, t.lowest, t.bad):
         _free_of(part, moving, "an output of each iteration in which a carry stands")
-    new: dict[Atom, Poly] = {step: poly(axis(0, shape[0]))} if isinstance(step, Atom) else {}
-    for i, d in enumerate(t.shape):
-        old = axis(i, d)
-        if isinstance(old, Atom):
-            new[old] = poly(axis(i + 1, d))
-    moved = t.at(new)
-    return Tensor(shape, moved.value, moved.lowest, moved.bad, t.dtype)
+    moved = t.placed({i: axis(i + 1, d) for i, d in enumerate(t.shape)})
+    here = {step: poly(axis(0, shape[0]))} if isinstance(step, Atom) else {}
+    return replace(moved.at(here), shape=shape)
 
 
-def _free_of(p: Poly, moving: Sequence[Atom], what: str) -> None:
-    symbols = {a.args[0] for a in moving}
-    if any(a.kind == "entry" and a.args[0] in symbols for a in p.inside()):
+def _free_of(p: Poly, moving: set[Symbol], what: str) -> None:
+    if any(a.kind == "entry" and a.args[0] in moving for a in p.inside()):
         raise Refused(what)
-
-
-def _moving(
-    first: Sequence[Tensor], before: Sequence[Tensor], counts: dict[int, Poly]
-) -> list[Atom]:
-    """What stands for the carries that change and do not count."""
-    marks = [b for k, b in enumerate(before) if b is not first[k] and k not in counts]
-    return [a for b in marks for a in b.value.atoms()]

@@ -25,21 +25,17 @@ from .._normal_form import (
     substitute,
     total,
 )
-from .read import assume, dimension, reads, shape_of, shaped
-from .tensor import Tensor, anywhere, axis, either
+from .read import dimension, no_overflow, only_booleans, reads, shape_of, shaped
+from .tensor import Tensor, anywhere, axis, either, fresh_axis, summed
 
 
 def _moved(eqn: Any, t: Tensor, where: dict[int, int]) -> Tensor:
     """Old axes at new positions; an axis that goes nowhere has size 1."""
     shape = shape_of(eqn.outvars[0].aval)
-    new: dict[Atom, Poly] = {}
     for i, d in enumerate(t.shape):
-        if d == ONE:
-            continue
-        if shape[where[i]] != d:
+        if d != ONE and shape[where[i]] != d:
             raise Refused(f"a dimension {d} that becomes {shape[where[i]]}")
-        new[axis(i, d)] = poly(axis(where[i], d))  # type: ignore[index]
-    return shaped(eqn, t.at(new))
+    return shaped(eqn, t.placed({i: axis(where[i], d) for i, d in enumerate(t.shape)}))
 
 
 @reads("broadcast_in_dim")
@@ -87,7 +83,7 @@ def _iota(eqn: Any) -> Tensor:
 
 @reads("dim_as_value")
 def _dim_as_value(eqn: Any) -> Tensor:
-    assume("integer arithmetic does not leave 32 bits")
+    no_overflow(eqn)
     return Tensor((), dimension(eqn.params["dim"]), dtype=np.dtype(np.int32))
 
 
@@ -99,34 +95,17 @@ def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor], out: i
     if any(isinstance(a, str) for a in gone) or eqn.params.get("axis_index_groups") is not None:
         raise Refused("shards that are not an axis of the arrays")
     kept = [i for i in range(len(t.shape)) if i not in gone]
-    new: dict[Atom, Poly] = {}
-    inner: list[Atom] = []
-    for i, d in enumerate(t.shape):
-        if d == ONE:
-            continue
-        target = fresh(d) if i in gone else axis(kept.index(i), d)
-        new[axis(i, d)] = poly(target)  # type: ignore[index]
-        if i in gone and isinstance(target, Atom):
-            inner.append(target)
-    t = t.at(new)
-    for bound in inner:
+    inner = {i: fresh(t.shape[i]) for i in sorted(gone) if t.shape[i] != ONE}
+    t = t.placed(inner | {i: axis(n, t.shape[i]) for n, i in enumerate(kept)})
+    for bound in inner.values():
         t = over(t, bound)
     return shaped(eqn, t, out)
-
-
-def _whole_sums(eqn: Any) -> None:
-    """Refuses a sum or product of integers too small for what they may come to."""
-    for dtype in (np.dtype(v.aval.dtype) for v in eqn.outvars):
-        if np.issubdtype(dtype, np.integer):
-            if dtype.itemsize < 4:
-                raise Refused(f"a sum or product in {dtype}, which may overflow")
-            assume("integer arithmetic does not leave 32 bits")
 
 
 @reads("reduce_sum", "psum")
 def _reduce_sum(eqn: Any, *ts: Tensor) -> list[Tensor]:
     """Of one array; jax 0.6 sums several over shards at once."""
-    _whole_sums(eqn)
+    no_overflow(eqn, "a sum or product", signed=False)
 
     def over(t: Tensor, i: Atom) -> Tensor:
         return Tensor((), total(t.value, i), anywhere(t.lowest, i), anywhere(t.bad, i))
@@ -137,65 +116,46 @@ def _reduce_sum(eqn: Any, *ts: Tensor) -> list[Tensor]:
 @reads("reduce_prod")
 def _reduce_prod(eqn: Any, t: Tensor) -> Tensor:
     """The product of positive numbers, by the sum of their logarithms."""
-    _whole_sums(eqn)
+    no_overflow(eqn, "a sum or product", signed=False)
 
     def over(t: Tensor, i: Atom) -> Tensor:
-        if not above_zero(t.value):
-            raise Refused(f"a product over an axis of {t.value}, which is not known to be positive")
-        return Tensor((), exp(total(log(t.value), i)), bad=anywhere(either(t.lowest, t.bad), i))
+        value = exp(total(_log_of_factor(t.value), i))
+        return Tensor((), value, bad=anywhere(either(t.lowest, t.bad), i))
 
     return _reduced(eqn, t, over)
 
 
-@reads("cumsum")
-def _cumsum(eqn: Any, t: Tensor) -> Tensor:
-    """The sum of the entries up to each one, or from it on."""
-    _whole_sums(eqn)
-    return _running(eqn, t, lambda p, counts, j: total(counts * p, j))
+def _log_of_factor(p: Poly) -> Poly:
+    if not above_zero(p):
+        raise Refused(f"a product over an axis of {p}, which is not known to be positive")
+    return log(p)
 
 
-@reads("cumlogsumexp")
-def _cumlogsumexp(eqn: Any, t: Tensor) -> Tensor:
-    """The log-sum-exp of the entries up to each one, or from it on."""
-    return _running(eqn, t, lambda p, counts, j: log(total(counts * exp(p), j)))
+_RUNNING: dict[str, Callable[[Poly, Poly, Atom], Poly]] = {
+    "cumsum": lambda p, counts, j: total(counts * p, j),
+    "cumlogsumexp": lambda p, counts, j: log(total(counts * exp(p), j)),
+    "cumprod": lambda p, counts, j: exp(total(counts * _log_of_factor(p), j)),
+    "cummax": greatest,
+    "cummin": lambda p, counts, j: -greatest(-p, counts, j),
+}
+"""Functions of an entry, of 1 where it counts and 0 elsewhere, and of the index of its axis."""
 
 
-@reads("cumprod")
-def _cumprod(eqn: Any, t: Tensor) -> Tensor:
-    """The product of the entries up to each one, if positive, by the sum of their logarithms."""
-    _whole_sums(eqn)
-    if not above_zero(t.value):
-        raise Refused(f"a product over an axis of {t.value}, which is not known to be positive")
-    return _running(eqn, t, lambda p, counts, j: exp(total(counts * log(p), j)))
-
-
-@reads("cummax")
-def _cummax(eqn: Any, t: Tensor) -> Tensor:
-    """The greatest of the entries up to each one, or from it on."""
-    return _running(eqn, t, greatest)
-
-
-@reads("cummin")
-def _cummin(eqn: Any, t: Tensor) -> Tensor:
-    """The least of the entries up to each one, or from it on."""
-    return _running(eqn, t, lambda p, counts, j: -greatest(-p, counts, j))
-
-
-def _running(eqn: Any, t: Tensor, over: Callable[[Poly, Poly, Atom], Poly]) -> Tensor:
-    """Applies ``over`` to the entries up to each one, or from it on.
-
-    ``over`` is given an entry, 1 where it counts and 0 elsewhere, and the index of the axis.
-    """
+@reads(*_RUNNING)
+def _running(eqn: Any, t: Tensor) -> Tensor:
+    """Applies a function to the entries up to each one, or from it on."""
+    name, k = eqn.primitive.name, eqn.params["axis"]
+    if name in {"cumsum", "cumprod"}:
+        no_overflow(eqn, "a sum or product", signed=False)
     if not t.finite:
         raise Refused("running along an axis of what may be infinite")
-    k = eqn.params["axis"]
     here = axis(k, t.shape[k])
     if not isinstance(here, Atom):
         return t
     j = fresh(t.shape[k])
     before = poly(here) - j
     counts = greater((-before if eqn.params["reverse"] else before) + 1)
-    return shaped(eqn, Tensor((), over(substitute(t.value, {here: poly(j)}), counts, j)))
+    return shaped(eqn, Tensor((), _RUNNING[name](substitute(t.value, {here: poly(j)}), counts, j)))
 
 
 @reads("reduce_max", "pmax")
@@ -208,30 +168,23 @@ def _reduce_max(eqn: Any, t: Tensor) -> Tensor:
     return _reduced(eqn, t, over)
 
 
-@reads("reduce_or")
-def _reduce_or(eqn: Any, t: Tensor) -> Tensor:
-    _only_booleans(t)
-    return _reduced(eqn, t, lambda t, i: Tensor((), anywhere(t.value, i), bad=anywhere(t.bad, i)))
+@reads("reduce_or", "reduce_and")
+def _reduce_truth(eqn: Any, t: Tensor) -> Tensor:
+    only_booleans(eqn)
+    every = eqn.primitive.name == "reduce_and"
 
+    def over(t: Tensor, i: Atom) -> Tensor:
+        some = anywhere(1 - t.value if every else t.value, i)
+        return Tensor((), 1 - some if every else some, bad=anywhere(t.bad, i))
 
-@reads("reduce_and")
-def _reduce_and(eqn: Any, t: Tensor) -> Tensor:
-    _only_booleans(t)
-    return _reduced(
-        eqn, t, lambda t, i: Tensor((), 1 - anywhere(1 - t.value, i), bad=anywhere(t.bad, i))
-    )
-
-
-def _only_booleans(t: Tensor) -> None:
-    if np.dtype(t.dtype) != np.bool_:
-        raise Refused("bits of integers")
+    return _reduced(eqn, t, over)
 
 
 @reads("dot_general")
 def _dot_general(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     if not x.finite or not y.finite:
         raise Refused("a product of matrices that may hold an infinity")
-    _whole_sums(eqn)
+    no_overflow(eqn, "a sum or product", signed=False)
     (over_x, over_y), (batch_x, batch_y) = eqn.params["dimension_numbers"]
     shape = shape_of(eqn.outvars[0].aval)
     from_x = [i for i in range(len(x.shape)) if i not in (*over_x, *batch_x)]
@@ -242,14 +195,7 @@ def _dot_general(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     place_y |= {i: axis(start + p, shape[start + p]) for p, i in enumerate(from_y)}
     inner = []
     for i, j in zip(over_x, over_y, strict=True):
-        place_x[i] = place_y[j] = fresh(x.shape[i]) if x.shape[i] != ONE else 0
+        place_x[i] = place_y[j] = fresh_axis(x.shape[i])
         inner.append(place_x[i])
-    value = _placed(x, place_x) * _placed(y, place_y)
-    for i in inner:
-        value = total(value, i) if isinstance(i, Atom) else value
-    return shaped(eqn, Tensor(shape, value))
-
-
-def _placed(t: Tensor, places: dict[int, Atom | int]) -> Poly:
-    new = {axis(i, d): poly(places[i]) for i, d in enumerate(t.shape) if d != ONE}
-    return substitute(t.value, new)  # type: ignore[arg-type]
+    value = x.placed(place_x).value * y.placed(place_y).value
+    return shaped(eqn, Tensor(shape, summed(value, inner)))

@@ -35,7 +35,7 @@ def _atom(a: Atom) -> Any:
             return sp.Symbol(args[0].name, real=True)
         places = args[1][: len(args[1]) - len(args[0].mark)]
         return sp.IndexedBase(repr(args[0]), real=True)[tuple(map(_index, places))]
-    if a.kind == "place":
+    if a.kind in {"place", "group"}:
         return to_sympy(args[0])
     if a.kind == "div":
         return sp.floor(_atom(args[0]) / to_sympy(args[1]))
@@ -65,26 +65,19 @@ def _bound(a: Atom) -> Any:
     return sp.Sum(inner, (i, 0, to_sympy(name.args[1]) - 1))
 
 
+_SAME_NAME = {"exp", "sqrt", "log", "sin", "cos", "erf", "atan", "floor"}
+
+
 def _function(a: Atom) -> Any:
     args = a.args
-    if a.kind == "exp":
-        return sp.exp(to_sympy(args[0]))
-    if a.kind == "sqrt":
-        return sp.sqrt(to_sympy(args[0]))
+    if a.kind in _SAME_NAME:
+        return getattr(sp, a.kind)(to_sympy(args[0]))
     if a.kind == "prime":
         return sp.Integer(args[0])
-    if a.kind == "log":
-        return sp.log(to_sympy(args[0]))
     if a.kind == "pi":
         return sp.pi
-    if a.kind in {"sin", "cos", "erf", "atan"}:
-        return getattr(sp, a.kind)(to_sympy(args[0]))
-    if a.kind == "group":
-        return to_sympy(args[0])
     if a.kind == "recip":
         return 1 / _atom(args[0])
-    if a.kind == "floor":
-        return sp.floor(to_sympy(args[0]))
     if a.kind == "ramp":
         return sp.Max(to_sympy(args[0]), 0)
     if a.kind == "at_least":

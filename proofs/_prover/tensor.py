@@ -6,10 +6,24 @@ is -inf, and where it is NaN or +inf ("bad"). Where a flag is set the term means
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._normal_form import ONE, ZERO, Atom, Poly, fresh, index, is_zero, poly, substitute, total
+from .._normal_form import (
+    ONE,
+    ZERO,
+    Atom,
+    Poly,
+    Symbol,
+    entry,
+    fresh,
+    index,
+    is_zero,
+    poly,
+    substitute,
+    total,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,11 @@ class Tensor:
             bad=substitute(self.bad, new),
         )
 
+    def placed(self, places: Mapping[int, Poly | Atom | int]) -> Tensor:
+        """The entries at these places of some axes."""
+        here = {i: axis(i, self.shape[i]) for i in places}
+        return self.at({a: poly(places[i]) for i, a in here.items() if isinstance(a, Atom)})
+
 
 def axis(position: int, dim: Poly) -> Atom | int:
     """The index of an axis; an axis of size 1 has none."""
@@ -48,11 +67,19 @@ def axes(shape: tuple[Poly, ...]) -> tuple[Atom | int, ...]:
     return tuple(axis(i, d) for i, d in enumerate(shape))
 
 
-def renamed(shape: tuple[Poly, ...]) -> tuple[tuple[Atom | int, ...], dict[Atom, Poly]]:
-    """New indices for all axes, and what takes the old ones to them."""
-    new = tuple(0 if d == ONE else fresh(d) for d in shape)
-    old = axes(shape)
-    return new, {a: poly(b) for a, b in zip(old, new, strict=True) if isinstance(a, Atom)}
+def fresh_axis(dim: Poly) -> Atom | int:
+    """A new index for an axis; an axis of size 1 has none."""
+    return 0 if dim == ONE else fresh(dim)
+
+
+def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
+    """An array of any numbers: a cotangent, a tangent, or a carry."""
+    return Tensor(like.shape, entry(symbol, *axes(like.shape)), dtype=like.dtype)
+
+
+def summed(p: Poly, indices: Iterable[Atom | int]) -> Poly:
+    """The sum over the indices of some axes, of which those of size 1 have none."""
+    return total(p, *(i for i in indices if isinstance(i, Atom)))
 
 
 def either(*flags: Poly) -> Poly:
@@ -64,14 +91,21 @@ def either(*flags: Poly) -> Poly:
 
 
 def chosen(which: Poly, yes: Tensor, no: Tensor) -> Tensor:
-    """The one array where a 0-1 term is 1, the other elsewhere."""
+    """The one array where a 0-1 term is 1, the other elsewhere.
+
+    An array that is infinite or NaN everywhere has terms that mean nothing.
+    """
 
     def mixed(a: Poly, b: Poly) -> Poly:
         return b + which * (a - b)
 
-    return Tensor(
-        (), mixed(yes.value, no.value), mixed(yes.lowest, no.lowest), mixed(yes.bad, no.bad)
-    )
+    if ONE in (no.lowest, no.bad):
+        value = yes.value
+    elif ONE in (yes.lowest, yes.bad):
+        value = no.value
+    else:
+        value = mixed(yes.value, no.value)
+    return Tensor((), value, mixed(yes.lowest, no.lowest), mixed(yes.bad, no.bad))
 
 
 def anywhere(flag: Poly, i: Atom) -> Poly:

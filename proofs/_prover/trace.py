@@ -16,6 +16,7 @@ from .._normal_form import ONE, ZERO, Poly, Refused, Symbol, entry
 from .read import assume, dimension, least_sizes
 from .spec import Spec
 from .tensor import Tensor, axes
+from .tensor import new_tensor as new_tensor
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,12 @@ def arguments(specs: Mapping[str, Spec]) -> Arguments:
         terms = tuple(dimension(d) for d in shape)
         dim = dimension(known[spec.classes]) if spec.classes else None
         symbols[name] = _symbol(name, spec, dim, specs, symbols)
-        value = _value(symbols[name], terms, _factors(spec, scope))
-        tensors.append(_tensor(spec, terms, value, _kept(name, specs)))
+        factors = [dimension(_size(f, scope)) for f in (spec.classes or "1").split("*")]
+        value = _value(symbols[name], terms, factors)
+        if spec.ignore is not None:
+            here = entry(_kept(name, specs), *axes(terms))
+            value = here * value + (1 - here) * spec.ignore
+        tensors.append(Tensor(terms, value, dtype=np.dtype(spec.dtype)))
     return Arguments(tuple(specs), tuple(shapes), tuple(tensors), symbols)
 
 
@@ -78,14 +83,10 @@ def _size(name: str, scope: Any) -> Any:
     return int(name) if name.isdigit() else jax.export.symbolic_shape(name, scope=scope)[0]
 
 
-def _factors(spec: Spec, scope: Any) -> list[Poly]:
-    """Of the number of classes, for labels."""
-    return [dimension(_size(f, scope)) for f in (spec.classes or "1").split("*")]
-
-
 def _value(symbol: Symbol, shape: tuple[Poly, ...], factors: list[Poly]) -> Poly:
     """The entries; of a label among ``m*k`` classes ``q k + r`` with q below m and r below k.
 
+    The factors are those of the number of classes, for labels.
     A permutation's entries are not taken apart, so that they stay those of a permutation.
     """
     if symbol.sort != "index":
@@ -106,13 +107,6 @@ def _one_class(mask: Symbol, shape: tuple[Poly, ...]) -> Poly:
         return ONE
     row = entry(mask.kept, *axes(shape)[:-1])
     return row + (1 - row) * entry(mask, *axes(shape))
-
-
-def _tensor(spec: Spec, shape: tuple[Poly, ...], value: Poly, kept: Symbol) -> Tensor:
-    if spec.ignore is not None:
-        here = entry(kept, *axes(shape))
-        value = here * value + (1 - here) * spec.ignore
-    return Tensor(shape, value, dtype=np.dtype(spec.dtype))
 
 
 def _symbol(
@@ -177,19 +171,18 @@ def trace(function: Callable[..., Any], shapes: Sequence[Any]) -> core.ClosedJax
     return without_dead_code(traced)
 
 
-def only(function: Callable[..., Any], args: Arguments, wrt: Sequence[str]) -> Callable[..., Any]:
-    """``(moving, all arguments) -> out``: the function of its differentiated arguments."""
-    places = [args.names.index(w) for w in wrt]
+def restricted(
+    fun: Callable[..., Any], args: Sequence[Any], places: Sequence[int]
+) -> tuple[Callable[..., list[Any]], list[Any]]:
+    """Returns a function of the arguments at these places, where the others are kept; and those.
 
-    def of(moving: Sequence[Any], rest: Sequence[Any]) -> Any:
-        full = list(rest)
+    It returns the leaves of what ``fun`` returns.
+    """
+
+    def of(*moving: Any) -> list[Any]:
+        full = list(args)
         for place, x in zip(places, moving, strict=True):
             full[place] = x
-        return function(*full)
+        return jax.tree.leaves(fun(*full))
 
-    return of
-
-
-def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
-    """An array of any real numbers: a cotangent or a tangent."""
-    return Tensor(like.shape, entry(symbol, *axes(like.shape)), dtype=like.dtype)
+    return of, [args[place] for place in places]

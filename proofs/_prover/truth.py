@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from .. import _normal_form as f
 from .._normal_form import ONE, ZERO, Poly, Refused
-from .read import assume, reads, result
-from .tensor import Tensor, either
+from .read import assume, only_booleans, reads, result
+from .tensor import Tensor, chosen, either
 
 
 def above_floor(x: Tensor, y: Tensor) -> bool:
@@ -35,15 +35,11 @@ def greater(x: Tensor, y: Tensor) -> Poly:
     return (1 - x.lowest) * (y.lowest + (1 - y.lowest) * finite)
 
 
-def _compare(eqn: Any, x: Tensor, y: Tensor, value: Poly) -> Tensor:
-    return result(eqn, value, bad=either(x.bad, y.bad))
-
-
 @reads("gt")
 def _gt(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     if x.infinite or y.infinite:
         return _beside_infinity(eqn, x, y, x.infinite)
-    return _compare(eqn, x, y, greater(x, y))
+    return result(eqn, greater(x, y), bad=either(x.bad, y.bad))
 
 
 @reads("lt")
@@ -70,7 +66,7 @@ def _eq(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
         return result(eqn, ZERO)
     finite = (1 - x.lowest) * (1 - y.lowest)
     value = x.lowest * y.lowest + finite * f.is_zero(x.value - y.value)
-    return _compare(eqn, x, y, value)
+    return result(eqn, value, bad=either(x.bad, y.bad))
 
 
 @reads("ne")
@@ -86,34 +82,19 @@ def _beside_infinity(eqn: Any, x: Tensor, y: Tensor, holds: bool) -> Tensor:
     return result(eqn, ONE if holds else ZERO, bad=other.bad)
 
 
-def _booleans(eqn: Any) -> None:
-    if np.dtype(eqn.outvars[0].aval.dtype) != np.bool_:
-        raise Refused("bits of integers")
+_CONNECTIVES: dict[str, Callable[..., Poly]] = {
+    "and": lambda x, y: x * y,
+    "or": either,
+    "xor": lambda x, y: x + y - 2 * x * y,
+    "not": lambda x: 1 - x,
+}
 
 
-@reads("and")
-def _and(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    _booleans(eqn)
-    return result(eqn, x.value * y.value, bad=either(x.bad, y.bad))
-
-
-@reads("or")
-def _or(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    _booleans(eqn)
-    return result(eqn, either(x.value, y.value), bad=either(x.bad, y.bad))
-
-
-@reads("xor")
-def _xor(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    _booleans(eqn)
-    value = x.value + y.value - 2 * x.value * y.value
-    return result(eqn, value, bad=either(x.bad, y.bad))
-
-
-@reads("not")
-def _not(eqn: Any, x: Tensor) -> Tensor:
-    _booleans(eqn)
-    return result(eqn, 1 - x.value, bad=x.bad)
+@reads(*_CONNECTIVES)
+def _connective(eqn: Any, *xs: Tensor) -> Tensor:
+    only_booleans(eqn)
+    value = _CONNECTIVES[eqn.primitive.name](*(x.value for x in xs))
+    return result(eqn, value, bad=either(*(x.bad for x in xs)))
 
 
 @reads("is_finite")
@@ -126,17 +107,6 @@ def _select_n(eqn: Any, which: Tensor, *cases: Tensor) -> Tensor:
     if len(cases) != 2 or which.value * which.value != which.value:
         raise Refused("a choice among more than two")
     no, yes = cases
-    w = which.value
-
-    def mixed(a: Poly, b: Poly) -> Poly:
-        return a + w * (b - a)
-
-    nowhere = [ONE in (t.lowest, t.bad) for t in cases]  # there the term means nothing
-    value = yes.value if nowhere[0] else no.value if nowhere[1] else mixed(no.value, yes.value)
-    return Tensor(
-        no.shape or yes.shape or which.shape,
-        value,
-        mixed(no.lowest, yes.lowest),
-        either(mixed(no.bad, yes.bad), which.bad),
-        yes.dtype,
-    )
+    out = chosen(which.value, yes, no)
+    shape = no.shape or yes.shape or which.shape
+    return replace(out, shape=shape, bad=either(out.bad, which.bad), dtype=yes.dtype)

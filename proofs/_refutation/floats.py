@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from .._prover.trace import restricted
+
 Function = Callable[..., Any]
 _STEPS = 2.0 ** -np.arange(3.0, 21.0)
 _ORDER = 6  # of the differences of values that show their noise: those of a smooth function vanish
@@ -40,20 +42,6 @@ def _every(jaxpr: Any) -> Any:
                 inner = part.jaxpr if isinstance(part, core.ClosedJaxpr) else part
                 if isinstance(inner, core.Jaxpr):
                     yield from _every(inner)
-
-
-def restricted(
-    fun: Function, arrays: Sequence[Any], places: Sequence[int]
-) -> tuple[Function, list[Any]]:
-    """Returns a function of the arrays at these places, where the others are kept; and those."""
-
-    def of(*moving: Any) -> list[Any]:
-        full = list(arrays)
-        for p, m in zip(places, moving, strict=True):
-            full[p] = m
-        return jax.tree.leaves(fun(*full))
-
-    return of, [arrays[p] for p in places]
 
 
 def split(vector: Any, like: Sequence[Any]) -> list[Any]:

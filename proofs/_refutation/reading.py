@@ -85,7 +85,7 @@ class Reader(Moves):
         if name in self.elementwise:
             return self.map(self.elementwise[name], *inputs)
         if name == "select_n":
-            if len(inputs) != 3 or not _boolean(equation.invars[0].aval):
+            if len(inputs) != 3 or equation.invars[0].aval.dtype != np.bool_:
                 raise Refused("select_n of other than two cases")
             return self.map(lambda b, x, y: y if b else x, *inputs)
         if name == "integer_pow":
@@ -148,7 +148,3 @@ class Reader(Moves):
             for x, y in zip(one.flat, other.flat, strict=True):
                 if not self.arithmetic.close(x, y):
                     raise Undecided("the branches of lax.platform_dependent differ")
-
-
-def _boolean(aval: Any) -> bool:
-    return aval.dtype == np.bool_

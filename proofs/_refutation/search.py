@@ -14,6 +14,7 @@ import mpmath
 import numpy as np
 
 from .._jax_internals import in_float64
+from .._prover.trace import restricted
 from .._prover.verdict import Verdict
 from .._prover.words import numbered
 from .digits import (
@@ -28,7 +29,7 @@ from .digits import (
     flat,
     moved,
 )
-from .floats import Floats, coarse, jacobian, restricted, split
+from .floats import Floats, coarse, jacobian, split
 
 Arrays = dict[str, np.ndarray]
 Function = Callable[..., Any]
