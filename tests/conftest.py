@@ -69,10 +69,10 @@ MANY_LONG_CASES = frozenset(
     """
     accuracy accuracy_of_divergences accuracy_of_hessians accuracy_of_parts configurations constants
     explicit_sharding head head_contract head_dtype head_export head_padding head_plan head_proofs
-    head_weights held_memory identities injection label_dtypes masked_tokens
+    head_weights held_memory identities injection label_dtypes masked_chunks masked_tokens
     processes products_before_losses prover_layers prover_public_rules prover_refutations
     prover_translation prover_trees second_engine second_engine_rules
-    sharded_head sharded_losses sharded_proofs token_statistics torch_definitions two_calls
+    sharded_head sharded_head_of_any_loss sharded_losses sharded_proofs token_statistics torch_definitions two_calls
     zero_times_infinity
     """.split()
 )
