@@ -53,7 +53,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(32_768, None, 32, 60, None)
-SMOKE = Size(8_192, 60, 32, 8, 2**24)  # small logits would all fit into the default
+SMOKE = Size(4_096, 40, 16, 8, 2**22)  # small logits would all fit into the default
 
 
 class Block(nnx.Module):

@@ -50,7 +50,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(32_768, None, 128, 4096, 32, 80, None)
-SMOKE = Size(4_096, 60, 64, 1024, 64, 60, 2**21)  # small logits would all fit into the default
+SMOKE = Size(2_048, 40, 64, 1024, 32, 40, 2**20)  # small logits would all fit into the default
 
 
 # ------------------------------------------------------------------ losses of logits, per token

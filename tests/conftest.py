@@ -64,16 +64,17 @@ def drop_programs():
 
 # ------------------------------------------------------------------------- what is quick
 
-QUICK_CASES = 4  # of a test in these files; each case compiles programs, or proves a theorem
+QUICK_CASES = 2  # of a test in these files; each case compiles programs, or proves a theorem
 MANY_LONG_CASES = frozenset(
     """
-    accuracy accuracy_of_divergences accuracy_of_hessians accuracy_of_parts configurations constants
-    explicit_sharding head head_contract head_dtype head_export head_padding head_plan head_proofs
-    head_weights held_memory identities injection label_dtypes masked_chunks masked_tokens
-    processes products_before_losses prover_layers prover_public_rules prover_refutations
-    prover_translation prover_trees second_engine second_engine_rules
-    sharded_head sharded_head_of_any_loss sharded_losses sharded_proofs token_statistics torch_definitions two_calls
-    zero_times_infinity
+    accuracy accuracy_of_divergences accuracy_of_hessians accuracy_of_parts compiled_once
+    configurations constants derivations docs explicit_sharding head head_contract head_cost
+    head_dtype head_export head_padding head_plan head_proofs head_weights held_memory identities
+    injection label_dtypes masked_chunks masked_tokens page processes products_before_losses
+    prover_layers prover_permutations prover_public_rules prover_refutations
+    prover_rules_beside_wrong_ones prover_translation prover_trees rows second_engine
+    second_engine_rules sharded_head sharded_head_of_any_loss sharded_losses sharded_proofs threads
+    token_statistics torch_definitions two_calls zero_times_infinity
     """.split()
 )
 """The names of these files without ``test_``. All cases of the contract and the edges are quick."""

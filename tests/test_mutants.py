@@ -33,22 +33,15 @@ def proves_everything(backward, mutant):
 
 
 @pytest.mark.slow
-def test_no_wrong_mutant_of_a_frozen_sample_is_proved():
-    found = [o for t, n in m.shares(10, m.SHIPPED[::9]) for o in m.outcomes(t, n)]
-    assert [o for o in found if o.escaped] == []
-    assert sum(o.tried for o in found) == 10
-    assert sum(o.numbers == "different" for o in found) >= 4
-    assert any(o.status == "proved" for o in found)
-
-
-@pytest.mark.slow
 def test_no_wrong_mutant_of_many_backwards_is_proved(tmp_path):
-    """One of each sixth backward; the command at its default tries a thousand."""
+    """One of each sixth backward, in two processes; the command at its default tries a thousand."""
     report, count = tmp_path / "mutants.json", 19
-    assert command.main(["--jobs", "1", "--count", str(count), "--json", str(report)]) == 0
+    assert command.main(["--jobs", "2", "--count", str(count), "--json", str(report)]) == 0
     found = json.loads(report.read_text())
     assert [o for o in found if o["escaped"]] == []
     assert sum(o["numbers"] != "invalid" for o in found) == count
+    assert sum(o["numbers"] == "different" for o in found) >= count / 2
+    assert any(o["status"] == "proved" for o in found)
     rules = {o["rule"] for o in found}
     assert rules <= RULES and len(rules) >= len(RULES) - 1  # so few need not meet each of them
     assert {o["backward"] for o in found} == {t.name for t, n in m.shares(count) if n}
@@ -73,12 +66,6 @@ def test_the_command_fails_where_a_wrong_mutant_is_proved(monkeypatch, capsys):
 def test_the_command_fails_where_too_few_are_tried(monkeypatch, capsys):
     monkeypatch.setattr(command, "_of", lambda work: [])
     assert command.main(["--count", "3", "--jobs", "1"]) == 1
-
-
-@pytest.mark.slow
-def test_the_command_succeeds_in_processes(capsys):
-    assert command.main(["--count", "2", "--jobs", "2"]) == 0
-    assert "2 mutants of" in capsys.readouterr().out
 
 
 def test_the_shares_add_up():

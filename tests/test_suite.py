@@ -43,11 +43,11 @@ def quick(file, count, slow=(), name="test_value"):
 
 
 def test_a_few_cases_of_a_test_with_many_long_ones_are_quick():
-    assert len(quick("test_head.py", 40)) == conftest.QUICK_CASES
-    assert np.ptp(np.diff(quick("test_head.py", 40))) <= 10  # they are spread evenly
+    few = conftest.QUICK_CASES
+    assert np.diff(quick("test_head.py", 40)).tolist() == [40 // few] * (few - 1)  # spread evenly
     assert quick("test_head.py", 40) != quick("test_head.py", 40, name="test_gradient")
-    assert quick("test_head.py", 3) == [0, 1, 2]
-    assert len(quick("test_head.py", 40, slow=range(30))) == conftest.QUICK_CASES
+    assert quick("test_head.py", few) == list(range(few))
+    assert len(quick("test_head.py", 40, slow=range(30))) == few
 
 
 def test_all_cases_of_other_tests_are_quick():
