@@ -166,6 +166,14 @@ def test_a_sum_is_above_a_part_of_it():
     assert not positive(before)
 
 
+def test_no_maximum_or_sum_is_above_what_is_none_of_its_terms():
+    other = entry(Symbol("q", "positive"), ROW)
+    t = index("t", K)
+    largest, added = f.greatest(z, ONE, J), total(w, J)
+    assert f.nonnegative(largest - entry(Z, ROW, t)) and f.nonnegative(added - entry(W, ROW, t))
+    assert not f.nonnegative(largest - other) and not f.nonnegative(added - other)
+
+
 def test_a_root_of_what_may_be_0_is_0_there():
     square = total(z**2, J)
     root = f.power_of(square, Fraction(1, 2))

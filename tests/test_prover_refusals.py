@@ -76,6 +76,7 @@ def times_a_product(x, dtype):
 
 
 REFUSED = {
+    "bits of labels": Code(lambda x, y: x[:, 0] * (y & (y + 1)), CHOICE, "bits of integers"),
     "cumprod": Code(lambda x: lax.cumprod(x, 1), MATRIX, "cumprod"),
     "sort": Code(lambda x: jnp.sort(x, -1), MATRIX, "sort"),
     "erf_inv": Code(lambda x: jax.scipy.special.erfinv(x), MATRIX, "erf_inv"),

@@ -16,6 +16,10 @@ LABELS = labels("n", classes="k")
 COLUMNS = {"x": array("k 2"), "y": LABELS}
 TABLE = {"x": array("k m"), "y": LABELS}
 ADDED = TABLE | {"u": array("n")}
+KEPT = Z | {
+    "y": labels("n", classes="k", ignore=-100),
+    "m": array("n k", dtype=bool, keeps="y"),
+}
 BIASED = {"x": array("n k"), "b": array("k"), "y": LABELS}
 
 
@@ -159,13 +163,6 @@ EQUAL = {
                                 lambda x, y: jnp.broadcast_to(x, y.shape),
                                 {"x": array("1"), "y": LABELS}),
 }  # fmt: skip
-NOT_PROVED = {
-    **{f"{ours} beside {other}": (of(where_positive, ours), of(where_positive, other), Z)
-       for ours in (-jnp.inf, jnp.inf) for other in (jnp.nan, jnp.inf, -jnp.inf)
-       if (ours, other) != (-jnp.inf, -jnp.inf)},
-    "a root of 1.414213": (lambda x: x * 1.414213 * jnp.sqrt(2.0), lambda x: 2 * x, X),
-    "a split turned": (split, turned, {"x": array("m*c")}),
-}  # fmt: skip
 UNEQUAL = {
     "sine and cosine": (lambda x: jnp.sin(x) ** 2 - jnp.cos(x) ** 2, jnp.ones_like, X),
     "a loop that ends early": (of(looped, end=1), lambda x: jnp.sum(numbered(x)), X),
@@ -193,6 +190,8 @@ UNEQUAL = {
     "the only entry, filled": (of(at_the_only_entry, "fill"),
                                lambda x, y: jnp.broadcast_to(x, y.shape),
                                {"x": array("1"), "y": LABELS}),
+    "a mask that keeps a label alone": (lambda x, y, m: jnp.where((y >= 0)[:, None] & m, x, 0),
+                                        lambda x, y, m: jnp.where((y >= 0)[:, None], x, 0), KEPT),
 }  # fmt: skip
 NOT_PROVED = {
     **{f"{ours} beside {other}": (of(where_positive, ours), of(where_positive, other), Z)

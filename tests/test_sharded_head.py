@@ -79,9 +79,13 @@ def both(head, *args, wrt=(0, 1), has_aux=False):
 
 # ------------------------------------------------------------------------ value and gradients
 
-CALLS = [("none", "classes"), ("none", "fully"), ("mean", "classes"), ("mean", "fully")]
 CALLS = [
-    *((xent_jax, *call, axes) for call in CALLS for axes in ("DV", "VD")),
+    *(
+        (xent_jax, reduction, layout, axes)
+        for reduction in ("none", "mean")
+        for layout in ("classes", "fully")
+        for axes in ("DV", "VD")
+    ),
     (xent_jax, "sum", "whole", "DV"),
     (forward_mode, "mean", "classes", "DV"),
     (forward_mode, "mean", "whole", "DV"),
