@@ -38,7 +38,7 @@ def with_backward(value, backward):
     """A ``custom_vjp`` of ``value`` whose cotangents are ``backward(g, *args)``.
 
     That is a tuple, or the one cotangent of the first argument. The last arguments may have none.
-    Of the backward None, the value itself is returned, which has JAX's own derivative.
+    If ``backward`` is None, returns ``value`` itself, which has JAX's own derivative.
     """
     if backward is None:
         return value
@@ -64,3 +64,9 @@ def verdict_on(rule, backward, **options):
     fun = with_backward(rule.value, backward)
     wrt = rule.wrt or floats(rule.args)
     return prove_vjp(fun, rule.args, wrt, least=rule.least, timeout=60, **options)
+
+
+def assert_refuted(verdict):
+    """The prover has not proved it, and numbers show that it is wrong."""
+    assert verdict.status == "refuted", verdict
+    assert "seemed proved" not in verdict.reason, verdict

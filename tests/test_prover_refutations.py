@@ -9,7 +9,7 @@ from xent_jax.proofs import array, prove_vjp
 from xent_jax.proofs._refutation.digits import Digits, Unread
 
 from tests import layers
-from tests.rules import floats, with_backward
+from tests.rules import assert_refuted, floats, with_backward
 
 MASK = array("n", dtype=bool)
 ROW, MATRIX = {"x": array("n")}, {"x": array("n d")}
@@ -94,7 +94,7 @@ def test_float32_inside_is_read_as_real_numbers():
     value = NOT_READ["float32 inside"]
     assert prove_vjp(with_rule(value), ROW, ("x",)).status != "refuted"
     twice = with_rule(value, lambda cotangents, g, x: (2 * cotangents[0],))
-    assert prove_vjp(twice, ROW, ("x",)).status == "refuted"
+    assert_refuted(prove_vjp(twice, ROW, ("x",)))
 
 
 # ---------------------------------------------------------------- what has no derivative
@@ -166,7 +166,7 @@ WRONG = {
 def test_a_wrong_derivative_is_refuted(name):
     value, specs, change = WRONG[name]
     verdict = prove_vjp(with_rule(value, change), specs, floats(specs))
-    assert verdict.status == "refuted", verdict
+    assert_refuted(verdict)
 
 
 @pytest.mark.parametrize("name", ["rows mixed", "relu squared at 0", "NaN at 0", "far out"])
