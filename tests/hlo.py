@@ -22,7 +22,7 @@ ENTRY %main (p: f32[16,8]) -> () {{
 
 
 def computation(name: str, line: str, root: str = "") -> str:
-    """One that is called, of one line on its operand, and another that reads it."""
+    """A computation of one line that is called, and an instruction that reads its result."""
     first, rest = ("%s", f"  ROOT %r = {root}\n") if root else ("ROOT %r", "")
     return f"%{name} (a: f32[16]) -> f32[4] {{\n  {first} = {line}\n{rest}}}\n"
 
@@ -51,7 +51,7 @@ def loop(name: str, inner: str, less: str = "LT", step: str = "add(%c, %two)") -
 
 
 def run(name: str, trips: int | None) -> tuple[str, str, str]:
-    """Lines that run that loop: from 3 in steps of 2 while below 8, unless the trips are stated."""
+    """The lines that run the loop: from 3 in steps of 2 while below 8, or as often as stated."""
     state = f'backend_config={{"known_trip_count":{{"n":"{trips}"}}}}' if trips else ""
     called = f"condition=%condition_{name}, body=%body_{name}, {state}"
     return (

@@ -58,7 +58,7 @@ NUMBERS = {
     "place": lambda x: x,
     "group": lambda x: x,
 }
-"""What atoms of one term are, as functions of the number that the term is."""
+"""The values of atoms of one term, as functions of the value of the term."""
 
 
 class Evaluation:

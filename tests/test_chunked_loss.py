@@ -204,7 +204,7 @@ def counted(kernel, x, y):
 
 
 def test_a_call_is_compiled_once(rng):
-    """One that closes over an array is read anew."""
+    """A function that closes over an array is read again."""
     (params, x, y), one = drawn(rng), jnp.ones(())
 
     def closing(kernel, x, y):

@@ -113,7 +113,7 @@ def of_likeliest(z, top, _):
 
 
 def losses_of_logits(batch):
-    """For each name the loss of logits, targets and what it closes over, and those two."""
+    """Maps each name to a loss of logits, targets and what it closes over, and to those two."""
     rng, (_, teacher, _, y) = np.random.default_rng(2), heads.drawn(batch, seed=1)
     hidden = jnp.asarray(rng.normal(size=(*batch, heads.WIDTH)))
     t, shift = jnp.asarray(rng.random((*batch, heads.CLASSES))), jnp.asarray(rng.normal(size=batch))

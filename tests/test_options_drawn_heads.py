@@ -65,7 +65,7 @@ def heads(draw, batch=None):
 
 
 def held(fixed, static):
-    """Of logits made by hand."""
+    """The logits are multiplied by hand."""
     y = fixed["labels"]
     left = fixed.get("where", np.True_) & (y != static["ignore_index"])
 
@@ -89,7 +89,7 @@ def held(fixed, static):
 
 
 def compared(head, problem):
-    """With the textbook; of a label out of range the row, and what all tokens share, is NaN."""
+    """The textbook agrees, and a label out of range makes its row and all shared gradients NaN."""
     floats, fixed, static, dtype = problem
     k = static["num_classes"] or floats["kernel"].shape[static["kernel_axes"].index("V")]
     y = fixed["labels"]

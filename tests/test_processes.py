@@ -100,7 +100,7 @@ def answers(request, tmp_path_factory):
 
 @functools.cache
 def on_one_device(name):
-    """What the case gives without a mesh, of which the rows that must be are NaN."""
+    """Returns the results of the case without a mesh, after a check of which rows are NaN."""
     case = process.CASES[name]
     out = jax.device_get(jax.jit(process.computation(case, None))(process.arguments(case)))
     for result, x in out.items():

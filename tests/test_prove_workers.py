@@ -60,7 +60,7 @@ def test_ctrl_c_ends_all_processes_at_once(module, name):
     command = [sys.executable, "-m", module, "--jobs", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     pipes["cwd"] = Path(__file__).parents[1]  # where there is a package of tests
-    # It heeds Ctrl-C also where the tests run in the background, which ignores it.
+    # The process receives Ctrl-C even if the tests run in the background, where it is ignored.
     heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     run = subprocess.Popen(command, start_new_session=True, preexec_fn=heeds, **pipes)
     try:

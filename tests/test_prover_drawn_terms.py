@@ -16,7 +16,7 @@ SIZES = {"n": 2, "k": 3}
 
 
 class Terms:
-    """What the steps below are made of, for terms in the indices i and j."""
+    """The operations that the steps below use, for terms in the indices i and j."""
 
     z, w, b = entry(Z, ROW, J), entry(W, ROW, J), entry(B, ROW, J)
     hit, k, indices = delta(J, LABEL), K, {"i": ROW, "j": J}
@@ -40,7 +40,7 @@ class Terms:
 
 
 class Numbers:
-    """The same for NumPy's arrays; at a jump both agree on which side of it they are."""
+    """The same operations for NumPy arrays; at a jump both are on the same side."""
 
     k, axes = SIZES["k"], {"i": 0, "j": 1}
     exp, log, power = map(staticmethod, (np.exp, np.log, np.power))

@@ -51,7 +51,7 @@ def but_the_label(x, block, place):
 
 @jax.jit
 def row_origin(x):
-    """Has the name of a function of the library's; NaN below 0."""
+    """A function with the name of one of the library's; it is NaN below 0."""
     return jnp.log(x)
 
 

@@ -174,7 +174,7 @@ def _of_platforms(z):
 
 
 def _moved(z):
-    """Depends on fewer bits."""
+    """A sum of these depends on fewer bits."""
     return z + lax.stop_gradient(lax.reduce_precision(jnp.exp(z), 8, 0))
 
 

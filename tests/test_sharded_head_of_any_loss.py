@@ -32,7 +32,7 @@ def head_of(wrap=lambda head: head, **options):
 
 
 def pulled_of(call, classes=CLASSES, more=()):
-    """The value, aux, and the gradients to what has one."""
+    """The value, aux, and the gradients to all floating-point inputs."""
     floats, fixed = drawn(np.random.default_rng(0), classes)
     given = {k: v for k, v in fixed.items() if k in ("labels", *more)}
     floats = {k: floats[k] for k in ("inputs", "kernel", *more) if k in floats}

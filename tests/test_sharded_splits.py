@@ -24,7 +24,7 @@ splits = pytest.mark.parametrize(
 
 
 def same_numbers(first, second, expected):
-    """Two runs are equal to the bit, and to 1e-6 of the largest number they are as expected.
+    """Asserts that two runs are equal to the bit, and within 1e-6 of the largest expected number.
 
     The same numbers are NaN or infinite.
     """
@@ -64,7 +64,7 @@ def of_logits_on(data, model, check_vma):
 @tracked
 @splits
 def test_the_split_changes_no_number_of_logits(data, model, check_vma):
-    """To 1e-6, which rows are NaN or infinite not at all; and from run to run not a bit."""
+    """Other splits differ by 1e-6 at most, and two runs are equal to the bit."""
     (expected, _), runs = of_logits_on(1, 1, True), of_logits_on(data, model, check_vma)
     same_numbers(*runs, expected)
     assert np.isnan(expected[0]).tolist() == [i in (0, 1, 5, 7, 9) for i in range(16)]
@@ -100,7 +100,7 @@ def of_head_on(data, model, fully):
 @splits
 @pytest.mark.parametrize("fully", [False, True], ids=["classes", "fully sharded"])
 def test_the_split_changes_no_number_of_a_head(data, model, fully):
-    """To 1e-6 of the largest; NaN rows alike; from run to run not a bit."""
+    """Other splits differ by 1e-6 of the largest at most; two runs are equal to the bit."""
     (expected, _), runs = of_head_on(1, 1, False), of_head_on(data, model, fully)
     same_numbers(*runs, expected)
     rows = np.isnan(expected[0])

@@ -81,6 +81,6 @@ def weighed(found):
 
 
 def filled(found, rows, floats=np.nan):
-    """The statistics with the fields of some rows NaN, or another number, and -1."""
+    """Returns the statistics with NaN, or another number, in some rows; integers are -1."""
     fill = {name: floats for name in FLOATS} | {name: -1 for name in WHOLE}
     return found._replace(**{k: getattr(found, k).at[rows].set(v) for k, v in fill.items()})

@@ -1,4 +1,4 @@
-"""Lower bounds of terms, by which they are above 0, or not below it.
+"""Lower bounds of terms, which decide whether the terms are above 0 or not below it.
 
 They leave terms of sums and maxima out, compare exponents, or look at corners of what is linear.
 """
@@ -19,7 +19,7 @@ _MAX_CORNERS = 6
 
 
 def _without_instances(p: Poly, strict: bool) -> bool:
-    """Sums and maxima less one of their own terms: ``S - E_y >= 0``, ``M - z_y >= 0``."""
+    """Recognizes sums and maxima minus one of their terms: ``S - E_y >= 0``, ``M - z_y >= 0``."""
     for m, c in sorted(p.terms.items(), key=lambda t: monomial_key(t[0])):
         if c > 0:
             continue
@@ -70,7 +70,7 @@ def _without_masked(p: Poly, strict: bool) -> bool:
 
 
 def _masked_parts(a: Atom, b: Atom) -> tuple[Atom, Poly, Poly] | None:
-    """An index, the body of a sum a (or of a size, 1), and that times 0-1 atoms, of a sum b."""
+    """Returns an index, a's body there (1 for a size), and b's, if b's is a's times 0-1 atoms."""
     if a.kind not in {"sum", "dim"} or b.kind != "sum":
         return None
     i, every = opened(a) if a.kind == "sum" else (fresh(poly(a)), ONE)
@@ -98,7 +98,7 @@ def _by_cauchy_schwarz(p: Poly, strict: bool) -> bool:
 
 
 def _beside(p: Poly, a: Atom, rest: Monomial) -> Iterator[tuple[Atom, Number]]:
-    """Other sums over as many indices that stand beside a sum a, with their coefficients."""
+    """Yields the other sums over as many indices beside a sum a, with their coefficients."""
     for n, d in p.terms.items():
         others = n - rest - {(a, 1)}
         if n - others == rest | {(a, 1)} and len(others) == 1:
@@ -130,7 +130,7 @@ def _lower_bounds_of_spreads(a: Atom, beside: Mapping[Atom, Number]) -> Iterator
 
 
 def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
-    """``M >= x_y + b_y`` for a maximum of sums: p with that in M's place is a lower bound."""
+    """Yields lower bounds of p: with ``x_y + b_y`` in the place of a maximum M of such sums."""
     for m, c in p.terms.items():
         maxima = [a for a, e in m if a.kind == "max" and e == 1]
         if c < 0 or len(m) != 1 or not maxima:
@@ -152,7 +152,7 @@ def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
 
 
 def _terms_of(p: Poly, dim: Poly) -> list[Atom]:
-    """The labels and the free indices in a term that a dimension has."""
+    """Returns the labels and free indices of a term that run over a dimension."""
     free = p.free()
     return [t for t in of_size(p.inside(), dim) if t.free <= free]
 
@@ -196,18 +196,18 @@ def _in_maximum(a: Atom, kept: Poly, target: Poly) -> bool:
 
 
 def _maximum(p: Poly) -> Atom | None:
-    """The maximum that a term is, if it is one."""
+    """Returns the maximum that a term consists of, or None."""
     return next((a for a in p.atoms() if a.kind == "max" and p == poly(a)), None)
 
 
 def _candidates(m: Monomial, dim: Poly) -> list[Atom | int]:
-    """The places in a term that a dimension has, and its first if it is sure to have one."""
+    """Returns the places of a dimension in a term, and 0 if the dimension is not empty."""
     first = [0] if least_size(dim) > 0 else []
     return [*of_size(frozenset().union(*(a.inside for a, _ in m)), dim), *first]
 
 
 def _at_corners(p: Poly, strict: bool) -> bool:
-    """Linear in each atom that is 0 or 1, or between: its sign is that at the corners."""
+    """Decides the sign at the corners, for a term that is linear in each atom from 0 to 1."""
     between = sorted(
         (a for a in p.atoms() if a.boolean or (a.kind == "entry" and a.args[0].sort == "unit")),
         key=lambda a: a.key,

@@ -27,7 +27,7 @@ class Dominance:
     binders: tuple[Atom, ...]
 
     def at(self, places: tuple[Atom | int, ...]) -> Poly:
-        """What a dominance at these places leaves of it, beside that dominance."""
+        """Returns the value of the sum where the dominance holds at these places."""
         new: dict[Atom | int, Atom | int] = {}
         same = ONE
         for i, t in zip(self.atom.args[3], places, strict=True):
@@ -40,7 +40,7 @@ class Dominance:
 
 
 def opened_dominance(a: Atom) -> Dominance | None:
-    """A sum with the dominance of one of its indices, opened."""
+    """Returns a sum whose body has a dominance of its index, opened, or None."""
     if not any(b.kind == "dominant" and a.args[0] in b.args[3] for b in a.inside):
         return None
     i, body = opened(a)
@@ -81,7 +81,7 @@ def _dominant(
 
 
 def _without_known(p: Poly) -> tuple[Poly, Poly]:
-    """The 0-1 atoms of a term that are known to be 1, and the term where they are."""
+    """Returns the 0-1 atoms of a term that are known to be 1, and the term without them."""
     known = sorted((b for b in p.atoms() if b.boolean and poly(b) in facts()), key=lambda b: b.key)
     return product((b, 1) for b in known), substitute(p, dict.fromkeys(known, ONE))
 

@@ -1,4 +1,4 @@
-"""Fractions of terms: common denominators and factors, and what 1 / p is.
+"""Fractions of terms: common denominators, common factors, and reciprocals.
 
 ``recip`` is made total, 0 where its argument is 0, so that an identity proved in one case, times
 that case, holds everywhere.
@@ -32,7 +32,7 @@ from .terms import (
 
 
 def together(p: Poly) -> tuple[Poly, dict[Atom, Number]]:
-    """A numerator without negative powers, and the powers of positive atoms below it."""
+    """Returns a numerator without negative powers, and a denominator of positive atoms."""
     below: dict[Atom, Number] = {}
     while True:
         low: dict[Atom, Number] = {}
@@ -51,7 +51,7 @@ def together(p: Poly) -> tuple[Poly, dict[Atom, Number]]:
 
 
 def factored(p: Poly) -> tuple[Fraction, dict[Atom, Number], Poly]:
-    """A number and powers of positive atoms that all terms share, and the rest, no fraction."""
+    """Returns the number and the positive atoms that all terms share, and the rest of them."""
     p, below = together(p)
     shared: dict[Atom, Number] | None = None
     for m in p.terms:
@@ -73,17 +73,17 @@ def factored(p: Poly) -> tuple[Fraction, dict[Atom, Number], Poly]:
 
 
 def above_zero(p: Poly) -> bool:
-    """Whether p > 0 is sure, as a fraction."""
+    """Returns whether p, written as one fraction, is surely above 0."""
     return positive(together(p)[0])
 
 
 def inverse(p: Poly) -> Poly:
-    """1 / p, where p is known not to be 0."""
+    """Returns 1 / p for p that is known not to be 0."""
     return _inverse_of_ramps(p) or by_cases(_inverse, p)
 
 
 def reciprocal(p: Poly) -> Poly:
-    """1 / p, and 0 where p is 0."""
+    """Returns 1 / p, or 0 where p is 0."""
     return _inverse_of_ramps(p) or by_cases(lambda q: _inverse(q, anywhere=True), p)
 
 
@@ -145,7 +145,7 @@ def _inverse_of_rest(rest: Poly, anywhere: bool) -> Poly:
 
 
 def _reciprocal_of(a: Atom, anywhere: bool) -> Poly:
-    """``1 / sqrt(p) = sqrt(p) / p``, both 0 where p is, so that there is one form of it."""
+    """Returns ``1 / sqrt(p)`` in its one form, ``sqrt(p) / p``, which is 0 where p is."""
     if a.kind == "sqrt":
         return poly(a) * _inverse(a.args[0], anywhere)
     return poly(atom("recip", a))

@@ -88,7 +88,7 @@ def label_of(a: Atom) -> Atom:
 
 
 def row_kept(a: Atom) -> Atom | None:
-    """What must be 1 for an entry to be 1 as that of a mask at a label; None of other atoms."""
+    """Returns what makes a mask 1 at its label, for such an entry; otherwise None."""
     if a.kind != "entry" or a.args[0].kept is None or not at_kept_label(a):
         return None
     return atom("entry", a.args[0].kept, a.args[1][:-1])

@@ -29,7 +29,7 @@ def known_ones() -> set[Atom]:
 
 
 def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
-    """What atoms inside others are where ``zero`` is 1: one solved for, or sums that vanish.
+    """Returns values of atoms where ``zero`` is 1: one is solved for, or sums vanish.
 
     Or all the numbers of a row, where those have no variance: each is their mean.
     """
@@ -49,7 +49,7 @@ def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
 
 @remembered
 def spread_of(p: Poly) -> tuple[Atom, Poly, Atom, Atom] | None:
-    """A sum of y over i, its mean, i and y, where p is ``n sum y² - (sum y)²``, n times one."""
+    """Returns a sum of y over i, its mean, i and y, if p is ``n sum y² - (sum y)²`` or minus it."""
     for a in p.atoms() if len(p.terms) == 2 else ():
         if a.kind == "sum":
             i, y = opened(a)
@@ -65,7 +65,7 @@ def spread_of(p: Poly) -> tuple[Atom, Poly, Atom, Atom] | None:
 
 
 def _is_term(b: Atom, y: Atom, i: Atom) -> bool:
-    """Whether b is y at some index in the place of i."""
+    """Returns whether b is y with another index in the place of i."""
     if b.kind != y.kind:
         return False
     places = of_size(b.inside, i.args[1])
@@ -81,13 +81,13 @@ def sum_of_booleans(zero: Atom) -> Atom | None:
 
 @remembered
 def _has_factors_of(b: Atom, a: Atom) -> bool:
-    """Whether each term of the sum b holds all factors of that of the sum a."""
+    """Returns whether the terms of the sum b have all factors that the terms of the sum a have."""
     return any(there <= mine for mine, there in aligned(b, a))
 
 
 @remembered
 def solution(p: Poly) -> tuple[Atom, Poly] | None:
-    """An atom and what it is where p = 0, if p is linear in it with a number before it."""
+    """Returns an atom and its value where p = 0, if its coefficient in p is a number."""
     best = None
     for m, c in p.terms.items():
         if len(m) != 1:

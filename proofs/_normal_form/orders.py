@@ -1,4 +1,4 @@
-"""In which orders sums inside sums are nested, whatever the names of their indices."""
+"""The orders in which sums are nested, which do not depend on the names of the indices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FEW_BINDERS, MOST_ORDERS = 2, 24
 
 
 def orders(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> Iterable[tuple[Atom, ...]]:
-    """The orders in which indices may be summed over, the inner ones first; all of a few.
+    """Returns orders of summation, the inner indices first; all orders of a few indices.
 
     Of many, each time one whose factors hold the fewest others. Which of several that is, the text
     of its factors says, and those that it leaves alike are taken in every order.
@@ -29,7 +29,7 @@ def orders(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> Iterable[tup
 
 
 def _ranks(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> dict[Atom, int]:
-    """A number for each index, by the text of its factors and the numbers of the others there."""
+    """Returns a number for each index, from its factors and the numbers of the others there."""
     ranks = dict.fromkeys(binders, 0)
     while True:
         names = {i: poly(index(f"~{ranks[i]}", i.args[1])) for i in binders}
@@ -53,7 +53,7 @@ def _ranks(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> dict[Atom, i
 
 
 def _inner_first(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> tuple[Atom, ...]:
-    """The order in which each index has the fewest others in the factors that it leaves behind."""
+    """Returns the order in which each index shares its factors with the fewest later indices."""
     left = set(binders)
     together = [a.free & left for a, _ in flat]
     order = []

@@ -195,7 +195,7 @@ def _few_places(p: Poly, i: Atom) -> list[Poly]:
 
 
 def _few(dim: Poly) -> Sequence[int]:
-    """The places of a short axis; none of a long one."""
+    """Returns the places of a short axis, or none if the axis is long."""
     number = dim.number()
     return range(int(number)) if number in _FEW else ()
 

@@ -1,4 +1,4 @@
-"""When a term is above 0, or not below it.
+"""Decides whether a term is above 0, or not below it.
 
 Every rule is sufficient and none is necessary: "cannot say" is the usual answer.
 """
@@ -90,7 +90,7 @@ further_rules: list[Callable[[Poly, bool], bool]] = []  # filled by ``bounds``
 
 @remembered
 def sign_is_sure(p: Poly, strict: bool) -> bool:
-    """Whether p > 0 is sure; without ``strict``, whether p >= 0 is."""
+    """Returns whether p > 0 is sure or, without ``strict``, whether p >= 0 is."""
     number = p.number()
     if number is not None:
         return number > 0 or (number == 0 and not strict)

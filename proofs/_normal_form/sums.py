@@ -120,7 +120,7 @@ def _total(p: Poly, i: Atom) -> Poly:
 
 
 def over_rows(p: Poly, i: Atom, size: Poly, many: Poly) -> Poly:
-    """The sum of p over an index i, as one over many rows and over the places in each."""
+    """Returns the sum of p over i as a sum over rows and over the places in each row."""
     q, r = fresh(many), fresh(size)
     return total(substitute(p, {i: size * q + r}), r, q)
 

@@ -304,7 +304,7 @@ def _by_rules(m: Monomial) -> Poly:
 
 
 def first_of(rules: Iterable[Callable[[Any], Poly | None]], given: Any) -> Poly | None:
-    """What the first of some rules makes of something, if one of them applies."""
+    """Returns the result of the first rule that applies, or None if none does."""
     return next((p for rule in rules if (p := rule(given)) is not None), None)
 
 

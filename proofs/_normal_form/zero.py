@@ -57,7 +57,7 @@ def _zero(p: Poly) -> Poly:
 
 
 def _of_maximum(f: Callable[[Poly], Poly], p: Poly) -> Poly | None:
-    """f of p, with a maximum with a number among its factors told apart; pieces are told by it."""
+    """Returns f of p by the cases of a maximum with a number among its factors."""
     maxima = (a for a in p.atoms() if a.kind == "at_least") if off_kinks() else ()
     kept = min(maxima, key=lambda a: a.key, default=None)
     if kept is None:

@@ -40,7 +40,7 @@ _FUNCTIONS: dict[str, Callable[[Poly], Poly]] = {
     "erfc": lambda p: 1 - f.erf(p),
     "atan": f.atan,
 }
-"""Functions of a finite number; of an infinite one the value is not told."""
+"""Functions of a finite number; their values at infinities are not known."""
 
 
 @reads(*_FUNCTIONS)

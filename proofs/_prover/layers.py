@@ -119,7 +119,7 @@ def by_layers() -> contextlib.AbstractContextManager[None]:
 
 
 unnamed = during(_layers, None)
-"""In this context nothing gets a name: in a loop, terms depend on the iteration and the carries."""
+"""A context without names for layers: in a loop, terms depend on the iteration and the carries."""
 
 
 def named(primitive: str, t: Tensor) -> Tensor:

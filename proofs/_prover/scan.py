@@ -80,7 +80,7 @@ class _Loop:
 
     @functools.cached_property
     def counts(self) -> dict[int, Poly]:
-        """By which number an integer grows in each iteration, of the carries that do so."""
+        """Returns the step of each integer carry that grows by one number in each iteration."""
         counts = {}
         marks = [_mark(t) for t in self.first]
         for k, t in enumerate(self.first):
@@ -99,14 +99,14 @@ class _Loop:
         return read(body, [*self.constants, *carries, *self.rows])[0]
 
     def _stays(self, k: int, marks: Sequence[Tensor]) -> bool:
-        """Whether a carry is read, and comes out as it went in."""
+        """Returns whether a carry that is read comes out as it went in."""
         try:
             return _unmoved(marks[k], self._output(k, marks))
         except Refused:
             return False
 
     def trips(self, cond: Any, of_cond: Sequence[Tensor]) -> Poly:
-        """How often a loop runs for as long as a condition holds."""
+        """Returns how often a loop runs while its condition holds."""
         marks = [_mark(t) for t in self.first]
         now = [t if self._stays(k, marks) else marks[k] for k, t in enumerate(self.first)]
         (goes_on,) = read(cond, [*of_cond, *now])
@@ -136,7 +136,7 @@ class _Loop:
         return before, outs
 
     def moving(self, before: Sequence[Tensor]) -> set[Symbol]:
-        """What stands for the carries that change and do not count."""
+        """Returns what stands for the carries that change and are not counters."""
         marks = [b for k, b in enumerate(before) if b is not self.first[k] and k not in self.counts]
         return {a.args[0] for b in marks for a in b.value.atoms()}
 

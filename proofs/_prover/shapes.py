@@ -138,12 +138,12 @@ _RUNNING: dict[str, Callable[[Poly, Poly, Atom], Poly]] = {
     "cummax": greatest,
     "cummin": lambda p, counts, j: -greatest(-p, counts, j),
 }
-"""Functions of an entry, of 1 where it counts and 0 elsewhere, and of the index of its axis."""
+"""Functions of an entry, of a 0-1 term that says where it counts, and of the index of its axis."""
 
 
 @reads(*_RUNNING)
 def _running(eqn: Any, t: Tensor) -> Tensor:
-    """Applies a function to the entries up to each one, or from it on."""
+    """Applies a function to the entries up to each place, or from it on."""
     name, k = eqn.primitive.name, eqn.params["axis"]
     if name in {"cumsum", "cumprod"}:
         no_overflow(eqn, "a sum or product", signed=False)

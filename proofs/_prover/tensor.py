@@ -52,7 +52,7 @@ class Tensor:
         )
 
     def placed(self, places: Mapping[int, Poly | Atom | int]) -> Tensor:
-        """The entries at these places of some axes."""
+        """Returns the entries at these places of some axes."""
         here = {i: axis(i, self.shape[i]) for i in places}
         return self.at({a: poly(places[i]) for i, a in here.items() if isinstance(a, Atom)})
 
@@ -78,7 +78,7 @@ def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
 
 
 def summed(p: Poly, indices: Iterable[Atom | int]) -> Poly:
-    """The sum over the indices of some axes, of which those of size 1 have none."""
+    """Returns the sum over the indices of some axes; an axis of size 1 has no index."""
     return total(p, *(i for i in indices if isinstance(i, Atom)))
 
 
@@ -91,7 +91,7 @@ def either(*flags: Poly) -> Poly:
 
 
 def chosen(which: Poly, yes: Tensor, no: Tensor) -> Tensor:
-    """The one array where a 0-1 term is 1, the other elsewhere.
+    """Returns one array where a 0-1 term is 1, and the other elsewhere.
 
     An array that is infinite or NaN everywhere has terms that mean nothing.
     """
