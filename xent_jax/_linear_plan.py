@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +13,11 @@ from xent_jax import _checks
 from xent_jax._chunks import LIVE
 from xent_jax._engine import kept_dtype
 from xent_jax._linear import linear_softmax_cross_entropy
-from xent_jax._linear_problem import checked
+from xent_jax._linear_problem import Problem, checked
 from xent_jax._token_statistics import linear_token_statistics
 from xent_jax._types import KernelAxes, accumulator
 
+_NAME = "linear_head_plan"
 _ARGUMENTS = ("inputs", "kernel", "bias")
 _HEADS = (linear_softmax_cross_entropy, linear_token_statistics)
 _MASKS = {"where", "ignore_index", "num_classes", "class_weights"}  # the last by smoothing
@@ -38,9 +39,7 @@ class LinearHeadPlan(NamedTuple):
     copies_bytes: int  # of inputs and kernel: in dtype, in float32 for a CPU, or without padding
     numbers_bytes: int  # of the few numbers for each token and each class
     materialized_bytes: int  # of all logits and their gradient, which the head does not hold
-    flops_per_byte: (
-        float  # of a chunk's three products, for the kernel's and its gradient's traffic
-    )
+    flops_per_byte: float  # of a chunk's three products, per byte of the kernel and its gradient
 
     @property
     def temporary_bytes(self) -> int:
@@ -121,25 +120,11 @@ def linear_head_plan(
     all logits and their gradient, not held       2,048.0 MiB
     arithmetic of a chunk over kernel traffic       192.0 flops/byte
     """
-    name = "linear_head_plan"
-    if head not in _HEADS:
-        raise ValueError(
-            f"{name}: head must be {' or '.join(f.__name__ for f in _HEADS)}, got "
-            f"{_checks.shown(head)}. For another loss compile the program and read its "
-            f"memory_analysis()."
-        )
-    taken = [p for p in inspect.signature(head).parameters if p not in (*_ARGUMENTS, "labels")]
-    for which, names, known in (("wrt", wrt, list(_ARGUMENTS)), ("options", options, taken)):
-        if isinstance(names, str) or any(n not in known for n in names):
-            raise ValueError(f"{name}: {which} must hold names of {known}, got {names!r}.")
-    for which, x in (("inputs", inputs), ("kernel", kernel), ("bias", bias)):
-        if isinstance(x, tuple):
-            raise TypeError(f"{name}: {which} must be an array or a jax.ShapeDtypeStruct, got {x}.")
-    masked = bool(_LEFT_OUT & set(options))
+    _check(head, options, wrt, {"inputs": inputs, "kernel": kernel, "bias": bias})
     problem = jax.eval_shape(
         lambda x, w, b: checked(
-            name, "reverse", x, w, (), b, None, kernel_axes, max_logits_bytes, dtype,
-            ignoring=masked,
+            _NAME, "reverse", x, w, (), b, None, kernel_axes, max_logits_bytes, dtype,
+            ignoring=bool(_LEFT_OUT & set(options)),
         ),
         inputs, kernel, bias,
     )  # fmt: skip
@@ -147,42 +132,69 @@ def linear_head_plan(
     chunk = problem.chunks.size
     itemsize = problem.dtype.itemsize
     row = itemsize * classes
-
-    def of_gradient(which: str) -> int:
-        """Returns the bytes of a gradient, and of its cast or of the part that is added to it."""
-        a = getattr(problem, which)
-        if a is None or which not in wrt:
-            return 0
-        wide, own = accumulator(a.dtype), a.dtype
-        if wide == own:  # one of the two is the result
-            return math.prod(a.shape) * own.itemsize
-        besides = kept_dtype(own) if which == "inputs" else wide
-        return math.prod(a.shape) * (wide.itemsize + besides.itemsize)
-
-    factor = problem.factors
-    copies = 0
-    for a in (problem.inputs, problem.kernel):
-        widths = factor.itemsize * (a.dtype != factor), itemsize * (factor.itemsize < itemsize)
-        copies += math.prod(a.shape) * sum(widths)
-    if "num_classes" in options:  # the kernel with zeros for its padding
-        copies += problem.kernel.size * problem.kernel.dtype.itemsize
-    if masked:  # the inputs of a chunk, gathered
-        copies += chunk * problem.inputs.shape[-1] * problem.inputs.dtype.itemsize
     # A chunk reads the kernel twice; it reads and writes the sum of its gradient in float32.
-    traffic = 2 * factor.itemsize + 2 * itemsize
+    traffic = 2 * problem.factors.itemsize + 2 * itemsize
     return LinearHeadPlan(
         tokens=tokens,
         classes=classes,
         chunk=chunk,
         chunks=-(-tokens // chunk),
         logits_bytes=_arrays(head, set(options), bool(wrt)) * row * chunk,
-        accumulator_bytes=of_gradient("kernel") + of_gradient("bias"),
-        inputs_bytes=of_gradient("inputs"),
-        copies_bytes=copies,
+        accumulator_bytes=sum(_of_gradient(problem, n, wrt) for n in ("kernel", "bias")),
+        inputs_bytes=_of_gradient(problem, "inputs", wrt),
+        copies_bytes=_of_copies(problem, set(options)),
         numbers_bytes=_NUMBERS * (tokens + classes),
         materialized_bytes=LIVE * row * tokens,
         flops_per_byte=6 * chunk / traffic,
     )
+
+
+def _check(
+    head: Any, options: Sequence[str], wrt: Sequence[str], arrays: Mapping[str, Any]
+) -> None:
+    """Raises an error if the head, a name or the type of an array is wrong."""
+    if head not in _HEADS:
+        raise ValueError(
+            f"{_NAME}: head must be {' or '.join(f.__name__ for f in _HEADS)}, got "
+            f"{_checks.shown(head)}. For another loss compile the program and read its "
+            f"memory_analysis()."
+        )
+    taken = [p for p in inspect.signature(head).parameters if p not in (*_ARGUMENTS, "labels")]
+    for which, names, known in (("wrt", wrt, list(_ARGUMENTS)), ("options", options, taken)):
+        if isinstance(names, str) or any(n not in known for n in names):
+            raise ValueError(f"{_NAME}: {which} must hold names of {known}, got {names!r}.")
+    for which, x in arrays.items():
+        if isinstance(x, tuple):
+            raise TypeError(
+                f"{_NAME}: {which} must be an array or a jax.ShapeDtypeStruct, got {x}."
+            )
+
+
+def _of_gradient(problem: Problem, which: str, wrt: Sequence[str]) -> int:
+    """Returns the bytes of a gradient, and of its cast or of the part that is added to it."""
+    a = getattr(problem, which)
+    if a is None or which not in wrt:
+        return 0
+    wide, own = accumulator(a.dtype), a.dtype
+    if wide == own:  # one of the two is the result
+        return math.prod(a.shape) * own.itemsize
+    besides = kept_dtype(own) if which == "inputs" else wide
+    return math.prod(a.shape) * (wide.itemsize + besides.itemsize)
+
+
+def _of_copies(problem: Problem, options: set[str]) -> int:
+    """Returns the bytes of copies of the inputs and the kernel."""
+    factor, itemsize = problem.factors, problem.dtype.itemsize
+    copies = 0
+    for a in (problem.inputs, problem.kernel):
+        widths = factor.itemsize * (a.dtype != factor), itemsize * (factor.itemsize < itemsize)
+        copies += math.prod(a.shape) * sum(widths)
+    if "num_classes" in options:  # the kernel with zeros for its padding
+        copies += problem.kernel.size * problem.kernel.dtype.itemsize
+    if _LEFT_OUT & options:  # the inputs of a chunk, gathered
+        row = problem.inputs.shape[-1] * problem.inputs.dtype.itemsize
+        copies += problem.chunks.size * row
+    return copies
 
 
 def _arrays(head: Callable[..., Any], options: set[str], gradient: bool) -> int:

@@ -278,7 +278,7 @@ def _any_sharded(
 ) -> Any:
     """Returns the result of a head of any loss for whole arrays, computed in shards."""
     # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
-    axes, *rest, axis_name = head.layer
+    axes, *rest, _ = head.layer
     of_whole = dataclasses.replace(head, layer=(axes, *rest, None))
     checks = functools.partial(of_whole.problem, others=others)
     whole = jax.eval_shape(checks, inputs, kernel, targets, bias, where, weights)
@@ -290,16 +290,7 @@ def _any_sharded(
         if masks[which] is not None:
             arrays[which] = of_tokens("with_linear_head", masks[which], whole.batch)
     mesh_axes = _mesh_axes(name, mesh, inputs_spec, kernel_spec, arrays, axes)
-    if Shards(axis_name).names != set(mesh_axes.classes):
-        raise ValueError(
-            f"{name}: with_linear_head, and the loss that it is given, must have the axis_name "
-            f"that shards the kernel's classes, {_one(mesh_axes.classes)!r}, got {axis_name!r}."
-        )
-    if head.batch_axis_name is not None:
-        raise ValueError(
-            f"with_linear_head: batch_axis_name must be left out, for shard_linear_head gives it, "
-            f"got {head.batch_axis_name!r}."
-        )
+    _check_axis_names(name, head, mesh_axes)
     arrays, fixed = _padded(mesh_axes, arrays, {"num_classes": count})
     local_head = dataclasses.replace(
         head,
@@ -319,6 +310,21 @@ def _any_sharded(
     targets = jax.tree.unflatten(whole.tree, map(jnp.asarray, jax.tree.leaves(targets)))
     with explained():
         return _shards.shard_map(local, mesh_axes.mesh, specs, out)(arrays, targets)
+
+
+def _check_axis_names(name: str, head: AnyHead, mesh_axes: _MeshAxes) -> None:
+    """Raises ValueError unless the head names the mesh axis of the classes, and no other."""
+    axis_name = head.layer[-1]
+    if Shards(axis_name).names != set(mesh_axes.classes):
+        raise ValueError(
+            f"{name}: with_linear_head, and the loss that it is given, must have the axis_name "
+            f"that shards the kernel's classes, {_one(mesh_axes.classes)!r}, got {axis_name!r}."
+        )
+    if head.batch_axis_name is not None:
+        raise ValueError(
+            f"with_linear_head: batch_axis_name must be left out, for shard_linear_head gives it, "
+            f"got {head.batch_axis_name!r}."
+        )
 
 
 def _one(axes: tuple[str, ...]) -> AxisName | None:
