@@ -5,10 +5,10 @@ import gc
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
 import pytest
 
 import xent_jax
+from tests.conftest import resident, return_freed_memory
 from tests.programs import compilations
 
 STEPS, TOKENS, WIDTH, CLASSES = 10_000, 16, 8, 32
@@ -56,7 +56,8 @@ class Trainer:
 def held():
     """The resident set in bytes, and how many arrays are alive."""
     gc.collect()
-    return psutil.Process().memory_info().rss, len(jax.live_arrays())
+    return_freed_memory()
+    return resident(), len(jax.live_arrays())
 
 
 @pytest.mark.slow
