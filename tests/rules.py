@@ -66,6 +66,10 @@ def verdict_on(rule, backward, **options):
     return prove_vjp(fun, rule.args, wrt, least=rule.least, timeout=60, **options)
 
 
+def assert_proved(verdict):
+    assert verdict.status == "proved", verdict
+
+
 def assert_refuted(verdict):
     """The prover has not proved it, and numbers show that it is wrong."""
     assert verdict.status == "refuted", verdict

@@ -11,7 +11,7 @@ from jax.nn import log_softmax, logsumexp, sigmoid, softmax
 from xent_jax.proofs import array, labels, scalar
 
 from tests import layers
-from tests.rules import Rule, assert_refuted, each, verdict_on
+from tests.rules import Rule, assert_proved, assert_refuted, each, verdict_on
 
 ROW, MATRIX = {"x": array("n")}, {"x": array("n d")}
 PAIR = ROW | {"t": array("n")}
@@ -201,14 +201,12 @@ UNDECIDED = {
 
 @each(RULES, "right")
 def test_a_right_rule_is_proved(rule, backward):
-    found = verdict_on(rule, backward)
-    assert found.proved, found
+    assert_proved(verdict_on(rule, backward))
 
 
 @each(RULES, "wrong")
 def test_a_wrong_rule_is_refuted(rule, backward):
-    found = verdict_on(rule, backward)
-    assert_refuted(found)
+    assert_refuted(verdict_on(rule, backward))
 
 
 @each(UNDECIDED, "right")

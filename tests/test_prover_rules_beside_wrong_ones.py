@@ -8,7 +8,7 @@ from xent_jax.proofs import array, labels, prove_equal, prove_jvp, prove_vjp, sc
 from xent_jax.proofs._theorems import textbook as book
 
 from tests import layers
-from tests.rules import Rule, assert_refuted, each, verdict_on
+from tests.rules import Rule, assert_proved, assert_refuted, each, verdict_on
 from tests.terms import agree, as_terms
 
 ROW, MATRIX = {"x": array("n")}, {"x": array("n d")}
@@ -205,14 +205,12 @@ RULES = {
 
 @each(RULES, "right")
 def test_the_derivative_is_proved(rule, backward):
-    found = verdict_on(rule, backward)
-    assert found.proved, found
+    assert_proved(verdict_on(rule, backward))
 
 
 @each(RULES, "wrong")
 def test_what_is_no_derivative_is_not(rule, backward):
-    found = verdict_on(rule, backward)
-    assert_refuted(found)
+    assert_refuted(verdict_on(rule, backward))
 
 
 def test_what_is_read_means_what_jax_computes():
