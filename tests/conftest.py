@@ -69,7 +69,6 @@ def drop_programs():
 
 # ------------------------------------------------------------------------- what is quick
 
-QUICK_CASES = 2  # of a test in these files; each case compiles programs, or proves a theorem
 MANY_LONG_CASES = frozenset(
     """
     accuracy accuracy_of_divergences accuracy_of_hessians accuracy_of_parts compiled_once
@@ -82,15 +81,18 @@ MANY_LONG_CASES = frozenset(
     token_statistics torch_definitions two_calls zero_times_infinity
     """.split()
 )
-"""The names of these files without ``test_``. All cases of the contract and the edges are quick."""
+"""The names of files, without ``test_``, of whose tests one case is quick and the others are slow.
+
+Each case compiles programs or proves a theorem. All cases of the contract and the edges are quick.
+"""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items):
-    """Marks all but a few cases of each test in those files as slow.
+    """Marks all but one case of each test in those files as slow.
 
-    The few are spread evenly, and the name of the test says where they begin, so that different
-    tests keep different functions and options quick.
+    The name of the test says which, so that different tests keep different functions and options
+    quick.
     """
     tests = collections.defaultdict(list)
     for item in items:
@@ -98,11 +100,9 @@ def pytest_collection_modifyitems(items):
         if long and item.get_closest_marker("slow") is None:
             tests[item.path, item.originalname].append(item)
     for (_, name), cases in tests.items():
-        first, many = zlib.crc32(name.encode()), len(cases)
-        quick = {(first + i * many // QUICK_CASES) % many for i in range(QUICK_CASES)}
-        for place, case in enumerate(cases):
-            if place not in quick:
-                case.add_marker("slow")
+        cases.pop(zlib.crc32(name.encode()) % len(cases))
+        for case in cases:
+            case.add_marker("slow")
 
 
 # ----------------------------------------------------------------- how programs are compiled
@@ -129,6 +129,12 @@ def fast_compile():
         return True
 
     return dict(filter(known, FAST_COMPILE.items()))
+
+
+def fast_compile_flags():
+    """The environment in which a new process compiles fast."""
+    flags = (f"--{name}={str(value).lower()}" for name, value in fast_compile().items())
+    return {"XLA_FLAGS": " ".join(flags)}
 
 
 def _compile_options(*args, env_options_overrides=None, of=compiler.get_compile_options, **rest):

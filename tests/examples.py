@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-FAST_COMPILE = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
-"""For an example in which something is wrong: its figures are not looked at."""
+from tests.conftest import fast_compile_flags
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -28,9 +27,9 @@ def run(example, *args, **environment):
     )
 
 
-def succeeds(example, *args, summary=None):
+def succeeds(example, *args, summary=None, **environment):
     """What an example prints, and its last line as the summary's pattern reads it."""
-    result = run(example, *args)
+    result = run(example, *args, **environment)
     assert result.returncode == 0, result.stderr
     found = re.fullmatch(summary, result.stdout.splitlines()[-1]) if summary else None
     assert found or not summary, result.stdout
@@ -39,7 +38,7 @@ def succeeds(example, *args, summary=None):
 
 def fails(example, *messages, args=("--smoke",)):
     """What a copy in which something is wrong prints before it says so."""
-    result = run(example, *args, **FAST_COMPILE)
+    result = run(example, *args, **fast_compile_flags())
     assert result.returncode == 1
     assert all(message in result.stderr for message in messages), result.stderr
     return result.stdout

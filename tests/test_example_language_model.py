@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from tests.conftest import fast_compile_flags
 from tests.examples import changed, fails, picture, run, share_of, succeeds
 
 SUMMARY = (
@@ -13,7 +14,8 @@ SUMMARY = (
 
 def test_language_model(tmp_path):
     path = tmp_path / "language_model.png"
-    printed, found = succeeds("language_model.py", "--smoke", "--output", path, summary=SUMMARY)
+    args = "language_model.py", "--smoke", "--output", path
+    printed, found = succeeds(*args, summary=SUMMARY, **fast_compile_flags())
     assert int(found["after"]) < int(found["before"]) / 4
     assert float(found["difference"]) < 1e-4
     assert int(found["head"]) < int(found["logits"]) / 1.25

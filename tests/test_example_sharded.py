@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pytest
 
+from tests.conftest import fast_compile_flags
 from tests.examples import changed, fails, picture, share_of, succeeds
 
 SUMMARY = (
@@ -24,7 +25,8 @@ def traffic(output):
 
 def test_sharded(tmp_path):
     path = tmp_path / "sharded.png"
-    printed, found = succeeds("sharded.py", "--smoke", "--output", path, summary=SUMMARY)
+    args = "sharded.py", "--smoke", "--output", path
+    printed, found = succeeds(*args, summary=SUMMARY, **fast_compile_flags())
     assert float(found["after"]) < float(found["before"]) - 1
     assert float(found["difference"]) < 3e-6
     for name in ("2 x 4", "2 x 4, fully sharded", "two processes"):

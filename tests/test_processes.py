@@ -36,9 +36,7 @@ def started(count, folder, *arguments):
     """That many processes, of which none is left afterwards, whatever happens."""
     # A proxy would not let them reach each other.
     environment = {k: v for k, v in os.environ.items() if "_proxy" not in k.lower()}
-    environment["JAX_PLATFORMS"] = "cpu"
-    flags = (f"--{name}={str(value).lower()}" for name, value in conftest.fast_compile().items())
-    environment["XLA_FLAGS"] = " ".join(flags)
+    environment |= {"JAX_PLATFORMS": "cpu"} | conftest.fast_compile_flags()
     running = []
     # The port stays ours, so that nobody else is given it, and the coordinator shares it.
     with socket.socket() as held:

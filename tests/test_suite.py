@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax._src import compiler
 
@@ -42,12 +41,11 @@ def quick(file, count, slow=(), name="test_value"):
     return [i for i, item in enumerate(items) if not item.slow]
 
 
-def test_a_few_cases_of_a_test_with_many_long_ones_are_quick():
-    few = conftest.QUICK_CASES
-    assert np.diff(quick("test_head.py", 40)).tolist() == [40 // few] * (few - 1)  # spread evenly
-    assert quick("test_head.py", 40) != quick("test_head.py", 40, name="test_gradient")
-    assert quick("test_head.py", few) == list(range(few))
-    assert len(quick("test_head.py", 40, slow=range(30))) == few
+def test_one_case_of_a_test_with_many_long_ones_is_quick():
+    (first,), (second,) = quick("test_head.py", 40), quick("test_head.py", 40, name="test_gradient")
+    assert first != second
+    assert quick("test_head.py", 1) == [0]
+    assert len(quick("test_head.py", 40, slow=range(30))) == 1
 
 
 def test_all_cases_of_other_tests_are_quick():
