@@ -67,8 +67,8 @@ def matrix(session: nox.Session, version: str) -> None:
 def light(session: nox.Session, version: str) -> None:
     """Value and gradient of each function, the messages, and the prover's rules."""
     _install(session, version)
-    _pytest(session, ["contract"], "-n", "0", "-k", "value_and_gradient")
-    _pytest(session, ["errors", "versions"], "-n", "0")
+    files = ["contract", "errors", "versions"]
+    _pytest(session, files, "-k", "test_value_and_gradient or test_errors or test_versions")
 
 
 @nox.session(default=False)
