@@ -133,23 +133,23 @@ def _listen() -> None:
 
     def __eq__(self: Any, other: Any) -> bool:
         answer: bool = equal(self, other)
-        if not answer and _questions.get() is not None:
+        if not answer and (place := _asker()):
             same_scope = isinstance(other, dim) and other.scope is self.scope
             size = other if same_scope else _whole_number(other)
             if size is not None:
-                _report(f"{self} == {other}", self, size)
+                _note(f"{self} == {other}", place, self, size)
             elif isinstance(other, jax.Array):
-                _report(f"{self} == an array")
+                _note(f"{self} == an array", place)
         return answer
 
     def __hash__(self: Any) -> int:
-        if _questions.get() is not None:
-            _report(f"a dict, a set or a cache holds the size {self}")
+        if place := _asker():
+            _note(f"a dict, a set or a cache holds the size {self}", place)
         return int(hashed(self))
 
     def __bool__(self: Any) -> bool:
-        if _questions.get() is not None:
-            _report(f"{self} == 0", self, 0)
+        if place := _asker():
+            _note(f"{self} == 0", place, self, 0)
         return True
 
     dim.__eq__, dim.__hash__, dim.__bool__ = __eq__, __hash__, __bool__
@@ -164,8 +164,8 @@ def _ordering(compare: Callable[[Any, Any], bool], sign: str) -> Callable[[Any, 
         try:
             return compare(self, other)
         except Exception:
-            if _questions.get() is not None:
-                _report(f"{self} {sign} {other}")
+            if place := _asker():
+                _note(f"{self} {sign} {other}", place)
             raise
 
     return reported
@@ -193,19 +193,25 @@ _ON_LAX = tuple(
 )  # fmt: skip
 
 
-def _report(text: str, left: Any = None, right: Any = None) -> None:
-    """Notes a question, unless it is JAX itself that asks."""
+def _asker() -> str:
+    """Returns the line that asks for a size; empty if nobody listens, or if JAX itself asks."""
+    if _questions.get() is None:
+        return ""
     frame: Any = sys._getframe(2)
     cautious = False
     while frame is not None and _passes_on(frame.f_code):
         cautious = cautious or frame.f_code.co_name.startswith("definitely_equal")
         frame = frame.f_back
+    file = _JAX if frame is None else frame.f_code.co_filename
+    if file.startswith(_JAX) and (cautious or not file.startswith(_ON_LAX)):
+        return ""
+    return f"{file}:{frame.f_lineno}"
+
+
+def _note(text: str, place: str, left: Any = None, right: Any = None) -> None:
     heard = _questions.get()
-    if frame is None or heard is None:
-        return
-    file = frame.f_code.co_filename
-    if not file.startswith(_JAX) or (file.startswith(_ON_LAX) and not cautious):
-        heard[Question(text, f"{file}:{frame.f_lineno}", left, right)] = None
+    if heard is not None:
+        heard[Question(text, place, left, right)] = None
 
 
 def _passes_on(code: Any) -> bool:

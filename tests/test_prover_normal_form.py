@@ -20,6 +20,7 @@ from xent_jax.proofs._normal_form import (
     total,
     vanishes,
 )
+from xent_jax.proofs._normal_form.indices import unused
 from xent_jax.proofs._normal_form.questions import reduced
 
 from tests.terms import LABEL, ROW, B, Evaluation, J, K, N, W, Z, drawn_arrays
@@ -60,11 +61,30 @@ def test_an_index_put_into_a_sum_is_not_captured():
     a = fresh(K)
     s = total(f.exp(entry(Z, ROW, a) + z), a)  # j is free in it
     ((bound,),) = [[x for x in s.atoms() if x.kind == "sum"]]
-    inner, _ = opened(bound)
-    captured = substitute(s, {J: poly(inner)})  # even by a name it was opened with
-    arrays = drawn_arrays(0)
-    value = Evaluation(arrays, {"n": 2, "k": 3})
-    assert value(captured, {ROW: 0, inner: 2}) == pytest.approx(value(s, {ROW: 0, J: 2}))
+    value = Evaluation(drawn_arrays(0), {"n": 2, "k": 3})
+    for inner in (opened(bound)[0], unused(K)):  # even by a name that it is opened with
+        captured = substitute(s, {J: poly(inner)})
+        assert value(captured, {ROW: 0, inner: 2}) == pytest.approx(value(s, {ROW: 0, J: 2}))
+
+
+def test_the_derivative_to_an_entry_is_not_captured():
+    inner = unused(K)
+    assert derivative(total(f.exp(z), J), Z, ROW, inner) == f.exp(entry(Z, ROW, inner))
+
+
+def test_what_is_known_at_an_index_is_not_known_of_a_bound_one():
+    weight, other = Symbol("weight", "nonnegative"), index("other", N)
+    here = f.greater(entry(weight, J))
+    wanted = total(here * entry(Z, other, J), J)
+    with f.knowing(entry(weight, unused(K))):
+        assert substitute(total(here * z, J), {ROW: poly(other)}) == wanted
+
+
+def test_the_square_of_a_sum_under_another_sum_is_over_two_indices():
+    square = total(total(z, J) ** 2, ROW)
+    rows = drawn_arrays(0)["z"].sum(1)
+    value = Evaluation(drawn_arrays(0), {"n": 2, "k": 3})
+    assert value(square, {}) == pytest.approx((rows**2).sum())
 
 
 def test_bound_names_cannot_be_put_in_from_outside():

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
-from .state import remembered
+from .state import facts, remembered
 from .terms import (
     ONE,
     ZERO,
@@ -105,6 +105,15 @@ _names = itertools.count()
 def fresh(dim: Poly) -> Atom:
     """An index whose name nobody has used."""
     return index(f"_{next(_names)}", dim)
+
+
+def unused(dim: Poly, *terms: Poly) -> Atom:
+    """Returns the first index of this size and of these names that no term or fact here has.
+
+    Equal calls return the same one, so that what is computed with it is remembered.
+    """
+    there = frozenset().union(*(p.free() for p in (*terms, *facts())))
+    return next(i for n in itertools.count() if (i := index(f"_{n}_", dim)) not in there)
 
 
 def is_index(t: Atom) -> bool:

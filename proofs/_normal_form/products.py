@@ -173,6 +173,9 @@ def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:
 
 def _dominants(powers: dict[Atom, Number]) -> Poly | None:
     """``D_j D_l = [j = l] D_j``, also where the one, or both, are under sums."""
+    compared = [t for a, e in powers.items() for t in _comparisons(a) * (1 if e == 1 else 2)]
+    if len(set(compared)) == len(compared):
+        return None
     single = [a for a in powers if a.kind == "dominant"]
     for a, b in itertools.combinations(single, 2):
         if a.args[:3] == b.args[:3]:
@@ -191,6 +194,12 @@ def _dominants(powers: dict[Atom, Number]) -> Poly | None:
                 body = body * f.at(d.atom.args[3]) ** int(powers[b])
             return _without(powers, a, *(b for b, _ in others)) * total(body, *d.binders)
     return None
+
+
+def _comparisons(a: Atom) -> list[tuple]:
+    """Returns the comparisons that an atom is or a sum holds, without the places of their terms."""
+    inside = a.inside if a.kind in {"dominant", "sum"} else ()
+    return list({b.args[:3] for b in inside if b.kind == "dominant"})
 
 
 rules += [

@@ -12,30 +12,29 @@ It is used from left to right, so that no numerator over G has the power x any m
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 from .cases import Kinked, divided, off_kinks, usual
 from .fractions import inverse, reciprocal, together
 from .indices import Symbol, fresh, is_index, same_place, substitute
 from .state import remembered
-from .sums import opened, over_rows, total
+from .sums import opened, opened_beside, over_rows, total
 from .terms import ONE, ZERO, Atom, Monomial, Number, Poly, Refused, add_all, poly, product
 from .zero import greater, is_zero
 
 
 def derivative(p: Poly, symbol: Symbol, *place: Atom | int) -> Poly:
     """The derivative of a term to the entry of ``symbol`` at ``place``."""
-    of = functools.cache(lambda a: _of_atom(a, symbol, place))
     parts = []
     for m, c in p.terms.items():
         for a, e in m:
-            slope = of(a)
+            slope = _of_atom(a, symbol, place)
             if slope.terms:
                 parts.append(product([*m, (a, -1)], c * e) * slope)
     return add_all(parts)
 
 
+@remembered
 def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
     if not any(b.kind == "entry" and b.args[0] == symbol for b in a.inside):
         return ZERO
@@ -44,7 +43,7 @@ def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
             raise Refused(f"an index {a} that is differentiated")
         return same_place(a.args[1], place)
     if a.kind == "sum":
-        i, body = opened(a)
+        i, body = opened_beside(a, *map(poly, place))
         return total(derivative(body, symbol, *place), i)
     of = a.of
     if of.kink or of.slope is None:

@@ -4,8 +4,8 @@ They are distributed over terms, factors that do not depend on the index stand o
 ``[i = t]`` under a sum over i is replaced by t; sums inside sums are nested in one order, which
 does not depend on the names of their indices. A bound index is named by the height of its sum,
 which is the same in all orders, so that equal sums look alike; whoever looks inside first renames
-it to a name never used before. As equal are sums over i and over p(i) for a permutation p: the
-index is the one with which the fewest permutations are left.
+it to a name that nothing beside it has. As equal are sums over i and over p(i) for a permutation p:
+the index is the one with which the fewest permutations are left.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .indices import (
     solved,
     solved_in_permutations,
     substitute,
+    unused,
     within,
 )
 from .orders import MOST_ORDERS, orders
@@ -52,7 +53,15 @@ _MAX_BINDERS = 4  # that are looked at together
 
 def opened(a: Atom) -> tuple[Atom, Poly]:
     """A bound atom's index under a new name, and its body."""
-    i = fresh(a.args[0].values)
+    return _renamed(a, fresh(a.args[0].values))
+
+
+def opened_beside(a: Atom, *terms: Poly) -> tuple[Atom, Poly]:
+    """A bound atom's index under a name that these terms do not have, and its body."""
+    return _renamed(a, unused(a.args[0].values, a.args[1], *terms))
+
+
+def _renamed(a: Atom, i: Atom) -> tuple[Atom, Poly]:
     return i, substitute(a.args[1], {a.args[0]: poly(i)})
 
 
@@ -161,6 +170,7 @@ def _cut(p: Poly, i: Atom) -> Poly | None:
     return None
 
 
+@remembered
 def _total_of(m: Monomial, i: Atom) -> Poly:
     for a, _ in m:
         found = _place_of(a, i) if a.kind == "delta" else None
@@ -212,7 +222,7 @@ def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
             flat.append((a, e))
             continue
         for _ in range(int(e)):
-            j, body = opened(a)
+            j, body = opened_beside(a, *map(poly, (*binders, *(b for b, _ in bound))))
             binders.append(j)
             ((m, _),) = body.terms.items()
             queue.extend(m)
@@ -267,8 +277,9 @@ def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...]
 
 
 def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
-    i, body = fresh(a.args[0].values), a.args[1]
-    return total(substitute(body, {**new, a.args[0]: poly(i)}), i)
+    name, body = a.args
+    i = unused(name.values, body, *new.values())
+    return total(substitute(body, {**new, name: poly(i)}), i)
 
 
 def _sure(a: Atom) -> bool:

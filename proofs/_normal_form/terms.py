@@ -222,6 +222,8 @@ class Poly:
     __rmul__ = __mul__
 
     def __pow__(self, exponent: int) -> Poly:
+        if exponent == 1:
+            return self
         if exponent > (_MAX_POWER if self.atoms() else MAX_POWER_OF_NUMBER):
             raise Refused(f"the power {exponent} of {self}")
         result = ONE
@@ -274,6 +276,9 @@ def poly(x: Poly | Atom | Number) -> Poly:
 
 def add_all(parts: Iterable[Poly]) -> Poly:
     """The sum of many."""
+    parts = list(parts)
+    if len(parts) == 1:
+        return parts[0]
     terms: dict[Monomial, Number] = {}
     for part in parts:
         for m, c in part.terms.items():
