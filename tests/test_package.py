@@ -132,6 +132,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.fast_compile
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_in_docstrings_run(name):
     module = importlib.import_module(name)
