@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.heads import pulled, weighed
+
 TOLERANCE = 1e-12  # float64, against references that are themselves not careful
 
 
@@ -34,17 +36,9 @@ class Problem:
         self.case, self.rng = case, rng
         self.inputs = arrays(case.inputs(rng, batch, k), dtype)
         self.floats = case.floats(self.inputs)
-
-    @functools.cached_property
-    def cotangent(self):
-        """A number for each loss."""
-        out = jax.eval_shape(self.case.expected, self.inputs)
-        return np.asarray(self.rng.standard_normal(out.shape))
-
-    @functools.cached_property
-    def direction(self):
-        """Where the floating arguments are moved to."""
-        return {k: np.asarray(self.rng.uniform(0.5, 1, v.shape)) for k, v in self.floats.items()}
+        self.direction = {
+            k: np.asarray(rng.uniform(0.5, 1, v.shape)) for k, v in self.floats.items()
+        }
 
     def ours(self, module, floats):
         return self.case.call(module, {**self.inputs, **floats})
@@ -52,54 +46,38 @@ class Problem:
     def expected(self, floats):
         return self.case.expected({**self.inputs, **floats})
 
-    def pulled(self, losses, floats):
-        """The losses, and their gradient for the cotangent."""
-        return _pulled(losses, floats, self.cotangent)
-
     @functools.cached_property
     def first(self):
-        """The reference's losses and gradient, in float64."""
-        return _reference(self.case)(arrays(self.inputs, float), self.cotangent)
+        """The reference's losses and gradients, as ``pulled`` has them, in float64."""
+        return _reference(self.case)(arrays(self.inputs, float))
 
     @functools.cached_property
     def second(self):
         """The derivatives of ``first`` along the direction: tangents and a Hessian's product."""
-        run = functools.partial(self.pulled, self.expected)
-        return jax.jit(lambda x: slope(run, x, self.direction))(self.floats)
+        run = functools.partial(pulled, self.expected)
+        return jax.jit(functools.partial(slope, run))(self.floats, self.direction)
 
     def derivatives(self, losses, *kinds):
-        """Each kind of derivative of <g, losses>, jitted.
+        """Each kind of derivative of a number that weighs each loss differently, jitted.
 
         A kind maps a function, a point and a direction to an array or a tree of arrays.
         """
 
         def run(x, direction):
-            def loss(x):
-                return jnp.vdot(self.cotangent, losses(x))
-
-            return [kind(loss, x, direction) for kind in kinds]
+            return [kind(lambda x: weighed(losses(x)), x, direction) for kind in kinds]
 
         return jax.jit(run)(self.floats, self.direction)
 
     def check_gradient(self, losses):
         """The losses and their gradient, jitted, and the losses alone are the reference's."""
-        found, alone = jax.jit(lambda x: (self.pulled(losses, x), losses(x)))(self.floats)
+        found, alone = jax.jit(lambda x: (pulled(losses, x), losses(x)))(self.floats)
         close((found, alone), (self.first, self.first[0]))
-
-
-def _pulled(losses, floats, cotangent):
-    values, pull = jax.vjp(losses, floats)
-    return values, pull(cotangent.astype(values.dtype))[0]
 
 
 @functools.cache
 def _reference(case):
-    """``_pulled`` of a row's reference as a function of inputs, compiled once for each shape."""
-
-    def run(inputs, cotangent):
-        return _pulled(lambda x: case.expected({**inputs, **x}), case.floats(inputs), cotangent)
-
-    return jax.jit(run)
+    """``pulled`` of a row's reference, of its inputs, compiled once for each shape."""
+    return jax.jit(lambda x: pulled(lambda f: case.expected({**x, **f}), case.floats(x)))
 
 
 @functools.cache

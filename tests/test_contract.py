@@ -10,6 +10,7 @@ import pytest
 
 import xent_jax
 from tests.cases import CASES, CLASSES, FUNCTIONS, RICHEST, row, strict
+from tests.heads import pulled, weighed
 from tests.problems import (
     Problem,
     close,
@@ -51,7 +52,7 @@ def curvature(f, x, direction):
 
 @every_row
 def test_value_and_gradient(case, module):
-    """Against autodiff of the reference, with random cotangents."""
+    """Against autodiff of the reference, with a cotangent that weighs each loss differently."""
     problem = solved(case)
     problem.check_gradient(functools.partial(problem.ours, module))
 
@@ -60,7 +61,7 @@ def test_value_and_gradient(case, module):
 def test_second_derivative(case, module):
     problem = solved(case)
     ours = functools.partial(problem.ours, module)
-    _, product = problem.second
+    _, (product,) = problem.second
     for found in problem.derivatives(ours, hessian_times, gradient_of_slope):
         close(found, product, 1e-10)
 
@@ -83,11 +84,11 @@ def test_forward_mode(case):
     @jax.jit
     def found(x):
         value, linear = jax.linearize(ours, x)
-        curved = curvature(lambda x: jnp.vdot(problem.cotangent, ours(x)), x, direction)
+        curved = curvature(lambda x: weighed(ours(x)), x, direction)
         return jax.jvp(ours, (x,), (direction,)), (value, linear(direction)), curved
 
     *both, curved = found(problem.floats)
-    tangents, product = problem.second
+    tangents, (product,) = problem.second
     for one in both:
         close(one, (problem.first[0], tangents))
     close(curved, sum(np.vdot(product[k], v) for k, v in direction.items()), 1e-10)
@@ -103,10 +104,10 @@ def test_default_refuses_forward_mode(case):
 @cases_and_modes
 def test_eager_scan_and_checkpoint(case, module):
     problem = solved(case)
-    _, expected = problem.first
+    _, (expected,) = problem.first
 
     def plain(x):
-        return jnp.vdot(problem.cotangent, problem.ours(module, x))
+        return weighed(problem.ours(module, x))
 
     def scanned(x):
         return jax.lax.scan(lambda s, _: (s + plain(x), None), jnp.zeros(()), None, 2)[0]
@@ -188,11 +189,11 @@ def test_dtypes(case, dtype, rng):
     """Half precision: losses in float32, gradients and per-class results in their own."""
     problem = Problem(case, rng, dtype)
     ours = functools.partial(problem.ours, xent_jax)
-    value, gradients = jax.jit(functools.partial(problem.pulled, ours))(problem.floats)
+    value, (gradients,) = jax.jit(functools.partial(pulled, ours))(problem.floats)
     per_class = case.loss in ("softmax", "log_softmax", "softcap")
     assert value.dtype == (dtype if per_class else jnp.float32)
     tolerance = 3e-6 if value.dtype == jnp.float32 else 2 * float(jnp.finfo(dtype).eps)
-    wanted, expected = problem.first
+    wanted, (expected,) = problem.first
     close(value, wanted, tolerance)
     assert {v.dtype for v in gradients.values()} == {jnp.dtype(dtype)}
     close(gradients, expected, max(3e-5, float(jnp.finfo(dtype).eps)))

@@ -16,6 +16,7 @@ from jax.sharding import AxisType
 
 import xent_jax
 from tests.cases import CASES, FUNCTIONS, RICHEST
+from tests.heads import weights
 from tests.meshes import explicit, kinds, mesh_set, put
 from tests.problems import Problem, close
 
@@ -86,7 +87,7 @@ class Masked(Problem):
         floats = self.case.floats(inputs)
         value, pull = jax.vjp(lambda x: self.case.call(module, {**inputs, **x}), floats)
         # Divided as the value is, as the cotangents are that JAX makes.
-        return value, pull(jnp.where(value == value, self.cotangent, 0.0))[0]
+        return value, pull(jnp.where(value == value, weights(value), 0.0))[0]
 
     def on(self, mesh, divided):
         """The inputs on the mesh, of which those named are divided as it says."""

@@ -85,7 +85,7 @@ def test_second_derivative(case, way):
     check_vma, second = way
     problem = problem_of(case)
     (found,) = problem.derivatives(sharded(case, xent_jax, check_vma), second)
-    close(found, problem.second[1], 1e-10)
+    close((found,), problem.second[1], 1e-10)
 
 
 @each_function
