@@ -67,7 +67,8 @@ def draw(kind: str, rng: np.random.Generator, batch: tuple[int, ...], k: int) ->
     if kind == "unit elements":
         return rng.uniform(0.05, 0.95, (*batch, k))
     if kind == "integers":
-        return rng.integers(0, k, batch).astype(np.int32)
+        each = rng.permutation(int(np.prod(batch))) + rng.integers(k)  # as many of each class
+        return (each % k).reshape(batch).astype(np.int32)
     if kind == "weights":
         return rng.uniform(0.5, 2.0, k)
     if kind == "example weights":
@@ -76,7 +77,7 @@ def draw(kind: str, rng: np.random.Generator, batch: tuple[int, ...], k: int) ->
     return np.asarray(rng.uniform(low, high))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # so that what is computed of a row can be kept
 class Case:
     """One row: a loss, its arguments by kind, its options, its reference."""
 

@@ -40,20 +40,21 @@ def plain(z, y):
     return jax.nn.logsumexp(z, -1) - jnp.take_along_axis(z, y[..., None], -1)[..., 0]
 
 
-def _weights(out):
+def weights(out):
+    """A cotangent that weighs every entry differently."""
     return jnp.cos(1.0 + jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)
 
 
 def weighed(out):
     """A number that weighs every floating-point entry differently; NaN counts as 0."""
     floating = [x for x in jax.tree.leaves(out) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return sum(jnp.nansum(x * _weights(x)) for x in floating)
+    return sum(jnp.nansum(x * weights(x)) for x in floating)
 
 
 def pulled(loss, *args):
     """The losses, and the gradients of a number that weighs each differently; none to integers."""
     out, pull = jax.vjp(loss, *args)
-    gradients = pull(_weights(out))
+    gradients = pull(weights(out))
     return out, jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, gradients)
 
 

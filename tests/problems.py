@@ -1,10 +1,13 @@
 """A row of the table of cases with its inputs, and how its derivatives are compared."""
 
 import functools
+import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from tests.heads import pulled, weighed
 
 TOLERANCE = 1e-12  # float64, against references that are themselves not careful
 
@@ -29,12 +32,13 @@ def arrays(inputs, dtype=None):
 class Problem:
     """One row with its inputs: both sides as functions of the floating arguments."""
 
-    def __init__(self, case, rng, dtype=jnp.float64, **shape):
+    def __init__(self, case, rng, dtype=jnp.float64, batch=(4, 2), k=6):
         self.case, self.rng = case, rng
-        self.inputs = arrays(case.inputs(rng, **shape), dtype)
+        self.inputs = arrays(case.inputs(rng, batch, k), dtype)
         self.floats = case.floats(self.inputs)
-        out = jax.eval_shape(case.expected, self.inputs)
-        self.cotangent = jnp.asarray(rng.standard_normal(out.shape))
+        self.direction = {
+            k: np.asarray(rng.uniform(0.5, 1, v.shape)) for k, v in self.floats.items()
+        }
 
     def ours(self, module, floats):
         return self.case.call(module, {**self.inputs, **floats})
@@ -42,38 +46,44 @@ class Problem:
     def expected(self, floats):
         return self.case.expected({**self.inputs, **floats})
 
-    def check_gradient(self, module):
-        """The losses and their gradient for the cotangent, jitted, and the losses alone."""
+    @functools.cached_property
+    def first(self):
+        """The reference's losses and gradients, as ``pulled`` has them, in float64."""
+        return _reference(self.case)(arrays(self.inputs, float))
 
-        def both(losses, floats):
-            values, pull = jax.vjp(losses, floats)
-            return values, pull(self.cotangent.astype(values.dtype))[0]
+    @functools.cached_property
+    def second(self):
+        """The derivatives of ``first`` along the direction: tangents and a Hessian's product."""
+        run = functools.partial(pulled, self.expected)
+        return jax.jit(functools.partial(slope, run))(self.floats, self.direction)
 
-        ours = functools.partial(self.ours, module)
-        found, alone = jax.jit(lambda floats: (both(ours, floats), ours(floats)))(self.floats)
-        expected = jax.jit(functools.partial(both, self.expected))(self.floats)
-        close((found, alone), (expected, expected[0]))
+    def derivatives(self, losses, *kinds):
+        """Each kind of derivative of a number that weighs each loss differently, jitted.
 
-    def check(self, derivatives, module, tolerance=TOLERANCE):
-        """Each derivative of <g, loss>, jitted, is the first one of the reference.
-
-        A derivative maps a function, a point and a direction to an array or a tree of arrays.
+        A kind maps a function, a point and a direction to an array or a tree of arrays.
         """
-        direction = jax.tree.map(
-            lambda x: jnp.asarray(self.rng.uniform(0.5, 1, x.shape)), self.floats
-        )
 
-        def run(losses, derivatives):
-            def loss(x):
-                return jnp.vdot(self.cotangent, losses(x))
+        def run(x, direction):
+            return [kind(lambda x: weighed(losses(x)), x, direction) for kind in kinds]
 
-            return jax.jit(
-                lambda x: [derivative(loss, x, direction) for derivative in derivatives]
-            )(self.floats)
+        return jax.jit(run)(self.floats, self.direction)
 
-        (expected,) = run(self.expected, derivatives[:1])
-        for found in run(functools.partial(self.ours, module), derivatives):
-            close(found, expected, tolerance)
+    def check_gradient(self, losses):
+        """The losses and their gradient, jitted, and the losses alone are the reference's."""
+        found, alone = jax.jit(lambda x: (pulled(losses, x), losses(x)))(self.floats)
+        close((found, alone), (self.first, self.first[0]))
+
+
+@functools.cache
+def _reference(case):
+    """``pulled`` of a row's reference, of its inputs, compiled once for each shape."""
+    return jax.jit(lambda x: pulled(lambda f: case.expected({**x, **f}), case.floats(x)))
+
+
+@functools.cache
+def solved(case, **shape):
+    """A row's problem of float64, whose reference several tests compare with."""
+    return Problem(case, np.random.default_rng(zlib.crc32(case.id.encode())), **shape)
 
 
 def slope(f, x, direction):

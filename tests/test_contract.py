@@ -10,7 +10,15 @@ import pytest
 
 import xent_jax
 from tests.cases import CASES, CLASSES, FUNCTIONS, RICHEST, row, strict
-from tests.problems import Problem, close, gradient_of_slope, hessian_times, slope
+from tests.heads import pulled, weighed
+from tests.problems import (
+    Problem,
+    close,
+    gradient_of_slope,
+    hessian_times,
+    slope,
+    solved,
+)
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
@@ -43,60 +51,68 @@ def curvature(f, x, direction):
 
 
 @every_row
-def test_value_and_gradient(case, module, rng):
-    """Against autodiff of the reference, with random cotangents."""
-    Problem(case, rng, batch=(4, 2)).check_gradient(module)
+def test_value_and_gradient(case, module):
+    """Against autodiff of the reference, with a cotangent that weighs each loss differently."""
+    problem = solved(case)
+    problem.check_gradient(functools.partial(problem.ours, module))
 
 
 @cases_and_modes
-def test_second_derivative(case, module, rng):
-    problem = Problem(case, rng, batch=(2,), k=4)
-    problem.check([hessian_times, gradient_of_slope], module, 1e-10)
+def test_second_derivative(case, module):
+    problem = solved(case)
+    ours = functools.partial(problem.ours, module)
+    _, (product,) = problem.second
+    for found in problem.derivatives(ours, hessian_times, gradient_of_slope):
+        close(found, product, 1e-10)
 
 
 @pytest.mark.slow
 @each_loss
 def test_third_derivative(case, rng):
-    Problem(case, rng, batch=(2,), k=3).check([third], xent_jax.forward_mode, 1e-9)
+    problem = Problem(case, rng, batch=(2,), k=3)
+    ours = functools.partial(problem.ours, xent_jax.forward_mode)
+    found, expected = (problem.derivatives(f, third) for f in (ours, problem.expected))
+    close(found, expected, 1e-9)
 
 
 @cases
-def test_forward_mode(case, rng):
+def test_forward_mode(case):
     """jvp, linearize and jvp of jvp."""
-    problem = Problem(case, rng, batch=(2,), k=3)
-    x = problem.floats
-    direction = {k: jnp.asarray(rng.standard_normal(v.shape)) for k, v in x.items()}
-    ours = functools.partial(problem.ours, xent_jax.forward_mode)
-    expected = jax.jit(lambda: jax.jvp(problem.expected, (x,), (direction,)))()
+    problem = solved(case)
+    direction, ours = problem.direction, functools.partial(problem.ours, xent_jax.forward_mode)
 
     @jax.jit
-    def found():
+    def found(x):
         value, linear = jax.linearize(ours, x)
-        return jax.jvp(ours, (x,), (direction,)), (value, linear(direction))
+        curved = curvature(lambda x: weighed(ours(x)), x, direction)
+        return jax.jvp(ours, (x,), (direction,)), (value, linear(direction)), curved
 
-    for both in found():
-        close(both, expected)
-    problem.check([curvature], xent_jax.forward_mode, 1e-10)
+    *both, curved = found(problem.floats)
+    tangents, (product,) = problem.second
+    for one in both:
+        close(one, (problem.first[0], tangents))
+    close(curved, sum(np.vdot(product[k], v) for k, v in direction.items()), 1e-10)
 
 
 @cases
-def test_default_refuses_forward_mode(case, rng):
-    problem = Problem(case, rng)
+def test_default_refuses_forward_mode(case):
+    problem = solved(case)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(functools.partial(problem.ours, xent_jax), (problem.floats,), (problem.floats,))
 
 
 @cases_and_modes
-def test_eager_scan_and_checkpoint(case, module, rng):
-    problem = Problem(case, rng)
+def test_eager_scan_and_checkpoint(case, module):
+    problem = solved(case)
+    _, (expected,) = problem.first
 
     def plain(x):
-        return jnp.vdot(problem.cotangent, problem.ours(module, x))
+        return weighed(problem.ours(module, x))
 
     def scanned(x):
         return jax.lax.scan(lambda s, _: (s + plain(x), None), jnp.zeros(()), None, 2)[0]
 
-    expected = jax.grad(plain)(problem.floats)  # op by op
+    close(jax.grad(plain)(problem.floats), expected)  # op by op
     both = jax.jit(lambda x: (jax.grad(jax.checkpoint(plain))(x), jax.grad(scanned)(x)))
     found, twice = both(problem.floats)
     close(found, expected)
@@ -104,20 +120,17 @@ def test_eager_scan_and_checkpoint(case, module, rng):
 
 
 @cases_and_modes
-def test_vmap(case, module, rng):
+def test_vmap(case, module):
     """Value and gradient mapped over either axis of the batch, the options held."""
     if case.options.get("reduction", "none") != "none":
         pytest.skip("a reduction over the batch is no map over it")
-    problem = Problem(case, rng, batch=(2, 3))
+    problem = solved(case)
     first = next(iter(case.arguments))
 
     def both(inputs):
-        def loss(floats):
-            losses = case.call(module, {**inputs, **floats})
-            return jnp.sum(jnp.sin(losses)), losses
-
-        gradients, losses = jax.grad(loss, has_aux=True)(case.floats(inputs))
-        return losses, gradients[first]
+        losses = functools.partial(case.call, module)
+        values, pull = jax.vjp(lambda x: losses(inputs | {first: x}), inputs[first])
+        return values, pull(jnp.cos(values))[0]
 
     def over(axis):
         mapped = {
@@ -140,11 +153,10 @@ def test_vmap(case, module, rng):
         if case.has_axis  # elementwise no axis is special
     ],
 )
-def test_axis(case, axis, rng):
+def test_axis(case, axis):
     """Classes anywhere, or over several axes, in the order given."""
-    sizes = (2, 3) if isinstance(axis, tuple) else (4,)
-    batch = () if axis is None else (3,) if isinstance(axis, tuple) else (2, 3)
-    problem = Problem(case, rng, batch=batch, k=int(np.prod(sizes)))
+    batch, sizes = () if axis is None else (4, 2), (2, 3) if isinstance(axis, tuple) else (6,)
+    problem = solved(case, batch=()) if axis is None else solved(case)
     kinds = {**case.arguments, **case.keywords}
 
     def place(value):
@@ -152,24 +164,17 @@ def test_axis(case, axis, rng):
         axes = range(value.ndim) if axis is None else np.atleast_1d(axis)
         return jnp.moveaxis(value, range(len(batch), value.ndim), axes)
 
+    def flat(value):
+        axes = range(value.ndim) if axis is None else np.atleast_1d(axis)
+        return jnp.moveaxis(value, axes, range(len(batch), value.ndim)).reshape(*batch, -1)
+
     def ours(x):
-        moved = {
-            k: place(v) if kinds[k] in CLASSES else v for k, v in {**problem.inputs, **x}.items()
-        }
-        return case.call(xent_jax, moved, axis=axis)
+        given = problem.inputs | x
+        moved = {k: place(v) if kinds[k] in CLASSES else v for k, v in given.items()}
+        out = case.call(xent_jax, moved, axis=axis)
+        return flat(out) if case.loss in ("softmax", "log_softmax") else out
 
-    def expected(x):
-        out = problem.expected(x)
-        return place(out) if case.loss in ("softmax", "log_softmax") else out
-
-    def both(losses):
-        def total(x):
-            out = losses(x)
-            return jnp.sin(out).sum(), out
-
-        return jax.jit(jax.grad(total, has_aux=True))(problem.floats)
-
-    close(both(ours), both(expected))
+    problem.check_gradient(ours)
 
 
 @pytest.mark.parametrize(
@@ -184,21 +189,11 @@ def test_dtypes(case, dtype, rng):
     """Half precision: losses in float32, gradients and per-class results in their own."""
     problem = Problem(case, rng, dtype)
     ours = functools.partial(problem.ours, xent_jax)
-    exact = {k: v.astype(jnp.float64) for k, v in problem.floats.items()}
-
-    def both(losses, floats):
-        def total(x):
-            values = losses(x)
-            return values.sum(), values
-
-        gradients, values = jax.jit(jax.grad(total, has_aux=True))(floats)
-        return values, gradients
-
-    value, gradients = both(ours, problem.floats)
+    value, (gradients,) = jax.jit(functools.partial(pulled, ours))(problem.floats)
     per_class = case.loss in ("softmax", "log_softmax", "softcap")
     assert value.dtype == (dtype if per_class else jnp.float32)
     tolerance = 3e-6 if value.dtype == jnp.float32 else 2 * float(jnp.finfo(dtype).eps)
-    wanted, expected = both(problem.expected, exact)
+    wanted, (expected,) = problem.first
     close(value, wanted, tolerance)
     assert {v.dtype for v in gradients.values()} == {jnp.dtype(dtype)}
     close(gradients, expected, max(3e-5, float(jnp.finfo(dtype).eps)))

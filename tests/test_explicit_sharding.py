@@ -16,6 +16,7 @@ from jax.sharding import AxisType
 
 import xent_jax
 from tests.cases import CASES, FUNCTIONS, RICHEST
+from tests.heads import weights
 from tests.meshes import explicit, kinds, mesh_set, put
 from tests.problems import Problem, close
 
@@ -73,30 +74,31 @@ class Masked(Problem):
     def __init__(self, case, mask):
         rng = np.random.default_rng(zlib.crc32(case.id.encode()))
         super().__init__(case, rng, batch=(N,), k=K)
+        self.masked = self.inputs
         if mask is not None:
             left = self.rng.random(mask) < 0.7
             if mask == (N, K) and case.arguments.get("labels") == "integers":
                 # A label whose class is out costs infinity.
                 left[np.arange(N), self.inputs["labels"]] = True
-            self.inputs["where"] = left
+            self.masked = self.inputs | {"where": left}
 
     def all(self, module, inputs):
         """The value, and the gradients to all floating arguments."""
         floats = self.case.floats(inputs)
         value, pull = jax.vjp(lambda x: self.case.call(module, {**inputs, **x}), floats)
         # Divided as the value is, as the cotangents are that JAX makes.
-        return value, pull(jnp.where(value == value, self.cotangent, 0.0))[0]
+        return value, pull(jnp.where(value == value, weights(value), 0.0))[0]
 
     def on(self, mesh, divided):
         """The inputs on the mesh, of which those named are divided as it says."""
-        return {k: put(mesh, v, *divided.get(k, ())) for k, v in self.inputs.items()}
+        return {k: put(mesh, v, *divided.get(k, ())) for k, v in self.masked.items()}
 
 
 @functools.cache
 def solved(i):
     """A problem and its solution on one device."""
     problem = Masked(*CHOSEN[i])
-    expected = jax.jit(functools.partial(problem.all, xent_jax))(problem.inputs)
+    expected = jax.jit(functools.partial(problem.all, xent_jax))(problem.masked)
     assert all(np.isfinite(g).all() for g in expected[1].values())
     return problem, expected
 
@@ -133,7 +135,7 @@ def test_each_argument_divided_or_not(i, kind):
     problem, expected = solved(i)
     run = jax.jit(functools.partial(problem.all, xent_jax))
     with mesh_set(2, 2, kind) as mesh:
-        for division in divisions(problem.inputs, kind, problem.case.keywords):
+        for division in divisions(problem.masked, kind, problem.case.keywords):
             close(run(problem.on(mesh, division)), expected)
 
 
@@ -142,7 +144,7 @@ def test_each_argument_divided_or_not(i, kind):
 def test_forward_mode_and_eager(i, kind):
     """The first argument is divided; the others lie on one device, and on no mesh."""
     problem, expected = solved(i)
-    inputs = {k: jnp.asarray(v) for k, v in problem.inputs.items()}
+    inputs = {k: jnp.asarray(v) for k, v in problem.masked.items()}
     first = next(iter(inputs))
     with mesh_set(2, 2, kind) as mesh:
         inputs[first] = put(mesh, inputs[first], *along(inputs[first]))
@@ -162,9 +164,9 @@ def test_tangents(i, kind):
         value = functools.partial(problem.case.call, xent_jax.forward_mode)
         return jax.jvp(lambda x: value({**inputs, **x}), (floats,), (floats,))
 
-    expected = jax.jit(tangent)(problem.inputs)
+    expected = jax.jit(tangent)(problem.masked)
     with mesh_set(2, 2, kind) as mesh:
-        close(jax.jit(tangent)(problem.on(mesh, crosswise(problem.inputs))), expected)
+        close(jax.jit(tangent)(problem.on(mesh, crosswise(problem.masked))), expected)
 
 
 # ------------------------------------------------------------------ what the table has not

@@ -15,6 +15,8 @@ from tests.problems import close
 from tests.programs import named
 from xent_jax import linear_softmax_cross_entropy, with_linear_head
 
+pytestmark = pytest.mark.fast_compile
+
 N, D, V = 16, 8, 32
 Y = jnp.arange(N) % V
 EPS = float(jnp.finfo(jnp.bfloat16).eps)
@@ -55,6 +57,7 @@ def near(got, wanted, tolerance):
 # ---------------------------------------------------------------- the option dtype
 
 
+@pytest.mark.users_compile
 @modes
 @heads
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -142,6 +145,7 @@ def exact_gradient(loss, *args):
         return [np.asarray(g) for g in gradient(*(np.asarray(a, np.float64) for a in args))]
 
 
+@pytest.mark.users_compile
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_gradients_are_no_worse_than_those_of_held_logits(dtype, reduction):
@@ -166,26 +170,7 @@ def test_gradients_are_no_worse_than_those_of_held_logits(dtype, reduction):
     assert ours[1] < {"bfloat16": 3e-3, "float16": 1e-3}[dtype]
 
 
-# ---------------------------------------------------------------- the range of float16
-
-MANY, K = 2**18, 4
-
-
-@pytest.mark.parametrize("reduction", ["sum", "none"])
-def test_a_sum_over_many_tokens_that_is_divided_later(reduction):
-    """The sums alone are beyond the range of float16."""
-    shapes = ((MANY, 1), 1), ((1, K), 0), ((K,), 0)
-    x, w, b = (jnp.full(s, v, jnp.float16) for s, v in shapes)
-
-    def loss(w, b):
-        y = jnp.zeros(MANY, jnp.int32)
-        return jnp.sum(linear_softmax_cross_entropy(x, w, y, b, reduction=reduction)) / MANY
-
-    dw, db = jax.grad(loss, (0, 1))(w, b)
-    assert dw.tolist() == [[-0.75, 0.25, 0.25, 0.25]] and db.tolist() == dw[0].tolist()
-    assert dw.dtype == db.dtype == jnp.float16
-
-
+@pytest.mark.users_compile
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_loss_scaling(soft, reduction):
@@ -208,6 +193,26 @@ def test_loss_scaling(soft, reduction):
     for g, e in zip(got, exact, strict=True):
         assert g.dtype == jnp.float16
         assert np.mean((g == 0) & (np.abs(e) > 2.0**-14)) == 0
+
+
+# ---------------------------------------------------------------- the range of float16
+
+MANY, K = 2**18, 4
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_a_sum_over_many_tokens_that_is_divided_later(reduction):
+    """The sums alone are beyond the range of float16."""
+    shapes = ((MANY, 1), 1), ((1, K), 0), ((K,), 0)
+    x, w, b = (jnp.full(s, v, jnp.float16) for s, v in shapes)
+
+    def loss(w, b):
+        y = jnp.zeros(MANY, jnp.int32)
+        return jnp.sum(linear_softmax_cross_entropy(x, w, y, b, reduction=reduction)) / MANY
+
+    dw, db = jax.grad(loss, (0, 1))(w, b)
+    assert dw.tolist() == [[-0.75, 0.25, 0.25, 0.25]] and db.tolist() == dw[0].tolist()
+    assert dw.dtype == db.dtype == jnp.float16
 
 
 def test_soft_targets_of_float16_have_their_gradient_in_range():

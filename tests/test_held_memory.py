@@ -117,6 +117,7 @@ def test_second_derivatives_with_three_axes_are_those_with_two(loss):
     np.testing.assert_allclose(again[0][1].reshape(6, 5), flat[0], rtol=1e-6)
 
 
+@pytest.mark.fast_compile
 @pytest.mark.parametrize(
     "name", ["softmax_cross_entropy_with_integer_labels", "softmax", "log_softmax", "logsumexp"]
 )

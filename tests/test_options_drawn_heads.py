@@ -15,7 +15,7 @@ from tests import textbook as book
 from tests.cases import x64
 from tests.draws import draws, seeds
 from tests.meshes import on_mesh
-from tests.test_options_drawn import OPTIONS, derivatives, dtypes, modules, reductions, same
+from tests.test_options_drawn import OPTIONS, both_derivatives, dtypes, modules, reductions, same
 from tests.token_statistics import of_logits
 
 pytestmark = pytest.mark.fast_compile
@@ -99,14 +99,17 @@ def compared(head, problem):
     def at(dtype):
         wide = jnp.promote_types(dtype, jnp.float32)
         halves = ("inputs", "kernel")
-        return {k: jnp.asarray(v, dtype if k in halves else wide) for k, v in floats.items()}
-
-    def run(loss, given):
-        return derivatives(lambda f: loss({**given, **f}), {k: given[k] for k in wrt})
+        given = {k: jnp.asarray(v, dtype if k in halves else wide) for k, v in floats.items()}
+        return {k: given.pop(k) for k in wrt}, given
 
     with x64():
-        wanted = run(held(fixed, static), at(jnp.float64))
-        same(run(lambda f: head(**f, **fixed, **static), at(dtype)), wanted, dtype)
+        (given, others), (exact, exact_others) = at(dtype), at(jnp.float64)
+        found, wanted = both_derivatives(
+            lambda f: head(**f, **others, **fixed, **static),
+            lambda f: held(fixed, static)({**exact_others, **f}),
+            given, exact,
+        )  # fmt: skip
+        same(found, wanted, dtype)
 
 
 @draws(6)

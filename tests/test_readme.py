@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.fast_compile
 def test_the_code_runs():
     scope = {}
     for code in re.findall(r"```python\n(.*?)```", README, re.S):

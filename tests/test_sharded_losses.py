@@ -12,17 +12,10 @@ import xent_jax
 from tests.cases import CASES, CLASSES, RICHEST, row
 from tests.heads import derivatives
 from tests.meshes import mesh_of, shard_map, tracked
-from tests.problems import (
-    Problem,
-    close,
-    gradient_of_slope,
-    hessian_times,
-    slope,
-)
+from tests.problems import close, gradient_of_slope, hessian_times, slope, solved
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
-BATCH, CLASS_COUNT = (4, 2), 8
 ELEMENTS = {"elements", "unit elements"}
 LOSS = xent_jax.softmax_cross_entropy_with_integer_labels
 
@@ -59,51 +52,54 @@ def names_of(case):
     return {k: v for k, v in NAMES.items() if k in case.parameters}
 
 
-class Sharded(Problem):
-    def __init__(self, case, rng, check_vma=True):
-        super().__init__(case, rng, batch=BATCH, k=CLASS_COUNT)
-        self.check_vma = check_vma
+def problem_of(case):
+    return solved(case, batch=(4, 2), k=8)
 
-    def mapped(self, function, out):
-        """A function of a shard's inputs by name, inside shard_map of whole ones."""
-        specs = {name: spec(self.case, name) for name in self.inputs}
-        return shard_map(function, (specs,), out, check_vma=self.check_vma)
 
-    def ours(self, module, floats):
-        out = P("data")
-        if self.case.options.get("reduction", "none") != "none":
-            out = P()
-        elif self.case.loss in ("softmax", "log_softmax"):
-            out = P("data", None, "model")
-        local = functools.partial(self.case.call, module, **names_of(self.case))
-        return self.mapped(local, out)({**self.inputs, **floats})
+def mapped(case, function, out, check_vma=True):
+    """A function of a shard's inputs by name, inside shard_map of whole ones."""
+    specs = {name: spec(case, name) for name in problem_of(case).inputs}
+    return shard_map(function, (specs,), out, check_vma=check_vma)
+
+
+def sharded(case, module, check_vma=True):
+    """The losses of the row on the mesh, of its floating arguments."""
+    out = P("data")
+    if case.options.get("reduction", "none") != "none":
+        out = P()
+    elif case.loss in ("softmax", "log_softmax"):
+        out = P("data", None, "model")
+    local = functools.partial(case.call, module, **names_of(case))
+    run = mapped(case, local, out, check_vma)
+    return lambda floats: run({**problem_of(case).inputs, **floats})
 
 
 @rows(tracked=(xent_jax, True), untracked=(xent_jax, False), forward=(xent_jax.forward_mode, True))
-def test_value_and_gradient(case, way, rng):
+def test_value_and_gradient(case, way):
     """Of all floating arguments, replicated ones too, from outside shard_map."""
-    module, check_vma = way
-    Sharded(case, rng, check_vma).check_gradient(module)
+    problem_of(case).check_gradient(sharded(case, *way))
 
 
 @rows(tracked=(True, hessian_times), untracked=(False, gradient_of_slope))
-def test_second_derivative(case, way, rng):
+def test_second_derivative(case, way):
     check_vma, second = way
-    problem = Sharded(case, rng, check_vma)
-    first = next(iter(case.arguments))
-    problem.floats = {first: problem.floats[first]}
-    problem.check([second], xent_jax, 1e-10)
+    problem = problem_of(case)
+    (found,) = problem.derivatives(sharded(case, xent_jax, check_vma), second)
+    close((found,), problem.second[1], 1e-10)
 
 
 @each_function
-def test_forward_mode(case, rng):
-    Sharded(case, rng).check([slope], xent_jax.forward_mode)
+def test_forward_mode(case):
+    problem = problem_of(case)
+    losses = sharded(case, xent_jax.forward_mode)
+    tangents = jax.jit(functools.partial(slope, losses))(problem.floats, problem.direction)
+    close(tangents, problem.second[0])
 
 
 @each_function
-def test_gradient_taken_inside(case, rng):
+def test_gradient_taken_inside(case):
     """As in a train step that lies in shard_map as a whole: no shard's gradient is multiplied."""
-    problem = Sharded(case, rng)
+    problem = problem_of(case)
     first = next(iter(case.arguments))
 
     def inside(inputs):
@@ -116,7 +112,7 @@ def test_gradient_taken_inside(case, rng):
 
         return jax.grad(loss)(inputs[first])
 
-    found = jax.jit(problem.mapped(inside, spec(case, first)))(problem.inputs)
+    found = jax.jit(mapped(case, inside, spec(case, first)))(problem.inputs)
     expected = jax.jit(jax.grad(lambda x: jnp.sum(problem.expected({**problem.floats, first: x}))))
     close(found, expected(problem.floats[first]))
 

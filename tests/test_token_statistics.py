@@ -126,7 +126,7 @@ def test_floats_are_float32_and_the_gradient_has_the_dtype_of_the_logits(source,
         found = statistics(floats, y, top_k=3)
         return jnp.sum(weighed(found)), found
 
-    gradients, found = jax.grad(run, has_aux=True)(floats)
+    gradients, found = jax.jit(jax.grad(run, has_aux=True))(floats)
     assert all(getattr(found, name).dtype == jnp.float32 for name in FLOATS)
     compare(found, of_logits(logits_of([a.astype(float) for a in floats]), y), tolerance)
     assert {g.dtype for g in gradients} == {jnp.dtype(dtype)}

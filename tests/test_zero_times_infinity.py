@@ -15,6 +15,7 @@ from tests import exact
 from tests.cases import CASES, FUNCTIONS, x64
 from tests.gradient_limits import HALF, INF, LOG2, ROWS, of_the_contract
 from tests.heads import modes
+from tests.test_edges import every_way
 from xent_jax import forward_mode
 
 NAN = np.nan
@@ -30,15 +31,11 @@ every_row = pytest.mark.parametrize(
                     marks=pytest.mark.slow if name in NAMES.values() else ())
        for name, case in PLAIN.items()],
 )  # fmt: skip
-fast = pytest.mark.fast_compile  # where the other way is compiled as users compile it
 wraps = pytest.mark.parametrize(
-    "wrap", [pytest.param(lambda f: f, id="eager", marks=fast), pytest.param(jax.jit, id="jit")]
-)
-ways = pytest.mark.parametrize(
-    ("module", "wrap"),
+    "wrap",
     [
-        pytest.param(xent_jax, jax.jit, id="vjp-jit"),
-        pytest.param(forward_mode, lambda f: f, id="jvp-eager", marks=fast),
+        pytest.param(lambda f: f, id="eager", marks=pytest.mark.fast_compile),
+        pytest.param(jax.jit, id="jit"),
     ],
 )
 
@@ -53,7 +50,7 @@ def check(row, gradients):
 
 
 @every_row
-@ways
+@every_way
 def test_reverse_mode(name, row, module, wrap):
     """A cotangent of 1, one of 0, and one of NaN, which every argument sees."""
 
@@ -135,7 +132,7 @@ widths = pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64
 
 
 @pytest.mark.users_compile
-@ways
+@every_way
 @widths
 @pytest.mark.parametrize("of", ["probabilities", "logits"])
 def test_entropy_of_a_softmax(of, wide, module, wrap):
@@ -166,7 +163,7 @@ def distillation(module):
 
 
 @pytest.mark.users_compile
-@ways
+@every_way
 def test_teacher_s_gradient(module, wrap):
     """It is t (log t - l - KL)."""
     gradient = wrap(jax.grad(distillation(module), 1))

@@ -1,5 +1,7 @@
 """Token statistics by their definitions, of logits, held or of a linear head; and comparisons."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ jit_and_mode = pytest.mark.parametrize(
 )
 
 
+@functools.partial(jax.jit, static_argnames="top_k")
 def of_logits(z, y, top_k=3):
     """Returns the statistics by their definitions; ties are in the order of the classes."""
     log_p, order = jax.nn.log_softmax(z), jnp.argsort(-z, axis=-1, stable=True)
@@ -82,5 +85,7 @@ def weighed(found):
 
 def filled(found, rows, floats=np.nan):
     """Returns the statistics with NaN, or another number, in some rows; integers are -1."""
-    fill = {name: floats for name in FLOATS} | {name: -1 for name in WHOLE}
-    return found._replace(**{k: getattr(found, k).at[rows].set(v) for k, v in fill.items()})
+    arrays = {name: np.array(getattr(found, name)) for name in found._fields}
+    for name, array in arrays.items():
+        array[rows] = floats if name in FLOATS else -1
+    return found._replace(**arrays)
