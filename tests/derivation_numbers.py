@@ -38,7 +38,8 @@ def differs(derivation: Derivation, before: Step, step: Step) -> str:
     """At which numbers a step does not stand to the one before as it says, or nothing."""
     with mp.workdps(DIGITS):
         for k in (k for k in SIZES if k >= derivation.least):
-            a, b = (sample(derivation, k).value(s.expr) for s in (before, step))
+            here = sample(derivation, k)
+            a, b = (here.value(s.expr) for s in (before, step))
             if not _related(a, b, step.relation):
                 return f"for {k} classes the numbers are {mp.nstr(a)} and {mp.nstr(b)}"
     return ""

@@ -66,6 +66,7 @@ class Evaluation:
 
     def __init__(self, arrays: dict[str, np.ndarray], sizes: dict[str, int]):
         self.arrays, self.sizes = arrays, sizes
+        self._known: dict[tuple, float] = {}  # of atoms, by the indices that occur in them
 
     def __call__(self, p: Poly, at: dict[Atom, int] | None = None) -> float:
         at = at or {}
@@ -83,6 +84,12 @@ class Evaluation:
     def _atom(self, a: Atom, at: dict[Atom, int]) -> float:
         if a in at:
             return at[a]
+        place = a, *((i, n) for i, n in at.items() if i in a.inside)
+        if place not in self._known:
+            self._known[place] = self._computed(a, at)
+        return self._known[place]
+
+    def _computed(self, a: Atom, at: dict[Atom, int]) -> float:
         if a.kind in NUMBERS:
             return NUMBERS[a.kind](self(*a.args, at))
         return getattr(self, f"_{a.kind}")(at, *a.args)

@@ -219,8 +219,6 @@ OTHERS = [pytest.param(t, id=t.name) for t in THEOREMS if t.kind != "gradient"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theorem", OTHERS)
-def test_what_ships_is_proved(theorem, monkeypatch):
-    for search in ("vjp", "jvp"):  # no counterexample is looked for: the failure says enough
-        monkeypatch.setattr(f"xent_jax.proofs._prover.counterexample.{search}", lambda *_: None)
+def test_what_ships_is_proved(theorem):
     verdict = theorem.prove()
     assert verdict.proved, verdict.reason

@@ -11,6 +11,7 @@ from typing import Any
 import mpmath
 import numpy as np
 from jax.extend import core
+from xent_jax.proofs._refutation.digits import exact
 from xent_jax.proofs._refutation.entries import filled
 from xent_jax.proofs._refutation.reading import Reader
 from xent_jax.proofs._refutation.reals import Reals
@@ -50,13 +51,8 @@ def same(
 
 
 def _outputs(jaxpr: core.ClosedJaxpr, point: Sequence[np.ndarray]) -> list[np.ndarray]:
-    arrays = [filled(np.shape(a), [_entry(x) for x in np.ravel(a)]) for a in point]
-    outs = Reader(_Reals()).run(jaxpr, *arrays)
+    outs = Reader(_Reals()).run(jaxpr, *map(exact, point))
     return [filled(o.shape, list(map(mpmath.mpf, o.flat))) for o in outs]
-
-
-def _entry(x: Any) -> Any:
-    return bool(x) if x.dtype == np.bool_ else int(x) if x.dtype.kind == "i" else mpmath.mpf(x)
 
 
 def _equal(x: Any, y: Any) -> bool:
