@@ -17,18 +17,7 @@ from .._jax_internals import in_float64
 from .._prover.trace import restricted
 from .._prover.verdict import Verdict
 from .._prover.words import numbered
-from .digits import (
-    DIGITS,
-    SMOOTH,
-    STEPS,
-    Digits,
-    NotTaken,
-    Unread,
-    derivative,
-    exact,
-    flat,
-    moved,
-)
+from .digits import DIGITS, SMOOTH, STEPS, Digits, NotTaken, Unread, derivative, exact, flat, moved
 from .floats import Floats, coarse, jacobian, split
 
 Arrays = dict[str, np.ndarray]
