@@ -168,12 +168,9 @@ def summary(found: list[Record]) -> list[Record]:
         for r in find(found, study="CPU devices", metric="bytes")
         if r.limit
     ]
-    planned = {(r.program, r.metric): r.value for r in find(found, study="Planned bytes")}
-    off = [
-        abs(planned[device, metric.replace("formula", "compiled")] / size - 1)
-        for (device, metric), size in planned.items()
-        if metric.endswith("formula")
-    ]
+    planned = find(found, study="Planned bytes", unit="B")  # in turn the formula's and those sent
+    pairs = zip(planned[::2], planned[1::2], strict=True)
+    off = [abs(sent.value / formula.value - 1) for formula, sent in pairs]
     what = "256 and 4096 devices: compiled bytes less the formula's, over the formula's"
     return lines + ([target(what, max(off), 1e-3, "relative")] if off else [])
 
