@@ -92,8 +92,8 @@ class Goal(NamedTuple):
 
 def reached(known: list[Record], goals: Iterable[Goal]) -> list[Record]:
     """Returns the table of targets, without those of which nothing was measured."""
-    values = {goal.what: [r.value for r in find(known, **goal.fields)] for goal in goals}
-    return [target(g.what, g.of(values[g.what]), g.limit, g.unit) for g in goals if values[g.what]]
+    measured = [(goal, [r.value for r in find(known, **goal.fields)]) for goal in goals]
+    return [target(g.what, g.of(values), g.limit, g.unit) for g, values in measured if values]
 
 
 def find(known: Iterable[Record], **fields) -> list[Record]:
@@ -115,8 +115,8 @@ def shown(known: Iterable[Record], template: str, by: str = "metric", **fields) 
 
 def span(known: Iterable[Record], spec: str) -> str:
     """Returns the least and the greatest of some records."""
-    known = sorted(known, key=lambda record: record.value)
-    return f"{known[0]:{spec}} to {known[-1]:{spec}}"
+    values = [record.value for record in known]
+    return f"{min(values):{spec}} to {max(values):{spec}}"
 
 
 def pivot(known: Iterable[Record], rows: Mapping[str, str], columns: str) -> tuple[list, list]:

@@ -8,6 +8,7 @@ the picture, the dashed line is the bound that the tests check. In the grey band
 a class is below the smallest normal number, which XLA:CPU flushes to 0.
 """
 
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -18,11 +19,11 @@ import optax
 import xent_jax
 from benchmarks._records import Record, records
 from benchmarks._running import Benchmark, track
-from tests import exact, measure
+from tests import exact
+from tests.measure import FAR, LABEL, LOSS, OTHERS, reverse
 
 DTYPES = "float32", "bfloat16"
-BOUNDS = {"loss": measure.LOSS, "label": measure.LABEL["float32"]}
-BOUNDS["others"] = measure.OTHERS["float32"]
+BOUNDS = {"loss": LOSS, "label": LABEL["float32"], "others": OTHERS["float32"]}
 METRICS = tuple(BOUNDS)
 OURS = "xent_jax"
 SHOWN = {f"gap {gap}": gap for gap in (5, 10, 15, 20, 40, 60, 80)}
@@ -34,7 +35,7 @@ LIBRARIES = {
     ),
     OURS: xent_jax.softmax_cross_entropy_with_integer_labels,
 }
-COMPILED = {name: jax.jit(partial(measure.reverse, loss)) for name, loss in LIBRARIES.items()}
+COMPILED = {name: jax.jit(partial(reverse, loss)) for name, loss in LIBRARIES.items()}
 
 
 def draw(rng, k=100, gap=None, n=8, scale=1.0, offset=0.0, masked=0.0):
@@ -76,9 +77,8 @@ def errors(z, y, dtype: str) -> tuple[dict[str, np.ndarray], float]:
     z, found = jnp.asarray(z, dtype), {}
     wanted = [exact.cross_entropy(r, exact.onehot(i, len(r))) for r, i in zip(z, y, strict=True)]
     for library, compiled in COMPILED.items():
-        losses, gradients = compiled(z, y)
         rows = []
-        for loss, gradient, want, label in zip(losses, gradients, wanted, y, strict=True):
+        for loss, gradient, want, label in zip(*compiled(z, y), wanted, y, strict=True):
             got = np.append(np.asarray(gradient, np.float64), float(loss))
             want = np.append(want.gradient, want.loss)
             in_ulp = exact.ulps(got, want, dtype=z.dtype)
@@ -90,50 +90,49 @@ def errors(z, y, dtype: str) -> tuple[dict[str, np.ndarray], float]:
     return found, float(min(abs(want.gradient).min() for want in wanted))
 
 
-def in_cases(dtype: str, quick: bool) -> list[Record]:
-    """Returns the errors in ulp, or relative ones where they are large in both ways.
+def in_cases(dtype: str, quick: bool) -> Iterator[Record]:
+    """Yields the errors in ulp, or relative ones where they are large in both ways.
 
-    Of the gaps it also returns the relative errors of the loss and of the label's gradient.
+    Of the gaps it also yields the relative errors of the loss and of the label's gradient.
     """
-    rng, out = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
     for case, make in track(CASES.items(), f"cases in {dtype}"):
         if quick and make is vocabulary:
             continue
         for library, pairs in errors(*make(rng), dtype)[0].items():
             for metric, ulp, relative in zip(METRICS, *pairs.tolist(), strict=True):
                 large = ulp > 10 and relative > 0.01  # both are NaN or infinite where a result is
-                number = {"value": relative, "unit": "relative"} if large else {"value": ulp}
-                fields = {"program": library, "metric": metric, "dtype": dtype, "case": case}
-                out.append(Record("Errors", **{"unit": "ulp"} | number, **fields))
+                number = (relative, "relative") if large else (ulp, "ulp")
+                yield Record("Errors", library, metric, *number, dtype, case=case)
                 if dtype == "float32" and case in SHOWN and metric != "others":
-                    out.append(Record("Relative errors", value=relative, unit="relative", **fields))
-    return out
+                    number = relative, "relative"
+                    yield Record("Relative errors", library, metric, *number, dtype, case=case)
 
 
-def sweep(gaps: range) -> list[Record]:
-    """Returns the errors in float32, the worst of four rows of each gap, and our bounds."""
-    rng, out, underflows = np.random.default_rng(1), [], []
+def sweep(gaps: range) -> Iterator[Record]:
+    """Yields the errors in float32, the worst of four rows of each gap, and our bounds."""
+    rng, underflows = np.random.default_rng(1), []
     study, tiny = "Errors against the gap", jnp.finfo("float32").smallest_normal
     for gap in track(gaps, "gaps"):
         found, least = errors(*draw(rng, gap=gap, n=4), "float32")
-        far = gap / 2 if gap > measure.FAR["float32"] else 0.0
+        far = gap / 2 if gap > FAR["float32"] else 0.0
         bounds = {metric: bound + far for metric, bound in BOUNDS.items()}
         for library, (in_ulp, _) in found.items():
             numbers = dict(zip(METRICS, in_ulp.tolist(), strict=True))
             fields = {"unit": "ulp", "dtype": "float32", "case": f"gap {gap}"}
-            out += records(study, library, numbers, bounds if library == OURS else {}, **fields)
+            yield from records(study, library, numbers, bounds if library == OURS else {}, **fields)
         if least < tiny:
             underflows.append(gap)
     first = {"first gap of an underflow": underflows[0]} if underflows else {}
-    return out + records(study, "exp of a class", first, unit="nats", dtype="float32")
+    yield from records(study, "exp of a class", first, unit="nats", dtype="float32")
 
 
-def run(quick: bool) -> list[Record]:
+def measure(quick: bool) -> list[Record]:
     found = [record for dtype in DTYPES for record in in_cases(dtype, quick)]
     found.sort(key=lambda record: record.study, reverse=True)  # the relative errors first
-    return found + sweep(range(0, 91, 10 if quick else 1))
+    return [*found, *sweep(range(0, 91, 10 if quick else 1))]
 
 
-BENCHMARK = Benchmark("accuracy", "Accuracy", __doc__, run)
+BENCHMARK = Benchmark("accuracy", "Accuracy", __doc__, measure)
 if __name__ == "__main__":
     BENCHMARK.main()

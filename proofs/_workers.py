@@ -45,11 +45,9 @@ def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
     """Yields each claim's index and answer as they arrive; calls ``report`` with those that run."""
     if jobs > 1:
         tasks = [Task(c.name, c.name) for c in chosen]
-
-        def running(places: list[int]) -> None:
-            report([chosen[place] for place in places])
-
-        yield from shared_out(tasks, jobs, _claims_by_name, running)
+        yield from shared_out(
+            tasks, jobs, _claims_by_name, lambda places: report([chosen[i] for i in places])
+        )
         return
     with _uncollected():
         for place, claim in enumerate(chosen):
@@ -120,7 +118,8 @@ def shared_out(
                 report([w.place for w in busy.values()])
                 for line in wait(list(busy)):
                     worker = busy[line]
-                    place, answer = worker.place, _received(worker, tasks)
+                    with _alive(worker, tasks):
+                        place, answer = worker.place, worker.line.recv()
                     following = next(todo, None)
                     if following is None:
                         del busy[line]
@@ -158,23 +157,20 @@ def _started(prepare: Prepare) -> _Worker:
 
 def _give(worker: _Worker, place: int, tasks: Sequence[Task]) -> None:
     worker.place = place
-    try:
+    with _alive(worker, tasks):
         worker.line.send(tasks[place].value)
-    except OSError:
-        raise _death(worker, tasks) from None
 
 
-def _received(worker: _Worker, tasks: Sequence[Task]) -> Any:
+@contextmanager
+def _alive(worker: _Worker, tasks: Sequence[Task]) -> Iterator[None]:
+    """Raises ``Died`` where the process at the other end of the pipe has ended."""
     try:
-        return worker.line.recv()
+        yield
     except (EOFError, OSError):
-        raise _death(worker, tasks) from None
-
-
-def _death(worker: _Worker, tasks: Sequence[Task]) -> Died:
-    worker.process.join()
-    name, code = tasks[worker.place].name, worker.process.exitcode
-    return Died(f"the process that ran {name!r} ended with the exit code {code}: no answer")
+        worker.process.join()
+        name, code = tasks[worker.place].name, worker.process.exitcode
+        why = f"the process that ran {name!r} ended with the exit code {code}: no answer"
+        raise Died(why) from None
 
 
 # ---------------------------------------------------------------- the process that answers

@@ -14,7 +14,7 @@ pytest.importorskip("sympy", reason="the proofs need SymPy: pip install xent-jax
 from xent_jax.proofs import _normal_form as f
 from xent_jax.proofs import array, labels, prove_equal, prove_vjp
 from xent_jax.proofs._normal_form import Symbol, atom, delta, entry, index, poly, positive, total
-from xent_jax.proofs._theorems import textbook_shards as book
+from xent_jax.proofs._theorems import textbook_parts as book
 from xent_jax.proofs._theorems.in_shards import in_shards
 from xent_jax.proofs._theorems.shards import CASES
 from xent_jax.proofs._theorems.theorem import theorems_of
@@ -103,7 +103,7 @@ def test_rescaled_sums(change):
     """JAX's own gradient through psum, transposed in each shard."""
 
     def reference(z):
-        return jnp.broadcast_to(book.logsumexp(z), z.shape[:2])
+        return jnp.broadcast_to(book.logsumexp(z, over=book.SHARDS), z.shape[:2])
 
     verdict = prove_vjp(logsumexp(change), {"z": array("m n k")}, ("z",), reference)
     assert verdict.proved == (not change), verdict.reason
@@ -158,7 +158,7 @@ def test_labels_of_two_digits_are_read(gap):
         return jnp.sum(jnp.where(number == y[:, None] + gap, z, 0.0), (0, 2))
 
     specs = {"z": array("m n k"), "y": labels("n", classes="m*k")}
-    verdict = prove_equal(own, book.at_label, specs)
+    verdict = prove_equal(own, functools.partial(book.at_label, over=book.SHARDS), specs)
     assert verdict.status == ("refuted" if gap else "proved"), verdict
 
 

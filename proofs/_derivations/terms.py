@@ -35,13 +35,12 @@ class Blocks(sp.Function):
 
 
 class Total(sp.Expr):
-    """Sum of ``body`` over ``index``; ``others`` holds an index that is left out, or none."""
+    """Sum of ``body`` over ``index``; ``others`` holds an index that is left out, or none.
+
+    ``total`` makes one, with its binder.
+    """
 
     is_commutative = True
-
-    def __new__(cls, body: sp.Expr, index: Index, *others: sp.Expr) -> Total:
-        """Use ``total`` instead, which makes the binder."""
-        return sp.Expr.__new__(cls, sp.sympify(body), index, *others)
 
     body = property(lambda self: self.args[0])
     index = property(lambda self: self.args[1])
@@ -55,13 +54,9 @@ class Total(sp.Expr):
 
 
 class Partial(sp.Expr):
-    """The derivative of ``body`` by ``by``: an entry such as z(i), or a scalar symbol."""
+    """The derivative of ``body`` by ``by``, an entry such as z(i) or a symbol, not carried out."""
 
     is_commutative = True
-
-    def __new__(cls, body: sp.Expr, by: sp.Expr) -> Partial:
-        """Stays unevaluated until ``decide`` carries it out."""
-        return sp.Expr.__new__(cls, sp.sympify(body), by)
 
     body = property(lambda self: self.args[0])
     by = property(lambda self: self.args[1])
@@ -79,7 +74,7 @@ K = sp.Symbol("k", integer=True, positive=True)
 def total(f: Callable[[Index], Any], over: sp.Expr = K, letter: str = "j", but=None) -> sp.Expr:
     """``sum_j f(j)`` over a fresh index, without the term at ``but``."""
     index = Index(letter, over)
-    return Total(f(index), index, *(() if but is None else (but,)))
+    return Total(sp.sympify(f(index)), index, *(() if but is None else (but,)))
 
 
 def family(name: str, **assumptions: bool) -> Any:

@@ -133,12 +133,12 @@ class _Reader(Reader):
         super().__init__(numbers)
         self.elementwise |= _ELEMENTWISE
         self.reductions |= {
-            "reduce_min": lambda x, y: -numbers.maximum(-x, -y),
+            "reduce_min": self.elementwise["min"],
             "reduce_prod": numbers.multiply,
         }
         self.running = {
             "cumsum": numbers.add, "cumprod": numbers.multiply, "cummax": numbers.maximum,
-            "cummin": lambda x, y: -numbers.maximum(-x, -y),
+            "cummin": self.elementwise["min"],
         }  # fmt: skip
 
     def _equation(self, equation, inputs):
@@ -165,13 +165,12 @@ class _Reader(Reader):
         return super()._single(equation, name, inputs)
 
     def _running(self, operation, params, x):
-        x = np.moveaxis(x, params["axis"], 0)
-        x = x[::-1] if params["reverse"] else x
+        step = -1 if params["reverse"] else 1
+        x = np.moveaxis(x, params["axis"], 0)[::step]
         rows = list(x[:1])
         for row in x[1:]:
             rows.append(self.map(operation, np.asarray(rows[-1]), np.asarray(row)))
-        out = np.stack(rows)
-        return np.moveaxis(out[::-1] if params["reverse"] else out, 0, params["axis"])
+        return np.moveaxis(np.stack(rows)[::step], 0, params["axis"])
 
     def _while(self, params, inputs):
         of_cond, of_body = params["cond_nconsts"], params["body_nconsts"]

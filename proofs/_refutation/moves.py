@@ -20,8 +20,7 @@ class Moves(Entries):
         name, params = equation.primitive.name, dict(equation.params)
         if name in _BY_NUMPY:  # JAX would compile each primitive anew for each shape
             return [_BY_NUMPY[name](params, *inputs)]
-        every = dict.fromkeys(("concatenate", "stack"), len(inputs))
-        many = {**every, "dynamic_update_slice": 2, "pad": 2}
+        many = {"stack": len(inputs), "dynamic_update_slice": 2, "pad": 2}
         data = inputs[: many.get(name, 1)]
         entries = np.concatenate([x.ravel() for x in data])
         if name == "gather":

@@ -17,18 +17,7 @@ from .._jax_internals import in_float64
 from .._prover.trace import restricted
 from .._prover.verdict import Verdict
 from .._prover.words import numbered
-from .digits import (
-    DIGITS,
-    SMOOTH,
-    STEPS,
-    Digits,
-    NotTaken,
-    Unread,
-    derivative,
-    exact,
-    flat,
-    moved,
-)
+from .digits import DIGITS, SMOOTH, STEPS, Digits, NotTaken, Unread, derivative, exact, flat, moved
 from .floats import Floats, coarse, jacobian, split
 
 Arrays = dict[str, np.ndarray]
@@ -39,23 +28,16 @@ _SCREEN = 1e-9
 
 @dataclass(frozen=True)
 class Found:
-    """Arguments at which a claim is wrong, and how."""
+    """Arguments at which a claim is wrong, and how: these are fields of a ``Verdict``."""
 
-    at: Arrays
-    what: str
+    counterexample: Arrays
     claimed: Mapping[str, np.ndarray]
     truth: Mapping[str, np.ndarray]  # NaN where there is none, or none is known
     along: Mapping[str, np.ndarray] = field(default_factory=dict)  # cotangents, or tangents
 
     def told(self, verdict: Verdict) -> Verdict:
         """The verdict with all that."""
-        return replace(
-            verdict,
-            counterexample=self.at,
-            claimed=self.claimed,
-            truth=self.truth,
-            along=self.along,
-        )
+        return replace(verdict, **vars(self))
 
 
 @dataclass
@@ -166,8 +148,7 @@ class Question:
             bound += self._noise(seed, arrays)
             more = claimed
         else:
-            entries = self.exact_claim(exact(seed), *map(exact, arrays))
-            more = np.array([float(c) for c in flat(entries)])
+            more = _joined(_as_floats(self.exact_claim(exact(seed), *map(exact, arrays))))
         wrong &= ~(np.abs(more - true) <= bound)
         return (claimed if wrong.any() else None), true
 
@@ -187,13 +168,8 @@ class Question:
         moving = {list(x)[p]: list(x.values())[p].shape for p in self.places}
         outs = dict(zip(numbered("the output", shapes), shapes, strict=True))
         by, along = (moving, outs) if self.reverse else (outs, moving)
-        return Found(
-            x,
-            self.what,
-            {f"{self.what} {name}": a for name, a in _shaped(claimed, by).items()},
-            {f"{self.what} {name}": a for name, a in _shaped(true, by).items()},
-            _shaped(seed, along),
-        )
+        named = {f"{self.what} {name}": shape for name, shape in by.items()}
+        return Found(x, _shaped(claimed, named), _shaped(true, named), _shaped(seed, along))
 
 
 @dataclass
@@ -247,7 +223,7 @@ class Values:
 
     def _found(self, x: Arrays, claimed: list[np.ndarray], true: list[np.ndarray]) -> Found:
         one = dict(zip(numbered(self.what, claimed), claimed, strict=True))
-        return Found(x, self.what, one, dict(zip(numbered(self.what, true), true, strict=True)))
+        return Found(x, one, dict(zip(numbered(self.what, true), true, strict=True)))
 
 
 def _differ(claimed: Sequence[np.ndarray], true: Sequence[np.ndarray], noise: Any = 0.0) -> bool:

@@ -2,5 +2,5 @@
 
 ``theorem`` says what a theorem is, and ``shipped`` has the list of theorems, of which ``head`` and
 ``shards`` are the parts about the linear head and sharded classes. ``textbook`` has the textbook's
-functions, made of ``textbook_parts``; ``textbook_shards`` has those of sharded classes.
+functions, made of ``textbook_parts``.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,10 @@ import jax.numpy as jnp
 from xent_jax import forward_mode
 
 from .._prover.spec import Spec, array, labels, scalar
-from . import textbook
-from . import textbook_shards as book
+from . import textbook as book
 from .in_shards import Axes, in_shards
-from .textbook_parts import per_class, reduced
-from .theorem import ALL, FIRST, GRADIENT, SECOND, Case, Kind, Unproved, called
+from .textbook_parts import SHARDS, per_class, reduced
+from .theorem import ALL, FIRST, GRADIENT, SECOND, Case, Unproved, case
 
 _Z, _W, _WEIGHTS = array("m n k"), array("m k"), array("m k", positive=True)
 _Y, _IGNORED = labels("n", classes="m*k"), labels("n", classes="m*k", ignore=-100)
@@ -24,7 +24,7 @@ _EXAMPLES, _CLASSES = array("n", dtype=bool), array("m n k", dtype=bool)
 _E, _C, _S = scalar(unit=True), scalar(nonnegative=True), scalar()
 _INTEGER = "softmax_cross_entropy_with_integer_labels"
 _SOFT, _HEAD = "softmax_cross_entropy", "linear_softmax_cross_entropy"
-_AXES = "axis_name", "batch_axis_name"
+_BY_CLASS, _BY_EXAMPLE = {"axis_name": "m"}, {"batch_axis_name": "b"}
 _NOTE = "; in every shard, each with its own cotangent"
 Local = Callable[..., Any]
 
@@ -36,38 +36,32 @@ def _case(
     args: Mapping[str, Spec],
     given: Mapping[str, Spec] | None = None,
     *,
-    to: Sequence[str] | None = None,
-    least: Mapping[str, int] | None = None,
-    kinds: tuple[Kind, ...] = ALL,
+    axes: Mapping[str, str] = _BY_CLASS,
     divided: str = "classes in shards",
-    chunk: int | None = None,
-    **fixed: Any,
+    **more: Any,
 ) -> Case:
-    """Returns a case like ``theorem.case``, of what each shard runs.
+    """Returns ``theorem.case``, of what each shard runs.
 
-    ``truth`` is of the whole arrays. ``fixed`` names the mesh axes by their letters, and ``chunk``
-    is as in ``called``.
+    ``truth`` is of the whole arrays, and ``over`` tells it if their classes are in shards. ``axes``
+    has the options that name mesh axes, by their letters.
     """
-    given = given or {}
-    args = {**args, **given}
-    shared = {"axis_name": "m"} | fixed
-    of_book = {k: v for k, v in fixed.items() if k not in _AXES}
-    over = ["".join(d for d in spec.dims if d in "bm") for spec in args.values()]
+    if "axis_name" in axes:
+        truth = partial(truth, over=SHARDS)
+    plain = case(function, ", ".join(filter(None, (divided, options))), truth, args, given, **more)
+    over = ["".join(d for d in spec.dims if d in "bm") for spec in plain.args.values()]
 
     def shipped(library: Any, *values: Any) -> Any:
-        def local(axes: Axes, *parts: Any) -> Any:
-            sized = {k: axes[v] if k in _AXES and v else v for k, v in shared.items()}
-            return called(getattr(library, function), given, parts, sized, chunk)
+        def local(sized: Axes, *parts: Any) -> Any:
+            return plain.call(library, *parts, **{k: sized[axis] for k, axis in axes.items()})
 
         return in_shards(local, *over, forward=library is forward_mode)(*values)
 
     def reference(*values: Any) -> Any:
-        out = called(truth, given, values, of_book)
+        out = plain.reference(*values)
         of_classes = function in ("softmax", "log_softmax")  # each shard has its own
         return out if of_classes else _copied(out, over, values)
 
-    name = ", ".join(filter(None, (divided, options)))
-    return Case(function, name, shipped, args, reference, to, least or {}, kinds, _NOTE)
+    return replace(plain, call=shipped, reference=reference, note=_NOTE)
 
 
 def _copied(out: Any, over: Sequence[str], values: Sequence[Any]) -> Any:
@@ -81,8 +75,8 @@ def _softmaxes() -> list[Case]:
     return [
         _case("softmax", "", book.softmax, z),
         _case("softmax", "masked classes",
-              lambda z, where: jnp.where(where, book.softmax(z, where), 0.0), z, classes,
-              kinds=FIRST),
+              lambda z, where, over: jnp.where(where, book.softmax(z, where, over), 0.0), z,
+              classes, kinds=FIRST),
         _case("log_softmax", "", book.log_softmax, z),
         _case("logsumexp", "", book.logsumexp, z),
         _case("softmax_entropy", "", book.softmax_entropy, z),
@@ -130,13 +124,13 @@ def _batches() -> list[Case]:
     """Cases with the examples sharded over b shards of n each."""
     args = {"z": array("b m n k"), "y": labels("b n", classes="m*k", ignore=-100)}
 
-    def truth(z: Any, y: Any, ignore_index: int, reduction: str) -> Any:
-        losses = jax.vmap(partial(book.integer_loss, ignore_index=ignore_index))(z, y)
-        return reduced(losses, y != ignore_index, reduction=reduction)
+    def truth(z: Any, y: Any, ignore_index: int, reduction: str, **over: Any) -> Any:
+        loss: Local = partial(book.integer_loss, ignore_index=ignore_index, **over)
+        return reduced(jax.vmap(loss)(z, y), y != ignore_index, reduction=reduction)
 
     return [
         _case(_INTEGER, f"examples too, ignore_index, {reduction}", truth, args, kinds=FIRST,
-              ignore_index=-100, reduction=reduction, batch_axis_name="b")
+              ignore_index=-100, reduction=reduction, axes=_BY_CLASS | _BY_EXAMPLE)
         for reduction in ("sum", "mean")
     ]  # fmt: skip
 
@@ -145,11 +139,10 @@ def _examples() -> list[Case]:
     """Cases with the examples alone sharded, over b shards of n each."""
     z, y = {"z": array("b n k")}, {"y": labels("b n", classes="k")}
     alone: Any = {
-        "reduction": "sum", "axis_name": None, "batch_axis_name": "b", "kinds": GRADIENT,
-        "divided": "examples in shards",
+        "reduction": "sum", "axes": _BY_EXAMPLE, "kinds": GRADIENT, "divided": "examples in shards",
     }  # fmt: skip
 
-    def case(function: str, truth: Local, args: Mapping[str, Spec], **more: Any) -> Case:
+    def summed(function: str, truth: Local, args: Mapping[str, Spec], **more: Any) -> Case:
         def of_all(*args: Any, reduction: str) -> Any:
             return jnp.sum(jax.vmap(truth)(*args))
 
@@ -157,13 +150,13 @@ def _examples() -> list[Case]:
 
     of_tokens = {"x": array("b n d"), "w": array("d k"), **y, "c": array("k")}
     return [
-        case(_SOFT, textbook.soft_loss, z | {"t": array("b n k")}),
-        case("softmax_focal_loss", lambda z, y: textbook.focal_loss(z, y, gamma=2.0), z | y,
-             least={"k": 2}),
-        case("softmax_kl_divergence", textbook.softmax_kl, z | {"w": array("b n k")}),
-        case("softmax_jensen_shannon_divergence", textbook.softmax_jensen_shannon,
-             z | {"w": array("b n k")}),
-        _case(_HEAD, "sum", lambda x, w, y, c, reduction: textbook.integer_loss(
+        summed(_SOFT, book.soft_loss, z | {"t": array("b n k")}),
+        summed("softmax_focal_loss", lambda z, y: book.focal_loss(z, y, gamma=2.0), z | y,
+               least={"k": 2}),
+        summed("softmax_kl_divergence", book.softmax_kl, z | {"w": array("b n k")}),
+        summed("softmax_jensen_shannon_divergence", book.softmax_jensen_shannon,
+               z | {"w": array("b n k")}),
+        _case(_HEAD, "sum", lambda x, w, y, c, reduction: book.integer_loss(
             x @ w + c, y, reduction=reduction), of_tokens, chunk=0, to=("c",), **alone),
     ]  # fmt: skip
 
@@ -174,7 +167,7 @@ def _heads() -> list[Case]:
     y = {ignore: labels("n s", classes="m*k", ignore=ignore) for ignore in (None, -100)}
     bias, weights = {"bias": array("m k")}, {"class_weights": _WEIGHTS}
 
-    def case(
+    def head(
         options: str, args: Any, given: Any, chunk: int = 1, to: Any = None, **fixed: Any
     ) -> Case:
         def truth(x: Any, w: Any, y: Any, bias: Any, **options: Any) -> Any:
@@ -186,11 +179,11 @@ def _heads() -> list[Case]:
 
     one = {"x": array("s d"), "w": array("m d k"), "y": labels("s", classes="m*k")}  # one chunk
     return [
-        *(case(reduction, args | {"y": y[None]}, bias, reduction=reduction)
+        *(head(reduction, args | {"y": y[None]}, bias, reduction=reduction)
           for reduction in ("none", "sum", "mean")),
-        case("ignore_index, mean", args | {"y": y[-100]}, bias, ignore_index=-100,
+        head("ignore_index, mean", args | {"y": y[-100]}, bias, ignore_index=-100,
              reduction="mean"),
-        case("class_weights, mean", one, bias | weights, chunk=0, reduction="mean",
+        head("class_weights, mean", one, bias | weights, chunk=0, reduction="mean",
              to=("bias", "class_weights")),
     ]  # fmt: skip
 

@@ -105,8 +105,8 @@ def case(
     """
     given = given or {}
 
-    def call(library: Any, *values: Any) -> Any:
-        found = called(getattr(library, function), given, values, fixed, chunk)
+    def call(library: Any, *values: Any, **more: Any) -> Any:
+        found = called(getattr(library, function), given, values, fixed | more, chunk)
         return getattr(found, output) if output else found
 
     def wanted(*values: Any) -> Any:
