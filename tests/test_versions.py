@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from jax import lax
@@ -13,12 +14,18 @@ from xent_jax.proofs._jax_internals import ANYWAY, READ  # noqa: E402
 from xent_jax.proofs._normal_form import almost_everywhere  # noqa: E402
 from xent_jax.proofs._prover.read import RULES, least_sizes, read  # noqa: E402
 from xent_jax.proofs._prover.trace import arguments, trace  # noqa: E402
+from xent_jax.proofs._refutation.digits import DIGITS, Digits, Unread, exact  # noqa: E402
 
 from tests.second_engine.concrete import prove_concrete  # noqa: E402
 from tests.terms import agree  # noqa: E402
 
 pytestmark = pytest.mark.fast_compile
 
+INPUTS = {
+    "x": np.array([[-1.5, 0.5, 2.5], [0.0, -0.3, 1.7]]),
+    "p": np.array([[0.2, 3.0, 0.9], [1.0, 2.2, 0.5]]),
+    "y": np.array([2, 0], np.int32),
+}
 SPECS = {"x": array("n k"), "p": array("n k", positive=True), "y": labels("n", classes="k")}
 
 
@@ -177,14 +184,28 @@ def test_the_rule_is_met_and_reads_the_numbers_that_this_jax_computes(name):
     a = arguments(SPECS)
     jaxpr = trace(MEETS[name], a.shapes)
     assert (name in set(inside(jaxpr.jaxpr))) == (name not in ABSENT)
-    inputs = {
-        "x": np.array([[-1.5, 0.5, 2.5], [0.0, -0.3, 1.7]]),
-        "p": np.array([[0.2, 3.0, 0.9], [1.0, 2.2, 0.5]]),
-        "y": np.array([2, 0], np.int32),
-    }
     with almost_everywhere(frozenset(a.symbols.values()) if name in POLES else frozenset()):
         terms = read(jaxpr, a.tensors)
-    agree(MEETS[name], SPECS, terms, inputs, {"n": 2, "k": 3})
+    agree(MEETS[name], SPECS, terms, INPUTS, {"n": 2, "k": 3})
+
+
+UNREAD = {"cumlogsumexp", "scatter", "sharding_constraint"}
+ROUNDS = {"reduce_precision"}  # which is the identity over the real numbers
+
+
+@pytest.mark.parametrize("name", sorted(set(MEETS) - UNREAD - ROUNDS))
+def test_the_search_for_numbers_computes_it_as_jax_does(name, float64):
+    with mpmath.workdps(DIGITS):
+        found = Digits(MEETS[name])(*map(exact, INPUTS.values()))
+    wanted = jax.tree.leaves(MEETS[name](*map(jnp.asarray, INPUTS.values())))
+    for numbers, computed in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(numbers.astype(float), computed, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", sorted(UNREAD))
+def test_the_search_refuses_by_name_what_it_does_not_read(name):
+    with pytest.raises(Unread, match=f"the primitive {name}"):
+        Digits(MEETS[name])(*map(exact, INPUTS.values()))
 
 
 @pytest.mark.parametrize("power", [jnp.square, lambda y: y**2, lambda y: y**3, lambda y: y * y])
