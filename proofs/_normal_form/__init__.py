@@ -59,6 +59,7 @@ from .terms import (
     Poly,
     Refused,
     atom,
+    forgotten,
     forgotten_if,
     integral,
     poly,

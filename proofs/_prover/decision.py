@@ -16,6 +16,7 @@ from .._normal_form import (
     Refused,
     almost_everywhere,
     forget,
+    forgotten,
     forgotten_if,
     limited,
 )
@@ -123,12 +124,11 @@ class Decision:
 
         ``wanted`` is filled with the least values that sizes must have for the program to be read.
         """
-        with noting(sizes.least, book, wanted), questions() as asked:
+        with forgotten(), noting(sizes.least, book, wanted), questions() as asked:
             if not sizes.where:
                 note(sizes.args)
             try:
-                with forgotten_if(Exceeded):
-                    return Verdict("proved", identity=self._in_some_way(sizes, ends)), asked
+                return Verdict("proved", identity=self._in_some_way(sizes, ends)), asked
             except (Refused, RecursionError) as error:
                 verdict = Verdict("refused", reason=refusal(error))
             except Differs as error:
