@@ -28,6 +28,12 @@ def test_a_proof_that_grows_ends_in_time():
     assert len(terms._atoms) == before
 
 
+def test_no_terms_of_a_proof_are_kept():
+    before = len(terms._atoms)
+    assert prove_vjp(jnp.tanh, ROW, ("x",)).proved
+    assert len(terms._atoms) == before
+
+
 def test_other_programs_do_not_change_how_it_is_proved(monkeypatch):
     """The first try is measured by the processor's time, not by a clock that runs on meanwhile."""
     clock = time.perf_counter

@@ -22,6 +22,7 @@ from xent_jax.proofs._normal_form import (
 )
 from xent_jax.proofs._normal_form.indices import unused
 from xent_jax.proofs._normal_form.questions import reduced
+from xent_jax.proofs._prover.tensor import inner_axes
 
 from tests.terms import LABEL, ROW, B, Evaluation, J, K, N, W, Z, drawn_arrays
 
@@ -70,6 +71,12 @@ def test_an_index_put_into_a_sum_is_not_captured():
 def test_the_derivative_to_an_entry_is_not_captured():
     inner = unused(K)
     assert derivative(total(f.exp(z), J), Z, ROW, inner) == f.exp(entry(Z, ROW, inner))
+
+
+def test_inner_axes_differ_from_one_another_and_from_those_in_terms():
+    a, b = inner_axes((K, K)).values()
+    (c,) = inner_axes((K,), entry(Z, a, b)).values()
+    assert len({a, b, c}) == 3
 
 
 def test_what_is_known_at_an_index_is_not_known_of_a_bound_one():

@@ -15,13 +15,13 @@ from xent_jax.proofs import (
 )
 from xent_jax.proofs._prover import decision
 from xent_jax.proofs._prover.claims import second_order_claims, vjp_of
-from xent_jax.proofs._prover.prove import prove_backward
 from xent_jax.proofs._prover.trace import arguments, trace
 from xent_jax.proofs._theorems import textbook as book
 from xent_jax.proofs._theorems.shipped import THEOREMS, UNPROVED
 
 import xent_jax
 from tests.cases import FUNCTIONS
+from tests.mutation.traced import prove_backward
 from tests.rules import assert_refuted, with_backward
 
 Z, T = array("n k"), array("n k")

@@ -44,6 +44,7 @@ from .indices import (
     same_place,
     solved_in_permutations,
     substitute,
+    unused,
     within,
 )
 from .questions import derivative, vanishes
@@ -59,6 +60,7 @@ from .terms import (
     Poly,
     Refused,
     atom,
+    forgotten,
     forgotten_if,
     integral,
     poly,

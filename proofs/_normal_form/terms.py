@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from .state import look, remembered
+from .state import forget, look, remembered
 
 
 class Refused(Exception):
@@ -100,15 +100,30 @@ def atom(kind: str, *args: Any, binders: tuple[Atom, ...] = ()) -> Atom:
 
 
 @contextlib.contextmanager
+def forgotten() -> Iterator[None]:
+    """Drops the atoms that were made inside, at the end: no term is left of them."""
+    before = len(_atoms)
+    try:
+        yield
+    finally:
+        _drop_from(before)
+
+
+@contextlib.contextmanager
 def forgotten_if(error: type[Exception]) -> Iterator[None]:
-    """Drops the atoms that were made inside, if it ends by that error: no term is left of them."""
+    """Is ``forgotten``, if it ends by that error."""
     before = len(_atoms)
     try:
         yield
     except error:
-        while len(_atoms) > before:
-            _atoms.popitem()  # the one that was made last
+        _drop_from(before)
         raise
+
+
+def _drop_from(before: int) -> None:
+    forget()
+    while len(_atoms) > before:
+        _atoms.popitem()  # the one that was made last
 
 
 def _new_atom(kind: str, args: tuple, binders: tuple[Atom, ...]) -> Atom:

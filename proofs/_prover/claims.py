@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core
 
 from .._normal_form import Poly, Refused, Symbol, usual
 from .layers import equal, through, without_names
@@ -134,25 +133,6 @@ def second_order_claims(
         *zip(to_wrt, forward, wanted, strict=True),
         *zip(to_all, read(reverse, [*h, *b.tensors]), pulled, strict=True),
     ]
-
-
-def backward_claims(
-    value: core.ClosedJaxpr,
-    backward: core.ClosedJaxpr,
-    a: Arguments,
-    wrt: Sequence[str],
-    reference: Function | None,
-) -> Claims:
-    """Returns the gradients of a traced backward beside those of the reference's terms."""
-    without_names("a traced backward")
-    outs = read(value, a.tensors)
-    if reference is not None:
-        wanted = _outputs(reference, a)
-        require(_beside("the value", outs, wanted))
-        outs = wanted
-    _finite("the value", *outs)
-    g = list(_cotangents(a, outs).values())
-    return _gradient_claims(read(backward, [*g, *a.tensors]), outs, g, a, wrt)
 
 
 def _beside(what: str, claimed: Sequence[Tensor], wanted: Sequence[Tensor]) -> Claims:

@@ -16,6 +16,7 @@ from .._normal_form import (
     Refused,
     almost_everywhere,
     forget,
+    forgotten,
     forgotten_if,
     limited,
 )
@@ -55,8 +56,6 @@ class Decision:
     """Whether a counterexample is also looked for where it is proved."""
     kinks: bool = False
     """Whether it is proved almost everywhere, where it is not proved everywhere."""
-    retraced: bool = True
-    """Whether ``claims`` traces the code, which may answer otherwise at other sizes."""
 
     def __post_init__(self) -> None:
         timeout = self.timeout
@@ -105,12 +104,12 @@ class Decision:
             for sizes in waiting:
                 wanted: dict[str, int] = {}
                 verdict, asked = self._at(sizes, book, wanted, ends)
-                if self.retraced and verdict.status == "refused" and waiting.apart(sizes, wanted):
+                if verdict.status == "refused" and waiting.apart(sizes, wanted):
                     continue  # it is proved if all of its parts are
                 if not verdict.proved:
                     return verdict, sizes
                 identity = identity or verdict.identity
-                for question in asked if self.retraced else ():
+                for question in asked:
                     waiting.put(question, sizes)
         except Refused as error:
             return Verdict("refused", reason=str(error)), sizes
@@ -123,12 +122,11 @@ class Decision:
 
         ``wanted`` is filled with the least values that sizes must have for the program to be read.
         """
-        with noting(sizes.least, book, wanted), questions() as asked:
+        with forgotten(), noting(sizes.least, book, wanted), questions() as asked:
             if not sizes.where:
                 note(sizes.args)
             try:
-                with forgotten_if(Exceeded):
-                    return Verdict("proved", identity=self._in_some_way(sizes, ends)), asked
+                return Verdict("proved", identity=self._in_some_way(sizes, ends)), asked
             except (Refused, RecursionError) as error:
                 verdict = Verdict("refused", reason=refusal(error))
             except Differs as error:

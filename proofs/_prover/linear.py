@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._normal_form import ZERO, Symbol, derivative
-from .tensor import Tensor, axes, fresh_axis, summed
+from .._normal_form import ZERO, Symbol, derivative, poly
+from .tensor import Tensor, axes, inner_axes, summed
 
 
 def pull(outs: Sequence[Tensor], cotangents: Sequence[Tensor], to: Symbol, like: Tensor) -> Tensor:
@@ -13,7 +13,7 @@ def pull(outs: Sequence[Tensor], cotangents: Sequence[Tensor], to: Symbol, like:
     place = (*axes(like.shape), *to.mark)
     value = ZERO
     for out, cotangent in zip(outs, cotangents, strict=True):
-        inner = dict(enumerate(map(fresh_axis, out.shape)))
+        inner = inner_axes(out.shape, out.value, cotangent.value, *map(poly, place))
         slope = derivative(out.placed(inner).value, to, *place)
         value = value + summed(cotangent.placed(inner).value * slope, inner.values())
     return Tensor(like.shape, value, dtype=like.dtype)
@@ -23,7 +23,7 @@ def push(out: Tensor, arguments: Sequence[tuple[Symbol, Tensor]]) -> Tensor:
     """``sum_a  d out / d argument_a  tangent_a``, an array shaped like the output."""
     value = ZERO
     for symbol, tangent in arguments:
-        inner = dict(enumerate(map(fresh_axis, tangent.shape)))
+        inner = inner_axes(tangent.shape, out.value, tangent.value)
         slope = derivative(out.value, symbol, *inner.values())
         value = value + summed(slope * tangent.placed(inner).value, inner.values())
     return Tensor(out.shape, value, dtype=out.dtype)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from jax.extend import core
-
 from . import counterexample as numbers
 from . import elementwise as elementwise  # these put in what ``read`` can read
 from . import lookups as lookups
@@ -21,7 +19,7 @@ from . import parts as parts
 from . import scan as scan
 from . import shapes as shapes
 from . import truth as truth
-from .claims import backward_claims, jvp_claims, second_order_claims, value_claims, vjp_claims
+from .claims import jvp_claims, second_order_claims, value_claims, vjp_claims
 from .decision import TIMEOUT, Decision
 from .spec import Spec, check
 from .trees import flattened
@@ -132,37 +130,6 @@ def prove_equal(
         partial(numbers.equal, f, g),
         timeout,
         search,
-    ).verdict(args, least)
-
-
-def prove_backward(
-    value: core.ClosedJaxpr,
-    backward: core.ClosedJaxpr,
-    args: Mapping[str, Spec],
-    wrt: Sequence[str],
-    reference: Function | None = None,
-    *,
-    least: Mapping[str, int] | None = None,
-    timeout: float | None = TIMEOUT,
-) -> Verdict:
-    """Returns ``prove_vjp`` of jaxprs traced at ``arguments(args).shapes``, without a search.
-
-    What Python asked of sizes while it traced them is not known here: the verdict is about the
-    sizes of which these are the jaxprs.
-
-    Args:
-        value: of the arguments, to one array.
-        backward: of the output's cotangent and the arguments, to a cotangent for each of
-            ``wrt``.
-        args, wrt, reference, least, timeout: as for ``prove_vjp``.
-    """
-    return Decision(
-        "prove_backward",
-        lambda a: backward_claims(value, backward, a, wrt, reference),
-        lambda *_: None,
-        timeout,
-        search=False,
-        retraced=False,
     ).verdict(args, least)
 
 

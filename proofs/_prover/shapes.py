@@ -26,7 +26,7 @@ from .._normal_form import (
     total,
 )
 from .read import dimension, no_overflow, only_booleans, reads, shape_of, shaped
-from .tensor import Tensor, anywhere, axis, either, fresh_axis, summed
+from .tensor import Tensor, anywhere, axis, either, inner_axes, summed
 
 
 def _moved(eqn: Any, t: Tensor, where: dict[int, int]) -> Tensor:
@@ -95,10 +95,11 @@ def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor], out: i
     if any(isinstance(a, str) for a in gone) or eqn.params.get("axis_index_groups") is not None:
         raise Refused("shards that are not an axis of the arrays")
     kept = [i for i in range(len(t.shape)) if i not in gone]
-    inner = {i: fresh(t.shape[i]) for i in sorted(gone) if t.shape[i] != ONE}
+    inner = inner_axes(t.shape, t.value, t.lowest, t.bad)
     t = t.placed(inner | {i: axis(n, t.shape[i]) for n, i in enumerate(kept)})
-    for bound in inner.values():
-        t = over(t, bound)
+    for i in sorted(gone):
+        if isinstance(bound := inner[i], Atom):
+            t = over(t, bound)
     return shaped(eqn, t, out)
 
 
@@ -193,9 +194,8 @@ def _dot_general(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
     start = len(batch_x) + len(from_x)
     place_y = {i: axis(p, shape[p]) for p, i in enumerate(batch_y)}
     place_y |= {i: axis(start + p, shape[start + p]) for p, i in enumerate(from_y)}
-    inner = []
-    for i, j in zip(over_x, over_y, strict=True):
-        place_x[i] = place_y[j] = fresh_axis(x.shape[i])
-        inner.append(place_x[i])
+    inner = inner_axes([x.shape[i] for i in over_x], x.value, y.value).values()
+    place_x |= dict(zip(over_x, inner, strict=True))
+    place_y |= dict(zip(over_y, inner, strict=True))
     value = x.placed(place_x).value * y.placed(place_y).value
     return shaped(eqn, Tensor(shape, summed(value, inner)))

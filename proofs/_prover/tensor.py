@@ -23,6 +23,7 @@ from .._normal_form import (
     poly,
     substitute,
     total,
+    unused,
 )
 
 
@@ -70,6 +71,14 @@ def axes(shape: tuple[Poly, ...]) -> tuple[Atom | int, ...]:
 def fresh_axis(dim: Poly) -> Atom | int:
     """A new index for an axis; an axis of size 1 has none."""
     return 0 if dim == ONE else fresh(dim)
+
+
+def inner_axes(shape: Iterable[Poly], *terms: Poly) -> dict[int, Atom | int]:
+    """Returns an index for each axis that none of these terms has, or 0 if its size is 1."""
+    inner: dict[int, Atom | int] = {}
+    for i, dim in enumerate(shape):
+        inner[i] = 0 if dim == ONE else unused(dim, *terms, *map(poly, inner.values()))
+    return inner
 
 
 def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from jax.extend import core
-from xent_jax.proofs._prover.prove import prove_backward
 from xent_jax.proofs._prover.verdict import Status, Verdict
 from xent_jax.proofs._theorems.shipped import THEOREMS
 from xent_jax.proofs._theorems.theorem import Theorem
 
 from .mutate import Mutant, mutants
 from .numbers import Backward, Numbers, Numerics
+from .traced import prove_backward
 
 Prover = Callable[[Backward, core.ClosedJaxpr], Verdict]
 SEED = 20240229
