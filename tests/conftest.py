@@ -4,6 +4,7 @@ import collections
 import ctypes
 import functools
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -89,10 +90,11 @@ Each case compiles programs or proves a theorem. All cases of the contract and t
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items):
-    """Marks all but one case of each test in those files as slow.
+    """Marks all but one case of each test in those files as slow, and puts the tests in order.
 
-    The name of the test says which, so that different tests keep different functions and options
-    quick.
+    The name of the test says which case, so that different tests keep different functions and
+    options quick. Tests of a file that are compiled alike follow one another, because the programs
+    of the other kind are dropped.
     """
     tests = collections.defaultdict(list)
     for item in items:
@@ -103,6 +105,8 @@ def pytest_collection_modifyitems(items):
         cases.pop(zlib.crc32(name.encode()) % len(cases))
         for case in cases:
             case.add_marker("slow")
+    files = itertools.groupby(items, lambda item: item.path)
+    items[:] = [item for _, of_file in files for item in sorted(of_file, key=how_compiled)]
 
 
 # ----------------------------------------------------------------- how programs are compiled
@@ -142,17 +146,19 @@ def _compile_options(*args, env_options_overrides=None, of=compiler.get_compile_
     return of(*args, env_options_overrides=overrides or None, **rest)
 
 
+def how_compiled(item):
+    """``fast_compile`` if the test or its file is marked so, or it is the prover's."""
+    usual = "fast_compile" if item.path.stem.startswith("test_prover_") else "users_compile"
+    return next((m.name for m in item.iter_markers() if m.name.endswith("_compile")), usual)
+
+
 @pytest.fixture(autouse=True)
 def _how_programs_are_compiled(request):
-    """As users compile them, unless the test or its file is marked ``fast_compile``.
+    """As users compile them, unless the test is compiled fast.
 
-    The files of the prover need no mark. Programs of the other kind are dropped, and all of them
-    before they fill the memory.
+    Programs of the other kind are dropped, and all of them before they fill the memory.
     """
-    marks = request.node.iter_markers()
-    usual = "fast_compile" if "test_prover_" in request.node.nodeid else "users_compile"
-    mark = next((m.name for m in marks if m.name.endswith("_compile")), usual)
-    options = fast_compile() if mark == "fast_compile" else {}
+    options = fast_compile() if how_compiled(request.node) == "fast_compile" else {}
     grown = resident() - compiled["resident at last"]
     if options != compiled["options"] or grown > PROGRAMS:
         compiled["options"] = options

@@ -24,14 +24,18 @@ def test_some_memory_is_available():
 class Item:
     """Stands for a collected test, with the attributes that the hook uses."""
 
-    def __init__(self, file, name, slow=False):
+    def __init__(self, file, name, slow=False, marks=()):
         self.path, self.originalname, self.slow = Path(file), name, slow
+        self.marks = [getattr(pytest.mark, mark).mark for mark in marks]
 
     def add_marker(self, name):
         self.slow = self.slow or name == "slow"
 
     def get_closest_marker(self, name):
         return self.slow and name == "slow" or None
+
+    def iter_markers(self):
+        return iter(self.marks)
 
 
 def quick(file, count, slow=(), name="test_value"):
@@ -46,6 +50,15 @@ def test_one_case_of_a_test_with_many_long_ones_is_quick():
     assert first != second
     assert quick("test_head.py", 1) == [0]
     assert len(quick("test_head.py", 40, slow=range(30))) == 1
+
+
+def test_what_is_compiled_alike_follows_one_another():
+    fast = ("fast_compile",)
+    items = [Item(file, "test", marks=m) for file in ("b.py", "a.py") for m in ((), fast, (), fast)]
+    first, second, third, fourth = items[:4]
+    conftest.pytest_collection_modifyitems(items)
+    assert items[:4] == [second, fourth, first, third]
+    assert [item.path.name for item in items[4:]] == ["a.py"] * 4
 
 
 def test_all_cases_of_other_tests_are_quick():
