@@ -72,19 +72,24 @@ def drop_programs():
 
 MANY_LONG_CASES = frozenset(
     """
-    accuracy accuracy_of_divergences accuracy_of_hessians accuracy_of_parts compiled_once
-    configurations constants derivations docs explicit_sharding head head_contract head_cost
-    head_dtype head_export head_padding head_plan head_proofs head_weights held_memory identities
-    injection label_dtypes masked_chunks masked_tokens page processes products_before_losses
-    prover_layers prover_permutations prover_public_rules prover_refutations
+    accuracy accuracy_of_divergences accuracy_of_hessians accuracy_of_parts chunked_loss
+    compiled_once configurations constants contract::test_eager_scan_and_checkpoint
+    contract::test_export contract::test_extremes contract::test_vmap derivations docs
+    errors::test_the_dtype_of_what_stands_beside_the_logits_is_free explicit_sharding head
+    head_contract head_cost head_dtype head_export head_padding head_plan head_proofs head_weights
+    held_memory identities injection label_dtypes masked_chunks masked_tokens
+    optax::test_ours_pass_the_tests_of_optax page processes products_before_losses prover_layers
+    prover_lookups prover_permutations prover_public_rules prover_refutations
     prover_rules_beside_wrong_ones prover_translation prover_trees rows second_engine
-    second_engine_rules sharded_head sharded_head_of_any_loss sharded_losses sharded_proofs threads
-    token_statistics torch_definitions two_calls zero_times_infinity
+    second_engine_rules sharded_head sharded_head_of_any_loss sharded_losses sharded_proofs
+    sharded_splits sharded_traffic threads token_statistics torch_definitions two_calls
+    zero_times_infinity
     """.split()
 )
-"""The names of files, without ``test_``, of whose tests one case is quick and the others are slow.
+"""Files, and tests of files, of which one case is quick and the others are slow.
 
-Each case compiles programs or proves a theorem. All cases of the contract and the edges are quick.
+Each case compiles programs or proves a theorem. Values, gradients and second derivatives of each
+function in the contract, and all edges, are quick.
 """
 
 
@@ -98,8 +103,9 @@ def pytest_collection_modifyitems(items):
     """
     tests = collections.defaultdict(list)
     for item in items:
-        long = item.path.stem.removeprefix("test_") in MANY_LONG_CASES
-        if long and item.get_closest_marker("slow") is None:
+        file = item.path.stem.removeprefix("test_")
+        many = not MANY_LONG_CASES.isdisjoint([file, f"{file}::{item.originalname}"])
+        if many and item.get_closest_marker("slow") is None:
             tests[item.path, item.originalname].append(item)
     for (_, name), cases in tests.items():
         cases.pop(zlib.crc32(name.encode()) % len(cases))

@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flint import arb
 from hypothesis import given
 
@@ -24,6 +25,8 @@ from tests.measure import (
     reverse,
     run,
 )
+
+pytestmark = pytest.mark.slow
 
 
 @st.composite

@@ -176,6 +176,7 @@ def test_losses_of_logits(problem, module):
     compare(problem, module)
 
 
+@pytest.mark.slow
 @draws(48)
 @given(problems(PLAIN, optional=False))
 def test_losses_without_options(problem):

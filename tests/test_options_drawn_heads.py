@@ -18,7 +18,7 @@ from tests.meshes import on_mesh
 from tests.test_options_drawn import OPTIONS, both_derivatives, dtypes, modules, reductions, same
 from tests.token_statistics import of_logits
 
-pytestmark = pytest.mark.fast_compile
+pytestmark = [pytest.mark.fast_compile, pytest.mark.slow]
 
 WIDTH = 3
 CLASSES_IN_SHARDS = {"DV": P(None, "model"), "VD": P("model")}

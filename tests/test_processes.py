@@ -181,6 +181,7 @@ def alive(one):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "count, ending, victim",
     [

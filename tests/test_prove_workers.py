@@ -23,6 +23,7 @@ from xent_jax.proofs._workers import Died, _uninterrupted, answers, usual_jobs  
 pytestmark = pytest.mark.fast_compile
 
 
+@pytest.mark.slow
 def test_both_processes_are_at_work_at_once():
     claims, seen = _catalogue.claims()[:6], []
     answered = dict(answers(claims, 2, lambda running: seen.append([c.name for c in running])))
@@ -41,6 +42,7 @@ def test_a_process_that_dies_is_an_error():
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_claim_that_raises_in_its_process_is_an_error(monkeypatch, capsys):
     claims = [dataclasses.replace(c, name=f"no {c.name}") for c in _catalogue.claims()[:2]]
     monkeypatch.setattr("xent_jax.proofs._command.claims", lambda: claims)

@@ -6,6 +6,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from xent_jax.proofs import array, labels, permutation, prove_vjp
 from xent_jax.proofs._normal_form import (
     ONE,
@@ -90,6 +91,7 @@ def test_drawn_programs_are_read_as_jax_computes_them():
             agree(fun, TWO, terms, at, {"n": 3})
 
 
+@pytest.mark.slow
 def test_drawn_programs_that_are_proved_to_be_equal_have_the_same_numbers():
     rng, found = np.random.default_rng(0), collections.Counter()
     drawn = [drawn_steps(rng) for _ in range(14)]
@@ -156,6 +158,7 @@ def as_sum(equal, taken, indices):
     return total(term, *indices[:2])
 
 
+@pytest.mark.slow
 def test_drawn_sums_of_deltas_are_the_numbers_that_they_mean():
     """Sums over two indices of entries of x beside deltas of drawn places."""
     met = collections.Counter()

@@ -54,6 +54,7 @@ def test_all_permutations_are_taken():
     assert all(c["p"].dtype == np.int32 for c in both)
 
 
+@pytest.mark.slow
 def test_the_command_proves_theorems_by_name(capsys):
     assert command.main(["--only", "softcap: *", "--jobs", "1"]) == 0
     printed = capsys.readouterr().out

@@ -63,12 +63,15 @@ def test_what_is_compiled_alike_follows_one_another():
 
 def test_all_cases_of_other_tests_are_quick():
     assert quick("test_contract.py", 40) == list(range(40))
+    assert len(quick("test_contract.py", 40, name="test_export")) == 1
     assert quick("test_contract.py", 40, slow=[3]) == [i for i in range(40) if i != 3]
 
 
 def test_files_with_many_long_cases_are_there():
     files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
-    assert conftest.MANY_LONG_CASES <= files
+    assert {name.split("::")[0] for name in conftest.MANY_LONG_CASES} <= files
+    for file, test in (name.split("::") for name in conftest.MANY_LONG_CASES if "::" in name):
+        assert f"def {test}(" in (Path(__file__).parent / f"test_{file}.py").read_text("utf-8")
 
 
 def overrides():
