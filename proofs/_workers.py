@@ -66,8 +66,8 @@ def _claims_by_name() -> Callable[[str], Answer]:
 def _uncollected() -> Iterator[None]:
     """Turns the garbage collector off.
 
-    Proofs keep nearly all terms that they make, and collecting garbage among them would take a
-    third of the time. Also, JAX has a callback on garbage collections, and a Ctrl-C during that
+    A proof keeps nearly all terms that it makes until it ends, and collecting garbage among them
+    would take a third of the time. Also, JAX has a callback on garbage collections, and a Ctrl-C during that
     callback would be lost.
     """
     before = gc.isenabled()

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import xent_jax
 from tests import exact
 
 INF, NAN = np.inf, np.nan
@@ -209,6 +211,17 @@ EDGES |= {  # however far apart they are
     )
     for beta, h in H.items()
 }
+
+# What both modes compute from is the same, and so is what is compiled by jit and eagerly.
+every_way = pytest.mark.parametrize(
+    ("module", "wrap"),
+    [
+        pytest.param(xent_jax, jax.jit, id="vjp-jit"),
+        pytest.param(
+            xent_jax.forward_mode, lambda f: f, id="jvp-eager", marks=pytest.mark.fast_compile
+        ),
+    ],
+)
 
 
 def check(edge, module, wrap=jax.jit):

@@ -110,8 +110,8 @@ def test_two_maxima_of_numbers_with_the_same_names_are_told_apart():
 
 # -------------------------------------------------- why SymPy's own sums are not used
 
-# SymPy raises no exception in these three cases. In a version in which one is mended, its test
-# fails, and goes.
+# SymPy is wrong in these three cases and raises no exception. If a version of SymPy mends one of
+# them, its test fails and can be deleted.
 K = poly(atom("dim", "k", 1))
 X = Symbol("x", "real")
 SIZE, PLACE, OTHER = sp.symbols("size j m", integer=True, positive=True)

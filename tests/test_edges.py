@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 import xent_jax
-from tests.edges import EDGES, GOOD, INTEGER, JS, KL, LEFT, NAN, SOFT, WEIGHTS, check
-
-# What both modes compute from is the same, and so is what is compiled by jit and eagerly.
-every_way = pytest.mark.parametrize(
-    ("module", "wrap"),
-    [
-        pytest.param(xent_jax, jax.jit, id="vjp-jit"),
-        pytest.param(
-            xent_jax.forward_mode, lambda f: f, id="jvp-eager", marks=pytest.mark.fast_compile
-        ),
-    ],
+from tests.edges import (
+    EDGES,
+    GOOD,
+    INTEGER,
+    JS,
+    KL,
+    LEFT,
+    NAN,
+    SOFT,
+    WEIGHTS,
+    check,
+    every_way,
 )
 
 

@@ -13,9 +13,9 @@ import pytest
 import xent_jax
 from tests import exact
 from tests.cases import CASES, FUNCTIONS, x64
+from tests.edges import every_way
 from tests.gradient_limits import HALF, INF, LOG2, ROWS, of_the_contract
 from tests.heads import modes
-from tests.test_edges import every_way
 from xent_jax import forward_mode
 
 NAN = np.nan
