@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.chunks import chunks_of
+from tests.chunks import SIZE, N, chunks_of, mask_of
 from tests.heads import derivatives, drawn, held, pulled
 from tests.meshes import on_mesh
 from tests.problems import close
 from tests.programs import sizes, temp
-from tests.test_masked_tokens import SIZE, N, mask_of
 from xent_jax import linear_softmax_cross_entropy
 from xent_jax._linear_layer import LinearLayer
 

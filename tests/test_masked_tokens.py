@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.chunks import chunks_of
+from tests.chunks import SIZE, N, chunks_of, mask_of
 from tests.heads import drawn, held, modes, pulled, reductions, same
 from tests.meshes import mesh_of, on_mesh
 from tests.problems import close
@@ -19,12 +19,7 @@ from xent_jax import (
 
 pytestmark = pytest.mark.fast_compile
 
-N, SIZE = 24, 4
 float64 = pytest.mark.usefixtures("float64")
-
-
-def mask_of(rng, kept):
-    return jnp.asarray(rng.permutation(N) < kept)
 
 
 @float64

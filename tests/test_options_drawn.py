@@ -11,7 +11,6 @@ import math
 from typing import NamedTuple
 
 import hypothesis.strategies as st
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,17 +19,11 @@ from hypothesis import given
 import xent_jax
 from tests import textbook as book
 from tests.cases import RICHEST, x64
+from tests.drawn_options import OPTIONS, both_derivatives, dtypes, modules, reductions, same
 from tests.draws import draws, seeds
-from tests.heads import pulled
 from tests.problems import arrays
-from xent_jax import forward_mode
 
 pytestmark = pytest.mark.fast_compile
-
-modules = st.sampled_from([xent_jax, forward_mode])
-reductions = st.sampled_from(["none", "sum", "mean"])
-dtypes = st.sampled_from([jnp.float64, jnp.float32, jnp.bfloat16])
-TOLERANCE = {jnp.float64: 1e-11, jnp.float32: 2e-5, jnp.bfloat16: 2e-2, jnp.float16: 3e-3}
 
 # -------------------------------------------------------------------------- losses of logits
 
@@ -41,13 +34,6 @@ TEXTBOOK = {
     "poly_loss_cross_entropy": book.poly,
 }
 PLAIN = {name: TEXTBOOK[name] for name in list(TEXTBOOK)[:2]} | {"softmax": book.softmax}
-OPTIONS = {  # those with a gradient, from a generator of numbers and k
-    "label_smoothing": lambda rng, k: rng.choice([0.0, 0.3, 1.0]),
-    "z_loss": lambda rng, k: rng.uniform(0, 1),
-    "class_weights": lambda rng, k: rng.uniform(0.1, 2, k),
-    "gamma": lambda rng, k: rng.uniform(0.3, 4),
-    "epsilon": lambda rng, k: rng.uniform(-1, 3),
-}
 
 
 class Layout(NamedTuple):
@@ -122,27 +108,10 @@ def problems(draw, names, optional=True):
     return name, floats | {"logits": z}, fixed, static, layout, dtype
 
 
-def same(got, wanted, dtype, plain=False):
-    """Also which are NaN. Without options each result has its own dtype's tolerance."""
-    assert jax.tree.structure(got) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        tolerance, scale = TOLERANCE[dtype], max(1.0, np.max(np.abs(np.nan_to_num(b)), initial=0))
-        if plain:
-            least = 1e-12 if dtype == jnp.float64 else 2e-6
-            tolerance, scale = max(least, float(jnp.finfo(a.dtype).eps)), 2
-        np.testing.assert_allclose(np.float64(a), b, rtol=tolerance, atol=tolerance * scale)
-
-
 def as_dtype(floats, dtype):
     """Logits in the dtype, which holds them; options in at least float32."""
     wide = jnp.promote_types(dtype, jnp.float32)
     return {k: jnp.asarray(v, dtype if k == "logits" else wide) for k, v in floats.items()}
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def both_derivatives(loss, reference, floats, exact):
-    """The values and gradients of the loss, and those of its reference, in one program."""
-    return pulled(loss, floats), pulled(reference, exact)
 
 
 def compare(problem, module, plain=False):

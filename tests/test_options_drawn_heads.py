@@ -13,9 +13,9 @@ from jax.sharding import PartitionSpec as P
 import xent_jax
 from tests import textbook as book
 from tests.cases import x64
+from tests.drawn_options import OPTIONS, both_derivatives, dtypes, modules, reductions, same
 from tests.draws import draws, seeds
 from tests.meshes import on_mesh
-from tests.test_options_drawn import OPTIONS, both_derivatives, dtypes, modules, reductions, same
 from tests.token_statistics import of_logits
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.slow]

@@ -10,72 +10,26 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import xent_jax
-from tests import heads, meshes
+from tests import heads
 from tests.heads import pulled, reductions, weighed
-from tests.meshes import mesh_of, mesh_set, put, shard_map, tracked
+from tests.meshes import mesh_of, mesh_set, put, tracked
 from tests.problems import close
+from tests.sharded_heads import (
+    BUDGET,
+    CLASSES,
+    FIXED,
+    KERNELS,
+    NAMES,
+    both,
+    drawn,
+    kernels,
+    layer,
+    mapped,
+    on_mesh,
+)
 from xent_jax import forward_mode, linear_softmax_cross_entropy, linear_token_statistics
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
-
-TOKENS, WIDTH, CLASSES = (8, 3), 6, 24
-BUDGET = 5 * 8 * CLASSES  # chunks that the shard's tokens are no multiple of
-FIXED = {"ignore_index": 3, "max_logits_bytes": BUDGET}
-KERNELS = {"classes": P(None, "model"), "fully": P("data", "model"), "whole": P()}
-NAMES = {"axis_name": "model", "batch_axis_name": "data"}
-SPECS = {
-    "inputs": P("data"), "kernel": P(None, "model"), "bias": P("model"), "labels": P("data"),
-    "where": P("data"), "weights": P("data"), "class_weights": P("model"),
-}  # fmt: skip
-
-kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
-
-
-def drawn(rng, classes=CLASSES):
-    """Every floating argument, the labels and the tokens left in."""
-    floats = {
-        "inputs": rng.standard_normal((*TOKENS, WIDTH)),
-        "kernel": rng.standard_normal((WIDTH, classes)),
-        "bias": rng.standard_normal(classes),
-        "class_weights": rng.uniform(0.5, 2, classes),
-        "label_smoothing": rng.uniform(0.05, 0.3),
-        "z_loss": rng.uniform(0.01, 0.1),
-        "logit_softcap": rng.uniform(2, 5),
-        "temperature": rng.uniform(0.5, 2),
-        "weights": rng.uniform(0.1, 2, TOKENS) * (rng.uniform(size=TOKENS) < 0.8),
-    }
-    fixed = {"labels": rng.integers(0, classes, TOKENS), "where": rng.uniform(size=TOKENS) < 0.8}
-    fixed["where"][:4] = True  # the shards leave in different numbers
-    return jax.tree.map(jnp.asarray, (floats, fixed))
-
-
-def layer(rng, classes=CLASSES):
-    """Inputs, kernel, labels and bias."""
-    floats, fixed = drawn(rng, classes)
-    return floats["inputs"], floats["kernel"], fixed["labels"], floats["bias"]
-
-
-def on_mesh(head=linear_softmax_cross_entropy, kernel=KERNELS["classes"], mesh=None):
-    return meshes.on_mesh(head, kernel, mesh or mesh_of())
-
-
-def mapped(head, check_vma=True, out=SPECS["inputs"]):
-    """The head of a shard inside shard_map, as a function of whole arrays."""
-
-    def call(**arguments):
-        arrays = {k: v for k, v in arguments.items() if not isinstance(v, int | str)}
-        local = functools.partial(head, **{k: arguments[k] for k in arguments.keys() - arrays})
-        specs = {k: SPECS.get(k, P()) for k in arrays}
-        return shard_map(lambda arrays: local(**arrays), (specs,), out, check_vma=check_vma)(arrays)
-
-    return call
-
-
-def both(head, *args, wrt=(0, 1), has_aux=False):
-    """The value and the gradients, of which none is computed while another program runs."""
-    run = jax.jit(jax.value_and_grad(head, wrt, has_aux=has_aux))
-    return jax.block_until_ready(run(*args))
-
 
 # ------------------------------------------------------------------------ value and gradients
 

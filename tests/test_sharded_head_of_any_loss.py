@@ -11,7 +11,7 @@ import xent_jax
 from tests.heads import weighed
 from tests.meshes import tracked
 from tests.problems import close
-from tests.test_sharded_head import BUDGET, CLASSES, NAMES, both, drawn, kernels, mapped, on_mesh
+from tests.sharded_heads import BUDGET, CLASSES, NAMES, both, drawn, kernels, mapped, on_mesh
 
 pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 

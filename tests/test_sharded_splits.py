@@ -12,7 +12,7 @@ import xent_jax
 from tests.heads import pulled
 from tests.meshes import mesh_of, shard_map, tracked
 from tests.problems import close
-from tests.test_sharded_head import CLASSES, FIXED, KERNELS, layer, on_mesh
+from tests.sharded_heads import CLASSES, FIXED, KERNELS, layer, on_mesh
 
 INTEGER = xent_jax.softmax_cross_entropy_with_integer_labels
 SPLITS = [(d, m) for d in (1, 2, 4, 8) for m in (1, 2, 4, 8) if d * m <= 8]  # data x model

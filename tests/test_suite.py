@@ -1,6 +1,7 @@
 """How the tests themselves are run: on how many workers, and how their programs are compiled."""
 
 import os
+import re
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -72,6 +73,11 @@ def test_files_with_many_long_cases_are_there():
     assert {name.split("::")[0] for name in conftest.MANY_LONG_CASES} <= files
     for file, test in (name.split("::") for name in conftest.MANY_LONG_CASES if "::" in name):
         assert f"def {test}(" in (Path(__file__).parent / f"test_{file}.py").read_text("utf-8")
+
+
+def test_no_test_file_imports_from_another():
+    for path in Path(__file__).parent.glob("test_*.py"):
+        assert not re.search(r"^from tests(\.| import )test_", path.read_text("utf-8"), re.M), path
 
 
 def overrides():
