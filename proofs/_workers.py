@@ -67,8 +67,8 @@ def _uncollected() -> Iterator[None]:
     """Turns the garbage collector off.
 
     A proof keeps nearly all terms that it makes until it ends, and collecting garbage among them
-    would take a third of the time. Also, JAX has a callback on garbage collections, and a Ctrl-C during that
-    callback would be lost.
+    would take a third of the time. Also, JAX has a callback on garbage collections, and a Ctrl-C
+    during that callback would be lost.
     """
     before = gc.isenabled()
     gc.disable()
