@@ -153,16 +153,20 @@ def _compile_options(*args, env_options_overrides=None, of=compiler.get_compile_
 
 
 def how_compiled(item):
-    """``fast_compile`` if the test or its file is marked so, or it is the prover's."""
+    """Returns the mark that a test or its file has, or the usual one.
+
+    The tests of the prover are usually compiled fast, and all others as users compile them.
+    """
     usual = "fast_compile" if item.path.stem.startswith("test_prover_") else "users_compile"
     return next((m.name for m in item.iter_markers() if m.name.endswith("_compile")), usual)
 
 
 @pytest.fixture(autouse=True)
 def _how_programs_are_compiled(request):
-    """As users compile them, unless the test is compiled fast.
+    """Sets how JAX compiles the programs of a test, as its marks say.
 
-    Programs of the other kind are dropped, and all of them before they fill the memory.
+    Programs that were compiled in the other way are dropped, and all programs before they fill the
+    memory.
     """
     options = fast_compile() if how_compiled(request.node) == "fast_compile" else {}
     grown = resident() - compiled["resident at last"]

@@ -25,7 +25,10 @@ OPTIONS = {  # those with a gradient, from a generator of numbers and k
 
 
 def same(got, wanted, dtype, plain=False):
-    """Also which are NaN. Without options each result has its own dtype's tolerance."""
+    """Asserts that two trees are equal within the dtype's tolerance, with NaN at the same places.
+
+    If ``plain``, no option is given, and each result has the tolerance of its own dtype.
+    """
     assert jax.tree.structure(got) == jax.tree.structure(wanted)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         tolerance, scale = TOLERANCE[dtype], max(1.0, np.max(np.abs(np.nan_to_num(b)), initial=0))

@@ -122,7 +122,7 @@ def test_the_dtype_of_what_stands_beside_the_logits_is_free(pair, first, second)
         value, gradients = jax.jit(
             jax.value_and_grad(lambda z, t: jnp.sum(PAIRS[pair](z, t).astype(jnp.float32)), (0, 1))
         )(z, t)
-    # softcap rounds its value to bfloat16, which has 8 bits.
+    # The tolerance follows bfloat16, which has 8 bits: softcap rounds its value to it.
     np.testing.assert_allclose(value, in_float32(pair), rtol=1e-2)
     assert [g.dtype for g in gradients] == [first, second]
 

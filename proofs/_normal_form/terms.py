@@ -111,7 +111,7 @@ def forgotten() -> Iterator[None]:
 
 @contextlib.contextmanager
 def forgotten_if(error: type[Exception]) -> Iterator[None]:
-    """Is ``forgotten``, if it ends by that error."""
+    """Drops the atoms that were made inside, only if it ends by that error."""
     before = len(_atoms)
     try:
         yield
