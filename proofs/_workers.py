@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -107,11 +108,13 @@ def shared_out(
         report: called with the indices of the tasks that run.
     """
     todo = iter(range(len(tasks)))
+    workers: list[_Worker] = []
     with _uncollected():
-        with _uninterrupted():
-            workers = [_started(prepare) for _ in range(min(jobs, len(tasks)))]
-        busy: dict[Any, _Worker] = {w.line: w for w in workers}
         try:
+            with _uninterrupted():
+                for _ in range(min(jobs, len(tasks))):
+                    workers.append(_started(prepare))
+            busy: dict[Any, _Worker] = {w.line: w for w in workers}
             for worker in workers:
                 _give(worker, next(todo), tasks)
             while busy:
@@ -134,16 +137,27 @@ def shared_out(
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Blocks Ctrl-C for processes started inside, and delays it for this process until the end."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Blocks Ctrl-C for processes started inside, and delays it for this process until the end.
+
+    Processes inherit the mask of the thread that starts them. The mask does not delay the signal
+    for this process, because another thread, such as one of JAX's, may take it, and Python would
+    then run the handler in the main thread. A handler that only notes the signal delays it.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or not hasattr(signal, "pthread_sigmask"):  # Windows has no masks
         yield
         return
     resource_tracker.ensure_running()  # its start would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    noted: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _started(prepare: Prepare) -> _Worker:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -86,16 +87,28 @@ def _interrupted(run, name):
     within(10, lambda: not group_exists(run.pid))
 
 
-def test_ctrl_c_is_not_lost_while_processes_start():
-    passed = []
+@pytest.mark.parametrize("to", ["this thread", "the process"])
+def test_ctrl_c_is_delayed_while_processes_start(to):
+    """A signal to the process may come to a thread that does not block it."""
+    passed, ended = [], threading.Event()
+    other = threading.Thread(target=ended.wait)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    other.start()
     try:
         with pytest.raises(KeyboardInterrupt), _uninterrupted():
-            signal.raise_signal(signal.SIGINT)
+            if to == "this thread":
+                signal.raise_signal(signal.SIGINT)
+            else:
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
             passed.append("the signal")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+        ended.set()
+        other.join()
     assert passed == ["the signal"]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def within(seconds, condition):
