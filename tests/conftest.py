@@ -20,6 +20,7 @@ from jax._src import compiler
 from tests.cases import x64
 
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_traceback_in_locations_limit", 0)  # these take 7 % of the tests' time
 os.environ.pop("COLUMNS", None)  # as wide as tables are in a file
 gc.set_threshold(10_000)  # at Python's own 700, traces of JAX are searched for a fifth of the time
 

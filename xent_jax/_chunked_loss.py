@@ -197,8 +197,8 @@ class TokenLoss(NamedTuple):
     """
 
     loss: Callable[..., tuple[Any, Any]]  # (closed_over, params, *rows)
-    closed_over: int  # how many arrays
-    dtype: Any = jnp.dtype("float32")  # it multiplies nothing itself
+    closed_over: int  # the number of arrays that the function closes over
+    dtype: Any = jnp.dtype("float32")  # it computes no products itself
     shards: Shards = WHOLE
 
     def then(self, function: Callable[[Any], Any]) -> "TokenLoss":

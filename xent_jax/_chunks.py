@@ -18,9 +18,9 @@ from jax import Array, lax
 from xent_jax import _checks, _shards
 
 _DEFAULT_BYTES = 128 * 2**20  # of a chunk's logits and their gradient, in float32
-_FEWEST, _ENOUGH, _SHARES = 512, 2048, 16  # see ``tokens_within`` and ``size_of``
-_PIECE_BYTES, _PIECE_CLASSES = 4 * 2**20, 2048  # of the kernel's gradient, float32: in cache
-LIVE = 2  # arrays of a chunk's logits that may be held at once: they and their gradient
+_FEWEST, _ENOUGH, _SHARES = 512, 2048, 16  # ``tokens_within`` and ``size_of`` explain them
+_PIECE_BYTES, _PIECE_CLASSES = 4 * 2**20, 2048  # a piece of dW in float32 that fits in a cache
+LIVE = 2  # arrays of the size of a chunk's logits that are held: the logits and their gradient
 
 Step = Callable[[Any, Any, Array | None], tuple[Any, Any]]
 
@@ -31,9 +31,9 @@ class Chunks(NamedTuple):
     A proof passes one as ``max_logits_bytes``, because its sizes are symbols.
     """
 
-    size: int  # tokens in a chunk
-    pieces: int = 1  # of the classes, in which a CPU sums the kernel's gradient
-    in_place: bool = False  # whether tokens that are out stay in their chunks, as proofs read it
+    size: int  # the number of tokens in a chunk
+    pieces: int = 1  # a CPU sums the kernel's gradient in this many pieces of the classes
+    in_place: bool = False  # whether tokens that are left out stay in their chunks, for proofs
 
 
 def chunks_for(
@@ -195,7 +195,8 @@ def _gathered(
     count = (tokens + size - 1) // size
     mask = jnp.ones(tokens, jnp.bool_) if mask is None else mask
     mask = lax.pad(mask, jnp.zeros((), jnp.bool_), [(0, count * size - tokens, 0)])
-    # The places of the tokens that take part, then numbers beyond the last place; none twice.
+    # The places of the tokens that take part come first, then numbers beyond the last place. No
+    # number occurs twice.
     places = jnp.arange(count * size, dtype=jnp.int32)
     places = jnp.sort(jnp.where(mask, places, places + count * size))
 

@@ -256,7 +256,7 @@ def _jensen_shannon_backward(pair: Pair, args, g: Array):
     by_x = (1 - beta) * hessian_product(both.q, bounded(both.q, v), pair.shards)
     by_y = beta * hessian_product(both.p, bounded(both.p, u), pair.shards)
     along = pair.shards.sum(product(by_x, both.x) + product(by_y, both.y))
-    # Less p - q, which sums to 0, each term of the two divergences is of the second order.
+    # Subtracting p - q, which sums to 0, makes each term of both divergences of second order.
     apart = product(both.p, u) - product(both.q, v) - both.less
     scaled = pair.whole(g)[..., None] / temperature
     return (

@@ -257,7 +257,7 @@ def reduced(
     A mean divides by the sum of the tokens' weights, of the weights ``by_label``, or of their
     products, and without weights by the number of tokens.
     """
-    with _shards.mesh_by_name():  # without it, the losses would be traced twice
+    with _shards.mesh_by_name():  # without it, JAX would trace the losses twice
         if reduction == "none":
             return engine.losses(operands, mask)
         scale = jnp.ones((), dtype)

@@ -32,7 +32,7 @@ class IntegerProblem(NamedTuple):
 
     layout: Layout
     z: Array  # [..., k]
-    examples: Array | None  # [...]: those that take part; z may be NaN at the others
+    examples: Array | None  # [...] booleans: which take part; z may be NaN at the others
     y: Array  # [...], int32, in range, counted from the shard's first class
     weight: Array  # [...]: the label's weight, NaN where the label was out of range
     class_weights: Array | None

@@ -86,7 +86,7 @@ class Layout:
             return None, None
         if where.ndim != len(self.shape):
             return None, jnp.broadcast_to(where, self.batch)
-        one_class = self.shards and self.size == 1  # the example has more classes
+        one_class = self.shards and self.size == 1  # other shards hold more classes
         if all(where.shape[a] == 1 for a in self.axes) and not one_class:
             return None, jnp.broadcast_to(jnp.squeeze(where, self.axes), self.batch)
         classes = self.classes_last(where)
@@ -149,8 +149,8 @@ def _masked_value(_, z: Array, classes: Array | None, examples: Array | None) ->
     if classes is not None:
         z = jnp.where(classes, z, jnp.asarray(-jnp.inf, z.dtype))
     if examples is not None:
-        # This must happen before the kernel: a masked NaN times a cotangent of zero would be NaN
-        # again.
+        # A masked NaN must be replaced before the loss is computed: in the backward pass, NaN times
+        # a cotangent of zero would be NaN again.
         z = jnp.where(examples[..., None], z, jnp.zeros((), z.dtype))
     return z
 

@@ -29,8 +29,8 @@ class LinearLayer(NamedTuple):
     # (closed_over, z [tokens, V], *targets) -> trees of [tokens, ...]: losses, and auxiliaries
     loss: Callable[..., tuple[Any, Any]]
     axes: KernelAxes
-    pieces: int  # of the classes, in which a CPU sums the kernel's gradient
-    dtype: Any  # of the factors of all products
+    pieces: int  # a CPU sums the kernel's gradient in this many pieces of the classes
+    dtype: Any  # the dtype of the factors of all products
     shards: Shards
 
     def then(self, function: Callable[[Any], Any]) -> "LinearLayer":

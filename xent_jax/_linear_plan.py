@@ -20,10 +20,10 @@ from xent_jax._types import KernelAxes, accumulator
 _NAME = "linear_head_plan"
 _ARGUMENTS = ("inputs", "kernel", "bias")
 _HEADS = (linear_softmax_cross_entropy, linear_token_statistics)
-_MASKS = {"where", "ignore_index", "num_classes", "class_weights"}  # the last by smoothing
-_LEFT_OUT = {"where", "ignore_index", "weights"}  # tokens, so that a chunk gathers the others
+_MASKS = {"where", "ignore_index", "num_classes", "class_weights"}  # take one more array of logits
+_LEFT_OUT = {"where", "ignore_index", "weights"}  # leave out tokens; a chunk gathers the others
 _CAP = "logit_softcap"
-_NUMBERS = 32  # bytes for each token and each class: labels, weights, statistics of a row
+_NUMBERS = 32  # bytes of labels, weights and row statistics, for each token and each class
 
 
 class LinearHeadPlan(NamedTuple):
@@ -31,15 +31,15 @@ class LinearHeadPlan(NamedTuple):
 
     tokens: int
     classes: int
-    chunk: int  # tokens in a chunk
+    chunk: int  # the number of tokens in a chunk
     chunks: int
-    logits_bytes: int  # of a chunk's logits and of the arrays of their size that are held with them
-    accumulator_bytes: int  # of the kernel's and the bias's gradient before it is a result
-    inputs_bytes: int  # of the inputs' gradient
-    copies_bytes: int  # of inputs and kernel: in dtype, in float32 for a CPU, or without padding
-    numbers_bytes: int  # of the few numbers for each token and each class
-    materialized_bytes: int  # of all logits and their gradient, which the head does not hold
-    flops_per_byte: float  # of a chunk's three products, per byte of the kernel and its gradient
+    logits_bytes: int  # a chunk's logits, and the arrays of their size that are held with them
+    accumulator_bytes: int  # the sums of the gradients of kernel and bias that are not results
+    inputs_bytes: int  # the gradient of the inputs, in its wider dtype
+    copies_bytes: int  # copies of inputs and kernel in other dtypes, or with zeros as padding
+    numbers_bytes: int  # the few numbers for each token and each class
+    materialized_bytes: int  # all logits and their gradient, which the head does not hold
+    flops_per_byte: float  # of a chunk's three products, per byte read or written of W and dW
 
     @property
     def temporary_bytes(self) -> int:

@@ -37,13 +37,13 @@ class Problem:
     targets: tuple[Array, ...]  # [*batch, ...]: the leaves of the tree
     mask: Array | None  # [*batch] booleans: the tokens that take part
     weights: Array | None  # [*batch]: the factors of their losses
-    name: str = _static()  # of the function that was called
+    name: str = _static()  # the function that was called
     mode: Mode = _static()
-    tree: Any = _static()  # of the targets
+    tree: Any = _static()  # the tree structure of the targets
     axes: KernelAxes = _static()
     chunks: Chunks = _static()
     factors: Any = _static()  # the dtype of the factors of all products
-    shards: Shards = _static()  # of the classes
+    shards: Shards = _static()  # the shards of the classes
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -217,10 +217,10 @@ def _layer(name: str, inputs, kernel, axes: KernelAxes) -> tuple[Array, Array]:
     )
     width, classes = axes.index("D"), axes.index("V")
     if inputs.ndim == 0 or kernel.ndim != 2 or inputs.shape[-1] != kernel.shape[width]:
-        lies = "[D, classes]" if axes == "DV" else "[classes, D]"
+        wanted = "[D, classes]" if axes == "DV" else "[classes, D]"
         transposed = kernel.ndim == 2 and inputs.shape[-1:] == kernel.shape[classes:][:1]
         raise ValueError(
-            f"{name}: inputs must have the shape [..., D] and kernel {lies}, got "
+            f"{name}: inputs must have the shape [..., D] and kernel {wanted}, got "
             f"{_checks.describe(inputs)} and {_checks.describe(kernel)}."
             + (f" Give kernel.T, or kernel_axes={axes[::-1]!r}." if transposed else "")
         )

@@ -86,11 +86,11 @@ def shard_linear_head(
             k: _checks.array(original.__name__, k, v) for k, v in options.items() if _is_array(k, v)
         }
         fixed = {k: v for k, v in options.items() if k not in arrays}
-        # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
+        # The head checks the whole arrays: a shard's shapes in an error would tell the user little.
         whole = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
         jax.eval_shape(lambda arrays: head(**arrays, **fixed), whole)
         for which, of_tokens in (("where", tokens_of), ("weights", token_weights)):
-            if which in arrays:  # one for each token, to be sharded like the tokens
+            if which in arrays:  # broadcast to [*batch], and sharded like the tokens
                 batch = arrays["inputs"].shape[:-1]
                 arrays[which] = of_tokens(original.__name__, arrays[which], batch)
         mesh_axes = _mesh_axes(name, mesh, inputs, kernel, arrays, fixed["kernel_axes"])
@@ -128,8 +128,8 @@ def _checked(name: str, head: Any, mesh: Any, inputs: Any, kernel: Any) -> Calla
     return original
 
 
-_AXES = "axis_name", "batch_axis_name"  # that the wrapper gives
-# The values of numbers that are off; others become operands.
+_AXES = "axis_name", "batch_axis_name"  # the arguments that the wrapper passes itself
+# Options that are numbers, with the value that turns each off; other values become operands.
 _NUMBERS = {"label_smoothing": 0, "z_loss": 0, "logit_softcap": None, "temperature": 1}
 _BY_TOKEN, _BY_CLASS = ("labels", "where", "weights"), ("bias", "class_weights")
 
@@ -277,7 +277,7 @@ def _any_sharded(
     **others: Any,
 ) -> Any:
     """Returns the result of a head of any loss for whole arrays, computed in shards."""
-    # The head's own checks, of the whole arrays: a shard's shapes would tell the user little.
+    # The head checks the whole arrays: a shard's shapes in an error would tell the user little.
     axes, *rest, _ = head.layer
     of_whole = dataclasses.replace(head, layer=(axes, *rest, None))
     checks = functools.partial(of_whole.problem, others=others)

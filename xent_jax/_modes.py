@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 Mode = Literal["reverse", "forward"]
-"""The rule that the kernels use: their ``custom_vjp`` or their ``custom_jvp``."""
+"""Which rule JAX differentiates a loss by: its ``custom_vjp`` or its ``custom_jvp``."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

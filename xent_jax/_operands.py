@@ -11,7 +11,7 @@ from jax.custom_derivatives import SymbolicZero
 class Operands(NamedTuple):
     """The arrays that the losses depend on; None for an optional one that is not given."""
 
-    shared: tuple[Any, ...]  # of all tokens: a kernel, a bias, parameters, what a loss closes over
+    shared: tuple[Any, ...]  # used by all tokens: kernel, bias, parameters, what a loss closes over
     rows: tuple[Any, ...]  # [*batch, ...]: inputs, targets, and last the weights if there are any
 
 

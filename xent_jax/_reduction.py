@@ -68,7 +68,7 @@ def divisor(
         return jnp.maximum(count, 1).astype(dtype)
     weight = math.prod(factors[1:], start=factors[0])
     zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
-    # The weight of a label out of range is NaN: its own row is NaN by it, and no other may be.
+    # The weight of a label out of range is NaN, which poisons that row and must not reach others.
     weight = jnp.where(examples, jnp.where(jnp.isnan(weight), one, weight), zero)
     total = shards.psum(jnp.sum(weight))
     return jnp.where(count == 0 if weights is None else total == 0, one, total)

@@ -43,7 +43,7 @@ class Rows:
     total: Array  # S
     log_total: Array  # log(S / E_m)
     label: Label | None
-    examples: Array | None  # those that take part; z may be NaN at the others
+    examples: Array | None  # booleans: which take part; z may be NaN at the others
     shards: Shards = dataclasses.field(metadata={"static": True})  # of the classes
 
     def whole(self, g: Array) -> Array:
@@ -114,8 +114,8 @@ def row_origin(m: Array) -> Array:
     place. If m is large, z - m is exact for every z whose exponential is not 0, and c is m. Else c
     is 0, so that nothing is rounded, or a whole number that keeps exp(z - c) in range.
     """
-    most = 64 if jnp.finfo(m.dtype).bits == 32 else 512  # 2^20 of exp(most) can be added
-    low, high = m.dtype.type(0), m.dtype.type(most)  # no operation: JAX could split it off
+    most = 64 if jnp.finfo(m.dtype).bits == 32 else 512  # the sum of 2^20 times exp(most) is finite
+    low, high = m.dtype.type(0), m.dtype.type(most)  # of NumPy: JAX's own would be traced
     return lax.select(lax.abs(m) < 4 * most, lax.floor(m - lax.clamp(low, m, high)), m)
 
 
@@ -182,7 +182,7 @@ def _sum_of_others(z: Array, y: Array, _: Array, c: Array) -> Array:
 
 def _sum_in_blocks(width: int, z: Array, y: Array, m: Array, c: Array) -> Array:
     blocks = z.reshape(*z.shape[:-1], -1, width)
-    size = lax.full_like(y, width)  # a label of another shard may be negative: it is in no block
+    size = lax.full_like(y, width)  # a negative label, of another shard, is in no block
     return others_in_blocks(blocks, lax.div(y, size), lax.rem(y, size), m, c)
 
 

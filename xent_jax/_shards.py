@@ -80,8 +80,8 @@ class Shards:
         """Sums over the shards; of a tree, each array."""
         if not self:
             return x
-        # One array at a time, as JAX does since 0.8. Before, psum of a tree had no second
-        # derivative.
+        # One array at a time, as JAX does itself since 0.8. Before 0.8, the psum of a tree had no
+        # second derivative.
         return jax.tree.map(lambda a: lax.psum(a, self.axis_name), vary(x, self.names))
 
     def sum(self, x: Any) -> Any:
@@ -245,7 +245,7 @@ def take(x: Array, i: Array) -> Array:
 
 def shape_of(shape: tuple[int, ...], dtype: Any, axes: frozenset[str]) -> ShapeDtypeStruct:
     """Returns the shape of an array that varies over these axes, to trace with."""
-    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # random keys, of which there is no zero
+    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # random keys have no zeros
         return ShapeDtypeStruct(shape, dtype)
     return jax.eval_shape(lambda: vary(jnp.zeros(shape, dtype), axes))
 
@@ -268,7 +268,7 @@ def shard_map(
     if not typed:
         return mapped
 
-    from jax.sharding import reshard  # not there in jax 0.6
+    from jax.sharding import reshard  # jax 0.6 does not have it
 
     def moved(*args: Any) -> Any:
         shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), in_specs)

@@ -94,7 +94,8 @@ def _binary_loss(
         t = jnp.where(mask, t, jnp.zeros((), dtype))
     if smoothing is not None:
         t = mixed(smoothing, t, jnp.asarray(0.5, dtype))
-        # Cleared again, so that masked elements add nothing to the gradient of the smoothing.
+        # The labels are cleared again, so that masked elements add nothing to the gradient of the
+        # smoothing.
         t = t if mask is None else jnp.where(mask, t, jnp.zeros((), dtype))
     return reduce(_binary(mode, z, t, weight), reduction, mask, weights=weights)
 
@@ -124,7 +125,7 @@ def _binary_backward(_, args, g: Array):
     return g_z.astype(z.dtype), to_argument(times(g, slope), t), g_w
 
 
-# The value keeps so many arrays that a gradient which is computed twice needs no further one.
+# The residuals leave enough buffers that a gradient which XLA:CPU computes twice needs no more.
 _binary = closed_form(lambda *_: None, _binary_value, _binary_backward, gradient_once=False)
 
 

@@ -43,7 +43,7 @@ class _Row(NamedTuple):
     """Holds a row of logits relative to its largest."""
 
     distance: Array  # [..., k]: z - m
-    lost: Array  # [..., k]: what the subtraction rounded off
+    lost: Array  # [..., k]: the rounding error of that subtraction
     x: Array  # [..., k]: distance / T
     e: Array  # [..., k]: exp(x), to the last places
 
@@ -54,7 +54,7 @@ def _row(z: Array, m: Array, temperature: Array) -> _Row:
     # ``relative`` explains.
     z = z.astype(m.dtype) + (m - m)
     distance = z - m
-    far = distance < -1e6  # where the exponential is 0, and an infinity would become NaN
+    far = distance < -1e6  # the exponential is 0 there, and an infinity would become NaN
     near = jnp.where(far, m, lax.stop_gradient(z))
     rounded = near - m
     back = rounded - near
@@ -104,7 +104,7 @@ def _share_jvp(shards, primals, tangents):
 @jax.custom_jvp
 def _shares_apart(p: Array, q: Array, apart: Array, pair: Pair) -> Array:
     """Returns p - q, accurate to the last places, from the differences of exponentials and sums."""
-    # total_z (p - q) is apart - p D, and total_w (p - q) is apart - q D.
+    # total_z (p - q) = apart - p D and total_w (p - q) = apart - q D; both are added.
     both = (pair.total_z + pair.total_w)[..., None]
     return (2 * apart - (p + q) * pair.more[..., None]) / both
 
@@ -172,6 +172,6 @@ def _log_ratios_to_mixture_jvp(primals, tangents):
     d, beta = primals
     d_dot, beta_dot = tangents
     u, v = log_ratios_to_mixture(d, beta)
-    p, q = jnp.exp(u), jnp.exp(v)  # over m
+    p, q = jnp.exp(u), jnp.exp(v)  # p / m and q / m
     by_beta = difference(p, q, d) * beta_dot
     return (u, v), ((1 - beta) * q * d_dot - by_beta, -beta * p * d_dot - by_beta)
