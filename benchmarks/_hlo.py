@@ -1,7 +1,7 @@
-"""The text of a compiled program (HLO): its computations, and how often each of them runs.
+"""Reads the text of a compiled program (HLO): its computations, and how often each of them runs.
 
 The number of trips of a loop is in its backend_config if the compiler wrote it. The compiler for
-TPU does not, so there it is read from the loop: the start of its counter, the step and the bound.
+TPU does not, so there it is computed from the start, the step and the bound of the loop's counter.
 """
 
 import re
@@ -16,7 +16,7 @@ INSTRUCTION = re.compile(r"(.*?) ([\w\-]+)\((.*)")
 class Instruction(NamedTuple):
     """An instruction ``name = type opcode(rest``, whose rest begins with the operands."""
 
-    root: bool  # what its computation returns
+    root: bool  # whether its computation returns it
     name: str
     type: str
     opcode: str
@@ -31,7 +31,7 @@ class Instruction(NamedTuple):
         return re.sub(r'"(?:[^"\\]|\\.)*"', '""', self.rest)
 
     def calls(self) -> list[str]:
-        """Returns the computations that it runs; the end of an asynchronous call runs none."""
+        """Returns the names of the computations that it runs; asynchronous ends run none."""
         ends = self.opcode.endswith(("-done", "-update"))
         found = [] if ends else CALLS.findall(self.attributes())
         return [name for names in found for name in re.findall(r"[\w.\-]+", names)]
@@ -46,7 +46,7 @@ Computation = dict[str, Instruction]
 
 
 class Program:
-    """The computations by name, each a dictionary of its instructions."""
+    """The computations of a program by name, each a dictionary of its instructions."""
 
     def __init__(self, text: str):
         self.computations: dict[str, Computation] = {}
@@ -65,9 +65,9 @@ class Program:
         self.devices = int(partitions[1]) if partitions else 1
 
     def runs(self, name: str = "", times: int | None = 1) -> Iterator[tuple]:
-        """Yields every instruction that the entry reaches, once for each way to reach it.
+        """Yields (instruction, computation, runs) once for each way to reach an instruction.
 
-        With it come its computation and how often it runs, None in a loop of unknown length.
+        The default is to start at the entry. ``runs`` is None in a loop of unknown length.
         """
         name = name or self.entry
         for one in self.computations[name].values():
@@ -95,8 +95,14 @@ class Program:
         if step.opcode != "add" or followed(body, step.operands()[0]).element() != i:
             return None
         first = number(outside, start.operands()[i])
-        last = number(condition, compare.operands()[1], outside, start)
-        by = number(body, step.operands()[1], outside, start)
+        # The parts of the loop's state that its body returns unchanged, by their values at first.
+        fixed = {
+            j: start.operands()[j]
+            for j, name in enumerate(end.operands())
+            if followed(body, name).element() == j
+        }
+        last = number(condition, compare.operands()[1], outside, fixed)
+        by = number(body, step.operands()[1], outside, fixed)
         return None if None in (first, last, by) else len(range(first, last, by))
 
 
@@ -108,10 +114,9 @@ def followed(computation: Computation, name: str) -> Instruction:
     return one
 
 
-def number(inside: Computation, name: str, outside=None, start=None) -> int | None:
-    """Returns a constant, from the loop itself or from its state if the loop does not change it."""
+def number(inside: Computation, name: str, outside=None, fixed=None) -> int | None:
+    """Returns a constant, which may be a fixed part of the loop's state, or None."""
     one = followed(inside, name)
-    i = one.element()
-    if i is not None and start and inside[one.operands()[0]].opcode == "parameter":
-        one = followed(outside, start.operands()[i])
+    if fixed and one.element() in fixed:
+        one = followed(outside, fixed[one.element()])
     return int(one.rest.partition(")")[0]) if one.opcode == "constant" else None

@@ -1,8 +1,8 @@
-"""HLO texts of programs with a few lines, loops and computations, to be read by tests."""
+"""Writes HLO texts of programs with a few lines, loops and computations, for tests to read."""
 
 
 def program(*lines: str, before: str = "") -> str:
-    """The text of a program whose entry holds those lines."""
+    """Returns the text of a program whose entry computation holds these lines."""
     inside = "\n".join(f"  {line}" for line in lines)
     return f"""HloModule jit_f, is_scheduled=true, num_partitions=8
 
@@ -22,13 +22,19 @@ ENTRY %main (p: f32[16,8]) -> () {{
 
 
 def computation(name: str, line: str, root: str = "") -> str:
-    """A computation of one line that is called, and an instruction that reads its result."""
+    """Returns a computation of one line, and of ``root``, an instruction that reads its result."""
     first, rest = ("%s", f"  ROOT %r = {root}\n") if root else ("ROOT %r", "")
     return f"%{name} (a: f32[16]) -> f32[4] {{\n  {first} = {line}\n{rest}}}\n"
 
 
-def loop(name: str, inner: str, less: str = "LT", step: str = "add(%c, %two)") -> str:
-    """A body named so and its condition, over (counter, f32[16])."""
+def loop(
+    name: str,
+    inner: str,
+    less: str = "LT",
+    step: str = "add(%c, %two)",
+    limit: str = "constant(8)",
+) -> str:
+    """Returns the body and the condition of a named loop over (counter, f32[16])."""
     return f"""%body_{name} (s: (s32[], f32[16])) -> (s32[], f32[16]) {{
   %s = (s32[], f32[16]{{0}}) parameter(0)
   %n = s32[] get-tuple-element(%s), index=0
@@ -41,7 +47,7 @@ def loop(name: str, inner: str, less: str = "LT", step: str = "add(%c, %two)") -
 }}
 
 %condition_{name} (s: (s32[], f32[16])) -> pred[] {{
-  %limit = s32[] constant(8)
+  %limit = s32[] {limit}
   %s = (s32[], f32[16]{{0}}) parameter(0)
   %n = s32[] get-tuple-element(%s), index=0
   ROOT %less = pred[] compare(%n, %limit), direction={less}
@@ -51,7 +57,7 @@ def loop(name: str, inner: str, less: str = "LT", step: str = "add(%c, %two)") -
 
 
 def run(name: str, trips: int | None) -> tuple[str, str, str]:
-    """The lines that run the loop: from 3 in steps of 2 while below 8, or as often as stated."""
+    """Returns lines that run a loop: from 3 in steps of 2 while below 8, or ``trips`` times."""
     state = f'backend_config={{"known_trip_count":{{"n":"{trips}"}}}}' if trips else ""
     called = f"condition=%condition_{name}, body=%body_{name}, {state}"
     return (

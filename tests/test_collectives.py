@@ -1,6 +1,6 @@
-"""benchmarks/_collectives.py finds what a program sends, in HLO texts.
+"""benchmarks/_collectives.py finds the collectives of a program in its HLO text.
 
-test_sharded_traffic.py has programs that are compiled.
+The texts are made here by hand; test_sharded_traffic.py reads those of compiled programs.
 """
 
 import pytest
@@ -12,7 +12,7 @@ MESH = {"data": 2, "model": 4}
 
 
 def one(line: str, mesh=MESH):
-    """The only collective of a program of one line."""
+    """Returns the only collective of a program of one line."""
     (found,) = collectives(program(line), mesh)
     return found
 
@@ -165,8 +165,20 @@ def test_a_collective_in_a_loop_of_unknown_length_is_refused(less, step):
         collectives(program(*run("a", None), before=body))
 
 
+@pytest.mark.parametrize("then, times", [("copy(%x)", 3), ("add(%x, %two)", None)])
+def test_a_bound_in_the_state_of_a_loop_must_stay_the_same(then, times):
+    inner = f"%y = f32[16] {REDUCE}\n  %r = s32[] {then}"
+    body = loop("a", inner, limit="get-tuple-element(%s), index=1")
+    text = program("%x = s32[] constant(9)", *run("a", None), before=body)
+    if times:
+        assert [found.times for found in collectives(text, MESH)] == [times]
+    else:
+        with pytest.raises(ValueError, match="loop of unknown length"):
+            collectives(text, MESH)
+
+
 def test_what_has_no_collective():
-    """A loop of unknown length without one, a name, and a note."""
+    """A loop of unknown length is accepted, and names and metadata are not read as collectives."""
     looped = program(*run("a", None), before=loop("a", "%r = f32[16] negate(%x)", "NE"))
     note = 'metadata={op_name="calls=%nothing, x = f32[2] all-reduce(y)"}'
     for text in (looped, program(f"%all-reduce.1 = f32[16,8] copy(%p), {note}")):
