@@ -21,6 +21,8 @@ from rich.table import Table
 from xent_jax.proofs import array, labels, prove_vjp, scalar
 
 console = Console(highlight=False)
+# Older versions of JAX keep this context in jax.experimental.
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
 
 def textbook(z, y, c):
@@ -44,14 +46,14 @@ def with_backward(factor):
 
 
 def test(loss):
-    """Compares with finite differences, as a careful author does, at the defaults of JAX."""
+    """Compares the gradient with finite differences, with JAX's default tolerances."""
     z = jnp.asarray(np.random.default_rng(0).normal(size=(8, 10)), jnp.float32)
     y = jnp.arange(8)
     check_grads(lambda z: loss(z, y, 1e-4), (z,), order=1, modes=["rev"])  # custom_vjp: no "fwd"
 
 
 def prove(loss):
-    """Proves it for all numbers of examples n and classes k, all logits, valid labels and any c."""
+    """Tries to prove the gradient for all sizes n and k, all logits, valid labels and any c."""
     arguments = {"z": array("n k"), "y": labels("n", classes="k"), "c": scalar()}
     return prove_vjp(loss, arguments, wrt=("z",))
 
@@ -60,7 +62,7 @@ def show_counterexample(loss, at):
     """Prints the claimed and the true gradient at a point where they differ."""
     for name, value in at.items():
         console.print(f"  {name} = {np.array2string(np.asarray(value), precision=4)}")
-    with jax.enable_x64(True):
+    with enable_x64(True):
         z, y, c = map(jnp.asarray, at.values())
         claimed, true = (
             np.asarray(jax.grad(lambda z, f=f: f(z, y, c).sum())(z)) for f in (loss, textbook)
@@ -74,7 +76,7 @@ def show_counterexample(loss, at):
 
 
 def show_identity(gradient):
-    """Prints the proved gradient, shortened by a name for the logarithm of its sum."""
+    """Prints the proved gradient, with the name lse for the logarithm of its sum."""
     (total,) = gradient.atoms(sympy.Sum)
     short = sympy.powsimp(gradient.subs(total, sympy.exp(sympy.Symbol("lse", real=True))))
     print("The gradient to z[a0, a1], of example a0 and class a1, for the cotangent g:")
