@@ -1,4 +1,4 @@
-"""Token statistics of logits, held or of a linear head, against their definitions."""
+"""Token statistics, of logits and of a linear head, are what their definitions say."""
 
 import functools
 
@@ -34,7 +34,8 @@ pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 DTYPES = ["float32", "float64", "bfloat16", "float16"]
 BATCHES = [("logits", batch, 1) for batch in [(), (5,), (2, 3), (0,)]]
-CHUNKS = [("head", (2, 6), size) for size in (3, 4, 12)]  # divides the tokens, does not, all
+# Chunks of 3 and 12 divide the tokens, and chunks of 5 do not.
+CHUNKS = [("head", (2, 6), 3), ("head", (13,), 5), ("head", (2, 6), 12)]
 
 
 @pytest.mark.parametrize(("source", "batch", "size"), BATCHES + CHUNKS, ids=str)
@@ -50,7 +51,7 @@ def test_each_is_what_its_definition_says(source, batch, size, jit, module):
 @modes
 @sources
 def test_gradients_of_each(source, module):
-    """First and, of held logits, second derivatives; tangents in forward mode."""
+    """First derivatives, second ones of held logits, and tangents in forward mode are right."""
     floats, y = drawn(source, (2, 3), tied=False)
     direction = jax.tree.map(jnp.cos, floats)
     options = {"logit_softcap": 3.0, "temperature": 0.7} if source == "head" else {}
@@ -116,7 +117,7 @@ def test_strict_promotion(module, dtype):
 @pytest.mark.parametrize(
     ("source", "dtype", "tolerance"),
     [("logits", dtype, 1e-6) for dtype in ("bfloat16", "float16", "float32")]
-    + [("head", "bfloat16", 1e-5)],  # the logits are sums in float32
+    + [("head", "bfloat16", 1e-5)],  # whose logits are summed in float32
 )
 def test_floats_are_float32_and_the_gradient_has_the_dtype_of_the_logits(source, dtype, tolerance):
     floats, y = drawn(source, (6,))
@@ -190,7 +191,7 @@ def test_negative_zero_ties_with_zero_in_any_shard():
 )
 @sources
 def test_tokens_that_are_out(source, shape, module, rng):
-    """Whatever they hold they give 0 and -1, and get a gradient of 0."""
+    """Tokens that are left out give 0, or -1 for an integer, and a gradient of 0, even if NaN."""
     (z, *rest), y = drawn(source, (2, 3))
     mask = jnp.asarray(rng.random(shape) < 0.5)
     kept = jnp.broadcast_to(mask[..., 0] if mask.ndim == 3 else mask, (2, 3))
@@ -223,7 +224,7 @@ on_one_device = jax.jit(with_gradient)
 
 
 def special(rng):
-    """Ties between shards; labels out of range, ignored, and of many classes."""
+    """Returns logits with ties between shards, and labels, some ignored or out of range."""
     z, y = rng.standard_normal((16, 8)), rng.integers(0, 8, 16)
     z[..., 2], y[:3] = z[..., 5], [-1, 8, 0]
     return jnp.asarray(z), jnp.asarray(y)
@@ -246,4 +247,4 @@ def test_arrays_divided_over_a_mesh(spec, of_labels, kind, rng):
     wanted = on_one_device(z, y)
     with mesh_set(2, 2, kind) as mesh:
         found = jax.jit(with_gradient)(put(mesh, z, *spec), put(mesh, y, *of_labels))
-    close(found, wanted, 1e-12, 1e-14)  # as in shards
+    close(found, wanted, 1e-12, 1e-14)  # as in the test above
