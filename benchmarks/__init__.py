@@ -1,1 +1,1 @@
-"""Accuracy, speed, memory and traffic beside the peers: ``python -m benchmarks`` runs them all."""
+"""Measures accuracy, speed, memory and traffic beside other libraries: ``python -m benchmarks``."""

@@ -1,7 +1,7 @@
 """Runs all benchmarks and writes one report, with tables and pictures, and the README's figures.
 
     pip install "xent-jax[bench]"
-    pip install tokamax               # if wanted: a peer, for Python 3.12 or later
+    pip install tokamax               # optional, to compare with it; for Python 3.12 or later
     python -m benchmarks [--quick] [--only NAME,NAME] [--output DIR]
     python -m benchmarks --readme     # writes all again from the stored data
     python -m benchmarks --draw [--output DIR]    # draws the pictures again from the stored data
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks._store import FOLDER, ORDER, command_line, folder_of, load, note, save, write_readme
 
-LAST = 12  # lines of what failed
+LAST = 12  # lines to report of a benchmark that failed
 
 
 def names(text: str) -> list[str]:
@@ -55,7 +55,7 @@ def main() -> int:
         save(load(), FOLDER)
         write_readme()
     if options.draw:
-        from benchmarks._drawing import save_pictures  # the rest needs no matplotlib
+        from benchmarks._drawing import save_pictures  # only the pictures need matplotlib
 
         save_pictures(load(folder), folder)
     if options.readme or options.draw:

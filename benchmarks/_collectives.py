@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks._hlo import Instruction, Program
 
 KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
-# These move bytes too. Nothing that is measured here makes them, so none is understood.
+# These move bytes too, but no measured program has any, so this module cannot read them.
 FOREIGN = "ragged-all-to-all", "collective-broadcast", "send", "recv"
 
 
@@ -27,14 +27,14 @@ class Collective:
     """A collective of a program, as one device sees it."""
 
     kind: str
-    bytes: int  # of one run: the result, of a reduce-scatter the operand
+    bytes: int  # of the result of one run, or of the operand of a reduce-scatter
     size: int  # devices in a group
     axes: str  # of the mesh: "data", "data, model"; "" where no mesh was given
-    times: int  # in a branch it may not run, and is counted as if it did
+    times: int  # how often it runs; in a branch, as if the branch always ran
 
     @property
     def moved(self) -> int:
-        """Bytes per device; a group of one moves nothing."""
+        """The payload per device of all runs, in bytes; 0 in a group of one device."""
         return self.bytes * self.times if self.size > 1 else 0
 
 
@@ -43,9 +43,9 @@ def collectives(
 ) -> list[Collective]:
     """Returns the collectives of a program from its ``compiled.as_text()``.
 
-    The names and sizes of the axes of a mesh name those that a group spans. Raises ValueError for a
-    collective that is not understood, and for one in a loop of unknown length, unless ``unknown``
-    says how often such a loop runs.
+    ``mesh``, the sizes of the mesh axes by name, serves to name the axes that a group spans. Raises
+    ValueError for a collective that is not understood, and for one in a loop of unknown length,
+    unless ``unknown`` says how often such a loop runs.
     """
     program, out = Program(text), []
     for one, computation, runs in program.runs():
@@ -73,7 +73,7 @@ def bytes_per_device(text: str) -> int:
 
 
 def grouped(found: list[Collective]) -> list[tuple[str, str, int, int, int]]:
-    """Returns (kind, axes, size, runs, bytes) of all that move something, most bytes first."""
+    """Returns (kind, axes, size, runs, bytes) of collectives that move bytes, the most first."""
     runs, moved = Counter(), Counter()
     for one in found:
         key = one.kind, one.axes, one.size
@@ -86,7 +86,7 @@ def payload_of(one: Instruction) -> int:
     """Returns the bytes of the result. Asynchronous results are often (operands, results, ...)."""
     text = one.type
     if one.opcode.endswith("-start") and one.opcode != "all-reduce-start":
-        inner = re.sub(r"\{.*?\}", "", text).removeprefix("(")  # no layouts, which have brackets
+        inner = re.sub(r"\{.*?\}", "", text).removeprefix("(")  # layouts have brackets too
         parts = re.findall(r"\([^()]*\)|\w+\[.*?\]", inner)
         if len(parts) < 2:
             raise ValueError(f"expected (operands, results): {one}")
@@ -131,7 +131,7 @@ def group_of(one: Instruction, devices: int) -> list[int]:
 
 
 def connected(text: str) -> list[int]:
-    """``{0,1},{1,0}``: the devices that a first pair's bytes come to; one that stays is alone."""
+    """Returns the devices that pairs such as ``{0,1},{1,0}`` connect with the first that sends."""
     pairs = [ints(pair) for pair in text.split("}")[:-1]]
     reached = set(next((pair for pair in pairs if pair[0] != pair[1]), [0]))
     while more := {x for pair in pairs if reached & set(pair) for x in pair} - reached:

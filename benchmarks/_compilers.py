@@ -36,7 +36,7 @@ def tpu(name: str, topology: str, accelerator: str) -> Platform:
         "TPU_ACCELERATOR_TYPE": accelerator,
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_LOG_DIR": "disabled",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # or a second process would abort
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # without it, a second process would abort
     }
     target = {"platform": "tpu", "topology_name": topology}
     return Platform(name, ("libtpu",), 'pip install "jax[tpu]=={0}"', settings, target)
@@ -67,7 +67,7 @@ def h100(name: str, topology: str) -> Platform:
 
 
 def missing(platform: Platform) -> str:
-    """Returns what to install if a compiler is missing, or nothing."""
+    """Returns what to install if the platform's compiler is missing, or an empty string."""
     try:
         list(map(importlib.metadata.version, platform.packages))
     except importlib.metadata.PackageNotFoundError as error:
@@ -79,8 +79,8 @@ def missing(platform: Platform) -> str:
 def compile_for(platforms: dict[str, Platform], benchmark: Benchmark, quick: bool) -> list[Record]:
     """Runs a benchmark inside each platform whose compiler is installed.
 
-    Returns the records that it prints there, and adds to what the benchmark leaves out how to
-    install the other compilers. Raises NotHere if there is none at all.
+    Returns the records that it prints there. Adds to the benchmark's ``left_out`` how to install
+    the other compilers, and raises NotHere if none is installed.
     """
     lacking = {one.packages: text for one in reversed(platforms.values()) if (text := missing(one))}
     known = {name: one for name, one in platforms.items() if one.packages not in lacking}
@@ -92,7 +92,7 @@ def compile_for(platforms: dict[str, Platform], benchmark: Benchmark, quick: boo
         command += ["--quick"] * quick
         environment = os.environ | platform.settings
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:  # only then: all compilers complain of the missing hardware
+        if done.returncode:  # stderr alone means nothing: all complain of missing hardware
             raise SystemExit(f"the compiler for {platform.name} failed:\n{done.stderr}")
         found += map(decoded, json.loads(done.stdout.splitlines()[-1]))
     benchmark.left_out = [*lacking.values(), *benchmark.left_out]

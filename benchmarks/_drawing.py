@@ -13,27 +13,27 @@ from matplotlib.figure import Figure
 from benchmarks._records import Record, find
 
 BLUE, ORANGE, GREEN = "tab:blue", "tab:orange", "tab:green"
-# Colors of the names that begin with these.
+# The colors of programs and studies, by the beginning of their names.
 COLORS = {"loss": BLUE, "head": BLUE, "xent_jax": BLUE, "tokamax": GREEN}
 COLORS |= {"optax": ORANGE, "logits": ORANGE, "Value and gradient": BLUE, "Value alone": "tab:cyan"}
 COLORS |= {"TPU v5e": "mediumpurple", "TPU v6e": "plum", "H100": "yellowgreen"}
 STYLES = {"optax one-hot": "--", "jax.nn.log_softmax": ":"}  # of lines; the others are solid
-WRONG = 2.0**23  # ulp of float32 in a number that is off by its own size
+WRONG = 2.0**23  # the error, in ulp of float32, of a number that is off by its own size
 
 
 class Panel(NamedTuple):
-    """Which records to draw: a bar for each name, or one for each series of a name."""
+    """The records to draw: a bar for each name, or for each series of each name."""
 
     title: str
     studies: tuple[str, ...]
     fields: dict[str, str]
     names: str = "{program}"  # a template of a record's fields
-    series: str = "study"  # a field
+    series: str = "study"  # a record's field
     axes: dict[str, Any] = {}  # scales, limits and labels, as matplotlib names them
 
 
 class Picture(NamedTuple):
-    """The panels of a picture, of which those in a row share their names."""
+    """A picture of several panels; the panels in a row show the same names."""
 
     size: tuple[float, float]
     columns: int
@@ -65,7 +65,7 @@ def bars(axes: Axes, panel: Panel, found: list[Record], names: list[str], known:
         axes.annotate(text, (right, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.margins(x=0.1)  # for the last number
+    axes.margins(x=0.1)  # leaves room for the number at the end of the longest bar
     axes.grid(alpha=0.3, axis="x")
     shown = {label: one for one, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if shown:

@@ -70,7 +70,7 @@ _COMPILED = "head, mean", *_HEADS[1:]
 _LOSSES = "loss, automatic", "optax loss, automatic"
 _SHARDED = "head, shard_linear_head", "optax of held logits, automatic", f"{_HEADS[2]}, automatic"
 _TIME, _SENT = {"study": "Time"}, {"study": "CPU devices"}
-BESIDE = [  # a row: what it is, a template, a program for each peer, fields of the records
+BESIDE = [  # each row: its title, a template, a program for each peer, fields of the records
     *(
         (f"errors of loss / gradient at the label / elsewhere, ulp: gap 20, {dtype}",
          "{loss} / {label} / {others}", _LIBRARIES,
@@ -102,7 +102,7 @@ SPANS = [  # rows of the least and the greatest times over optax's: metric and s
 
 
 def overview(sections: dict[str, dict]) -> list[str]:
-    """Returns the table of the sections that were measured, and its days; [] if none was."""
+    """Returns the table of all measured sections and a line of their dates; [] if none was."""
     known = [section for section in sections.values() if "date" in section]
     rows = []
     for section in known:
@@ -126,7 +126,7 @@ SOURCES = "accuracy", "logits", "compile_time", "head"
 
 
 def rendered(page: str, sections: dict[str, dict]) -> str:
-    """Returns the page with a new block, or as it is if a benchmark was never run."""
+    """Returns the README with new figures, or as it was if some benchmark was never run."""
     used = [sections.get(name, {}) for name in SOURCES]
     if not all("date" in section for section in used):
         return page

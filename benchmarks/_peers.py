@@ -1,4 +1,4 @@
-"""The losses of xent_jax and of its peers that several benchmarks compile."""
+"""Defines the losses of xent_jax and of other libraries that several benchmarks compile."""
 
 import logging
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import xent_jax
 try:
     import tokamax
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of every shape not tuned for
+    logging.getLogger("absl").setLevel(logging.ERROR)  # tokamax warns of all untuned shapes
 except ImportError:
     tokamax = None
 
@@ -57,7 +57,7 @@ def chunked(tokens: int) -> Callable:
 
 
 def optax_soft(z, t, label_smoothing=0.0, z_loss=0.0, class_weights=None):
-    """Losses with soft labels, and our options as users of optax write them."""
+    """Returns losses of soft labels, with our options as users of optax write them."""
     if label_smoothing:
         t = optax.smooth_labels(t, label_smoothing)
     losses = optax.softmax_cross_entropy(z, t if class_weights is None else class_weights * t)
@@ -65,7 +65,7 @@ def optax_soft(z, t, label_smoothing=0.0, z_loss=0.0, class_weights=None):
 
 
 def optax_integer(z, y, label_smoothing=0.0, z_loss=0.0, ignore_index=None):
-    """Losses with integer labels, and our options as users of optax write them."""
+    """Returns losses of integer labels, with our options as users of optax write them."""
     if ignore_index is not None:
         kept = y != ignore_index
         y = jnp.where(kept, y, 0)

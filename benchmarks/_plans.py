@@ -1,4 +1,4 @@
-"""What the linear head needs on large meshes, by formulas and the vendors' data sheets.
+"""Computes what the linear head needs on large meshes, by formulas and vendors' data sheets.
 
 - v5e: https://cloud.google.com/tpu/docs/v5e: 197 TFLOPS in bfloat16; 400 GB/s to and from a chip
   over the four links of a 2D torus. So 50 GB/s per link and direction; a ring along one axis of
@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     def payloads(self) -> dict[str, int]:
         """Returns bytes per device and step of each sum, the gradients' in bfloat16."""
         return {
-            "loss": 4 * NUMBERS * TOKENS + 8,  # over model; and over data the loss and the count
+            "loss": 4 * NUMBERS * TOKENS + 8,  # over model, and over data the loss and the count
             "dx": 2 * TOKENS * WIDTH,  # over model
             "dW": 2 * WIDTH * CLASSES // self.model,  # over data
         }
@@ -44,7 +44,10 @@ class Plan(NamedTuple):
         return sum(self.payloads().values()) + fully_sharded * self.payloads()["dW"]
 
     def times(self, name: str) -> list[Record]:
-        """Returns seconds of the products at peak, and of each sum as a ring, 2 (k - 1)/k of it."""
+        """Returns the seconds of the products at peak, and of each sum as a ring of k devices.
+
+        In a ring, each device sends 2 (k - 1)/k of the payload.
+        """
         products = 3 * 2 * TOKENS * WIDTH * CLASSES / self.model / self.peak
         over_model = 2 * (self.model - 1) / self.model / self.model_link
         over_data = 2 * (self.data - 1) / self.data / self.data_link
@@ -58,9 +61,9 @@ class Plan(NamedTuple):
 
 
 PLANS = {
-    "v5e 256": Plan(16, 16, 197e12, 100e9, 100e9),  # either axis along one of the torus
-    "v5p 256": Plan(32, 8, 459e12, 400e9, 200e9),  # data along two
+    "v5e 256": Plan(16, 16, 197e12, 100e9, 100e9),  # each mesh axis lies along one torus axis
+    "v5p 256": Plan(32, 8, 459e12, 400e9, 200e9),  # data lies along two torus axes
     "v5p 4096": Plan(256, 16, 459e12, 400e9, 200e9),
-    "h100 256": Plan(32, 8, 989.5e12, 50e9, 450e9),  # model inside a node
+    "h100 256": Plan(32, 8, 989.5e12, 50e9, 450e9),  # model lies inside a node
     "h100 4096": Plan(512, 8, 989.5e12, 50e9, 450e9),
 }

@@ -9,8 +9,8 @@ from typing import NamedTuple
 class Record:
     """One number, its unit, and what it was measured for.
 
-    A format string shows the value, in the usual format of its unit if it names no other; "short"
-    is a format of bytes. Where there is no number, it raises LookupError.
+    Formatting a record shows its value, in the format of its unit unless another one is given;
+    "short" is a format for bytes. Without a value, formatting raises LookupError.
     """
 
     study: str  # the table that it stands in
@@ -38,7 +38,7 @@ class Record:
         return " ".join(f"{x}={n}" for x, n in pairs) or " x ".join(map(str, self.shape))
 
     def fill(self, template: str) -> str:
-        """Returns a template of the record's fields."""
+        """Fills a template with the record's fields."""
         return template.format_map(vars(self) | {"size": self.size})
 
 
@@ -54,14 +54,14 @@ def ulps(error: float) -> str:
     return f"{error:.1g}" if error >= 1e3 else f"{error:.0f}" if error >= 10 else f"{error:.1f}"
 
 
-FORMATS = {  # of units; the others have four digits
+FORMATS = {  # by unit; other units have four digits
     "ulp": ulps,
     "relative": lambda error: f"{error:.0%}" if error >= 0.01 else f"{error:.0e}",
     "of the largest": "{:.1e}".format,
     "s": lambda time: f"{1e3 * time:.2f} ms" if time >= 1e-4 else f"{1e6 * time:.1f} us",
     "MiB": "{:.2f}".format,
 }
-UNITS = {"time": "ms", "temp": "MiB", "share": "%", "bytes": "B"}  # of metrics
+UNITS = {"time": "ms", "temp": "MiB", "share": "%", "bytes": "B"}  # by metric
 
 
 def records(
@@ -81,17 +81,17 @@ def target(what: str, found: float, limit: float, unit: str = "") -> Record:
 
 
 class Goal(NamedTuple):
-    """A target: the largest value, or what else a function makes of some records."""
+    """A target for the largest value of some records, or for another function of their values."""
 
     what: str
     limit: float
-    fields: dict  # of the records
+    fields: dict  # that select the records
     unit: str = ""
     of: Callable = max
 
 
 def reached(known: list[Record], goals: Iterable[Goal]) -> list[Record]:
-    """Returns the table of targets, without those of which nothing was measured."""
+    """Returns a record for each target, except for those of which nothing was measured."""
     measured = [(goal, [r.value for r in find(known, **goal.fields)]) for goal in goals]
     return [target(g.what, g.of(values), g.limit, g.unit) for g, values in measured if values]
 
@@ -105,7 +105,7 @@ def find(known: Iterable[Record], **fields) -> list[Record]:
 def shown(known: Iterable[Record], template: str, by: str = "metric", **fields) -> str:
     """Fills a template that names metrics, or another field, of the records with those fields.
 
-    Returns nothing if one of them is not there.
+    Returns an empty string if one of these is missing.
     """
     try:
         return template.format_map({getattr(one, by): one for one in find(known, **fields)})
@@ -122,8 +122,8 @@ def span(known: Iterable[Record], spec: str) -> str:
 def pivot(known: Iterable[Record], rows: Mapping[str, str], columns: str) -> tuple[list, list]:
     """Returns head and rows of a table.
 
-    The templates of rows and columns say where a record stands. Several in one cell are divided by
-    a slash. A column of numbers with a target is followed by one that says if it is reached.
+    The templates of rows and columns say where a record stands. Slashes separate several records in
+    one cell. A column of numbers with targets is followed by one that says if they are reached.
     """
     cells: dict[tuple, dict[str, list[str]]] = {}
     for record in known:

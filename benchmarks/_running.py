@@ -1,4 +1,4 @@
-"""What the benchmarks share: the command line, timed runs, the machine, and storing results."""
+"""Runs a benchmark from the command line: times programs and stores results in the report."""
 
 import argparse
 import contextlib
@@ -27,7 +27,7 @@ from benchmarks._records import Record
 from benchmarks._store import command_line, encoded, folder_of, load, note, save
 
 PACKAGES = "jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "optax", "tokamax", "xent_jax"
-CONSOLE = Console(width=max(Console().width, 170))  # wide; tables in a file would have 80 columns
+CONSOLE = Console(width=max(Console().width, 170))  # in a file, tables would otherwise be 80 wide
 
 
 class NotHere(Exception):
@@ -41,15 +41,15 @@ class Benchmark:
     name: str
     title: str
     text: str  # what it measures in one line, an empty line, and notes for the report
-    measure: Callable[[bool], list[Record]]  # of quick or not
-    inside: Callable[[str, bool], list[Record]] | None = None  # for one device
+    measure: Callable[[bool], list[Record]]  # takes whether to be quick
+    inside: Callable[[str, bool], list[Record]] | None = None  # takes a platform's name first
     left_out: Sequence[str] = ()
-    timed: bool = False  # other programs then matter
+    timed: bool = False  # whether other programs would disturb it
 
     def main(self) -> None:
         """Measures, prints the tables, and stores them in the report."""
         parser = command_line(self.text.partition("\n")[0])
-        parser.add_argument("--inside", help=argparse.SUPPRESS)  # for a process of its own
+        parser.add_argument("--inside", help=argparse.SUPPRESS)  # used by compile_for
         options = parser.parse_args()
         try:
             if options.inside:
@@ -65,7 +65,7 @@ class Benchmark:
 
     def run(self, quick: bool, folder: Path) -> None:
         """Measures, prints the tables, and stores them in the report of that folder."""
-        began, _ = os.times(), psutil.cpu_percent()  # the next call returns what came since
+        began, _ = os.times(), psutil.cpu_percent()  # the next call measures from here on
         records = self.measure(quick)
         question, _, notes = self.text.strip().partition("\n\n")
         section = {
@@ -103,15 +103,16 @@ def clocked(function: Callable, *arguments) -> tuple[float, Any]:
 
 
 def in_rounds(measures: Sequence[Callable], least: int, seconds: float = 0.0) -> np.ndarray:
-    """Calls each function once in every round, in a random order; [rounds, functions, ...].
+    """Returns the results of functions, [rounds, functions, ...].
 
-    Goes on for at least ``least`` rounds and so many seconds, after a round that warms up.
+    Each round calls every function once, in a random order. After a round that warms up, there are
+    at least ``least`` rounds, and they go on for at least so many seconds.
     """
     rng, rounds, began = np.random.default_rng(0), [], 0.0
     while len(rounds) <= least or time.perf_counter() - began < seconds:
         found = {i: measures[i]() for i in rng.permutation(len(measures))}
         rounds.append([found[i] for i in range(len(measures))])
-        if len(rounds) == 1:  # it warmed up
+        if len(rounds) == 1:  # that round warmed up
             began = time.perf_counter()
     return np.array(rounds[1:])
 

@@ -16,7 +16,7 @@ from benchmarks._records import Record
 
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
-QUICK = FOLDER.parent / "build" / "benchmarks"  # so that quick figures replace no others
+QUICK = FOLDER.parent / "build" / "benchmarks"  # apart from the full figures
 ORDER = "accuracy", "logits", "compile_time", "head", "compile_only", "traffic"
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Record)}
 

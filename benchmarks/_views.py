@@ -1,4 +1,4 @@
-"""The tables of the report: for each study its title, and where its records stand."""
+"""Says for each study what its table in the report is called, and where its records stand."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -25,7 +25,7 @@ VIEWS: dict[str, View | None] = {
     "Targets": View("{study}", {"": "{program}"}, "{metric}"),
     "Relative errors": View(_RELATIVE, {"library": "{program}"}, "{case}"),
     "Errors": View("{dtype}, in units of the last place", {"case": "{case}"}, "{program}"),
-    "Errors against the gap": None,  # in a picture, and in no table
+    "Errors against the gap": None,  # only in a picture
     "Value and gradient": View("{study}", *_LOGITS),
     "Value alone": View("{study}", *_LOGITS),
     "Options, value and gradient": View("{study}", *_LOGITS),

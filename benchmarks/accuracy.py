@@ -70,9 +70,9 @@ CASES = {
 
 
 def errors(z, y, dtype: str) -> tuple[dict[str, np.ndarray], float]:
-    """Returns the worst errors of some rows by library, and the least component of the gradient.
+    """Returns the worst errors of some rows by library, and the gradients' smallest magnitude.
 
-    Errors are [2, 3]: in ulp of the logits' dtype, and relative.
+    Errors are [2, 3]: in ulp of the logits' dtype and relative, for each of ``METRICS``.
     """
     z, found = jnp.asarray(z, dtype), {}
     wanted = [exact.cross_entropy(r, exact.onehot(i, len(r))) for r, i in zip(z, y, strict=True)]
@@ -91,9 +91,9 @@ def errors(z, y, dtype: str) -> tuple[dict[str, np.ndarray], float]:
 
 
 def in_cases(dtype: str, quick: bool) -> Iterator[Record]:
-    """Yields the errors in ulp, or relative ones where they are large in both ways.
+    """Yields the errors in ulp, or relative errors where both are large.
 
-    Of the gaps it also yields the relative errors of the loss and of the label's gradient.
+    For the gaps, it also yields the relative errors of the loss and of the label's gradient.
     """
     rng = np.random.default_rng(0)
     for case, make in track(CASES.items(), f"cases in {dtype}"):
@@ -129,7 +129,7 @@ def sweep(gaps: range) -> Iterator[Record]:
 
 def measure(quick: bool) -> list[Record]:
     found = [record for dtype in DTYPES for record in in_cases(dtype, quick)]
-    found.sort(key=lambda record: record.study, reverse=True)  # the relative errors first
+    found.sort(key=lambda record: record.study, reverse=True)  # puts the relative errors first
     return [*found, *sweep(range(0, 91, 10 if quick else 1))]
 
 

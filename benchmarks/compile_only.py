@@ -32,7 +32,7 @@ PLATFORMS = {
     "h100": h100("H100", "1x1x8"),
 }
 HEAD, TIED = "head, mean", 'head, mean, tied embeddings, kernel_axes="VD"'
-SHARES = [  # of the losses of logits with integer labels
+SHARES = [  # goals for the losses of logits with integer labels
     Goal(f"{one.name}: largest of the losses of logits with integer labels, %", 1,
          {"metric": "share", "case": one.name}, "%")
     for one in PLATFORMS.values()
@@ -41,14 +41,14 @@ HEADS = [
     Goal(f"{program}, bfloat16, {device}, MiB", limit,
          {"study": "Heads", "dtype": "bfloat16", "program": program, "case": device}, "MiB")
     for program in (HEAD, TIED)
-    # The sum of the kernel's gradient, as said above, and on the H100 one dz.
+    # The limits allow for the sum of the kernel's gradient, and on the H100 also for one dz.
     for device, limit in {"TPU v5e": 256, "H100": 290}.items()
 ]  # fmt: skip
 Named = tuple[str, Callable]  # the letters of the arguments, as in _compilers, and their function
 
 
 def gradients(letters: str, loss: Callable) -> Named:
-    """Returns value and gradients of a loss, to all arguments that come before the labels."""
+    """Returns a loss as its value and its gradients to all arguments before the labels."""
     wrt = re.match("[^yt]*", letters).end()
     return letters, jax.value_and_grad(loss, tuple(range(wrt)))
 

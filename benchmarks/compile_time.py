@@ -108,7 +108,7 @@ def build(function: Callable, arguments: tuple) -> list[float]:
 
 
 def compare(studies: tuple[str, str], numbers: dict[str, np.ndarray], **fields) -> list[Record]:
-    """Returns the medians of the ratios and of each library, from [repeats, 2] of each step."""
+    """Returns the median ratios and each library's medians, from [repeats, 2] of each step."""
     over = {step: float(np.median(n[:, 1] / n[:, 0])) for step, n in numbers.items()}
     out = records(studies[0], "xent_jax", over, **fields)
     for i, library in enumerate(("optax", "xent_jax")):

@@ -33,17 +33,17 @@ MODELS = {
     "logits, optax": held(of_optax),
     "logits, cast to float32, optax": held(of_optax, jnp.float32),
 } | TOKAMAX
-CHUNK = 1024  # tokens, twice what is the default for the 32768 classes here
+CHUNK = 1024  # tokens: twice the default for the 32768 classes here
 RANK = 16
-TOKENS = 512  # of a chunk of any loss; its largest array has as many rows
+TOKENS = 512  # in a chunk of ``chunked_loss``; its largest array has as many rows
 ANY = 2048, 256, 16384
-# Programs by name, with their targets: functions of x, w, y, cotangents g and a gradient dz of
-# logits. The first is what the others are compared with.
+# Programs by name, with their targets. They are functions of x, w, y, cotangents g and a gradient
+# dz of the logits. The others are compared with the first one.
 Timed = dict[str, tuple[Callable, float | None]]
 
 
 def drawn(shape: tuple[int, int, int], seed: int = 0) -> tuple:
-    """Draws inputs, kernel, labels, cotangents and a gradient of the logits; these are N(0, 1)."""
+    """Draws inputs, kernel, labels, cotangents and a gradient of the logits, which are N(0, 1)."""
     n, d, v = shape
     keys = jax.random.split(jax.random.key(seed), 5)
     x, w = jax.random.normal(keys[0], (n, d)), jax.random.normal(keys[1], (d, v)) / d**0.5
@@ -52,7 +52,7 @@ def drawn(shape: tuple[int, int, int], seed: int = 0) -> tuple:
 
 
 def differentiated(loss: Callable, wrt=(0, 1), **masks: Callable) -> Callable:
-    """Returns value and gradient of a mean; g, which is N(0, 1), is made into its masks."""
+    """Returns value and gradient of a mean loss; ``masks`` are made of g, which is N(0, 1)."""
 
     def mean(x, w, y, g, dz):
         return loss(x, w, y, **{option: mask(g) for option, mask in masks.items()})
@@ -109,7 +109,7 @@ ADAPTED: Timed = {
 
 
 def timings(study: str, programs: Timed, shape, least: int, seconds: float) -> list[Record]:
-    """Compiles the programs and runs rounds of them; the ratios are to the first."""
+    """Returns the times and ratios of the programs; the ratios are to the first program."""
     arguments, out = drawn(shape), []
     functions = track([function for function, _ in programs.values()], f"compile, {study}")
     built = [compiled(function, arguments) for function in functions]
@@ -165,7 +165,7 @@ def summary(found: list[Record]) -> list[Record]:
     (share,) = find(found, study="Memory against N", metric="over optax", shape=FULL)
     what = f"temporary memory over that of held logits, {share.size}"
     lines.append(target(what, share.value, TEMP_TARGET))
-    # At the first spread, rounding of the results decides everywhere.
+    # At the first spread, the errors of all programs come from rounding the results.
     case = f"spread {SPREADS[-1]}"
     last = find(found, study="Errors of loss / dx / dW", case=case)
     errors = {(record.program, record.metric): record.value for record in last}

@@ -21,7 +21,7 @@ from benchmarks._peers import INTEGER, mean, optax_integer, optax_soft
 from benchmarks._records import Goal, Record, reached, records
 from benchmarks._running import Benchmark, compiled, ratios, temp_share, times, track
 
-# The losses of optax and the names of those of xent_jax.
+# The losses of optax, and the names of the losses of xent_jax.
 LOSSES = {"integer": (optax_integer, INTEGER), "soft": (optax_soft, "softmax_cross_entropy")}
 SHAPES = (512, 8192), (64, 131072), (2048, 4096), (8192, 1000), (16384, 100), (65536, 10)
 KINDS = *(("integer", shape) for shape in SHAPES), ("soft", SHAPES[0]), ("soft", SHAPES[3])

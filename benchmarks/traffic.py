@@ -39,7 +39,7 @@ from benchmarks._records import Record, find, records, target
 from benchmarks._running import Benchmark, temp_mib
 
 SMALL = 2048, 512, 32768
-# Each device holds what compile_only.py compiles for one, well above a TPU's fast memory.
+# Each device holds as much as one does in compile_only.py: well above a TPU's fast memory.
 LARGE = 16384, 2048, 131072
 EIGHT = "--xla_force_host_platform_device_count=8"
 CPU = Platform("CPU x 8", (), "", {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": EIGHT}, {})
@@ -62,13 +62,13 @@ class Program(NamedTuple):
     loss: Callable
     layout: dict[str, P]  # of the arguments but the labels, by letters as in _compilers
     target: int | None = None  # bytes per device on the CPU
-    explicit: bool = False  # on a mesh as jax.make_mesh makes it
+    explicit: bool = False  # whether mesh axes are explicit, as in jax.make_mesh
     only_cpu: bool = False
-    planned: bool = False  # also on the large meshes
+    planned: bool = False  # whether to compile it for the large meshes too
 
 
 def mapped(loss: Callable, *layout: P) -> Callable:
-    """A loss of what one device holds, in a shard_map."""
+    """Returns a loss in a ``shard_map``; each device calls it with its own shards."""
     local = partial(loss, axis_name="model", batch_axis_name="data")
     return jax.shard_map(local, in_specs=(*layout, TOKENS), out_specs=WHOLE)
 
@@ -87,7 +87,7 @@ def over_parts(z, y):
     return jax.lax.map(lambda part: jnp.sum(of_optax(*part)), parts).sum() / len(y)
 
 
-# Targets in bytes: 24 per token; and dx and dW; and the fully sharded kernel.
+# Targets in bytes: 24 per token; for heads, also dx and dW, and the kernel if fully sharded.
 N, D, V = SMALL[0] // 2, SMALL[1], SMALL[2] // 4
 LOSS, HEAD, FULLY = (24 * N + 4 * D * size for size in (0, N + V, N + 2 * V))
 LOGITS = {"z": BOTH}
@@ -142,7 +142,7 @@ def measured(program: Program, name: str) -> list[Record]:
     where = known | {"case": "" if on_cpu else device}
     try:
         out = compiled(program, PLATFORMS[name], mesh, size, dtype)
-    except Exception as error:  # of whatever kind: the table names it
+    except Exception as error:  # any kind of error: the table shows it
         why = f"{type(error).__name__}: {error}".partition(". ")[0].splitlines()[0]
         return records(study, program.what, {"bytes": None}, note=why, **where)
     groups = grouped(collectives(out.as_text(), dict(zip(AXES, mesh, strict=True))))
@@ -168,7 +168,7 @@ def summary(found: list[Record]) -> list[Record]:
         for r in find(found, study="CPU devices", metric="bytes")
         if r.limit
     ]
-    planned = find(found, study="Planned bytes", unit="B")  # in turn the formula's and those sent
+    planned = find(found, study="Planned bytes", unit="B")  # formula and compiled in turn
     pairs = zip(planned[::2], planned[1::2], strict=True)
     off = [abs(sent.value / formula.value - 1) for formula, sent in pairs]
     what = "256 and 4096 devices: compiled bytes less the formula's, over the formula's"

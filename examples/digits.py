@@ -68,7 +68,7 @@ def train(epochs, images, labels, test_images, test_labels):
     with Progress(BarColumn(), text) as progress:
         for _ in progress.track(range(epochs), description=""):
             losses = []
-            # Whole batches only: a shorter one would compile the step again.
+            # Only whole batches, because a shorter one would compile the step again.
             order = random.permutation(len(images))[: len(images) // BATCH * BATCH]
             for batch in order.reshape(-1, BATCH):
                 params, state, loss = train_step(params, state, images[batch], labels[batch])
@@ -107,7 +107,7 @@ def report_exactness(logits, labels):
 
     error = np.where(at_label, np.abs(textbook - exact) / ulp, 0)
     worst = np.unravel_index(error.argmax(), error.shape)
-    # A gradient sums to 0 over the classes; what is left is the reference's own rounding.
+    # A gradient sums to 0 over the classes; what remains is the rounding of the reference.
     doubt = np.max(np.abs(exact.sum(axis=-1)) / ulp[at_label])
     lost = np.log10(error[worst])
     rich.print(

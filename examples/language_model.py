@@ -36,7 +36,7 @@ import xent_jax
 
 WIDTH, HEADS, BLOCKS, CONTEXT, SEED = 128, 4, 2, 64, 0
 LEARNING_RATE, EVALUATIONS, TEST_BATCHES = 4e-3, 6, 4
-TOLERANCE = 1e-3  # of the two curves, relative
+TOLERANCE = 1e-3  # relative difference of the two curves
 UNKNOWN = 0
 HEAD, LOGITS = "with the head", "with all logits"
 BLUE, ORANGE = "#0072B2", "#E69F00"  # told apart by colour-blind eyes too
@@ -46,18 +46,18 @@ class Size(NamedTuple):
     """The size of a run."""
 
     vocabulary: int  # words, the unknown one included
-    files: int | None  # of the standard library, all by default
+    files: int | None  # of the standard library; None means all
     batch: int  # windows of CONTEXT words
     steps: int
-    max_logits_bytes: int | None  # of the head, its default by default
+    max_logits_bytes: int | None  # option of the head; None is its default
 
 
 FULL = Size(32_768, None, 32, 60, None)
-SMOKE = Size(4_096, 40, 16, 8, 2**22)  # small logits would all fit into the default
+SMOKE = Size(4_096, 40, 16, 8, 2**22)  # the default would hold all these small logits
 
 
 class Block(nnx.Module):
-    """Causal attention, then a network of two layers."""
+    """A layer of causal attention, followed by a network of two layers."""
 
     def __init__(self, rngs):
         self.norm = nnx.RMSNorm(WIDTH, rngs=rngs)
@@ -87,7 +87,7 @@ class Transformer(nnx.Module):
         self.positions = nnx.Embed(CONTEXT, WIDTH, rngs=rngs)
         blocks = [Block(rngs) for _ in range(BLOCKS)]
         self.layers = nnx.Sequential(*blocks, nnx.RMSNorm(WIDTH, rngs=rngs))
-        small = nnx.initializers.normal(0.02)  # at first every word is as likely
+        small = nnx.initializers.normal(0.02)  # all words are about equally likely at first
         self.head = nnx.Linear(WIDTH, vocabulary, use_bias=False, kernel_init=small, rngs=rngs)
 
     def __call__(self, words):
@@ -125,7 +125,7 @@ class Run:
 
         def mean_loss(params, windows):
             model = nnx.merge(graph, params)
-            # Tokens in one axis: XLA:CPU makes two more copies of [batch, words, vocabulary].
+            # One axis of tokens: XLA:CPU makes two more copies of [batch, words, vocabulary].
             hidden = model(windows[:, :-1]).reshape(-1, WIDTH)
             value, right = loss(hidden, model.head.kernel, windows[:, 1:].reshape(-1))
             return value, right.mean()
@@ -138,11 +138,11 @@ class Run:
         windows = jax.ShapeDtypeStruct((batch, CONTEXT + 1), jnp.int32)
         self.mean_loss = jax.jit(mean_loss)
         self.step = jax.jit(step).lower(self.params, self.state, windows).compile()
-        # Beside its arguments and its results.
+        # This memory comes on top of the arguments and the results.
         self.temporary_mib = self.step.memory_analysis().temp_size_in_bytes / 2**20
 
     def train(self, windows):
-        """Takes one step on a batch."""
+        """Takes one step on a batch, and records its loss, accuracy and time."""
         start = time.perf_counter()
         result = self.step(self.params, self.state, windows)
         self.params, self.state, loss, accuracy = jax.block_until_ready(result)
@@ -151,13 +151,13 @@ class Run:
         self.accuracies.append(float(accuracy))
 
     def perplexity(self, batches):
-        """Returns the exponential of the mean loss."""
+        """Returns the exponential of the mean loss over some batches."""
         losses = [self.mean_loss(self.params, windows)[0] for windows in batches]
         return float(np.exp(np.mean(losses)))
 
     @property
     def tokens_per_second(self):
-        """Returns the speed of the median step."""
+        """The speed of the median step."""
         return 1 / np.median(self.seconds_per_token)
 
 
@@ -192,7 +192,7 @@ def draw_windows(random, words, batch):
 
 
 def train(runs, steps, batch, words, held_out):
-    """Trains the runs in turn on each batch; the held-out perplexity at some of the steps."""
+    """Trains the runs in turn on each batch; returns the held-out perplexity by step."""
     random, history = np.random.default_rng(SEED), {}
     test = [draw_windows(random, held_out, batch) for _ in range(TEST_BATCHES)]
     text, news = TextColumn("{task.description:15}"), TextColumn("{task.fields[news]}")
@@ -213,7 +213,7 @@ def train(runs, steps, batch, words, held_out):
 
 
 def report(runs):
-    """Prints the speed, memory, last loss and last accuracy of both."""
+    """Prints the speed, memory, last loss and last accuracy of both runs."""
     table = Table("", "tokens/s", "temporary memory", "last loss", "last accuracy")
     for name, run in runs.items():
         memory, loss = f"{run.temporary_mib:,.0f} MiB", f"{run.losses[-1]:.6f}"
@@ -223,7 +223,7 @@ def report(runs):
 
 
 def draw(path, runs, history, difference):
-    """Draws both loss curves, the held-out perplexity, and the memory of both."""
+    """Draws both loss curves, the held-out perplexity, and the memory of both runs."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes = figure.subplot_mosaic("lp;mm", height_ratios=(3, 1))
     styles = {HEAD: {"color": BLUE, "linewidth": 6}, LOGITS: {"color": ORANGE, "linewidth": 2}}

@@ -32,7 +32,7 @@ import xent_jax
 
 TOLERANCE = 1e-4  # of values and gradients in float32, relative to their norms
 CLIP, KL_PENALTY, DPO_BETA, TEMPERATURE = 0.2, 0.05, 0.1, 2.0
-GROUP, RESPONSE, WINDOW = 8, 4, 16  # samples of a prompt, words of a sample, words that count
+GROUP, RESPONSE, WINDOW = 8, 4, 16  # samples per prompt, words per sample, words to reward
 SEED = 0
 integer_loss = xent_jax.softmax_cross_entropy_with_integer_labels
 
@@ -41,16 +41,16 @@ class Size(NamedTuple):
     """The size of a run."""
 
     vocabulary: int
-    files: int | None  # of the standard library, all by default
+    files: int | None  # of the standard library; None means all
     width: int
-    tokens: int  # of the losses that are compared
-    prompts: int  # of a step of GRPO
-    steps: int  # of the training on the text, and half as many of GRPO
+    tokens: int  # per call of the compared losses
+    prompts: int  # per step of GRPO
+    steps: int  # of training on the text; GRPO takes half as many
     max_logits_bytes: int | None
 
 
 FULL = Size(32_768, None, 128, 4096, 32, 80, None)
-SMOKE = Size(2_048, 40, 64, 1024, 32, 40, 2**20)  # small logits would all fit into the default
+SMOKE = Size(2_048, 40, 64, 1024, 32, 40, 2**20)  # the default would hold all these small logits
 
 
 # ------------------------------------------------------------------ losses of logits, per token
@@ -108,7 +108,7 @@ def of_grpo(x, kernel, given, budget):
 
 
 def of_dpo(x, kernel, given, budget):
-    """DPO: the first half of the tokens are of chosen responses, the rest of rejected ones."""
+    """Returns both versions of DPO; the tokens are first chosen responses, then rejected ones."""
 
     def loss(log_p, reference):
         chosen, rejected = (log_p - reference).reshape(2, -1, RESPONSE).sum(-1)
@@ -127,7 +127,7 @@ def of_dpo(x, kernel, given, budget):
 
 
 def of_distillation(x, kernel, teacher, teacher_kernel, budget):
-    """Distillation: the teacher's logits are a linear layer's, and are not held either."""
+    """Returns both versions of distillation; the head does not hold the teacher's logits either."""
 
     def head(x, kernel, teacher, teacher_kernel):
         def loss(logits, states):
@@ -145,7 +145,7 @@ def of_distillation(x, kernel, teacher, teacher_kernel, budget):
 
 
 def of_several_words(x, kernel, words, budget):
-    """Multi-token prediction: hidden states for the next word and for the one after it."""
+    """Returns both versions of multi-token prediction, for the next word and the one after it."""
 
     def states(x):
         return jnp.concatenate([x, jnp.tanh(x)])
@@ -163,7 +163,7 @@ def of_several_words(x, kernel, words, budget):
 
 
 def of_clip(a, b, budget):
-    """CLIP: each tower's output is the kernel of the other's head; both are [pairs, width]."""
+    """Returns both versions of CLIP; each tower's output is the kernel of the other's head."""
     pair = jnp.arange(len(a))
 
     def head(a, b):
@@ -242,7 +242,7 @@ def products(jaxpr):
 
 
 def products_of(equation):
-    """Counts the products of one equation and of the programs in it; a cond runs only one."""
+    """Counts the products of one equation and of the programs in it; of a cond, the largest."""
     if equation.primitive.name == "dot_general":
         return 1
     parameters = jax.tree.leaves(
@@ -347,7 +347,7 @@ def learn(params, size, text):
 
 @jax.jit
 def respond(params, key, prompts):
-    """Samples RESPONSE words after each prompt; returns what was read, written, and its log p."""
+    """Samples RESPONSE words after each prompt; returns words read and written, and their log p."""
 
     def write(word, key):
         logits = hidden(params, word) @ params["kernel"]

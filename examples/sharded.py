@@ -43,9 +43,9 @@ LAYOUT = {"words": P(), "mixed": P(), "kernel": P(None, "model"), "bias": P("mod
 FULLY_SHARDED = LAYOUT | {"kernel": P("data", "model")}
 ONE, DIVIDED, FULLY, PROCESSES = "one device", "2 x 4", "2 x 4, fully sharded", "two processes"
 
-# Words of the vocabulary, which 4 devices do not divide evenly; files, batch and steps.
+# The sizes begin with the number of words, which 4 devices do not divide evenly.
 FULL, SMOKE = Size(10_001, None, 32, 24, None), Size(2_001, 60, 16, 6, None)
-EMBEDDING, WIDTH, SEED, TIMEOUT = 32, 128, 0, 240  # the last in seconds, of the two processes
+EMBEDDING, WIDTH, SEED, TIMEOUT = 32, 128, 0, 240  # TIMEOUT: seconds of the two processes
 # The losses, and each parameter relative to its norm, may differ by this much from one device's.
 # Sums in another order differ by some 1e-7.
 TOLERANCE = 3e-6
@@ -58,7 +58,7 @@ class Run(NamedTuple):
     """The results of a training."""
 
     losses: list[float]
-    params: dict[str, jax.Array] | None = None  # None where other processes hold parts
+    params: dict[str, jax.Array] | None = None  # None if other processes hold parts of them
     windows: jax.Array | None = None  # the last batch
 
 
@@ -67,7 +67,7 @@ class Collective(NamedTuple):
 
     kind: str
     axes: str  # of the mesh
-    moved: int  # bytes: the result, of a reduce-scatter the operand
+    moved: int  # bytes of the result, or of a reduce-scatter's operand
 
 
 def mesh_of(devices, data=DATA, model=MODEL):
@@ -86,7 +86,7 @@ def batches_of(size):
 def initial(classes):
     """Returns the initial parameters, the same in each process."""
     random = np.random.default_rng(SEED)
-    padded = classes + -classes % MODEL  # for JAX divides arrays into equal parts alone
+    padded = classes + -classes % MODEL  # because JAX divides arrays only into equal parts
     shapes = {"words": (classes, EMBEDDING), "mixed": (2 * EMBEDDING, WIDTH)}
     shapes |= {"kernel": (WIDTH, padded), "bias": (padded,)}
     scales = {"words": 1, "mixed": EMBEDDING**-0.5, "kernel": 0.02, "bias": 0}
@@ -94,7 +94,7 @@ def initial(classes):
 
 
 def head_inputs(params, windows):
-    """Returns the head's inputs, of each word and the mean so far; kernel, labels and bias."""
+    """Returns hidden states (from each word and the mean so far), kernel, labels and bias."""
     x = params["words"][windows[:, :-1]]
     mean = jnp.cumsum(x, axis=1) / jnp.arange(1, CONTEXT + 1)[:, None]
     hidden = jnp.tanh(jnp.concatenate([x, mean], -1) @ params["mixed"]).reshape(-1, WIDTH)
@@ -102,19 +102,19 @@ def head_inputs(params, windows):
 
 
 def head_on(mesh, layout, classes):
-    """Returns the loss of the results of ``head_inputs``."""
+    """Returns the loss as a function of the results of ``head_inputs``."""
     head = linear_softmax_cross_entropy
     if mesh.size > 1:
         head = shard_linear_head(head, mesh, inputs=TOKENS, kernel=layout["kernel"])
-    return lambda *inputs: head(*inputs, num_classes=classes)  # the others are padding
+    return lambda *inputs: head(*inputs, num_classes=classes)  # the other columns are padding
 
 
 def train(name, mesh, layout, batches, classes):
-    """Takes a step on each batch."""
+    """Trains the model with a step on each batch; prints and returns the results."""
     head, start = head_on(mesh, layout, classes), time.perf_counter()
     places = {k: NamedSharding(mesh, spec) for k, spec in layout.items()}
     params = jax.device_put(initial(classes), places)
-    state, losses = optimizer.init(params), []  # lies as the parameters do
+    state, losses = optimizer.init(params), []  # the state is sharded as the parameters are
 
     def step(params, state, windows):
         value_and_grad = jax.value_and_grad(lambda p: head(*head_inputs(p, windows)))
@@ -122,7 +122,7 @@ def train(name, mesh, layout, batches, classes):
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, loss
 
-    # Where each process reads its own: jax.make_array_from_process_local_data.
+    # If each process reads only its part, use jax.make_array_from_process_local_data.
     batches = jax.device_put(batches, NamedSharding(mesh, TOKENS))
     step = jax.jit(step, out_shardings=(places, None, None))
     step = step.lower(params, state, batches[0]).compile()
@@ -139,10 +139,10 @@ def in_two_processes():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # A proxy would not let them reach each other.
+    # Through a proxy, the processes could not reach each other.
     environment = {k: v for k, v in os.environ.items() if "_proxy" not in k.lower()}
     options = {"env": environment | {"JAX_PLATFORMS": "cpu"}, "stdout": subprocess.PIPE}
-    options["start_new_session"] = True  # Ctrl-C is for this program, which ends them
+    options["start_new_session"] = True  # Ctrl-C reaches only this program, which ends both
     command, running = [sys.executable, *sys.argv, f"--port={port}"], []
     deadline = time.monotonic() + TIMEOUT
     try:
@@ -164,7 +164,7 @@ def in_two_processes():
 
 
 def one_of_two(index, port, size):
-    """Runs one of the two processes."""
+    """Trains in one of the two processes, and prints the losses."""
     address = f"127.0.0.1:{port}"
     try:
         jax.config.update("jax_num_cpu_devices", MODEL)
@@ -179,7 +179,7 @@ def one_of_two(index, port, size):
 
 
 def examine(mesh, layout, classes, run):
-    """Returns the head's arrays with their gradients, and what value and gradients send."""
+    """Returns the head's arrays with their gradients, and the collectives of their program."""
     hidden, kernel, labels, bias = inputs = jax.jit(head_inputs)(run.params, run.windows)
     head = jax.value_and_grad(head_on(mesh, layout, classes), (0, 1, 3))
     program = jax.jit(head).lower(*inputs).compile()
@@ -212,7 +212,7 @@ def show_places(arrays):
             same = gradient.sharding.is_equivalent_to(x.sharding, x.ndim)
             text += f"; its gradient {'lies there too' if same else gradient.sharding.spec}"
         print(text)
-        jax.debug.visualize_array_sharding(x, scale=0)  # boxes of an array's shape may not fit
+        jax.debug.visualize_array_sharding(x, scale=0)  # boxes drawn to scale may not fit
 
 
 def show_traffic(name, arrays, sent):
@@ -316,7 +316,7 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="a small model, in seconds")
     output, text = Path(__file__).with_suffix(".png"), "the picture; default: next to the program"
     parser.add_argument("--output", type=Path, default=output, metavar="PATH", help=text)
-    for name in ("--process", "--port"):  # what the program gives the two that it starts
+    for name in ("--process", "--port"):  # the program passes these to its two processes
         parser.add_argument(name, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     size = SMOKE if args.smoke else FULL

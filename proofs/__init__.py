@@ -1,11 +1,12 @@
-"""Proofs about the library: derivations in SymPy, and a prover of code, for all sizes.
+"""Proves facts about losses and their code, by derivations in SymPy and a prover that reads jaxprs.
 
 ``prove_vjp`` decides, for all sizes, whether the backward pass that JAX will run is the derivative
-of a function, which may be your own. ``prove_jvp`` does so for forward mode, and ``prove_equal``
-for two values. ``assert_vjp_proved`` is ``prove_vjp`` for use in a test.
+of a function, which may be your own. ``prove_jvp`` does the same for forward mode, and
+``prove_equal`` compares the values of two functions. ``assert_vjp_proved`` is ``prove_vjp`` for use
+in a test.
 
-``DERIVATIONS`` maps names to derivations. Each is a chain of expressions that its method ``check``
-decides step by step; ``_derivations.derivation`` says what a check means.
+``DERIVATIONS`` maps names to derivations. Each is a chain of expressions, and its method ``check``
+decides whether each step holds; ``_derivations.derivation`` explains what a check means.
 ``python -m xent_jax.proofs`` checks everything. Names are loaded at first use, so that the command
 can say that SymPy is missing.
 """

@@ -1,4 +1,4 @@
-"""Checks every proof: ``python -m xent_jax.proofs``, or ``xent-prove``."""
+"""Checks every proof, as the command ``python -m xent_jax.proofs`` or ``xent-prove``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from ._jax_internals import ANYWAY, READ
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 if everything holds, 1 if something does not, 2 for a wrong call."""
+    """Runs the command and returns its exit status.
+
+    The status is 0 if everything holds, 1 if something does not or a process died, 2 if an option
+    is wrong or a package is missing, and 130 after Ctrl-C.
+    """
     options = _parser().parse_args(argv)
     missing = [m for m in ("sympy", "rich", "latex2mathml") if importlib.util.find_spec(m) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""The list of everything that is proved: derivations, and theorems about the shipped code."""
+"""Lists everything that is proved: derivations, and theorems about the shipped code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DERIVATIONS = {d.name: d for _, chapter in CHAPTERS for d in chapter}
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a claim."""
+    """The result of checking a claim."""
 
     holds: bool
     reason: str
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Claim:
-    """A derivation or a theorem, that is one line of the table."""
+    """A derivation or a theorem, which is one row of the command's table."""
 
     name: str
     group: str
@@ -68,13 +68,13 @@ class Claim:
 
 
 def claims() -> list[Claim]:
-    """Returns all claims."""
+    """Returns all claims: the derivations, chapter by chapter, and then the theorems."""
     derived = [_derived(group, d) for group, chapter in CHAPTERS for d in chapter]
     return derived + [_proved(t) for t in THEOREMS]
 
 
 def proof_of(name: str) -> Claim:
-    """Returns the proof that a docstring names: a derivation, or else a theorem of a function."""
+    """Returns the claim of this name, or the theorem about the gradient of this function."""
     return next(c for c in claims() if c.name == name or c.group == name and ": gradient" in c.name)
 
 

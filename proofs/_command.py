@@ -121,7 +121,7 @@ def _print(results: Results, console: Console, seconds: float) -> None:
 
 
 def _row(c: Claim, a: Answer, shared: Sequence[str]) -> tuple[str, ...]:
-    """Returns a row of the table: without the assumptions that all share, and the least sizes."""
+    """Returns a row of the table, without least sizes and without the ``shared`` assumptions."""
     mark = "[green]✓[/green]" if a.holds else "[red]✗[/red]"
     texts = [escape(c.statement)]
     for text in a.assumptions:
@@ -153,7 +153,7 @@ def _table(rows: list[tuple[str, ...]], width: int) -> Table:
 
 
 def _shared(results: Results, engine: str) -> list[str]:
-    """Returns the assumptions of all claims of an engine, if it has several: printed once."""
+    """Returns the assumptions that all claims of an engine share, or [] if it has one claim."""
     first, *others = (a.assumptions for c, a in results if c.engine == engine)
     return [text for text in first if others and all(text in texts for texts in others)]
 

@@ -1,7 +1,7 @@
-"""The only file that uses JAX's internals, where ``jax.extend`` does not suffice.
+"""Contains all uses of JAX's internals, for purposes where ``jax.extend`` does not suffice.
 
-It lists the versions of JAX that the prover was tested with. Internals are imported inside the
-functions, so that an untested version is rejected with a message and not by an ImportError.
+The file lists the versions of JAX that the prover was tested with. Internals are imported inside
+the functions, so that an untested version is rejected with a message and not by an ImportError.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from xent_jax._rows import row_origin
 from ._normal_form.state import during
 
 READ = ("0.6", "0.7", "0.8", "0.9", "0.10", "0.11", "0.12")
-"""The versions of JAX whose primitives the rules were tested on: ``tests/test_versions.py``."""
+"""The versions of JAX on which ``tests/test_versions.py`` tested the prover's rules."""
 ANYWAY = "XENT_PROVE_UNTESTED_JAX"
-"""Set to 1 in the environment, it lets both engines read another version."""
+"""The environment variable that allows proofs on other versions if it is set to 1."""
 
 
 def tested() -> bool:
-    """Returns whether the rules were tested on the primitives of this JAX."""
+    """Returns whether the prover's rules were tested on the installed version of JAX."""
     return ".".join(jax.__version__.split(".")[:2]) in READ
 
 
 def untested() -> str:
-    """Returns why nothing is proved on an untested JAX; empty if tested, or if told to try."""
+    """Returns why nothing is proved on this version of JAX, or "" if it may be used."""
     if tested() or os.environ.get(ANYWAY) == "1":
         return ""
     return (
@@ -46,7 +46,7 @@ def untested() -> str:
 
 
 def doubt() -> str:
-    """Returns what a proof on an untested JAX assumes; empty on a tested one."""
+    """Returns the assumption that proofs make on an untested version of JAX, or "" if tested."""
     if tested():
         return ""
     return (
@@ -58,9 +58,11 @@ def doubt() -> str:
 def symbolic_terms(
     dim: Any, remainders: bool = False
 ) -> list[tuple[int, list[tuple[Any, int]]]] | None:
-    """Returns a symbolic dimension as a sum of products of named dimensions, or None.
+    """Returns a symbolic dimension as terms ``(coefficient, [(name, exponent), ...])``, or None.
 
-    Among the names there may be ``remainders`` of a number by a size: pairs of them.
+    The dimension is the sum of the terms, and a term is its coefficient times powers of named
+    dimensions. With ``remainders``, the pair ``(number, size)`` is the name of ``number % size``.
+    Returns None if the dimension has any other factor.
     """
     if isinstance(dim, int):
         return [(dim, [])] if dim else []
@@ -82,7 +84,7 @@ def symbolic_terms(
 
 
 def remainder_of(dim: Any) -> tuple[Any, int] | None:
-    """``a`` and ``c`` where a symbolic dimension is ``a % c`` for a number c; None if not."""
+    """Returns a and c if a symbolic dimension is ``a % c`` for a number c, else None."""
     ((term, coefficient), *others) = dim._sorted_terms
     if others or coefficient != 1 or len(term._factors) != 1:
         return None
@@ -98,11 +100,11 @@ def remainder_of(dim: Any) -> tuple[Any, int] | None:
 
 @dataclass(frozen=True)
 class Question:
-    """What Python asked of a symbolic size, and was told no because JAX cannot tell."""
+    """A question about a symbolic size that the traced code asked and that JAX cannot answer."""
 
     text: str
-    place: str  # the file and the line
-    # What ``left == right`` compares: a symbolic size with a size. None where that is not known.
+    place: str  # the file and the line of the code that asked
+    # The symbolic size and the size of a question ``left == right``; None for other questions.
     left: Any = field(default=None, compare=False)
     right: Any = field(default=None, compare=False)
 
@@ -112,9 +114,9 @@ _questions: ContextVar[dict[Question, None] | None] = ContextVar("questions", de
 
 @contextlib.contextmanager
 def questions() -> Iterator[dict[Question, None]]:
-    """A context that collects what is asked of symbolic sizes while functions are traced.
+    """Collects the questions about symbolic sizes that traced code asks inside the context.
 
-    JAX says that two sizes differ wherever it cannot tell, without an error.
+    Where JAX cannot tell whether two sizes are equal, it answers without an error that they differ.
     """
     _listen()
     heard: dict[Question, None] = {}
@@ -123,7 +125,7 @@ def questions() -> Iterator[dict[Question, None]]:
 
 
 def _listen() -> None:
-    """Makes JAX's symbolic sizes report, once in a process; their answers stay the same."""
+    """Makes JAX's symbolic sizes report questions; the first call in a process is enough."""
     from jax._src.export import shape_poly
 
     dim: Any = shape_poly._DimExpr
@@ -158,7 +160,7 @@ def _listen() -> None:
 
 
 def _ordering(compare: Callable[[Any, Any], bool], sign: str) -> Callable[[Any, Any], bool]:
-    """An inequality of sizes, whose error Python may catch and go on."""
+    """Returns an inequality of sizes that reports a question before JAX's error can be caught."""
 
     def reported(self: Any, other: Any) -> bool:
         try:
@@ -172,19 +174,20 @@ def _ordering(compare: Callable[[Any, Any], bool], sign: str) -> Callable[[Any, 
 
 
 def _whole_number(x: Any) -> int | None:
-    """The integer that a number is; None of anything else."""
+    """Returns the integer that equals x, or None if x is not a whole number or is traced."""
     if isinstance(x, float):
         return int(x) if x.is_integer() else None
     try:
         return None if jax.export.is_symbolic_dim(x) else operator.index(x)
-    except Exception:  # it has no integer, or is traced
+    except Exception:  # x is not an integer, or is traced
         return None
 
 
 _JAX = os.path.join(os.path.dirname(jax.__file__), "")
-# JAX's core and jax.lax are written for sizes that cannot be compared, and are trusted. What stands
-# on them is read as a user's code is, but for ``definitely_equal``: where that answers no, JAX's
-# code goes a way that is right for equal sizes, too.
+# JAX's core and jax.lax are written for sizes that cannot be compared, so their questions are not
+# reported. Questions of the folders below, which build on jax.lax, are reported like those of a
+# user's code. The exception is ``definitely_equal``: where it answers no, the code of JAX that
+# follows is right for equal sizes, too.
 _ON_LAX = tuple(
     os.path.join(_JAX, *folder.split("/"), "")
     for folder in (
@@ -194,7 +197,7 @@ _ON_LAX = tuple(
 
 
 def _asker() -> str:
-    """Returns the line that asks for a size; empty if nobody listens, or if JAX itself asks."""
+    """Returns the file and line that ask about a size, or "" if the question is not reported."""
     if _questions.get() is None:
         return ""
     frame: Any = sys._getframe(2)
@@ -215,7 +218,7 @@ def _note(text: str, place: str, left: Any = None, right: Any = None) -> None:
 
 
 def _passes_on(code: Any) -> bool:
-    """Whether a function asks for its caller: ``!=``, and a dataclass with sizes in it."""
+    """Returns whether a function asks for its caller, such as ``!=`` or a dataclass's ``==``."""
     name, file = code.co_name, code.co_filename
     if file == "<string>":
         return name in ("__hash__", "__eq__")
@@ -239,7 +242,7 @@ def where_written(eqn: core.JaxprEqn) -> str:
 
 
 def without_dead_code(jaxpr: core.ClosedJaxpr, output: int | None = None) -> core.ClosedJaxpr:
-    """Removes the equations that no output, or not that one, depends on, as XLA does."""
+    """Returns a jaxpr of all outputs, or of one, without the equations that they do not need."""
     from jax._src.interpreters import partial_eval
 
     outputs = [output in (None, i) for i in range(len(jaxpr.jaxpr.outvars))]
@@ -257,15 +260,15 @@ def in_float64() -> Any:
 
 
 def is_origin(eqn: Any) -> bool:
-    """Returns whether an equation calls xent_jax's ``row_origin``, and not a namesake.
+    """Returns whether an equation calls xent_jax's own ``row_origin``, not another one so named.
 
-    No loss depends on the number that it returns, so the proofs take it to be any number.
+    No loss depends on the number that ``row_origin`` returns, so proofs take it to be any number.
     """
     named = eqn.params.get("name") == "row_origin" and len(eqn.invars) == 1
     return named and _is_row_origin(eqn.params["jaxpr"], eqn.invars[0].aval)
 
 
-@functools.lru_cache(maxsize=256)  # a program is read at many points
+@functools.lru_cache(maxsize=256)  # a search reads the same call at many points
 def _is_row_origin(jaxpr: Any, aval: Any) -> bool:
     shipped = jax.make_jaxpr(row_origin)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
     return str(jaxpr) == str(shipped.eqns[0].params["jaxpr"])
@@ -275,9 +278,9 @@ _lines_of_backwards: ContextVar[bool] = ContextVar("lines_of_backwards", default
 
 
 def lines_of_backwards() -> contextlib.AbstractContextManager[None]:
-    """Inside, what a user's backward computes is traced with its own line in the source.
+    """Traces equations of a user's backward pass with their own source lines inside the context.
 
-    JAX gives it the line that called the function, which is one of the prover's.
+    Otherwise JAX gives them the line that called the function, which is a line of the prover.
     """
     _find_lines_of_backwards()
     return during(_lines_of_backwards, True)
@@ -285,11 +288,11 @@ def lines_of_backwards() -> contextlib.AbstractContextManager[None]:
 
 @functools.cache
 def _find_lines_of_backwards() -> None:
-    """Puts a function in the place of JAX's that says where an equation comes from."""
+    """Replaces JAX's function that says from which source line an equation comes."""
     from jax._src import source_info_util as util
     from jax._src.lib import xla_client
 
-    util.register_exclusion(__file__)  # the function is in every traceback
+    util.register_exclusion(__file__)  # ``current`` below is in every traceback
     prover, jax_s = str(Path(__file__).parent / "_prover"), util.current
 
     def current() -> Any:

@@ -1,4 +1,4 @@
-"""The output of the commands, on a terminal or in a file, and their error."""
+"""Makes the console and the progress bar of the commands, and defines their error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Misused(Exception):
 
 
 def console() -> Console:
-    """Returns a console as wide as the terminal or COLUMNS; in a file, 140 columns."""
+    """Returns a console as wide as the terminal or COLUMNS, or 140 columns wide for a file."""
     found = Console()
     unknown = not found.is_terminal and "COLUMNS" not in os.environ
     return Console(width=140) if unknown else found
@@ -28,6 +28,6 @@ def progress(console: Console) -> Progress:
 
 
 def label(name: str, console: Console) -> str:
-    """Pads or cuts a name to a fixed width, so that the bar beside it does not move."""
+    """Returns a name padded or cut to a fixed width, so that the bar beside it does not move."""
     width = max(8, min(50, console.width - 42))
     return name[:width].ljust(width)

@@ -1,4 +1,4 @@
-"""The option ``--module``: proves a user's own function from the command line."""
+"""Proves a user's own function from the command line, for the option ``--module``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 
 
 def prove_users(options: argparse.Namespace, console: Console) -> int:
-    """Prints the verdict on the function that ``--module`` names; returns 0 if it is proved."""
+    """Prints the verdict on the function of ``--module``; returns 0 if it is proved, else 1."""
     function = _function(options.module)
     specs = _specs(options.args) if options.args else getattr(function, "xent_spec", None)
     if not specs:

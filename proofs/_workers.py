@@ -38,12 +38,12 @@ class Task:
 
 
 def usual_jobs(count: int) -> int:
-    """Returns how many processes to start for so many claims; each takes time to start."""
+    """Returns how many processes to start for ``count`` claims; starting one takes time."""
     return max(1, min(os.cpu_count() or 1, count // _CLAIMS_PER_PROCESS))
 
 
 def answers(chosen: Sequence[Claim], jobs: int, report: Report) -> Coming:
-    """Yields each claim's index and answer as they arrive; calls ``report`` with those that run."""
+    """Yields each claim's index and answer as it arrives; reports which claims are running."""
     if jobs > 1:
         tasks = [Task(c.name, c.name) for c in chosen]
         yield from shared_out(
@@ -65,7 +65,7 @@ def _claims_by_name() -> Callable[[str], Answer]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Turns the garbage collector off.
+    """Turns the garbage collector off inside the context.
 
     A proof keeps nearly all terms that it makes until it ends, and collecting garbage among them
     would take a third of the time. Also, JAX has a callback on garbage collections, and a Ctrl-C
@@ -147,7 +147,7 @@ def _uninterrupted() -> Iterator[None]:
     if not in_main or not hasattr(signal, "pthread_sigmask"):  # Windows has no masks
         yield
         return
-    resource_tracker.ensure_running()  # its start would unblock the signal
+    resource_tracker.ensure_running()  # if it started later, it would unblock the signal
     noted: list[int] = []
     handler = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -177,7 +177,7 @@ def _give(worker: _Worker, place: int, tasks: Sequence[Task]) -> None:
 
 @contextmanager
 def _alive(worker: _Worker, tasks: Sequence[Task]) -> Iterator[None]:
-    """Raises ``Died`` where the process at the other end of the pipe has ended."""
+    """Raises ``Died`` if code in the context uses the pipe of a process that has ended."""
     try:
         yield
     except (EOFError, OSError):

@@ -1,4 +1,4 @@
-"""Calls of each function that has a gradient with named arrays, and arrays to call it with."""
+"""Lists a call of each function that has a gradient, and draws the named arrays that it takes."""
 
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ WIDTH = 4
 class Call(NamedTuple):
     """A function of named arrays: ``call(library, arrays, **options)``."""
 
-    kinds: dict[str, str]  # of the arrays, as ``draw`` knows them
+    kinds: dict[str, str]  # the kind of each array, as ``draw`` takes it
     call: Callable[..., Any]
     takes: Collection[str]  # the names of other options
 
     def arrays(self, rng, rows, k):
-        """An array for each name, of so many examples and classes."""
+        """Draws an array for each name, for ``rows`` examples and k classes."""
         shapes = {"inputs": (rows, WIDTH), "kernel": (WIDTH, k), "bias": (k,)}
         return {
             name: rng.normal(size=shapes[name]) if name in shapes else draw(kind, rng, (rows,), k)
@@ -26,7 +26,7 @@ class Call(NamedTuple):
         }
 
 
-# ------------------------------------------------------------------ what has no row of the table
+# ----------------------------------------------- functions without a row in the table of cases
 
 
 def cross_entropy(library, arrays, **options):
@@ -34,7 +34,7 @@ def cross_entropy(library, arrays, **options):
 
 
 def _all_of(found):
-    """One number for each token that depends on all that is differentiable."""
+    """Returns a number for each token that depends on all differentiable statistics."""
     return found.loss + found.logsumexp + found.entropy + found.top_k_log_probabilities.sum(-1)
 
 
@@ -47,7 +47,7 @@ def linear_token_statistics(library, arrays, **options):
 
 
 def any_head(made):
-    """A call of ``with_linear_head``, whose arguments ``made(library, arrays)`` gives by name."""
+    """Returns a call of ``with_linear_head`` with the arguments of ``made(library, arrays)``."""
 
     def call(library, arrays, reduction="mean", **given):
         head = library.with_linear_head(**made(library, arrays), reduction=reduction)
@@ -80,15 +80,15 @@ EVERY |= {
     ),
     "linear_token_statistics": Call(LAYER | _CAP, linear_token_statistics, {"where"}),
 }
-"""Each of the functions, the losses of the table with most of their options."""
+"""Maps each function's name to its call; losses of the table are called with most options."""
 
 
 def _given(name):
-    """Two examples of three classes, of which a mask leaves in the first."""
+    """Draws arrays for two examples of three classes; a mask, if any, keeps only the first."""
     arrays = EVERY[name].arrays(np.random.default_rng(3), 2, 3)
     masked = "where" in EVERY[name].takes and (name not in RICHEST or RICHEST[name].has_axis)
     return arrays | ({"where": np.array([True, False])} if masked else {})
 
 
 CALLS = {name: (each.call, _given(name)) for name, each in EVERY.items()}
-"""The call of each function, and an array for each of its arguments."""
+"""Maps each function's name to its call and an array for each argument."""

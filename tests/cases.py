@@ -1,7 +1,7 @@
-"""The table of cases: every exported loss, its textbook reference and its inputs.
+"""Defines the table of cases: every exported loss, its textbook reference and its inputs.
 
-The contract tests differentiate the references, which are those of textbook.py, with JAX. To add a
-loss, add a row.
+The contract tests differentiate the references, most of which are in textbook.py, with JAX. To add
+a loss, add a row.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import xent_jax
 from tests import textbook as book
 
 WITHOUT_GRADIENT_OF_THEIR_OWN = {
-    "chunked_loss",  # its gradient is what JAX derives of the given loss: test_chunked_loss.py
+    "chunked_loss",  # JAX derives its gradient from the given loss: test_chunked_loss.py
     "linear_head_plan",  # it computes nothing
     "safe_softmax_cross_entropy",  # another name of softmax_cross_entropy
     "shard_linear_head",  # it puts another function on a mesh
@@ -33,7 +33,7 @@ FUNCTIONS = sorted(
 
 
 def x64(enabled=True):
-    """A context in which JAX computes in float64, or else in float32."""
+    """Returns a context in which JAX computes in float64, or in float32 if not ``enabled``."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(enabled)
     from jax.experimental import enable_x64
@@ -43,14 +43,15 @@ def x64(enabled=True):
 
 @contextlib.contextmanager
 def strict():
-    """No implicit promotion of dtypes or ranks: what strict users run with."""
+    """Forbids implicit promotion of dtypes and ranks inside the context, as strict users do."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
 
 
 # ------------------------------------------------------------------ inputs, by their kind
 
-CLASSES = {"logits", "soft", "probabilities", "log_probabilities"}  # kinds that end in [k]
+# Kinds whose last axis has the classes.
+CLASSES = {"logits", "soft", "probabilities", "log_probabilities"}
 
 
 def draw(kind: str, rng: np.random.Generator, batch: tuple[int, ...], k: int) -> np.ndarray:
@@ -67,7 +68,7 @@ def draw(kind: str, rng: np.random.Generator, batch: tuple[int, ...], k: int) ->
     if kind == "unit elements":
         return rng.uniform(0.05, 0.95, (*batch, k))
     if kind == "integers":
-        each = rng.permutation(int(np.prod(batch))) + rng.integers(k)  # as many of each class
+        each = rng.permutation(int(np.prod(batch))) + rng.integers(k)  # balanced
         return (each % k).reshape(batch).astype(np.int32)
     if kind == "weights":
         return rng.uniform(0.5, 2.0, k)
@@ -77,7 +78,7 @@ def draw(kind: str, rng: np.random.Generator, batch: tuple[int, ...], k: int) ->
     return np.asarray(rng.uniform(low, high))
 
 
-@dataclass(frozen=True, eq=False)  # so that what is computed of a row can be kept
+@dataclass(frozen=True, eq=False)  # so that results for a row can be cached
 class Case:
     """One row: a loss, its arguments by kind, its options, its reference."""
 
@@ -98,7 +99,7 @@ class Case:
 
     @property
     def parameters(self) -> list[str]:
-        """The names of everything that the loss takes."""
+        """The names of all parameters of the loss."""
         return list(inspect.signature(getattr(xent_jax, self.loss)).parameters)
 
     def inputs(self, rng, batch=(3,), k=5) -> dict[str, np.ndarray]:
@@ -115,7 +116,7 @@ class Case:
         return self.apply(self.reference, inputs, more)
 
     def apply(self, function, inputs, more):
-        """Calls it with the row's arguments, a mask if there is one among them, and options."""
+        """Calls a function with the row's arguments, a mask if ``inputs`` has one, and options."""
         positional = [inputs[name] for name in self.arguments]
         named = {name: inputs[name] for name in (*self.keywords, "where") if name in inputs}
         return function(*positional, **named, **(self.options | more))
@@ -221,7 +222,7 @@ RICHEST = {c.loss: c for c in sorted(CASES, key=lambda c: len(c.keywords) + len(
 
 
 def row(*values, name="", quick=True):
-    """The case of a test, of which each function's with the most options is quick."""
+    """Returns a test's parameters, marked slow unless the case is its function's richest."""
     case = values[0]
     marks = () if quick and case is RICHEST[case.loss] else pytest.mark.slow
     return pytest.param(*values, id="-".join(filter(None, [name, case.id])), marks=marks)

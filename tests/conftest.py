@@ -1,4 +1,4 @@
-"""Eight CPU devices for the tests of sharding (others use the first), and what all tests share."""
+"""Gives tests eight CPU devices (those without sharding use the first) and shared fixtures."""
 
 import collections
 import ctypes
@@ -20,42 +20,42 @@ from jax._src import compiler
 from tests.cases import x64
 
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_traceback_in_locations_limit", 0)  # these take 7 % of the tests' time
-os.environ.pop("COLUMNS", None)  # as wide as tables are in a file
-gc.set_threshold(10_000)  # at Python's own 700, traces of JAX are searched for a fifth of the time
+jax.config.update("jax_traceback_in_locations_limit", 0)  # tracebacks take 7 % of the tests' time
+os.environ.pop("COLUMNS", None)  # tables are as wide as in a file
+gc.set_threshold(10_000)  # at Python's 700, garbage collection takes a fifth of the time
 
 # ------------------------------------------------------------------------ memory and workers
 
 ROOT = Path(__file__).parents[1]
 GIB = 2**30
-A_WORKER = 2 * GIB  # no worker takes more memory
+A_WORKER = 2 * GIB  # the most memory that a worker takes
 PROGRAMS = GIB // 2  # by how much a worker may grow before it drops its compiled programs
 
 
 def available_memory():
-    """Bytes that new processes may take."""
+    """Returns the number of bytes of memory that new processes may take."""
     found = [psutil.virtual_memory().available]
     limit, used = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current"))
-    if limit.exists() and limit.read_text().strip() != "max":  # of a container
+    if limit.exists() and limit.read_text().strip() != "max":  # the limit of a container
         found.append(int(limit.read_text()) - int(used.read_text()))
     return min(found)
 
 
 def pytest_xdist_auto_num_workers(config):
-    """One worker for each core that may be used, as far as there is memory for them."""
+    """Returns the number of workers: one for each usable core, or fewer if memory is short."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(cores, available_memory() // A_WORKER))
 
 
 def resident():
-    """Bytes of memory that this process holds."""
+    """Returns the number of bytes of memory that this process holds."""
     return psutil.Process().memory_info().rss
 
 
 def return_freed_memory():
-    """Returns to the system the memory that this process has freed.
+    """Gives the memory that this process has freed back to the system.
 
-    glibc keeps what compilers have freed: 1.2 GB of a process of which 0.4 GB are in use.
+    glibc keeps what compilers have freed: a process that uses 0.4 GB then holds 1.2 GB.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim:
@@ -63,7 +63,7 @@ def return_freed_memory():
 
 
 def drop_programs():
-    """Clears the compiled programs of JAX, and returns their memory to the system."""
+    """Clears the compiled programs of JAX, and gives their memory back to the system."""
     jax.clear_caches()
     return_freed_memory()
     compiled["resident at last"] = resident()
@@ -87,7 +87,7 @@ MANY_LONG_CASES = frozenset(
     zero_times_infinity
     """.split()
 )
-"""Files, and tests of files, of which one case is quick and the others are slow.
+"""The files, and tests of files, in which one case of each test is quick and the others are slow.
 
 Each case compiles programs or proves a theorem. Values, gradients and second derivatives of each
 function in the contract, and all edges, are quick.
@@ -98,9 +98,9 @@ function in the contract, and all edges, are quick.
 def pytest_collection_modifyitems(items):
     """Marks all but one case of each test in those files as slow, and puts the tests in order.
 
-    The name of the test says which case, so that different tests keep different functions and
-    options quick. Tests of a file that are compiled alike follow one another, because the programs
-    of the other kind are dropped.
+    The name of the test determines the quick case, so that different tests keep different functions
+    and options quick. Tests of a file that are compiled in the same way follow one another, because
+    a test that is compiled in another way drops all programs.
     """
     tests = collections.defaultdict(list)
     for item in items:
@@ -123,7 +123,7 @@ FAST_COMPILE = {
     "xla_cpu_parallel_codegen_split_count": 1,
     "xla_cpu_use_fusion_emitters": False,
 }
-"""A program is compiled in a sixth of the time, and runs the same operations in other loops."""
+"""Options that compile in a sixth of the time. Programs run the same operations in other loops."""
 
 compiled = {"options": {}, "resident at last": 0}
 
@@ -143,7 +143,7 @@ def fast_compile():
 
 
 def fast_compile_flags():
-    """The environment in which a new process compiles fast."""
+    """Returns environment variables that make a new process compile fast."""
     flags = (f"--{name}={str(value).lower()}" for name, value in fast_compile().items())
     return {"XLA_FLAGS": " ".join(flags)}
 
@@ -154,7 +154,7 @@ def _compile_options(*args, env_options_overrides=None, of=compiler.get_compile_
 
 
 def how_compiled(item):
-    """Returns the mark that a test or its file has, or the usual one.
+    """Returns the mark of a test or its file that says how it is compiled, or the usual one.
 
     The tests of the prover are usually compiled fast, and all others as users compile them.
     """
@@ -166,7 +166,7 @@ def how_compiled(item):
 def _how_programs_are_compiled(request):
     """Sets how JAX compiles the programs of a test, as its marks say.
 
-    Programs that were compiled in the other way are dropped, and all programs before they fill the
+    All compiled programs are dropped when the way of compiling changes, and before they fill the
     memory.
     """
     options = fast_compile() if how_compiled(request.node) == "fast_compile" else {}
@@ -194,20 +194,20 @@ def rng(request):
 
 @pytest.fixture
 def float64():
-    """JAX computes in float64."""
+    """Makes JAX compute in float64."""
     with x64():
         yield
 
 
 @pytest.fixture
 def beside(monkeypatch):
-    """Lets a copy of an example import what lies beside the original."""
+    """Lets a copy of an example import the modules that lie beside the original."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples"), prepend=os.pathsep)
 
 
 @pytest.fixture
 def spoil(monkeypatch):
-    """``monkeypatch.setattr`` for a part of the library, beside whose traces none may be kept."""
+    """Yields ``monkeypatch.setattr`` for the library, and clears JAX's caches before and after."""
     jax.clear_caches()
     yield monkeypatch.setattr
     monkeypatch.undo()
@@ -219,7 +219,7 @@ def spoil(monkeypatch):
 
 @pytest.fixture(scope="session")
 def proved():
-    """All derivations, and the gradient's theorem of most functions without its options."""
+    """Returns all derivations and the gradient theorems without options, with their answers."""
     from xent_jax.proofs._catalogue import claims
 
     def plain(name):
@@ -230,7 +230,7 @@ def proved():
 
 @pytest.fixture(scope="session")
 def proofs_page(proved, tmp_path_factory):
-    """The file of the page of proofs, as xent-prove writes it."""
+    """Writes the page of proofs, as xent-prove does, and returns its path."""
     from xent_jax.proofs._page.page import page
 
     path = tmp_path_factory.mktemp("page") / "proofs.html"
@@ -240,11 +240,11 @@ def proofs_page(proved, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The folder of the site, and what its build printed."""
+    """Builds the site, and returns its folder and what the build printed."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
     environment = {k: v for k, v in os.environ.items() if k != "PROOFS_HTML"}
-    environment["NO_MKDOCS_2_WARNING"] = "1"  # which is about another program
+    environment["NO_MKDOCS_2_WARNING"] = "1"  # the warning is about another program
     root = Path(__file__).parents[1]
     run = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -17,7 +17,7 @@ from xent_jax.proofs._derivations.terms import Gap, Index, K, Partial, Total, si
 
 SIZES = (1, 2, 3, 5)
 DIGITS = 60
-_STEP = mp.mpf(10) ** -15  # a central difference then errs by some 1e-30
+_STEP = mp.mpf(10) ** -15  # the error of a central difference is then about 1e-30
 TOLERANCE = mp.mpf(10) ** -18
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
@@ -35,7 +35,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
 
 
 def differs(derivation: Derivation, before: Step, step: Step) -> str:
-    """At which numbers a step does not stand to the one before as it says, or nothing."""
+    """Returns numbers, as text, at which a step's relation to the one before fails, or ''."""
     with mp.workdps(DIGITS):
         for k in (k for k in SIZES if k >= derivation.least):
             here = sample(derivation, k)
@@ -46,7 +46,7 @@ def differs(derivation: Derivation, before: Step, step: Step) -> str:
 
 
 def sample(derivation: Derivation, k: int) -> "Sample":
-    """The derivation's own random numbers for k classes, and few places of any other kind."""
+    """Returns random numbers for a derivation, with k classes and 2 or 3 in other dimensions."""
     sides = (e for pair in derivation.definitions for e in pair)
     every = (*(s.expr for s in derivation.steps), *sides)
     parts = {part for e in every for part in sp.preorder_traversal(e)}
@@ -77,7 +77,7 @@ class Sample:
     def __init__(
         self, sizes: Mapping[sp.Expr, int], derivation: Derivation, seed: Any, values: Any = None
     ):
-        """``values`` has the numbers of symbols, and the arrays of entries by their names."""
+        """Takes from ``values`` the numbers of symbols, and arrays of entries by name."""
         self._sizes, self._definitions = sizes, derivation.definitions
         self._seed = seed
         self._drawn: dict[Any, Any] = {}
@@ -88,16 +88,16 @@ class Sample:
         for side, value in (a.equation for a in given if a.equation):
             if isinstance(side, Total):
                 self._scaled[side.body.func] = side, value
-            else:  # that the δ of two indices is 0
+            else:  # the assumption says that the δ of two indices is 0
                 i, j = side.args
                 self._drawn[i], self._drawn[j] = self._dice("≠").sample(range(self.size(i.size)), 2)
 
     def size(self, e: sp.Expr) -> int:
-        """Returns the number that a dimension has."""
+        """Returns the size of a dimension as a number."""
         return math.prod(self._sizes[f] for f in e.args or (e,))
 
     def value(self, e: sp.Expr) -> Any:
-        """What an expression is worth here."""
+        """Returns the value of an expression."""
         if e.is_Number:
             return mp.mpf(e.p) / e.q if e.is_Rational else mp.inf * (1 if e > 0 else -1)
         if isinstance(e, Total):

@@ -1,4 +1,4 @@
-"""Options as hypothesis draws them, and how a loss is compared with its reference under them."""
+"""Lets hypothesis draw options, and compares a loss under them with its reference."""
 
 import functools
 
@@ -15,7 +15,7 @@ modules = st.sampled_from([xent_jax, forward_mode])
 reductions = st.sampled_from(["none", "sum", "mean"])
 dtypes = st.sampled_from([jnp.float64, jnp.float32, jnp.bfloat16])
 TOLERANCE = {jnp.float64: 1e-11, jnp.float32: 2e-5, jnp.bfloat16: 2e-2, jnp.float16: 3e-3}
-OPTIONS = {  # those with a gradient, from a generator of numbers and k
+OPTIONS = {  # options with a gradient, drawn for k classes
     "label_smoothing": lambda rng, k: rng.choice([0.0, 0.3, 1.0]),
     "z_loss": lambda rng, k: rng.uniform(0, 1),
     "class_weights": lambda rng, k: rng.uniform(0.1, 2, k),
@@ -40,5 +40,5 @@ def same(got, wanted, dtype, plain=False):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def both_derivatives(loss, reference, floats, exact):
-    """The values and gradients of the loss, and those of its reference, in one program."""
+    """Returns the values and gradients of the loss and of its reference, in one program."""
     return pulled(loss, floats), pulled(reference, exact)

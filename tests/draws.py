@@ -1,4 +1,4 @@
-"""How often hypothesis draws a problem, and seeds for NumPy's generators that it draws."""
+"""Sets how many problems hypothesis draws, and lets it draw seeds for NumPy's generators."""
 
 import os
 
@@ -15,7 +15,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def draws(examples):
-    """Settings of hypothesis; the problems are the same in each run, unless more are drawn."""
+    """Returns settings of hypothesis; the problems are the same in each run if ``TIMES`` is 1."""
     return settings(
         max_examples=TIMES * examples,
         deadline=None,

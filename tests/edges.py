@@ -1,4 +1,4 @@
-"""The promised results of edge cases, as a table, and how a row of it is checked."""
+"""Lists the promised results of edge cases in a table, and checks a row of it."""
 
 from typing import Any, NamedTuple
 
@@ -17,22 +17,22 @@ KL, JS = "softmax_kl_divergence", "softmax_jensen_shannon_divergence"
 
 
 class Edge(NamedTuple):
-    """A call, by its rows: each has the row of every argument, then its loss and gradient."""
+    """A call on some rows: each has a row of every argument, then (its loss, its gradient)."""
 
     loss: str
     rows: list[tuple[Any, ...]]
     options: dict[str, Any] = {}
     wrt: int = 0  # the argument of the gradient
-    dtype: Any = None  # of the last argument
+    dtype: Any = None  # of all arguments but the first
 
 
-BAD, OUT, FINITE = (NAN, NAN), (0, 0), (None, None)  # None is any finite number
+BAD, OUT, FINITE = (NAN, NAN), (0, 0), (None, None)  # None stands for any finite number
 GOOD, WILD = [0.5, -1.0, 2.0], [NAN, INF, -INF]
 ABSENT = [0.5, -INF, 2.0]  # the second class has no probability
 
 
 def of(z, t, c=0.0, classes=slice(None)):
-    """Cross-entropy of a row to 60 digits; a class that is left out has no gradient."""
+    """Returns a row's loss and gradient, from 60 digits; left-out classes have the gradient 0."""
     z = np.asarray(z, float)
     t = exact.onehot(t, len(z)) if isinstance(t, int) else np.asarray(t)
     found, gradient = exact.cross_entropy(z[classes], t[classes], c), np.zeros(len(z))
@@ -62,7 +62,7 @@ KL_PQ, M = (P * np.log(P / Q)).sum(), 0.25 * P + 0.75 * Q
 BY_P = P * (np.log(P / Q) - KL_PQ)
 KL_PM, KL_QM = ((p * np.log(p / M)).sum() for p in (P, Q))
 BY_Q = 0.75 * Q * (np.log(Q / M) - KL_QM)
-PART = {"where": np.array([[True, False, True], [False] * 3])}  # without the second row too
+PART = {"where": np.array([[True, False, True], [False] * 3])}  # keeps nothing of the second row
 EVEN, ODD = [0.5, 0.5, 0.0], [0.25, 0.75, 0.0]
 CROSS = -0.5 * np.log(0.25 * 0.75)
 H = {beta: -beta * np.log(beta) - (1 - beta) * np.log(1 - beta) for beta in (0.5, 0.125)}
@@ -81,10 +81,10 @@ EDGES = {
     "integer, z-loss": Edge(
         INTEGER, [(GOOD, -1, BAD), (GOOD, 1, of(GOOD, 1, 0.1))], {"z_loss": 0.1}
     ),
-    "integer, weights": Edge(INTEGER, [  # that of 0 is one of an infinite loss
+    "integer, weights": Edge(INTEGER, [  # the weight 0 is that of a class whose loss is infinite
         (GOOD, -1, BAD), (GOOD, 2, of(GOOD, [0, 0, 3])), (ABSENT, 1, OUT),
     ], {"class_weights": jnp.array([1.0, 0.0, 3.0])}),
-    # It makes the mean NaN, and no gradient but that of its row.
+    # A label out of range makes the mean NaN, but of the gradient only its own row.
     "integer, a mean of weights": Edge(
         INTEGER, [(GOOD, -1, BAD), (GOOD, 1, FINITE)], {"class_weights": WEIGHTS} | MEAN
     ),
@@ -99,7 +99,7 @@ EDGES = {
     "integer, a mean of ignored examples and weights": Edge(
         INTEGER, [(GOOD, 0, OUT)] * 2, {"ignore_index": 0, "class_weights": jnp.ones(3)} | MEAN
     ),
-    # A class that is out may hold anything. It has no gradient: the mask is the caller's.
+    # A class that is masked out may hold any logit. Its gradient is 0, even if it is the label.
     "integer, masked classes": Edge(INTEGER, [
         (GOOD, 1, (INF, [Q[0], 0, Q[1]])),
         *[(at(1, x), 0, of(GOOD, 0, classes=[0, 2])) for x in (NAN, INF, -INF, 1e30)],
@@ -116,7 +116,7 @@ EDGES = {
     ),
     "soft": Edge(SOFT, [
         (GOOD, [0.5, 0.0, 2.0], of(GOOD, [0.5, 0, 2])),
-        (GOOD, [0.5, -2.0, 0.3], of(GOOD, [0.5, -2, 0.3])),  # the formula holds below 0 too
+        (GOOD, [0.5, -2.0, 0.3], of(GOOD, [0.5, -2, 0.3])),  # the formula holds below 0 as well
         (ABSENT, [1.0, 0, 0], of(ABSENT, 0)),
         (ABSENT, [0.5, 0.25, 0.5], of(ABSENT, [0.5, 0.25, 0.5])),
         *[(z, [1.0, 0, 0], BAD) for z in SPOILED], *[(z, [0.0, 1, 0], of(z, 1)) for z in TIES],
@@ -198,21 +198,21 @@ EDGES |= {
     for out in (-100, 1)
     for reduction in ("none", "mean")
 }
-EDGES |= {  # NaN, as PyTorch's, if an example is there; of none it is 0 whatever the weights are
+EDGES |= {  # NaN, as in PyTorch, if an example is left in; else 0, whatever the weights are
     f"{loss}, a mean of weights of 0{', no example' * (result is OUT)}": Edge(
         loss, [(GOOD, 0, result)] * 2, {"class_weights": jnp.array([0.0, 0.0, 1.0])} | MEAN | more
     )
     for loss in (INTEGER, FOCAL, "linear_softmax_cross_entropy")
     for result, more in ((BAD, {}), (OUT, NONE))
 }
-EDGES |= {  # however far apart they are
+EDGES |= {  # the loss is h, however far apart the rows are
     f"js of rows that share no class, {beta}": Edge(
         JS, [([0.0, -far], [-far, 0.0], (h, 0)) for far in (70, 1e4, INF)], {"beta": beta}
     )
     for beta, h in H.items()
 }
 
-# What both modes compute from is the same, and so is what is compiled by jit and eagerly.
+# Both modes share their formulas, and jit and eager calls share programs: two pairs suffice.
 every_way = pytest.mark.parametrize(
     ("module", "wrap"),
     [

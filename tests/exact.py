@@ -1,4 +1,4 @@
-"""60-digit references for the losses and their derivatives, and errors in ulp."""
+"""Computes the losses and their derivatives to 60 digits, and errors of results in ulp."""
 
 from fractions import Fraction
 from typing import NamedTuple
@@ -15,12 +15,12 @@ _exact = np.frompyfunc(lambda x: x if isinstance(x, arb) else arb(float(x)), 1, 
 
 
 def exact(x) -> np.ndarray:
-    """The very numbers that an array holds, as FLINT's real numbers of 60 digits."""
+    """Returns exactly the numbers that an array holds, as FLINT's real numbers of 60 digits."""
     return np.asarray(_exact(np.asarray(x)), dtype=object)
 
 
 def rounded(x: np.ndarray, dtype) -> np.ndarray:
-    """Exact numbers, each rounded once, to nearest even; not for results below the normal."""
+    """Rounds exact numbers once to a dtype, to nearest even; results must not be subnormal."""
 
     def nearest(v):
         whole, exponent = v.mid().man_exp()
@@ -31,11 +31,11 @@ def rounded(x: np.ndarray, dtype) -> np.ndarray:
 
 
 def ulps(got, want, scale=None, dtype=None) -> np.ndarray:
-    """|got - want| in units of the last place that ``scale``, or ``want``, has in got's dtype.
+    """Returns |got - want| in units of the last place of ``scale``, which by default is ``want``.
 
-    Or in another ``dtype``. Where the scale is below the smallest normal number a result need
-    only be that small too, where ``want`` is beyond the largest it must be infinite; there
-    the error is 0, else inf.
+    The places are those of ``dtype``, by default got's. Where the scale is below the smallest
+    normal number, the error is 0 if the result is not above that number, else inf. Where ``want``
+    is beyond the largest number, the error is 0 if the result is infinite, else inf.
     """
     got, want = np.asarray(got), np.asarray(want, dtype=object)
     scale = np.abs(want if scale is None else np.asarray(scale, dtype=object))
@@ -50,7 +50,7 @@ def _ulps(got, want, scale, info) -> float:
         overflows = abs(want) >= (1 - arb(2) ** (-info.nmant - 2)) * arb(2) ** info.maxexp
         return 0.0 if overflows and got == (np.inf if want > 0 else -np.inf) else np.inf
     if scale == np.inf:
-        return 0.0  # to an infinite result's terms no finite number makes a difference
+        return 0.0  # beside infinite terms, no finite error matters
     if scale < tiny:
         return 0.0 if abs(got) <= tiny else np.inf
     whole, exponent = scale.upper().man_exp()
@@ -65,25 +65,25 @@ class Softmax(NamedTuple):
     log_total: arb  # log S, S the sum of exp(z - m)
     p: np.ndarray
     rest: np.ndarray  # 1 - p
-    gap: np.ndarray  # m - z in float64, what a class lies below the largest; 0 for one of -inf
+    gap: np.ndarray  # m - z in float64: how far a class is below the largest; 0 where z is -inf
 
     @property
     def lse(self) -> arb:
-        """log sum exp(z) = m + log S."""
+        """The log-sum-exp of the logits, m + log S."""
         return self.shift + self.log_total
 
     @property
     def lse_scale(self) -> arb:
-        """|m| + log S: log-sum-exp itself, unless its two terms cancel."""
+        """The sum of the sizes of the terms of ``lse``, |m| + log S."""
         return abs(self.shift) + self.log_total
 
 
 def softmax(z) -> Softmax:
-    """From the logits as they are stored; -inf among them is a class of probability 0."""
+    """Returns the softmax of the logits as stored; a logit of -inf has the probability 0."""
     z = np.asarray(z)
     if z.dtype != object:
         z = z.astype(np.float64)
-    # Equal logits share one exponential, which is what takes the time.
+    # Exponentials take most of the time, so equal logits share one.
     values, where, counts = np.unique(z, return_inverse=True, return_counts=True)
     values = exact(values)
     e = _exp(values - values[-1])
@@ -98,22 +98,22 @@ def softmax(z) -> Softmax:
 
 
 def onehot(y: int, k: int) -> np.ndarray:
-    """The target of an integer label."""
+    """Returns the one-hot target of an integer label."""
     return (np.arange(k) == y).astype(np.float64)
 
 
 class Loss(NamedTuple):
-    """A loss and its gradient, each with the sum or the larger of the terms it is made of."""
+    """A loss and its gradient, each with the sum or the larger of the sizes of its terms."""
 
     loss: arb
     loss_scale: arb
     gradient: np.ndarray
     gradient_scale: np.ndarray
-    gap: np.ndarray  # that of the softmax
+    gap: np.ndarray  # the gap of the softmax
 
 
 def cross_entropy(z, t, c=0.0) -> Loss:
-    """``T lse + c lse^2 - <t, z>`` and ``(T + 2 c lse) p - t``, with ``T = sum(t)``."""
+    """Returns ``T lse + c lse^2 - <t, z>`` and ``(T + 2 c lse) p - t``, with ``T = sum(t)``."""
     row, z, t, c = softmax(z), exact(z), exact(t), exact(c).item()
     mass = sum(t, arb(0))
     spread = sum((t[j] * (row.shift - z[j]) for j in np.flatnonzero(t != 0)), arb(0))
@@ -121,18 +121,18 @@ def cross_entropy(z, t, c=0.0) -> Loss:
     # T p_j - t_j = (T - t_j) p_j - t_j (1 - p_j), which cannot cancel for a one-hot t.
     gradient = (mass - t + 2 * c * row.lse) * row.p - t * row.rest
     terms = np.maximum((mass + 2 * c * row.lse_scale) * row.p, t)
-    scale = np.maximum(terms, abs(gradient))  # the larger where a negative lse makes them add
+    scale = np.maximum(terms, abs(gradient))  # a negative lse can make the terms add up
     return Loss(loss + c * row.lse**2, loss + c * row.lse_scale**2, gradient, scale, row.gap)
 
 
 class Divergence(NamedTuple):
-    """A divergence and its gradients, each with the size of the terms it is made of."""
+    """A divergence and its gradients, each with the size of its terms."""
 
     loss: arb
     loss_scale: arb
     gradients: tuple[np.ndarray, ...]  # to z, w, T, and beta if there is one
     scales: tuple[np.ndarray, ...]
-    gap: float  # what the last class lies below the first, in nats at that temperature
+    gap: float  # how far the least likely class is below the likeliest, in nats
 
 
 def _two_rows(z, w, t):
@@ -146,11 +146,14 @@ def _two_rows(z, w, t):
 
 
 def softmax_divergence(z, w, temperature) -> Divergence:
-    """KL(softmax(w / T) || softmax(z / T)); a term is of the size of what z and w differ by."""
+    """Returns KL(softmax(w / T) || softmax(z / T)), its gradients and their scales.
+
+    In the scales, log(p / q) has the size of its terms: the differences of z / T and w / T.
+    """
     t = exact(temperature).item()
     x, y, q, p, d, size = _two_rows(z, w, t)
     top = np.argmax(p.p)
-    relative = d - d[top]  # of which no constant makes a difference, and nothing cancels at the top
+    relative = d - d[top]  # a constant changes no gradient, and nothing cancels at the top
     mean = p.p @ relative
     by_w = p.p * (relative - mean) / t
     by_z = np.where((p.p > 0.5) & (q.p > 0.5), p.rest - q.rest, q.p - p.p) / t
@@ -168,10 +171,10 @@ def softmax_divergence(z, w, temperature) -> Divergence:
 
 
 def softmax_jensen_shannon(z, w, temperature, beta) -> Divergence:
-    """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q; to z, w, T and beta.
+    """Returns beta KL(p || m) + (1 - beta) KL(q || m) and its gradients to z, w, T and beta.
 
-    The scale of log(p / m) is itself and what its derivative by log(p / q) makes of the size of
-    that one's terms, which z and w differ by; and that of log(q / m) likewise.
+    Here m = beta p + (1 - beta) q. The scale of log(p / m) is its own size, plus its derivative by
+    log(p / q) times the size of the terms of log(p / q). The scale of log(q / m) is similar.
     """
     t, b = exact(temperature).item(), exact(beta).item()
     x, y, q, p, d, size = _two_rows(z, w, t)
@@ -192,13 +195,13 @@ def softmax_jensen_shannon(z, w, temperature, beta) -> Divergence:
 
 
 def _surplus(p: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """``p (x - <p, x>)``, of which nothing cancels where p is largest."""
+    """Returns ``p (x - <p, x>)``, computed so that nothing cancels where p is largest."""
     relative = x - x[np.argmax(p)]
     return p * (relative - p @ relative)
 
 
 def hessian(z) -> np.ndarray:
-    """``diag(p) - p p'``."""
+    """Returns the Hessian of log-sum-exp, ``diag(p) - p p'``."""
     row = softmax(z)
     out = -np.outer(row.p, row.p)
     np.fill_diagonal(out, row.p * row.rest)
@@ -206,16 +209,16 @@ def hessian(z) -> np.ndarray:
 
 
 def hessian_product(z, v) -> tuple[np.ndarray, np.ndarray]:
-    """``H v`` and ``sum_i |H_ji| |v_i - v_j|``, for each j."""
+    """Returns ``H v``, and its scale ``sum_i |H_ji| |v_i - v_j|`` for each j."""
     p, v = softmax(z).p, np.asarray(v, np.float64)
-    # v less its entry at the largest logit changes nothing, and then no confidence is too high.
+    # Subtracting v's entry at the largest logit changes nothing, and avoids cancellation if p is 1.
     relative = exact(v) - exact(v[np.argmax(p)])
     spread = np.abs(v[:, None] - v) @ p.astype(np.float64)  # a scale need not be exact
     return p * (relative - p @ relative), p * exact(spread)
 
 
 def binary_cross_entropy(z, t, w=1.0) -> Loss:
-    """``-w t log s(z) - (1 - t) log s(-z)`` and ``(1 - t) s(z) - w t s(-z)``, s the sigmoid."""
+    """Returns ``-w t log s(z) - (1 - t) log s(-z)``, with s the sigmoid, and its gradient."""
     z, t, w = (exact(x).item() for x in (z, t, w))
     loss = w * t * arb.log1p(arb.exp(-z)) + (1 - t) * arb.log1p(arb.exp(z))
     up, down = (1 - t) / (1 + arb.exp(-z)), w * t / (1 + arb.exp(z))

@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def run(example, *args, **environment):
-    # The reports are read below: no colours, and no narrower than they are.
+    # Tests read the reports, which must have no colours and no fewer than 80 columns.
     env = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
     return subprocess.run(
         [sys.executable, EXAMPLES / example, *args],
@@ -28,7 +28,7 @@ def run(example, *args, **environment):
 
 
 def succeeds(example, *args, summary=None, **environment):
-    """What an example prints, and its last line as the summary's pattern reads it."""
+    """Runs an example; returns what it prints and the match of ``summary`` in its last line."""
     result = run(example, *args, **environment)
     assert result.returncode == 0, result.stderr
     found = re.fullmatch(summary, result.stdout.splitlines()[-1]) if summary else None
@@ -37,7 +37,7 @@ def succeeds(example, *args, summary=None, **environment):
 
 
 def fails(example, *messages, args=("--smoke",)):
-    """What a copy in which something is wrong prints before it says so."""
+    """Runs a wrong copy, asserts that it fails with these messages, and returns what it prints."""
     result = run(example, *args, **fast_compile_flags())
     assert result.returncode == 1
     assert all(message in result.stderr for message in messages), result.stderr
@@ -45,7 +45,7 @@ def fails(example, *messages, args=("--smoke",)):
 
 
 def picture(path, height, width):
-    """A picture whose size is inside these bounds, and which is neither empty nor full."""
+    """Returns a picture, whose size must be in these bounds and which is neither empty nor full."""
     pixels = imread(path, format="png")
     for (low, high), size in zip((height, width), pixels.shape, strict=False):
         assert low < size < high
@@ -54,12 +54,12 @@ def picture(path, height, width):
 
 
 def share_of(picture, color):
-    """The share of a picture's pixels that have just this color."""
+    """Returns the share of a picture's pixels that have exactly this color."""
     return np.mean(np.all(np.abs(picture[..., :3] - to_rgb(color)) < 1 / 255, axis=-1))
 
 
 def changed(example, tmp_path, *changes):
-    """A copy of an example in which each old text, there once, has become the new one."""
+    """Writes a copy of an example with each old text, which occurs once, replaced by the new."""
     text = (EXAMPLES / example).read_text("utf-8")
     for old, new in changes:
         assert text.count(old) == 1, old

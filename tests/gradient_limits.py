@@ -1,6 +1,6 @@
-"""Calls at the edge of what functions take, and the limits there of their gradients.
+"""Lists calls at the edge of functions' domains, and the limits of their gradients there.
 
-Those of the table were derived by hand.
+The limits in the table were derived by hand.
 """
 
 import functools
@@ -18,7 +18,7 @@ LOG2 = np.log(2)
 
 
 class Row(NamedTuple):
-    """A call at the edge, and the gradient of the sum of its result by each of its arguments."""
+    """A call at the edge, and the gradients of its summed result by each of its arguments."""
 
     args: tuple[Any, ...]
     wanted: Callable[[], tuple[Any, ...]]
@@ -28,7 +28,7 @@ class Row(NamedTuple):
         return tuple(jnp.asarray(a, jnp.float32) for a in self.args)
 
     def total(self, function):
-        """The sum of what the function gives, of the arguments."""
+        """Returns a function of the arguments: the sum of the results of the call."""
         return lambda *args: jnp.sum(self.call(function, *args))
 
 
@@ -48,7 +48,7 @@ Z = [0.5, -INF, 2.0]
 P = np.exp([0.5, 2.0]) / np.exp([0.5, 2.0]).sum()  # the softmax of Z without its second class
 LSE = np.log(np.exp([0.5, 2.0]).sum())
 STUDENT = 3 / 16 * np.log(4 / 3)  # (1 - beta) q (log(q / m) - KL(q || m)), with beta = 1/4
-H_SLOPE = -P[0] * P[1] * np.log(P[0] / P[1])  # of the entropy: -p (log p + H)
+H_SLOPE = -P[0] * P[1] * np.log(P[0] / P[1])  # the entropy's: -p (log p + H)
 MEAN = 0.4 * P[0] + 0.6 * P[1]
 POLY = [LSE - 0.5 + 2 * P[1], LSE - 2 + 2 * P[0]]  # -log p + 2 (1 - p)
 BY_POLY = [P[0] - 0.4 + 2 * P[0] * (MEAN - 0.4), 0, P[1] - 0.6 + 2 * P[1] * (MEAN - 0.6)]
@@ -95,7 +95,7 @@ ROWS = {
     "generalized_kl_divergence of infinity": at(
         ([-INF, -LOG2, INF], [0.5, 0, 0.5]), ([-0.5, 0.5, INF], [INF, -INF, -INF]),
     ),
-    # Each logit has a weight of the positive class and a label.
+    # Each logit has a label, and may have a weight of the positive class.
     "sigmoid_binary_cross_entropy": at(
         ([INF, INF, INF, -INF, -INF, -INF, -INF], [0, 0.3, 1, 0, 0.3, 1, 0.3]),
         ([1, 0.7, 0, 0, -0.3, -1, -0.3], [-INF] * 3 + [INF] * 4),
@@ -173,16 +173,16 @@ ROWS = {
     "poly_loss_cross_entropy, masked": at(
         ([0.5, 1, 2], [0.4, 0, 0.6]), (BY_POLY, [*POLY[:1], 0, *POLY[1:]]), options=LEFT,
     ),
-    # p = (1, 0, 1) / 2, q = P, and a class that neither has.
+    # p = (1, 0, 1) / 2 and q = P, so the second class has probability 0 in both.
     "softmax_kl_divergence": at(
         (Z, [1.0, -INF, 1.0], 1.0),
         ([P[0] - 0.5, 0, P[1] - 0.5], [0.375, 0, -0.375], 1.5 * (0.5 - P[1])), "temperature",
     ),
-    # The student has a class that the teacher has not.
+    # The second class has probability 0 in the teacher's row only.
     "softmax_kl_divergence of 0": at(
         ([0.0, 0.0, 0.0], [1.0, -INF, 1.0]), ([1 / 3 - 0.5, 1 / 3, 1 / 3 - 0.5], [0, 0, 0]),
     ),
-    # A class of both, one of each, and one of neither.
+    # One class is possible in both rows, one in each row alone, and one in neither.
     "softmax_jensen_shannon_divergence": at(
         ([1.0, 1.0, -INF, -INF], [1.0, -INF, 1.0, -INF], 1.0, 0.25),
         ([-STUDENT, STUDENT, 0, 0], [-LOG2 / 8, 0, LOG2 / 8, 0], 0, np.log(3) / 2),
@@ -191,14 +191,14 @@ ROWS = {
     "softcap": at(([INF, -INF, 0], 2.0), ([0, 0, 1], 0)),
 }  # fmt: skip
 
-ENDS = {"probabilities": 0.0, "soft": 0.0}  # of the range of a kind; of the others -inf
+ENDS = {"probabilities": 0.0, "soft": 0.0}  # where a kind's range ends; others end at -inf
 
 
 def of_the_contract(case):
     """Returns a row of the contract with one class of the first argument at the end of its range.
 
-    So is that class of other arguments of the same kind. The wanted gradients are limits of the
-    reference's; a number that still grows far out is infinite.
+    Other arguments of the same kind have this class at the end too. The wanted gradients are the
+    limits of the reference's gradients; a number that still grows far out counts as infinite.
     """
     inputs = case.inputs(np.random.default_rng(0), (), 3)
     inputs |= {k: np.int32(0) for k, kind in case.arguments.items() if kind == "integers"}

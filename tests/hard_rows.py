@@ -1,4 +1,4 @@
-"""Rows of logits on which softmax losses are hard to compute, by dtype."""
+"""Makes, for each dtype, rows of logits on which softmax losses are hard to compute."""
 
 import functools
 
@@ -9,7 +9,7 @@ CLASSES = 64  # in most of the rows, so that few shapes are compiled
 
 
 class _Rows(dict):
-    """{name: (logits, label)}, and how to draw them."""
+    """A dictionary {name: (logits, label)}, with methods that draw its rows."""
 
     def __init__(self, dtype):
         super().__init__()
@@ -25,7 +25,7 @@ class _Rows(dict):
         self[name] = z.astype(self.dtype), y
 
     def normal(self, k, y=0, gap=None, second=None):
-        """N(0, 1), but the label and class 3 that far above the largest of the rest."""
+        """Draws N(0, 1), but puts the label and class 3 this far above the largest of the rest."""
         z = self.rng.normal(size=k)
         top = np.delete(z, [y, 3] if second is not None else [y]).max()
         if second is not None:
@@ -36,13 +36,13 @@ class _Rows(dict):
 
 
 def _stairs(*steps):
-    """Ties at 0, but for the first classes."""
+    """Returns logits that are ``steps`` for the first classes and tie at 0 for the others."""
     return np.concatenate([steps, np.zeros(CLASSES - len(steps))])
 
 
 @functools.cache
 def hard_rows(dtype):
-    """{name: (logits, label)}."""
+    """Returns the hard rows of a dtype, {name: (logits, label)}."""
     rows = _Rows(dtype)
     _gaps(rows)
     _offsets_and_ties(rows)
@@ -107,9 +107,9 @@ def _sizes(rows):
 
 @functools.cache
 def rows_of_ties(dtype):
-    """Ties, whose rounding errors in a sum are all alike, and may all have one sign.
+    """Returns rows of ties, whose rounding errors in a sum are alike and may all have one sign.
 
-    Those just less than half a place behind another are all lost, one at a time.
+    Exponentials just below half a place of the largest are all lost if they are added one by one.
     """
     rows = _Rows(dtype)
     behind = 16.66 if rows.single else 36.75
@@ -125,7 +125,7 @@ def rows_of_ties(dtype):
 
 
 def by_size(rows):
-    """The rows of each number of classes, stacked: names, logits and labels."""
+    """Yields names, stacked logits and labels of the rows with each number of classes."""
     groups = {}
     for name, (z, y) in rows.items():
         groups.setdefault(len(z), []).append((name, z, y))
@@ -135,5 +135,5 @@ def by_size(rows):
 
 
 def stacked(dtype):
-    """The hard rows of ``CLASSES`` classes: names, logits and labels."""
+    """Returns names, logits and labels of the hard rows of ``CLASSES`` classes."""
     return next(group for group in by_size(hard_rows(dtype)) if group[1].shape[1] == CLASSES)

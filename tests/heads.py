@@ -1,4 +1,4 @@
-"""Inputs of a linear head, its loss from logits that are held, derivatives, and comparisons."""
+"""Draws inputs of a linear head, computes its loss from all logits, and compares derivatives."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ modes = pytest.mark.parametrize("module", [xent_jax, forward_mode], ids=["vjp", 
 
 
 def drawn(batch, seed=0, classes=CLASSES):
-    """Inputs, a kernel, a bias and labels."""
+    """Draws inputs, a kernel, a bias and labels."""
     rng = np.random.default_rng(seed)
     shapes = (*batch, WIDTH), (WIDTH, classes), (classes,)
     floats = [jnp.asarray(rng.normal(size=shape)) for shape in shapes]
@@ -28,7 +28,7 @@ def held(
     x, w, y, bias=None, where=None, *, logit_softcap=None, temperature=1.0, reduction="mean",
     **given,
 ):  # fmt: skip
-    """The head's loss from all logits; JAX differentiates it in either mode."""
+    """Returns the head's loss from all logits; JAX can differentiate it in either mode."""
     z = x @ w if bias is None else x @ w + bias
     z = z if logit_softcap is None else forward_mode.softcap(z, logit_softcap)
     loss = forward_mode.softmax_cross_entropy_with_integer_labels
@@ -36,30 +36,30 @@ def held(
 
 
 def plain(z, y):
-    """The loss of each token, in plain JAX."""
+    """Returns the loss of each token, in plain JAX."""
     return jax.nn.logsumexp(z, -1) - jnp.take_along_axis(z, y[..., None], -1)[..., 0]
 
 
 def weights(out):
-    """A cotangent that weighs every entry differently."""
+    """Returns a cotangent that weighs every entry differently."""
     return jnp.cos(1.0 + jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)
 
 
 def weighed(out):
-    """A number that weighs every floating-point entry differently; NaN counts as 0."""
+    """Returns a sum that weighs every floating-point entry differently; NaN counts as 0."""
     floating = [x for x in jax.tree.leaves(out) if jnp.issubdtype(x.dtype, jnp.floating)]
     return sum(jnp.nansum(x * weights(x)) for x in floating)
 
 
 def pulled(loss, *args):
-    """The losses, and the gradients of a number that weighs each differently; none to integers."""
+    """Returns losses and the gradients of their weighed sum, with None for integer arguments."""
     out, pull = jax.vjp(loss, *args)
     gradients = pull(weights(out))
     return out, jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, gradients)
 
 
 def derivatives(loss, *args):
-    """The same as ``pulled``, in one compiled program."""
+    """Returns what ``pulled`` does, from one compiled program."""
     return jax.jit(lambda *args: pulled(loss, *args))(*args)
 
 
@@ -68,7 +68,7 @@ def reduced(losses, reduction):
 
 
 def agree(run, head, reference, size, digits=12):
-    """``run`` makes the same of a head, in chunks of so many tokens, and of its reference."""
+    """Asserts that ``run`` gives the same for a head, in chunks of ``size``, and its reference."""
     with chunks_of(size):
         found = run(head)
     same(found, run(reference), digits)

@@ -1,4 +1,4 @@
-"""Layers and losses of public code, and their backward passes, in which a factor may be wrong."""
+"""Defines layers and losses of public code, and backward passes that can be made wrong."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def at_label(x, y):
 
 
 def normal(x):
-    """The distribution function of a standard normal number."""
+    """Returns the distribution function of the standard normal distribution."""
     return (1 + lax.erf(x / jnp.sqrt(2.0))) / 2
 
 
@@ -67,7 +67,7 @@ def layer_norm_backward(g, x, w, b, centred=1.0):
 
 
 def fast_layer_norm(x):
-    """The norm with the variance as flax has it: mean(x²) - mean(x)², at least 0."""
+    """Returns the layer norm with the variance of flax: mean(x²) - mean(x)², at least 0."""
     variance = jnp.maximum(0.0, mean(x * x) - mean(x) ** 2)
     return (x - mean(x)) * lax.rsqrt(variance + 1e-6)
 
@@ -95,7 +95,7 @@ def attention_backward(g, q, k, v, rowwise=1.0):
 
 
 def logsumexp_so_far(x):
-    """The log-sum-exp of the entries up to each, as attention in one pass computes it."""
+    """Returns the log-sum-exp of the entries up to each, as one-pass attention computes it."""
     m = lax.cummax(x, 1)
     before = jnp.tril(jnp.ones((x.shape[1],) * 2)) > 0
     parts = jnp.where(before, jnp.exp(x[:, None, :] - m[:, :, None]), 0.0)
@@ -142,6 +142,6 @@ def of_next_token(z, y):
 
 
 def of_next_token_backward(g, z, y, order=1):
-    """The last token has no next one, and so no gradient."""
+    """Returns the gradient, which is 0 at the last token because it has no next one."""
     p = softmax(z[:-1]) - jax.nn.one_hot(y[1:], z.shape[1])
     return jnp.concatenate([g * p / p.shape[0], jnp.zeros_like(z[:1])][::order])

@@ -1,22 +1,22 @@
-"""One-line changes of the library's source that a theorem or a test must notice, as data."""
+"""Lists one-line changes of the library's source that a theorem or a test must notice."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change, and what could notice it."""
+    """One change, and the theorems and tests that could notice it."""
 
-    file: str  # of xent_jax/
+    file: str  # in xent_jax/
     old: str  # occurs once in the file
     new: str
-    theorems: str = ""  # a glob of their names
-    tests: str = ""  # pytest ids, without the folder, separated by spaces
+    theorems: str = ""  # a glob of the names of theorems that could notice it
+    tests: str = ""  # pytest ids that could, without the folder, separated by spaces
     equal: str = ""  # why both give the same finite real numbers, if they do
 
     @property
     def name(self) -> str:
-        """What the command prints, and what ``--only`` selects by."""
+        """The name that the command prints, and that ``--only`` selects by."""
         old, new = (" ".join(text.split()) for text in (self.old, self.new))
         return f"{self.file}: {old} -> {new or 'nothing'}"
 
@@ -210,7 +210,7 @@ CHANGES = (
         tests="test_label_dtypes.py::"
         "test_either_end_of_a_dtype_is_out_of_range_unless_it_is_0",
     ),
-    # ------------------------------------------------------------------ softmax and its kin
+    # ------------------------------------------------------------------ softmax, entropy, softcap
     Change("_softmax.py", "g = masked(p, g.astype(p.dtype))", "g = g.astype(p.dtype)",
            tests="test_zero_times_infinity.py::test_entropy_of_a_softmax"),
     Change("_softmax.py", "return ((complement(rows, z) * g - p * others)",
@@ -281,7 +281,7 @@ CHANGES = (
            "sigmoid_binary_cross_entropy: second order"),
     Change("_sigmoid.py", "slope = -x if w is None", "slope = x if w is None",
            "sigmoid_binary_cross_entropy: gradient"),
-    # ------------------------------------------------------------------ of distributions
+    # ------------------------------------------------------------------ losses of distributions
     Change("_information.py", "return (times(g[..., None], -(log(p.astype(g.dtype)) + 1))",
            "return (times(g[..., None], -log(p.astype(g.dtype)))", "entropy: gradient"),
     Change("_information.py", "layout.clear(t, 1.0))\n\n\ndef _kl_value",

@@ -1,8 +1,9 @@
-"""``python -m tests.library_mutants``: changes the library, and asks what notices.
+"""``python -m tests.library_mutants``: changes the library, and asks which theorem or test notices.
 
-Makes each change of ``library_changes`` in a copy, never in the library itself. There it runs the
-theorems that could notice, until one is not proved, and if all are proved, the tests that could.
-It fails if nothing notices a change. All theorems and tests must hold without any change.
+Makes each change of ``library_changes`` in a copy, never in the library itself. In the copy it runs
+the theorems that could notice the change, until one is not proved. If all are proved, it runs the
+tests that could notice it. The command fails if nothing notices a change. All theorems and tests
+must hold without any change.
 """
 
 import argparse
@@ -46,14 +47,14 @@ for t in THEOREMS:
 
 
 def changed(source: str, change: Change) -> str:
-    """Returns the source of the file with the change; ValueError where it does not apply."""
+    """Returns the source with the change; raises ValueError unless the old text occurs once."""
     if source.count(change.old) != 1 or change.new == change.old:
         raise ValueError(f"occurs {source.count(change.old)} times: {change.name}")
     return source.replace(change.old, change.new)
 
 
 def copied(copy: Path) -> Path:
-    """Copies what the theorems and tests need into an empty folder."""
+    """Copies what the theorems and tests need into an empty folder, and returns the folder."""
     shutil.copytree(LIBRARY, copy / "xent_jax", ignore=shutil.ignore_patterns("proofs"))
     shutil.copytree(PROOFS, copy / "xent_jax" / "proofs")
     for folder in ("tests", "benchmarks", "examples"):
@@ -85,7 +86,7 @@ def noticed(change: Change) -> str:
 
 
 def run_in(copy: Path, *args: str) -> tuple[int, str]:
-    """Returns the exit status, 0 if it takes too long, and what was printed."""
+    """Runs Python in a copy; returns the exit status, or 0 after ``SECONDS``, and the output."""
     env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "300"}
     try:
         run = subprocess.run(
@@ -98,7 +99,7 @@ def run_in(copy: Path, *args: str) -> tuple[int, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 if each change is noticed, or is equal over the finite reals."""
+    """Returns 0 if each change is noticed or gives the same finite real numbers, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.library_mutants", description=__doc__.split("\n", 2)[2]
     )

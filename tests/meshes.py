@@ -1,4 +1,4 @@
-"""Meshes of CPU devices, and arrays on them."""
+"""Makes meshes of CPU devices, and puts arrays and heads on them."""
 
 import contextlib
 
@@ -46,14 +46,14 @@ def shaped(mesh, shape, dtype, *spec):
 
 @contextlib.contextmanager
 def mesh_set(data=2, model=4, kind=AxisType.Auto):
-    """A mesh, while it is set by ``jax.set_mesh``, whose name was another before jax 0.7."""
+    """Sets a mesh for the context by ``jax.set_mesh``, or its predecessor before jax 0.7."""
     mesh = mesh_of(data, model, kind)
     with jax.set_mesh(mesh) if hasattr(jax, "set_mesh") else jax.sharding.use_mesh(mesh):
         yield mesh
 
 
 def shard_map(function, in_specs, out_specs, mesh=None, check_vma=True):
-    """``jax.shard_map``, by default over 2 x 4; before jax 0.7 the experimental one that it was."""
+    """Applies ``jax.shard_map``, by default over 2 x 4, or before jax 0.7 the experimental one."""
     mesh = mesh or mesh_of()
     if jax.__version_info__ >= (0, 7):
         specs = {"in_specs": in_specs, "out_specs": out_specs}

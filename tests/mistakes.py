@@ -1,8 +1,8 @@
-"""Runs what stands in mistakes.txt: what users type by mistake, and the message that they get.
+"""Runs the mistakes in mistakes.txt: what users type by mistake, and the message that they get.
 
-A block of that file is a title, if it has one, what is typed, the message and, in brackets, whose
-words it is in, if they are not ours. ``python -m tests.mistakes`` writes all messages anew, to be
-read.
+A block of that file has an optional title, what is typed, the message and, if the message is not
+ours, whose it is, in brackets. ``python -m tests.mistakes`` writes the present messages into the
+file, for people to read.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ class Partitioned:
 
 @jax.custom_vjp
 def squared(z):
-    """Has a backward without its factor 2."""
+    """Returns ``z^2``, with a wrong backward pass that lacks the factor 2."""
     return z**2
 
 
@@ -82,13 +82,13 @@ squared.defvjp(lambda z: (z**2, z), lambda z, g: (g * z,))
 
 
 def of_layer(kernel, inputs, labels):
-    """The losses of a layer without a bias."""
+    """Returns the losses of a linear layer without a bias."""
     return xent_jax.softmax_cross_entropy_with_integer_labels(inputs @ kernel, labels)
 
 
 @functools.cache
 def namespace(library) -> dict:
-    """What the user has at hand, with the functions of the library in one of the modes."""
+    """Returns the names that the user can type, with the library's functions in one mode."""
     names = {"jax": jax, "jnp": jnp, "np": np, "P": P, "shard_map": _shards.shard_map}
     names |= {f.__name__: f for f in (NamedArray, Partitioned, squared, of_layer)}
     for module in (xent_jax, library):
@@ -101,7 +101,7 @@ def namespace(library) -> dict:
 
 
 class Told(NamedTuple):
-    """What the user saw."""
+    """What the user sees."""
 
     message: str
     ours: bool  # raised in a file of ours, or the command's one line
@@ -109,7 +109,7 @@ class Told(NamedTuple):
 
 
 def told(mistake: Mistake, library=xent_jax) -> Told:
-    """Types it."""
+    """Runs what a mistake types, and returns what the user sees."""
     prompt, _, code = mistake.typed.partition(" ")
     if prompt == "$":
         message, *rest = _of_command(code, "SymPy" in mistake.title)
@@ -117,8 +117,9 @@ def told(mistake: Mistake, library=xent_jax) -> Told:
         message, *rest = _of_process(code)
     else:
         message, *rest = _of_code(code, library)
-    message = re.sub(r" at 0x\w+", "", message.replace("PartitionSpec(", "P("))  # before jax 0.7
-    return Told(re.sub(r"\. Did you mean .*", "", message), *rest)  # Python says so from 3.13
+    # Before jax 0.7, messages write a P as PartitionSpec.
+    message = re.sub(r" at 0x\w+", "", message.replace("PartitionSpec(", "P("))
+    return Told(re.sub(r"\. Did you mean .*", "", message), *rest)  # Python adds this from 3.13
 
 
 def _of_code(code: str, library) -> tuple[str, bool, bool]:
@@ -143,7 +144,7 @@ def _of_process(code: str) -> tuple[str, bool, bool]:
 
 
 def _of_command(command: str, without_sympy: bool) -> tuple[str, bool, bool]:
-    """The one line that the command prints; it is the command's if the status is 2."""
+    """Returns what the command prints, which is its own message if the exit status is 2."""
     missing = mock.patch("importlib.util.find_spec", lambda name: None if name == "sympy" else name)
     with missing if without_sympy else contextlib.nullcontext():
         with contextlib.redirect_stderr(io.StringIO()) as err:

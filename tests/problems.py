@@ -1,4 +1,4 @@
-"""A row of the table of cases with its inputs, and how its derivatives are compared."""
+"""Draws inputs for a row of the table of cases, and computes and compares its derivatives."""
 
 import functools
 import zlib
@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.heads import pulled, weighed
 
-TOLERANCE = 1e-12  # float64, against references that are themselves not careful
+TOLERANCE = 1e-12  # float64, against references that take no care of rounding
 
 
 def close(actual, expected, tolerance=TOLERANCE, absolute=None):
@@ -30,7 +30,7 @@ def arrays(inputs, dtype=None):
 
 
 class Problem:
-    """One row with its inputs: both sides as functions of the floating arguments."""
+    """A row with its inputs; the loss and its reference are functions of the floating arguments."""
 
     def __init__(self, case, rng, dtype=jnp.float64, batch=(4, 2), k=6):
         self.case, self.rng = case, rng
@@ -48,17 +48,17 @@ class Problem:
 
     @functools.cached_property
     def first(self):
-        """The reference's losses and gradients, as ``pulled`` has them, in float64."""
+        """The reference's losses and gradients, as ``pulled`` returns them, in float64."""
         return _reference(self.case)(arrays(self.inputs, float))
 
     @functools.cached_property
     def second(self):
-        """The derivatives of ``first`` along the direction: tangents and a Hessian's product."""
+        """The derivatives of ``first`` along the direction: tangents and Hessian products."""
         run = functools.partial(pulled, self.expected)
         return jax.jit(functools.partial(slope, run))(self.floats, self.direction)
 
     def derivatives(self, losses, *kinds):
-        """Each kind of derivative of a number that weighs each loss differently, jitted.
+        """Returns each kind of derivative of a sum that weighs each loss differently, jitted.
 
         A kind maps a function, a point and a direction to an array or a tree of arrays.
         """
@@ -69,25 +69,25 @@ class Problem:
         return jax.jit(run)(self.floats, self.direction)
 
     def check_gradient(self, losses):
-        """The losses and their gradient, jitted, and the losses alone are the reference's."""
+        """Asserts that the jitted losses, alone and with their gradient, are the reference's."""
         found, alone = jax.jit(lambda x: (pulled(losses, x), losses(x)))(self.floats)
         close((found, alone), (self.first, self.first[0]))
 
 
 @functools.cache
 def _reference(case):
-    """``pulled`` of a row's reference, of its inputs, compiled once for each shape."""
+    """Returns a jitted function of inputs, ``pulled`` of a row's reference, which is cached."""
     return jax.jit(lambda x: pulled(lambda f: case.expected({**x, **f}), case.floats(x)))
 
 
 @functools.cache
 def solved(case, **shape):
-    """A row's problem of float64, whose reference several tests compare with."""
+    """Returns a row's problem in float64, cached because several tests use its reference."""
     return Problem(case, np.random.default_rng(zlib.crc32(case.id.encode())), **shape)
 
 
 def slope(f, x, direction):
-    """The derivative of ``f`` along the direction, in forward mode."""
+    """Returns the derivative of ``f`` along the direction, in forward mode."""
     return jax.jvp(f, (x,), (direction,))[1]
 
 

@@ -1,11 +1,11 @@
-"""The program that each process of tests/test_processes.py runs.
+"""Runs as each of the processes that tests/test_processes.py starts.
 
     python -m tests.process PORT COUNT INDEX compute FOLDER
     python -m tests.process PORT COUNT INDEX kill|fail VICTIM
 
 With ``compute``, every case runs twice over every mesh, and this process's shards are written to
-FOLDER/INDEX. With ``kill`` or ``fail``, all processes take steps together, and VICTIM ends during
-one of them.
+FOLDER/INDEX. With ``kill`` or ``fail``, all processes take steps together, and the process
+VICTIM ends during one of them.
 """
 
 import inspect
@@ -39,13 +39,13 @@ Arrays = dict[str, Any]
 
 TOKENS, WIDTH, CLASSES = 8, 6, 32
 IGNORED = -100
-NAN_ROWS = [1, 3, 4, 6]  # of the edges
+NAN_ROWS = [1, 3, 4, 6]  # of the cases with edges
 
 DEVICES = {2: 2, 4: 1}
 """How many devices a process has, by the number of processes."""
 
 DATA_SHARDS = [1, 2]
-"""Over how many the examples are divided: a mesh for each."""
+"""The numbers of shards into which the examples are divided; each has a mesh."""
 
 SPECS = {
     "logits": P("data", "model"),
@@ -61,7 +61,7 @@ SPECS = {
 
 
 class Case(NamedTuple):
-    """A loss, and what its gradients are taken to."""
+    """A loss, and the arguments by which it is differentiated."""
 
     reduction: str
     gradients: tuple[str, ...]
@@ -69,12 +69,12 @@ class Case(NamedTuple):
 
     @property
     def of_a_head(self) -> bool:
-        """Whether the loss is one of inputs and a kernel, or one of logits."""
+        """Whether the loss takes inputs and a kernel, or else logits."""
         return "inputs" in self.gradients
 
     @property
     def spec(self) -> P:
-        """How the loss is divided."""
+        """The partition spec of the loss."""
         return P("data") if self.reduction == "none" else P()
 
 
@@ -89,9 +89,9 @@ CASES = {
 
 
 def arguments(case: Case) -> Arrays:
-    """What the case is computed of: the same numbers in every process."""
+    """Returns the arguments of a case, which are the same numbers in every process."""
     rng = np.random.default_rng(0)
-    labels = np.arange(TOKENS) * CLASSES // TOKENS  # some in every shard
+    labels = np.arange(TOKENS) * CLASSES // TOKENS  # every shard of the classes has some
     labels[[2, 5]] = IGNORED
     floats = {
         "logits": 3 * rng.standard_normal((TOKENS, CLASSES)),
@@ -104,9 +104,9 @@ def arguments(case: Case) -> Arrays:
         "cotangents": rng.standard_normal(TOKENS),
     }
     if case.edges:
-        del floats["label_smoothing"]  # it makes a logit of -inf cost +inf
+        del floats["label_smoothing"]  # with smoothing, a logit of -inf makes the loss +inf
         labels[[1, 6]] = -1, CLASSES
-        floats["logits"][0, CLASSES // 4 :] = -np.inf  # all of some shards
+        floats["logits"][0, CLASSES // 4 :] = -np.inf  # all classes of some shards
         floats["logits"][2:5, 0] = floats["inputs"][2:5, 0] = np.nan
         floats["logits"][4] = -np.inf
     for name in ("logits",) if case.of_a_head else ("inputs", "kernel", "bias"):
@@ -115,7 +115,7 @@ def arguments(case: Case) -> Arrays:
 
 
 def computation(case: Case, mesh: Mesh | None) -> Callable[[Arrays], dict[str, Array]]:
-    """The loss and its gradients over a mesh, or None for one device."""
+    """Returns a function that computes a case's loss and gradients, over a mesh if one is given."""
     loss = (head_loss if case.of_a_head else logits_loss)(case, mesh)
 
     def compute(arguments: Arrays) -> dict[str, Array]:
@@ -129,7 +129,7 @@ def computation(case: Case, mesh: Mesh | None) -> Callable[[Arrays], dict[str, A
 
 
 def logits_loss(case: Case, mesh: Mesh | None) -> Callable[[Arrays], Array]:
-    """The loss of logits, inside ``shard_map`` where there is a mesh."""
+    """Returns the loss of logits, inside ``shard_map`` if there is a mesh."""
     axes = {} if mesh is None else {"axis_name": "model", "batch_axis_name": "data"}
 
     def loss(given: Arrays) -> Array:
@@ -144,7 +144,7 @@ def logits_loss(case: Case, mesh: Mesh | None) -> Callable[[Arrays], Array]:
 
 
 def head_loss(case: Case, mesh: Mesh | None) -> Callable[[Arrays], Array]:
-    """The loss of inputs and a kernel, through ``shard_linear_head`` where there is a mesh."""
+    """Returns the loss of inputs and a kernel, by ``shard_linear_head`` if there is a mesh."""
     head = xent_jax.linear_softmax_cross_entropy
     if mesh is not None:
         specs = {"inputs": SPECS["inputs"], "kernel": SPECS["kernel"]}
@@ -156,7 +156,7 @@ def head_loss(case: Case, mesh: Mesh | None) -> Callable[[Arrays], Array]:
 
 
 def join(port: str, count: int, index: int, patience: int) -> None:
-    """Connects this process with the others, to wait so many seconds for one that is silent."""
+    """Connects this process with the others; each waits ``patience`` seconds for a silent one."""
     jax.config.update("jax_num_cpu_devices", DEVICES[count])
     known = inspect.signature(jax.distributed.initialize).parameters
     timeouts = ("heartbeat_timeout_seconds", "shutdown_timeout_seconds")
@@ -171,14 +171,14 @@ def join(port: str, count: int, index: int, patience: int) -> None:
 
 
 def mesh_of(count: int, data: int) -> Mesh:
-    """So many data shards, each with its classes divided over different processes."""
+    """Returns a mesh with ``data`` data shards, each divided by class over different processes."""
     devices = np.array(jax.devices()).reshape(count, -1).T.ravel()
     model = min(count, devices.size // data)
     return Mesh(devices[: data * model].reshape(data, model), ("data", "model"))
 
 
 def placed(case: Case, mesh: Mesh) -> Arrays:
-    """The arguments as global arrays."""
+    """Returns the arguments of a case as global arrays on the mesh."""
     return {
         name: jax.make_array_from_callback(
             x.shape, NamedSharding(mesh, SPECS[name]), lambda part, x=x: x[part]
@@ -188,12 +188,12 @@ def placed(case: Case, mesh: Mesh) -> Arrays:
 
 
 def shards(x: Array) -> tuple[tuple[int, ...], list[tuple[Any, np.ndarray]]]:
-    """The shape of the whole, and this process's shards with where in it they lie."""
+    """Returns the shape of a global array, and this process's shards with their indices in it."""
     return x.shape, [(shard.index, np.asarray(shard.data)) for shard in x.addressable_shards]
 
 
 def compute(count: int, output: Path) -> None:
-    """Runs every case twice over every mesh and writes down the shards."""
+    """Runs every case twice over every mesh, and writes this process's shards to a file."""
     results = {}
     for data in DATA_SHARDS:
         mesh = mesh_of(count, data)
@@ -205,13 +205,13 @@ def compute(count: int, output: Path) -> None:
 
 
 def step(count: int, ending: str) -> None:
-    """Steps that all processes take together, in the midst of which this one may end.
+    """Runs steps that all processes take together, during which this one may end.
 
-    It ends as the system or as a mistake in it would.
+    It is killed, or it raises an exception.
     """
     case, mesh = CASES["logits, mean"], mesh_of(count, 1)
     run, given = jax.jit(computation(case, mesh)), placed(case, mesh)
-    for number in range(20_000):  # minutes, should nothing end it
+    for number in range(20_000):  # takes minutes if no process ends
         jax.block_until_ready(run(given))
         time.sleep(0.01)
         if number == 50 and ending:
@@ -222,14 +222,14 @@ def step(count: int, ending: str) -> None:
 
 
 def main(port: str, count: str, index: str, action: str, argument: str) -> None:
-    """One process."""
+    """Runs one process."""
     join(port, int(count), int(index), patience=100 if action == "compute" else 5)
     if action == "compute":
         try:
             compute(int(count), Path(argument) / index)
         except Exception:
             traceback.print_exc()
-            os._exit(1)  # at a usual exit JAX waits for the others, and they for this one
+            os._exit(1)  # a normal exit would wait for the others, which wait for this one
     else:
         step(int(count), action if index == argument else "")
 

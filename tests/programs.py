@@ -1,4 +1,4 @@
-"""Compiled programs, the memory they take, how many there are, and names for what is compiled."""
+"""Compiles programs, measures their memory, counts them, and names what is compiled."""
 
 import contextlib
 
@@ -7,28 +7,28 @@ import jax.monitoring
 
 
 def sizes(n, d, v, dtype="float32"):
-    """Shapes and dtypes of n tokens' inputs, a kernel and labels."""
+    """Returns the shapes and dtypes of the inputs of n tokens, a kernel and labels."""
     return ((n, d), dtype), ((d, v), dtype), ((n,), "int32")
 
 
 def to_be_read(function, *arrays):
-    """Returns the compiled program for these arrays, whose text and memory are those of users.
+    """Returns the compiled program for these arrays, with the text and memory that users get.
 
-    It is not to be run: the machine code, which nobody reads, is not optimized. That takes half of
-    the time.
+    It must not be run, because its machine code, which nobody reads, is not optimized. Compiling
+    therefore takes half of the time.
     """
     options = {"xla_backend_optimization_level": 0}
     return jax.jit(function).lower(*arrays).compile(compiler_options=options)
 
 
 def compiled(loss, *shapes, wrt=(0, 1)):
-    """The loss, or it and its gradients, for arrays of these shapes and dtypes, to be read."""
+    """Compiles the loss, with its gradients by ``wrt`` if given, for arrays of these shapes."""
     program = jax.value_and_grad(loss, wrt) if wrt else loss
     return to_be_read(program, *(jax.ShapeDtypeStruct(*s) for s in shapes))
 
 
 def temp(loss, *shapes, wrt=(0, 1)):
-    """Bytes of temporary memory."""
+    """Returns the bytes of temporary memory that the compiled loss and gradients take."""
     return compiled(loss, *shapes, wrt=wrt).memory_analysis().temp_size_in_bytes
 
 
@@ -40,7 +40,7 @@ def named(x):
 
 @contextlib.contextmanager
 def compilations():
-    """A list that grows by one for each program that is compiled."""
+    """Yields a list that grows by one entry for each program that is compiled."""
     found = []
 
     def listen(event, _, **__):

@@ -1,4 +1,4 @@
-"""Functions with backward passes of their own, right and wrong, to try the provers with."""
+"""Gives functions right and wrong backward passes, and asks the provers about them."""
 
 from typing import Any, NamedTuple
 
@@ -8,9 +8,9 @@ from xent_jax.proofs import prove_vjp
 
 
 class Rule(NamedTuple):
-    """A function, backward passes as ``(g, *args)`` that are its derivative, and others.
+    """A function, with backward passes of ``(g, *args)`` that are right and that are wrong.
 
-    None stands for JAX's own derivative.
+    The backward pass None is JAX's own derivative.
     """
 
     value: Any
@@ -18,12 +18,12 @@ class Rule(NamedTuple):
     right: tuple = (None,)
     wrong: tuple = ()
     least: dict | None = None
-    wrt: tuple | None = None  # all floats
+    wrt: tuple | None = None  # by default all floating arguments
     slow: bool = False
 
 
 def each(rules, side):
-    """Makes a test one of ``(rule, backward)``, for each that is on that side, right or wrong."""
+    """Parametrizes a test by ``(rule, backward)``, for all right or all wrong backward passes."""
     cases = [
         pytest.param(
             rule, backward, id=f"{name} {n}", marks=[pytest.mark.slow] if rule.slow else ()
@@ -35,10 +35,11 @@ def each(rules, side):
 
 
 def with_backward(value, backward):
-    """A ``custom_vjp`` of ``value`` whose cotangents are ``backward(g, *args)``.
+    """Returns a ``custom_vjp`` of ``value`` whose cotangents are ``backward(g, *args)``.
 
-    That is a tuple, or the one cotangent of the first argument. The last arguments may have none.
-    If ``backward`` is None, returns ``value`` itself, which has JAX's own derivative.
+    ``backward`` returns a tuple, or the cotangent of the first argument alone. The last arguments
+    may have no cotangent. If ``backward`` is None, returns ``value`` itself, which has JAX's own
+    derivative.
     """
     if backward is None:
         return value
@@ -54,13 +55,13 @@ def with_backward(value, backward):
 
 
 def floats(args):
-    """The names of the arguments, or trees of them, that are neither indices nor truth values."""
+    """Returns the names of arguments, or trees of them, that are neither indices nor booleans."""
     sorts = {name: getattr(spec, "sort", "tree") for name, spec in args.items()}
     return tuple(name for name, sort in sorts.items() if sort not in ("index", "boolean"))
 
 
 def verdict_on(rule, backward, **options):
-    """The verdict on a rule with one of its backward passes."""
+    """Returns the prover's verdict on a rule with one of its backward passes."""
     fun = with_backward(rule.value, backward)
     wrt = rule.wrt or floats(rule.args)
     return prove_vjp(fun, rule.args, wrt, least=rule.least, timeout=60, **options)
@@ -71,6 +72,6 @@ def assert_proved(verdict):
 
 
 def assert_refuted(verdict):
-    """The prover has not proved it, and numbers show that it is wrong."""
+    """Asserts that the claim was refuted by numbers, and that the prover had not proved it."""
     assert verdict.status == "refuted", verdict
     assert "seemed proved" not in verdict.reason, verdict

@@ -1,4 +1,4 @@
-"""The arguments of a linear head on a mesh of eight devices, and ways to call it there."""
+"""Draws the arguments of a linear head on a mesh of eight devices, and calls it there."""
 
 import functools
 
@@ -12,7 +12,7 @@ from tests.meshes import mesh_of, shard_map
 from xent_jax import linear_softmax_cross_entropy
 
 TOKENS, WIDTH, CLASSES = (8, 3), 6, 24
-BUDGET = 5 * 8 * CLASSES  # chunks that the shard's tokens are no multiple of
+BUDGET = 5 * 8 * CLASSES  # the tokens of a shard are no multiple of its chunks
 FIXED = {"ignore_index": 3, "max_logits_bytes": BUDGET}
 KERNELS = {"classes": P(None, "model"), "fully": P("data", "model"), "whole": P()}
 NAMES = {"axis_name": "model", "batch_axis_name": "data"}
@@ -25,7 +25,7 @@ kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 
 
 def drawn(rng, classes=CLASSES):
-    """Every floating argument, the labels and the tokens left in."""
+    """Draws the floating arguments, and separately the labels and the mask of tokens."""
     floats = {
         "inputs": rng.standard_normal((*TOKENS, WIDTH)),
         "kernel": rng.standard_normal((WIDTH, classes)),
@@ -38,12 +38,12 @@ def drawn(rng, classes=CLASSES):
         "weights": rng.uniform(0.1, 2, TOKENS) * (rng.uniform(size=TOKENS) < 0.8),
     }
     fixed = {"labels": rng.integers(0, classes, TOKENS), "where": rng.uniform(size=TOKENS) < 0.8}
-    fixed["where"][:4] = True  # the shards leave in different numbers
+    fixed["where"][:4] = True  # so that shards leave in different numbers of tokens
     return jax.tree.map(jnp.asarray, (floats, fixed))
 
 
 def layer(rng, classes=CLASSES):
-    """Inputs, kernel, labels and bias."""
+    """Draws inputs, a kernel, labels and a bias."""
     floats, fixed = drawn(rng, classes)
     return floats["inputs"], floats["kernel"], fixed["labels"], floats["bias"]
 
@@ -53,7 +53,7 @@ def on_mesh(head=linear_softmax_cross_entropy, kernel=KERNELS["classes"], mesh=N
 
 
 def mapped(head, check_vma=True, out=SPECS["inputs"]):
-    """The head of a shard inside shard_map, as a function of whole arrays."""
+    """Returns the head inside shard_map, as a function of whole arrays."""
 
     def call(**arguments):
         arrays = {k: v for k, v in arguments.items() if not isinstance(v, int | str)}
@@ -65,6 +65,6 @@ def mapped(head, check_vma=True, out=SPECS["inputs"]):
 
 
 def both(head, *args, wrt=(0, 1), has_aux=False):
-    """The value and the gradients, of which none is computed while another program runs."""
+    """Returns the value and gradients once computed, so that no other program runs meanwhile."""
     run = jax.jit(jax.value_and_grad(head, wrt, has_aux=has_aux))
     return jax.block_until_ready(run(*args))

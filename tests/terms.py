@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from xent_jax.proofs._normal_form import Atom, Poly, Symbol, atom, entry, index, poly, total
-from xent_jax.proofs._prover import prove as prove  # puts in what ``read`` can read
+from xent_jax.proofs._prover import prove as prove  # registers what ``read`` can read
 from xent_jax.proofs._prover.read import read
 from xent_jax.proofs._prover.tensor import axes
 from xent_jax.proofs._prover.trace import arguments, trace
 
 from tests.cases import x64
 
-# Sizes, arrays and indices of which the tests make terms.
+# Sizes, arrays and indices from which the tests make terms.
 N, K = poly(atom("dim", "n", 1)), poly(atom("dim", "k", 1))
 Z, W = Symbol("z", "real"), Symbol("w", "positive")
 B, Y = Symbol("b", "boolean"), Symbol("y", "index", K)
@@ -26,12 +26,12 @@ ROW, J = index("i", N), index("j", K)
 
 
 def spread(p, i):
-    """``k sum p^2 - (sum p)^2``, which is at least 0."""
+    """Returns ``k sum p^2 - (sum p)^2``, which is at least 0."""
     return i.args[1] * total(p * p, i) - total(p, i) ** 2
 
 
 def drawn_arrays(seed):
-    """Values of the arrays, for two rows of three classes."""
+    """Draws values of the arrays, for two rows of three classes."""
     rng = np.random.default_rng(seed)
     z, w = rng.normal(size=(2, 3)), rng.random((2, 3)) + 0.1
     return {
@@ -66,7 +66,7 @@ class Evaluation:
 
     def __init__(self, arrays: dict[str, np.ndarray], sizes: dict[str, int]):
         self.arrays, self.sizes = arrays, sizes
-        self._known: dict[tuple, float] = {}  # of atoms, by the indices that occur in them
+        self._known: dict[tuple, float] = {}  # values of atoms, by the indices that occur in them
 
     def __call__(self, p: Poly, at: dict[Atom, int] | None = None) -> float:
         at = at or {}
@@ -103,7 +103,7 @@ class Evaluation:
         if symbol.exponent < 0:
             array = np.argsort(array)
         inside = all(0 <= i < d for i, d in zip(place, array.shape, strict=True))
-        # Beside an array there may be any numbers, but of its kind: such as its own, turned over.
+        # Outside an array any numbers of its kind will do, such as its own, wrapped around.
         return float(array[place if inside else tuple(np.mod(place, array.shape))])
 
     def _div(self, at, t, size, _):
@@ -152,7 +152,7 @@ class Evaluation:
 
 
 def with_digits(arrays, specs, sizes):
-    """The same, and of labels among ``m*k`` classes the shard and the place in it."""
+    """Returns the arrays and, of labels among ``m*k`` classes, the shard and the place in it."""
     out = dict(arrays)
     for name, spec in specs.items():
         dims = spec.classes.split("*") if spec.classes else []
@@ -162,7 +162,7 @@ def with_digits(arrays, specs, sizes):
 
 
 def evaluated(value: Evaluation, p: Poly, places, shape) -> np.ndarray:
-    """A term at every index of an array's axes."""
+    """Returns the values of a term at every index of an array's axes."""
     out = np.empty(shape)
     for place in itertools.product(*map(range, shape)):
         at = {a: i for a, i in zip(places, place, strict=True) if isinstance(a, Atom)}
@@ -171,16 +171,16 @@ def evaluated(value: Evaluation, p: Poly, places, shape) -> np.ndarray:
 
 
 def as_terms(function, specs):
-    """The outputs of a function of arguments with these specs, as the prover reads them."""
+    """Returns the outputs of a function of arguments with these specs, as the prover reads them."""
     a = arguments(specs)
     return read(trace(function, a.shapes), a.tensors)
 
 
 def agree(function, specs, terms, inputs, sizes):
-    """Whether terms, and what JAX computes in float64, are the same numbers."""
+    """Asserts that terms are finite and have the values that JAX computes in float64."""
     with x64():
         outs = jax.tree.leaves(function(*map(jnp.asarray, inputs.values())))
-    # A sentinel is split into whether the label is kept and the label.
+    # The prover splits a label that may be a sentinel into whether it is kept and the label.
     arrays = dict(inputs)
     for name, spec in specs.items():
         if spec.ignore is not None:

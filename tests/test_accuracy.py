@@ -1,4 +1,4 @@
-"""The accuracy contract of the softmax losses, against 60 digits on hard rows."""
+"""The softmax losses keep the accuracy contract, measured against 60 digits on hard rows."""
 
 import functools
 
@@ -41,29 +41,29 @@ def integer_reference(rows, dtype, name):
 @paths
 @pytest.mark.parametrize("rows, more", [(hard_rows, 0), (rows_of_ties, TIES)])
 def test_integer_labels(dtype, path, rows, more):
-    """The loss, its gradient at the label, and that at the other classes."""
+    """The loss and its gradient, at the label and at the other classes, are within their bounds."""
     module, derivative = PATHS[path]
     loss = functools.partial(derivative, module.softmax_cross_entropy_with_integer_labels)
     errors = {}
     for names, z, y in by_size(rows(dtype)):
         if path != "default" and z.shape[1] != CLASSES:
-            continue  # one shape to compile says enough of a mode
+            continue  # one compiled shape is enough for these paths
         losses, gradients = run(loss, dtype, z, y)
         assert losses.dtype == accumulator(dtype)
         references = [integer_reference(rows, dtype, name) for name in names]
         found = integer_errors(losses, gradients, references, y)
         errors |= dict(zip(names, found, strict=True))
     for i, bound in enumerate([LOSS, LABEL[str(gradients.dtype)], OTHERS[str(gradients.dtype)]]):
-        bound += more if bound >= 1 else 0  # half precision, which is rounded, is allowed no more
+        bound += more if bound >= 1 else 0  # not for gradients rounded to half precision
         assert not excesses({name: error[i] for name, error in errors.items()}, bound)
 
 
 @dtypes
 def test_a_language_model_s_row(dtype):
-    """131072 classes, gap 24."""
+    """A row of 131072 classes, whose label leads by 24 nats, keeps the contract."""
     rng, y = np.random.default_rng(1), 50_000
     z = np.round(rng.normal(size=131_072), 2)
-    z[y] = np.delete(z, y).max() + (24 if dtype != "float16" else 6)  # its gradient in range
+    z[y] = np.delete(z, y).max() + (24 if dtype != "float16" else 6)  # 24 underflows in float16
     z = z.astype(jnp.dtype(dtype))
     loss = functools.partial(reverse, xent_jax.softmax_cross_entropy_with_integer_labels)
     losses, gradients = run(loss, dtype, z[None], np.array([y]))
@@ -82,7 +82,7 @@ SMOOTHING, Z_LOSS = 0.1, 1e-3
 
 
 def target_cases(kind, dtype):
-    """Losses of (z, y, t), its soft labels by row, and the exact targets that they stand for."""
+    """Returns the rows' names, logits and integer labels, and soft labels of this kind."""
     k, rng = CLASSES, np.random.default_rng(2)
     names, z, y = stacked(dtype)
     t = rng.dirichlet(np.ones(k), len(y))
@@ -111,7 +111,10 @@ TARGETS = {
 
 @functools.cache
 def target_loss(path, integer):
-    """Losses and gradients of logits and labels; the options are operands of one program."""
+    """Returns a function of logits, labels, smoothing and z-loss that returns losses and gradients.
+
+    The options are operands, so that one compiled program serves all.
+    """
     module, derivative = PATHS[path]
     names = "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels"
     loss = getattr(module, names[integer])
@@ -132,7 +135,7 @@ def target_loss(path, integer):
     ],
 )
 def test_targets(kind, dtype, path):
-    """The gradient, and where they are not of half precision, the losses."""
+    """The gradients are within their bound, and for float32 and float64 the losses are too."""
     names, z, y, t = target_cases(kind, dtype)
     integer, *given = TARGETS[kind]
     options = np.array([SMOOTHING, Z_LOSS], accumulator(dtype)) * given
@@ -154,10 +157,10 @@ def test_targets(kind, dtype, path):
 
 
 def logits_of_the_same_jit(make, dtype, candidates, *args):
-    """The worst excess over the bounds, against whichever candidate logits fit a row best.
+    """Returns the worst ratio of an error to its bound, with the best candidate for each row.
 
-    XLA may fuse a multiply into an add or subtract that follows, with one rounding for the
-    two. Whichever way it takes, the loss must take one for all its reads of the logits.
+    XLA may fuse a multiply into an add or subtract that follows, with one rounding for the two.
+    The loss must read the same logits everywhere: either all fused, or all rounded twice.
     """
     k = candidates[0].shape[1]
     y = np.random.default_rng(3).integers(0, k, len(candidates[0]))
@@ -175,7 +178,7 @@ def logits_of_the_same_jit(make, dtype, candidates, *args):
 
 
 def spread_rows(scale, dtype):
-    """Rows of that size, of which half are close to one another."""
+    """Returns rows of logits of this size; in half of the rows they are close to one another."""
     rng = np.random.default_rng(4)
     near = rng.normal(size=(8, 5)) + scale * rng.choice([-1, 1], (8, 1))
     return np.concatenate([near, scale * rng.normal(size=(8, 5))]).astype(jnp.dtype(dtype))

@@ -1,4 +1,4 @@
-"""The accuracy contract on rows that hypothesis draws: sizes, scales, offsets, gaps, dtypes."""
+"""The accuracy contract holds on rows whose size, scale, offset, gap and dtype are drawn."""
 
 import functools
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @st.composite
 def rows(draw, dtypes=tuple(OTHERS)):
-    """Two rows of logits, their labels, and what else is to be drawn for them."""
+    """Draws two rows of logits and their labels, with a generator for what else a test needs."""
     dtype = draw(st.sampled_from(dtypes))
     k = draw(st.sampled_from([1, 2, 5, 33, 130]))
     rng = np.random.default_rng(draw(seeds))
@@ -51,14 +51,14 @@ def rows(draw, dtypes=tuple(OTHERS)):
 
 
 def subnormal(row):
-    """Classes that may count as 0, with exponentials below the smallest normal number."""
+    """Returns which probabilities are subnormal, so that they may count as 0, and their sum."""
     tiny = float(jnp.finfo(accumulator(row.dtype)).smallest_normal)
     p = exact.softmax(row).p
     return p < tiny, sum(p[p < tiny], arb(0))
 
 
 def beyond(got, want, gap, lost, scale=None):
-    """The error in ulp, less what its gap and the classes that count as 0 may account for."""
+    """Returns the error in ulp, less what the gap and the lost probability may account for."""
     scale = want if scale is None else scale
     slack = exact.ulps(np.zeros_like(got), lost, scale)
     return beyond_gap(got, want, gap, scale) - slack
@@ -87,7 +87,7 @@ def test_integer_labels(problem, module):
 
 
 def soft(z, t, e, c):
-    """The options are operands, so that one program has all of them."""
+    """Returns losses and gradients; the options are operands, so that one program serves all."""
     loss = functools.partial(xent_jax.softmax_cross_entropy, label_smoothing=e, z_loss=c)
     return reverse(loss, z, t)
 

@@ -1,4 +1,4 @@
-"""The accuracy contract of the divergences of logits, against 60 digits on pairs of hard rows."""
+"""The divergences of logits keep the accuracy contract, on pairs of hard rows."""
 
 import functools
 
@@ -14,14 +14,18 @@ from tests.hard_rows import CLASSES, stacked
 from tests.measure import PATHS, accumulator, dtypes, excesses, run
 from xent_jax._two_rows import log_ratios_to_mixture
 
-# In ulp of the size of the terms, which is what the two rows differ by: see ``exact.Divergence``.
+# In ulp of the size of the terms, which the difference of the two rows sets: see
+# ``exact.softmax_divergence``.
 BOUND = 10
-ROUNDED = 0.51  # of half precision, which is computed in float32
+ROUNDED = 0.51  # for half precision, which is computed in float32 and rounded once
 
 
 @functools.cache
 def pairs(dtype):
-    """{name: (logits, target logits)}: rows beside one another, and beside themselves moved."""
+    """Returns {name: (logits, target logits)}.
+
+    These are pairs of hard rows, hard rows with a copy that is moved, and confident rows.
+    """
     rng = np.random.default_rng(6)
     names, z, _ = stacked(dtype)
     finite = np.isfinite(z.astype(np.float64)).all(axis=1)
@@ -40,9 +44,9 @@ def pairs(dtype):
 
 @functools.cache
 def errors(dtype, path, temperature, beta=None):
-    """{quantity: {pair: ulp}} and the dtype of the gradients to the logits.
+    """Returns {quantity: {pair: ulp}}, and the dtype of the gradients to the logits.
 
-    Of the Jensen-Shannon divergence with that beta, or of KL where it is None.
+    The divergence is Jensen-Shannon with this beta, or KL if it is None.
     """
     module, _ = PATHS[path]
     compared = dict(list(pairs(dtype).items())[:: 1 if beta is None else 2])
@@ -66,8 +70,8 @@ def errors(dtype, path, temperature, beta=None):
     reference = exact.softmax_divergence if beta is None else exact.softmax_jensen_shannon
     for i, (name, (row, target)) in enumerate(compared.items()):
         want = reference(row, target, *numbers)
-        # Divided by another temperature than 1 each logit is rounded twice, for XLA multiplies by
-        # 1 / T: an exponential is wrong by a unit for each nat of the gap.
+        # At a temperature other than 1, each logit is rounded twice, because XLA multiplies by
+        # 1 / T. An exponential is then wrong by a unit for each nat of the gap.
         gap = 0 if temperature == 1 else want.gap
         got, right = (losses[i], *(g[i] for g in gradients)), (want.loss, *want.gradients)
         for of, a, b, scale in zip(found, got, right, (want.loss_scale, *want.scales), strict=True):
@@ -111,7 +115,7 @@ def test_jensen_shannon_divergence_in_forward_mode():
 
 
 def test_confident_alike_keeps_its_digits():
-    """Relative to the result itself, where log_softmax and softmax leave none."""
+    """Errors are small relative to the result, of which log_softmax and softmax keep no digit."""
     z, w = (np.array([20.5, 0.3, -0.1], np.float32) + d for d in (0, np.float32([0.5, 0.25, 0])))
     want = exact.softmax_divergence(z, w, 1.0)
     gradient = jax.value_and_grad(PATHS["default"][0].softmax_kl_divergence, (0, 1))
@@ -123,17 +127,17 @@ def test_confident_alike_keeps_its_digits():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("beta", [0.5, 0.9375, 2.0**-10])
 def test_log_ratios_to_a_mixture(dtype, beta):
-    """Relative to themselves, however far apart or alike the two probabilities are."""
+    """The relative error is small, however far apart or alike the two probabilities are."""
     rng = np.random.default_rng(0)
     size = np.concatenate([10 ** rng.uniform(-6, 3, 100), rng.uniform(0, 2, 100)])
     d = np.concatenate([size, -size]).astype(dtype)
     got = run(jax.vmap(log_ratios_to_mixture, (0, None)), dtype, d, np.asarray(beta, dtype))
-    with flint.ctx.workdps(1000):  # or log1p and expm1 would lose what is beside exp(1000)
+    with flint.ctx.workdps(1000):  # enough to hold 1 + exp(1000)
         x = exact.exact(d)
         want = (
             [-arb.log1p((1 - beta) * arb.expm1(-a)) for a in x],
             [-arb.log1p(beta * arb.expm1(a)) for a in x],
         )
         for found, true in zip(got, want, strict=True):
-            # expm1 is wrong by 2 units, its product and log1p by another each.
+            # expm1 is wrong by up to 2 units; the product and log1p add one each.
             assert exact.ulps(found, np.array(true)).max() <= 8

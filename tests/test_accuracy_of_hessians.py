@@ -1,4 +1,4 @@
-"""The accuracy contract of second derivatives, in every combination of the two modes."""
+"""Second derivatives keep the accuracy contract, in every combination of the two modes."""
 
 import functools
 
@@ -19,12 +19,12 @@ from tests.measure import (
     wide_dtypes,
 )
 
-K = 8  # classes, where all entries of the Hessian are read
+K = 8  # classes of the rows whose Hessian is tested in all entries
 
 
 @functools.cache
 def small_rows(dtype):
-    """{name: (logits, label)} of 8 classes."""
+    """Returns {name: (logits, label)} for rows of ``K`` classes."""
     rng = np.random.default_rng(7)
     z = rng.normal(size=K)
     rows = {"N(0, 1)": z, "N(0, 10^2)": 10 * z, "N(0, 40^2)": 40 * z, "all + 1e4": 1e4 + z}
@@ -39,7 +39,7 @@ def small_rows(dtype):
 
 
 def losses(module):
-    """Losses of one row, each with the Hessian's factor."""
+    """Returns losses of a row by name, each with the factor of diag(p) - pp' in its Hessian."""
     soft = jnp.arange(K) / 16  # of sum 1.75, exactly
 
     def of_soft_labels(z, y):
@@ -89,7 +89,7 @@ def test_hessian_entries(dtype, loss, mode):
 
 
 def vectors(z):
-    """{name: a vector for each row of z}."""
+    """Returns {name: vectors}, with one vector for each row of z."""
     rng = np.random.default_rng(8)
     n, k = z.shape
     normal = rng.normal(size=z.shape)
@@ -112,7 +112,10 @@ def vjp_of_grad(f):
 
 @functools.cache
 def product_cases():
-    """The rows, and {name of the vectors: (v, exact product, its scale and gap for each row)}."""
+    """Returns names, logits and labels of the rows, and {kind: (vectors, references)}.
+
+    A reference is a row's exact product with its vector, the scale of the product, and the gap.
+    """
     names, z, y = stacked("float32")
     cases = {}
     for kind, v in vectors(z).items():
@@ -123,7 +126,7 @@ def product_cases():
 
 
 def product_errors(product):
-    """{(row, vector): ulp}."""
+    """Returns the errors of a Hessian-vector product, as {(row, kind of vectors): ulp}."""
     names, z, y, cases = product_cases()
     errors = {}
     for kind, (v, references) in cases.items():
@@ -146,7 +149,7 @@ def test_hessian_vector_products(module, product):
 
 @pytest.mark.parametrize("derivative", ["jvp", "vjp"])
 def test_derivative_of_softmax(derivative):
-    """The same matrix is softmax's Jacobian."""
+    """The Jacobian of softmax is the Hessian that the other tests measure."""
 
     def product(z, y, v):
         if derivative == "jvp":

@@ -1,4 +1,4 @@
-"""The accuracy contract of softmax, log-softmax, log-sum-exp and the sigmoid loss."""
+"""Softmax, log-softmax, log-sum-exp, the entropy and the sigmoid loss keep the contract."""
 
 import functools
 
@@ -23,8 +23,8 @@ from tests.measure import (
 )
 
 # In ulp. log-sum-exp is the sum of m and log S; its bound is relative to |m| + log S, which
-# is log-sum-exp itself unless m < 0. Those of softmax (which is log-sum-exp's gradient) and
-# log-softmax are relative to each component, and the half of a gap is added.
+# is log-sum-exp itself unless m < 0. The bounds of softmax (which is log-sum-exp's gradient) and
+# log-softmax are relative to each component, and half of the gap is added.
 LOGSUMEXP = 2
 ENTROPY = 4  # its sum has as many terms as there are classes
 SOFTMAX = LOG_SOFTMAX = OTHERS
@@ -42,7 +42,7 @@ def row(dtype, name):
 
 
 def errors_on_hard_rows(function, dtype, error):
-    """{row: ulp}, by ``error(what the function made of the row, the row, its softmax)``."""
+    """Returns {row: ulp}; ``error`` takes the function's results, the row and its exact softmax."""
     errors = {}
     for names, z, _ in by_size(hard_rows(dtype)):
         for name, row_z, *got in zip(names, z, *run(function, dtype, z), strict=True):
@@ -56,7 +56,7 @@ def test_logsumexp_and_its_gradient(dtype, module, derivative):
     def error(got, z, row):
         assert got[0].dtype == accumulator(dtype)
         lse = exact.ulps(got[0], row.lse, row.lse_scale) / LOGSUMEXP
-        # Half precision is relative to the largest logit, before it is rounded.
+        # A float32 gradient of half-precision logits may lose a unit for each nat of the gap.
         more = row.gap if got[1].dtype == "float32" and dtype != "float32" else 0
         p = np.max(beyond_gap(got[1], row.p, row.gap) - more)
         return max(lse, p / SOFTMAX[str(got[1].dtype)])
@@ -90,7 +90,7 @@ def test_log_softmax(dtype):
 @dtypes
 @modules
 def test_entropy_of_logits(dtype, module, derivative):
-    """H is m - z in the mean of p, and log S: of two terms that are not negative."""
+    """The entropy is the mean of m - z under p, plus log S, so that its terms cannot cancel."""
 
     def error(got, z, row):
         assert got[0].dtype == accumulator(dtype)
@@ -109,7 +109,7 @@ LABELS = [0.0, 1.0, 0.5, 0.1, 0.999, 1e-6, 1e-20]
 
 @functools.cache
 def binary_cases(dtype):
-    """Logits of every size, each with every label; and their exact losses at both weights."""
+    """Returns logits of every size, each with every label."""
     rng = np.random.default_rng(6)
     sizes = np.concatenate([10.0 ** np.arange(-6, 5), [0.3, 0.7, 3, 20, 40, 60, 80, 85]])
     sizes = sizes * rng.uniform(0.9, 1.0, len(sizes))
@@ -119,7 +119,7 @@ def binary_cases(dtype):
 
 
 def binary_errors(dtype, pos_weight, module, derivative):
-    """{(logit, label): ulp} of the losses and gradients."""
+    """Returns {(logit, label): ulp} of losses and of gradients, and the gradients' dtype."""
     z, t = binary_cases(dtype)
 
     def function(z, t):
@@ -140,7 +140,7 @@ def binary_errors(dtype, pos_weight, module, derivative):
 @modules
 @pytest.mark.parametrize("pos_weight", [None, 3.0])
 def test_sigmoid_binary_cross_entropy(dtype, pos_weight, module, derivative):
-    """With a hard label the larger of the gradient's two terms is the gradient itself."""
+    """With a hard label one of the gradient's two terms is 0, so that the bound is lower."""
     losses, gradients, result = binary_errors(dtype, pos_weight, module, derivative)
     assert not excesses(losses, LOSS)
     assert not excesses(gradients, SOFT[result])

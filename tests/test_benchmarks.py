@@ -29,7 +29,7 @@ def command(*options):
 
 
 def without_peer(sections):
-    """As measured where tokamax does not install."""
+    """Returns the sections as if they were measured where tokamax does not install."""
     return {
         name: section | {"records": [r for r in section["records"] if PEER not in r.program]}
         for name, section in sections.items()
@@ -69,7 +69,7 @@ def test_the_pictures_are_drawn_from_the_stored_records_alone(tmp_path):
     assert {path.name for path in tmp_path.glob("*.png")} == set(PICTURES)
     for name in PICTURES:
         kept, drawn = (Image.open(folder / name) for folder in (FOLDER, tmp_path))
-        # Another version of matplotlib sets the same text on other pixels, which is no fault.
+        # Another version of matplotlib draws the same text in other pixels, which is no fault.
         if kept.info["Software"] != drawn.info["Software"]:
             pytest.skip(f"{name} was drawn by {kept.info['Software']}, which sets text differently")
         np.testing.assert_array_equal(kept, drawn, err_msg=name)

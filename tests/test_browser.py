@@ -39,14 +39,14 @@ return ['article h3', '.rule', '.conclusion', '.mark.holds', 'nav a']
 
 @pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium, or a skip; under CI its absence is a failure."""
+    """Yields a driver of headless Chromium; without it the tests are skipped, or fail under CI."""
     missing = [tool for tool in ("chromium", "chromedriver") if shutil.which(tool) is None]
     try:
         from selenium import webdriver
     except ModuleNotFoundError:
         missing.append("selenium")
     if missing:
-        # A contributor may lack a browser; the gate installs one, so there it must not be missing.
+        # A contributor may lack a browser, but CI installs one.
         say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         say(f"pages are not looked at without {', '.join(missing)}")
     options = webdriver.ChromeOptions()
@@ -68,7 +68,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def address(site):
-    """The address of a server that has the site."""
+    """Yields the address of a server that serves the site."""
     handler = functools.partial(Quiet, directory=site[0])
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -78,7 +78,7 @@ def address(site):
 
 @pytest.fixture(scope="module")
 def urls(site, address, proofs_page):
-    """The addresses of all pages, by name."""
+    """Returns the addresses of all pages by name."""
     folder, _ = site
     names = [str(path.relative_to(folder)) for path in folder.rglob("index.html")]
     assert len(names) > 20
@@ -88,7 +88,7 @@ def urls(site, address, proofs_page):
 
 @pytest.fixture(scope="module", params=WIDTHS)
 def looks(request, browser, urls):
-    """What the browser says of each page at a width."""
+    """Returns what the browser reports about each page at one width of the window."""
     metrics = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
     metrics["width"] = WIDTHS[request.param]
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -132,7 +132,7 @@ def test_a_divisor_stands_below_what_it_divides(looks):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(browser, urls, scheme):
-    """WCAG AA asks for a contrast of 4.5, of the ink and of the remarks."""
+    """WCAG AA asks for a contrast of at least 4.5 between a text and its background."""
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
     browser.get(urls[PROOFS])

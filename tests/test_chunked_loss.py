@@ -1,4 +1,4 @@
-"""``chunked_loss`` against the same loss of all tokens at once."""
+"""``chunked_loss`` has the results of the same loss of all tokens at once."""
 
 import functools
 
@@ -21,7 +21,7 @@ FIVE = 2 * 8 * V * 5  # bytes of the logits of five tokens and their gradient, i
 
 
 def drawn(rng):
-    """Parameters of a norm, a kernel and its adapter, and what does not have a gradient."""
+    """Returns parameters of a norm, a kernel and its adapter, then inputs and integer labels."""
     shapes = {"scale": (D,), "kernel": (D, V), "down": (D, RANK), "up": (RANK, V)}
     params = {k: jnp.asarray(rng.standard_normal(s)) for k, s in shapes.items()}
     x = jnp.asarray(rng.standard_normal((N, D)))
@@ -44,7 +44,7 @@ def held(params, x, y, where, weights, reduction):
 
 
 def derivatives(loss, names, params, x, weights, y, mask):
-    """What JAX's transformations make of the loss, by their names, in one program."""
+    """Returns {name: result} for transformations of the loss, which run in one program."""
 
     def of(params, x, weights=weights):
         return loss(params, x, y, where=mask, weights=weights)
@@ -77,8 +77,8 @@ def test_it_is_the_loss_of_all_tokens(rng, library, names, reduction):
     chunked = library.chunked_loss(adapted, reduction=reduction, max_logits_bytes=FIVE)
     whole = functools.partial(held, reduction=reduction)
     got, wanted = (derivatives(f, names, params, x, weights, y, mask) for f in (chunked, whole))
-    # float64 rounds at 1e-16. Second derivatives of logits near 10 multiply that by their
-    # squares and the sums over 37 tokens, each in another order.
+    # float64 rounds at 1e-16. Second derivatives multiply this by the squares of logits near 10
+    # and by the number of tokens, 37, which are summed in another order.
     close(got, wanted, 1e-9, 1e-10)  # 1e-16 times 1e6
 
 
@@ -96,7 +96,7 @@ def dots(program, times=1):
 
 
 def plain(params, x, y):
-    """A loss with one product for each chunk."""
+    """Returns the losses of tokens after a layer, which is one product for each chunk."""
     return softmax_cross_entropy_with_integer_labels(x @ params, y)
 
 
@@ -121,7 +121,7 @@ def test_memory_does_not_hold_the_logits():
 
 @pytest.mark.parametrize("limit", [8 * V * 5, 8 * V * 6])
 def test_a_chunk_keeps_to_its_limit(rng, limit):
-    """The largest array of a chunk are the logits, though the kernel is larger."""
+    """The limit counts a chunk's logits and their gradient, but not the kernel, which is larger."""
     seen = []
 
     def loss(kernel, x, y):
@@ -158,7 +158,7 @@ def test_aux_keys_integers_and_what_is_closed_over(rng):
 
 
 def test_gradients_have_the_dtypes_of_the_parameters(rng):
-    """They are summed in float32: 4096 times 1 is not what bfloat16 counts to."""
+    """Gradients are summed in float32, because bfloat16 cannot count to 4096 in steps of 1."""
     x = jnp.ones((4096, 1), jnp.bfloat16)
     f = chunked_loss(lambda p, x: (p * x)[:, 0], reduction="sum", max_logits_bytes=64)
     gradient = jax.grad(f)(jnp.ones((), jnp.bfloat16), x)
@@ -204,7 +204,7 @@ def counted(kernel, x, y):
 
 
 def test_a_call_is_compiled_once(rng):
-    """A function that closes over an array is read again."""
+    """Only a function that closes over an array is traced again."""
     (params, x, y), one = drawn(rng), jnp.ones(())
 
     def closing(kernel, x, y):

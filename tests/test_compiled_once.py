@@ -69,7 +69,7 @@ NUMBERS = [
     ],
 )
 def test_a_number_on_a_schedule_is_an_operand(name, args, option, values):
-    """A Python float may change at each step; a NumPy number, which has a dtype, too."""
+    """A Python float or a NumPy number may change at each step, and nothing is compiled again."""
     loss, kinds = functools.partial(getattr(xent_jax, name), *args), {}
     for value in values:
         kinds.setdefault(jnp.result_type(value), loss(**{option: value}))
@@ -150,7 +150,7 @@ LOSSES = {
 )
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_trace_of_the_gradient_finds_that_of_the_value(loss, monkeypatch):
-    clamp, traced = jax.lax.clamp, []  # row_origin alone clamps
+    clamp, traced = jax.lax.clamp, []  # only row_origin clamps, once in each trace
     monkeypatch.setattr(jax.lax, "clamp", lambda *given: traced.append(1) or clamp(*given))
     jax.clear_caches()
     jax.jit(jax.grad(lambda z: LOSSES[loss](z).sum())).trace(Z)

@@ -20,7 +20,7 @@ from tests.problems import close
 pytestmark = pytest.mark.fast_compile
 
 INF = np.inf
-HARD = {  # three examples by kind; nothing asks for the class that is absent in the second
+HARD = {  # three examples of each kind; the second has no mass on its class of logit -inf
     "logits": [[1.0, -2.0, 0.5, 0.0], [0.5, 1.0, -INF, 3.0], [200.0, 0.0, -1.0, 3.0]],
     "soft": [[0.2, 0.3, 0.1, 0.0], [0.0, 1.0, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0]],
     "probabilities": [[0.1, 0.2, 0.3, 0.4], [1e-9, 0.5, 1e-8, 0.5], [1.0, 1e-9, 1e-9, 1e-9]],
@@ -31,11 +31,14 @@ HARD = {  # three examples by kind; nothing asks for the class that is absent in
     "example weights": [1.0, 0.0, 2.0],
 }
 HARD["log_probabilities"] = np.log(HARD["probabilities"])
-WHOLE = {"logits": np.nan_to_num(HARD["logits"], neginf=-5.0)}  # a smoothed target asks for all
+WHOLE = {"logits": np.nan_to_num(HARD["logits"], neginf=-5.0)}  # smoothing gives all classes mass
 
 
 def hard(case, end, **options):
-    """Its inputs and its function; of a range the low or the high end, a smoothing of 0 or 1."""
+    """Returns hard floating arguments for a case, and its function of a module and these.
+
+    A number with a range is at its low (``end`` 0) or high end (1), and smoothing is ``end``.
+    """
     kinds = case.arguments | case.keywords
     known = HARD | (WHOLE if end and "label_smoothing" in kinds else {})
     given = {k: known[v] if v in known else float(v.split()[end]) for k, v in kinds.items()}
@@ -61,7 +64,7 @@ TOKENS = {"labels": LABELS, "where": LEFT, "ignore_index": -100}
 
 
 def head(options, names="inputs kernel bias class_weights z_loss", call=calls.cross_entropy):
-    """A call with these options, of arrays of these names."""
+    """Returns a call with these options, and the names of its floating arrays."""
     return functools.partial(call, **options), names.split()
 
 
@@ -89,20 +92,20 @@ def of_head(name, end):
     shapes = {"inputs": (5, 3), "kernel": (3, 4), "bias": (4,), "class_weights": (4,)}
     floats = {k: rng.uniform(0.5, 2, s) for k, s in shapes.items()} | {"z_loss": 0.1 + end}
     floats["bias"][2] = [-INF, 300.0][end]  # a class that is absent, or has all the mass
-    floats["inputs"][3] = 1e30  # it is left out
+    floats["inputs"][3] = 1e30  # every head but the statistics leaves it out
     function, names = HEADS[name]
     return {k: floats[k] for k in names}, function
 
 
 def each(heads):
-    """Each function's richest row, and heads."""
+    """Parametrizes a test by each function's row with the most options, and by these heads."""
     problems = {name: functools.partial(hard, case) for name, case in RICHEST.items()}
     problems |= {name: functools.partial(of_head, name) for name in heads}
     return pytest.mark.parametrize("problem", problems.values(), ids=problems)
 
 
 def derivatives(module, function, floats):
-    """The value, and the gradient to all of the sum of what is finite."""
+    """Returns the value, and the gradients of the sum of its finite entries."""
     gradients, value = jax.grad(
         lambda f: (jnp.nansum(jnp.where(jnp.isfinite(v := function(module, f)), v, 0)), v),
         has_aux=True,
@@ -114,7 +117,7 @@ def as_dtype(floats, dtype):
     return {k: jnp.asarray(v, dtype) for k, v in floats.items()}
 
 
-# Each mode at one end of the ranges: what both compute from is the same.
+# Each mode is tested at one end of the ranges only, because both share their formulas.
 ways = pytest.mark.parametrize(
     ("module", "end"), [(xent_jax, 0), (xent_jax.forward_mode, 1)], ids=["vjp", "jvp"]
 )
@@ -123,14 +126,14 @@ ways = pytest.mark.parametrize(
 @each(HEADS)
 @ways
 def test_debug_nans(module, problem, end):
-    """Eagerly, where JAX looks at each result: no NaN is made on the way to a number."""
+    """JAX checks each result of eager calls: no NaN is made on the way to value and gradients."""
     floats, function = problem(end)
     with chunks_of(2), jax.debug_nans(True):
         derivatives(module, function, as_dtype(floats, jnp.float32))
 
 
 def options_of(case):
-    """None; then a mask of classes or elements; a mask of examples; a label to ignore."""
+    """Returns options to try: none, masks of classes or elements, of examples, and ignore_index."""
     every = np.array([[True, True, False, True], [False] * 4, [True] * 4])
     several = [{}]
     if "where" in case.parameters:
@@ -142,7 +145,7 @@ def options_of(case):
 
 
 def op_by_op(module, floats, function):
-    """Under ``disable_jit`` JAX checks the result of each operation, inside functions too."""
+    """Computes value and gradients under ``disable_jit``, where JAX checks every operation."""
     with chunks_of(2), jax.debug_nans(True), jax.disable_jit():
         derivatives(module, function, as_dtype(floats, jnp.float32))
 
@@ -166,9 +169,9 @@ def test_debug_nans_op_by_op_of_a_head(name):
 
 @each([])
 def test_disable_jit(problem):
-    """Op by op the numbers are those of the compiled program."""
+    """Without ``jit``, operations give the same numbers as the compiled program."""
     floats, function = problem(1)
-    # Sums of numbers as large as 1e30 cancel to whatever their order leaves.
+    # Sums in which numbers as large as 1e30 cancel depend on the order of the terms.
     floats = {k: np.where(np.abs(v) == 1e30, 300 * np.sign(v), v) for k, v in floats.items()}
     with x64(), chunks_of(2):
         floats = as_dtype(floats, jnp.float64)
@@ -180,7 +183,7 @@ def test_disable_jit(problem):
 
 @contextlib.contextmanager
 def leaks_are_found():
-    """``jax.checking_leaks``, which often collects garbage: only what is made here."""
+    """Sets ``jax.checking_leaks`` for the context; its garbage collections skip older objects."""
     gc.collect()
     gc.freeze()
     try:
@@ -192,7 +195,6 @@ def leaks_are_found():
 
 @each(["linear_token_statistics"])
 def test_no_tracer_leaks(problem):
-    """Neither from the value nor from the gradient."""
     floats, function = problem(0)
     run = functools.partial(derivatives, xent_jax, function)
     with leaks_are_found():
@@ -209,7 +211,7 @@ def test_no_tracer_leaks(problem):
     ids=["debug_nans", "strict dtypes", "strict ranks"],
 )
 def test_the_head_on_a_mesh(switch):
-    """Not under ``checking_leaks``, which finds one in the gradient of any ``shard_map``."""
+    """``checking_leaks`` is left out: it finds a leak in the gradient of any ``shard_map``."""
     one, (x, w, _, y) = xent_jax.linear_softmax_cross_entropy, drawn((4,), classes=4)
 
     def run(head):
@@ -222,7 +224,7 @@ def test_the_head_on_a_mesh(switch):
 
 
 def test_a_leak_is_found():
-    """The check of leaks sees one here, where one is."""
+    """``leaks_are_found`` raises an error where a tracer leaks."""
     kept = []
     with leaks_are_found(), pytest.raises(Exception, match="[Ll]eak"):
         jax.eval_shape(lambda x: kept.append(x + 1), jnp.ones(2))

@@ -1,6 +1,6 @@
 """Every argument of every public function may have every form that users write.
 
-If a jitted function closes over a NumPy array or a number, it is a constant, which JAX does not
+A NumPy array or a number that a jitted function closes over is a constant, which JAX does not
 trace by itself. Each form must give the value and gradient of plain arrays, through every
 transformation.
 """
@@ -28,7 +28,7 @@ def float32(x):
 
 
 def forms(x):
-    """An argument as users write it: a NumPy or JAX array, a list, a NumPy or Python number."""
+    """Returns a value as users write it: as NumPy and JAX arrays, and as a list or numbers."""
     x = float32(x)
     return [x, jnp.asarray(x), x.tolist(), *([x[()]] if x.ndim == 0 else [])]
 
@@ -45,13 +45,13 @@ def total(call, library, given, differentiated, value):
     ids=["vjp", "jvp"],
 )
 def test_an_argument_in_each_form_is_traced(name, argument, library):
-    """The argument is closed over, by the gradient to another one or by the function alone."""
+    """JAX traces the gradient to another argument, or the call if no other has a gradient."""
     call, given = CALLS[name]
     given = {k: jnp.asarray(float32(v)) for k, v in given.items()}
     others = [k for k, v in given.items() if v.dtype == jnp.float32 and k != argument]
     for x in forms(CALLS[name][1][argument]):
         if (name, argument) == ("with_linear_head", "labels") and isinstance(x, list):
-            continue  # a list is a tree of targets there
+            continue  # with_linear_head takes a list as a tree of targets
         if others:
             of = functools.partial(total, call, library, {**given, argument: x}, others[0])
             value, gradient = jax.eval_shape(jax.value_and_grad(of), given[others[0]])
@@ -62,14 +62,14 @@ def test_an_argument_in_each_form_is_traced(name, argument, library):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_all_arguments_but_one_are_constants(name):
-    """In each form through ``jit``, and as NumPy arrays through each transformation."""
+    """NumPy constants pass through each transformation, and the other forms through ``jit``."""
     call, given = CALLS[name]
     moving = next(k for k, v in given.items() if v.dtype.kind == "f")
     value = jnp.asarray(float32(given[moving]))
 
     def gradient(form):
         constants = {
-            # A list is a tree of targets there.
+            # with_linear_head takes a list as a tree of targets.
             k: float32(v) if (name, k) == ("with_linear_head", "labels") else form(float32(v))
             for k, v in given.items()
         }
@@ -92,7 +92,7 @@ def test_all_arguments_but_one_are_constants(name):
 @modes
 @pytest.mark.parametrize("name", CALLS)
 def test_every_argument_at_once_is_a_constant(name, module):
-    """No argument is traced, also where ``vmap`` maps over something that the loss does not use."""
+    """No argument is traced, even where ``vmap`` maps over an array that the loss does not use."""
     call, given = CALLS[name]
     wanted = call(module, jax.tree.map(jnp.asarray, given))
 

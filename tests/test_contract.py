@@ -1,4 +1,4 @@
-"""The contract: the same tests for every row of the table of cases, in both modes."""
+"""Every row of the table of cases passes the same tests, which are the contract."""
 
 import functools
 
@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 MODES = {"vjp": xent_jax, "jvp": xent_jax.forward_mode}
 cases = pytest.mark.parametrize("case", [row(case) for case in CASES])
 each_loss = pytest.mark.parametrize("case", RICHEST.values(), ids=lambda case: case.id)
-# Both modes compute from the same formulas: every row in one, each function in the other.
+# Both modes compute from the same formulas, so one mode has every row and the other one row of
+# each function.
 CASES_AND_MODES = [
     (case, mode) for mode in MODES for case in (CASES if mode == "vjp" else RICHEST.values())
 ]
@@ -41,7 +42,7 @@ cases_and_modes = pytest.mark.parametrize(
 
 
 def third(f, x, direction):
-    """The gradient of the second derivative along the direction: all three modes nested."""
+    """Returns the gradient of the second derivative along the direction, by nesting both modes."""
     return gradient_of_slope(lambda x: slope(f, x, direction), x, direction)
 
 
@@ -52,7 +53,7 @@ def curvature(f, x, direction):
 
 @every_row
 def test_value_and_gradient(case, module):
-    """Against autodiff of the reference, with a cotangent that weighs each loss differently."""
+    """JAX differentiates the reference; the cotangent weighs each loss differently."""
     problem = solved(case)
     problem.check_gradient(functools.partial(problem.ours, module))
 
@@ -77,7 +78,7 @@ def test_third_derivative(case, rng):
 
 @cases
 def test_forward_mode(case):
-    """jvp, linearize and jvp of jvp."""
+    """``jvp``, ``linearize`` and ``jvp`` of ``jvp`` give the derivatives of the reference."""
     problem = solved(case)
     direction, ours = problem.direction, functools.partial(problem.ours, xent_jax.forward_mode)
 
@@ -121,7 +122,7 @@ def test_eager_scan_and_checkpoint(case, module):
 
 @cases_and_modes
 def test_vmap(case, module):
-    """Value and gradient mapped over either axis of the batch, the options held."""
+    """``vmap`` maps value and gradient over either axis of the batch, with the same options."""
     if case.options.get("reduction", "none") != "none":
         pytest.skip("a reduction over the batch is no map over it")
     problem = solved(case)
@@ -150,11 +151,11 @@ def test_vmap(case, module):
         row(case, axis, name=str(axis), quick=axis == (2, 0) or "integer" in case.loss)
         for axis in [0, 1, (1, 2), (2, 0), None]
         for case in RICHEST.values()
-        if case.has_axis  # elementwise no axis is special
+        if case.has_axis  # no axis of an elementwise loss is special
     ],
 )
 def test_axis(case, axis):
-    """Classes anywhere, or over several axes, in the order given."""
+    """The classes may lie on any axis, or on several in the order given."""
     batch, sizes = () if axis is None else (4, 2), (2, 3) if isinstance(axis, tuple) else (6,)
     problem = solved(case, batch=()) if axis is None else solved(case)
     kinds = {**case.arguments, **case.keywords}
@@ -186,7 +187,7 @@ def test_axis(case, axis):
     ],
 )
 def test_dtypes(case, dtype, rng):
-    """Half precision: losses in float32, gradients and per-class results in their own."""
+    """Losses are float32; gradients and results for each class have the dtype of the logits."""
     problem = Problem(case, rng, dtype)
     ours = functools.partial(problem.ours, xent_jax)
     value, (gradients,) = jax.jit(functools.partial(pulled, ours))(problem.floats)
@@ -202,7 +203,7 @@ def test_dtypes(case, dtype, rng):
 @cases_and_modes
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
 def test_strict_promotion(case, module, dtype, rng):
-    """No implicit promotion of dtypes or ranks inside, forward or backward."""
+    """Neither the forward nor the backward pass promotes dtypes or ranks implicitly."""
     problem = Problem(case, rng, dtype)
     with strict():
         jax.eval_shape(jax.grad(lambda x: problem.ours(module, x).sum()), problem.floats)
@@ -225,18 +226,18 @@ def test_extremes(case, module, rng):
 
 @cases_and_modes
 def test_residuals(case, module, rng):
-    """Of the logits' gradient: the arguments, and a few numbers per example."""
+    """The residuals of the logits' gradient are the arguments and a few numbers per example."""
     n, k = 4, 200
     problem = Problem(case, rng, jnp.float32, batch=(n,), k=k)
     first = next(iter(case.arguments))
     x = problem.floats[first]
     _, backward = jax.vjp(lambda x: problem.ours(module, {first: x}), x)
     arrays = [x for x in jax.tree.leaves(backward) if hasattr(x, "size")]
-    if jax.__version_info__ < (0, 7):  # which holds the zero tangents of the other arguments too
+    if jax.__version_info__ < (0, 7):  # older jax keeps zeros for other arguments
         arrays = [x for x in arrays if x.dtype != jax.dtypes.float0 and x.any()]
     kept = sum(x.size for x in arrays)
     arguments = sum(v.size for v in problem.inputs.values())
-    examples = n if case.has_axis else n * k  # elementwise: each element is one
+    examples = n if case.has_axis else n * k  # of an elementwise loss, each element is one
     assert kept <= arguments + 10 * examples + k, (kept, arguments)
 
 
@@ -245,7 +246,7 @@ PLATFORMS = ["cpu", "cuda", "rocm", "tpu"]
 
 @cases_and_modes
 def test_export(case, module, rng):
-    """The gradient lowers for every platform, at a symbolic batch, and runs from there."""
+    """The gradient is exported for every platform at a symbolic batch size, and then runs."""
     problem = Problem(case, rng, jnp.float32)
     kinds = {**case.arguments, **case.keywords}
     batched = CLASSES | {"integers", "elements", "unit elements", "example weights"}
@@ -264,7 +265,7 @@ def test_export(case, module, rng):
     close(exported.call(problem.inputs), gradient(problem.inputs), 1e-6)
 
 
-# Around the rows, in test_head_contract and test_token_statistics.
+# test_head_contract and test_token_statistics test these.
 OTHERS = {"linear_softmax_cross_entropy", "linear_token_statistics", "with_linear_head",
           "token_statistics"}  # fmt: skip
 

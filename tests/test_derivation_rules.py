@@ -1,4 +1,4 @@
-"""What decides a step of a derivation, and what it leaves undecided."""
+"""The rules for the steps of derivations decide what they should, and leave the rest undecided."""
 
 from dataclasses import replace
 
@@ -110,8 +110,8 @@ def test_two_maxima_of_numbers_with_the_same_names_are_told_apart():
 
 # -------------------------------------------------- why SymPy's own sums are not used
 
-# SymPy is wrong in these three cases and raises no exception. If a version of SymPy mends one of
-# them, its test fails and can be deleted.
+# SymPy is wrong in these three cases and raises no exception. If a version of SymPy corrects one
+# of them, the test of that case fails and can be deleted.
 K = poly(atom("dim", "k", 1))
 X = Symbol("x", "real")
 SIZE, PLACE, OTHER = sp.symbols("size j m", integer=True, positive=True)

@@ -1,4 +1,4 @@
-"""Each derivation holds, each spoiled one fails, and they end in what the library computes."""
+"""Each derivation holds, fails if a step is wrong, and ends in what the library computes."""
 
 import random
 import re
@@ -41,7 +41,7 @@ def test_every_step_has_the_numbers_of_the_one_before(name):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_docstring_names_a_proof(name):
-    """A derivation or, if there is none, a theorem."""
+    """The proof is a derivation or, if there is none, a theorem."""
     (proof,) = re.findall(r"Proof:\s+``(\w+)``", getattr(xent_jax, name).__doc__)
     assert proof == name and proof_of(proof)
 
@@ -50,7 +50,7 @@ def test_the_docstring_names_a_proof(name):
 
 
 def spoiled(e):
-    """``e`` with one operation changed: every way of some twelve kinds, at every place."""
+    """Yields copies of ``e`` that each have one operation changed, at any depth."""
     yield -e if e != 0 else sp.Integer(1)
     yield e + sp.Rational(1, 7)
     if isinstance(e, Index):
@@ -78,11 +78,11 @@ def spoiled(e):
 
 
 def is_wrong(derivation, before, step):
-    """Whether the numbers say so."""
+    """Returns whether the step is wrong at random numbers, or None if it has no value there."""
     try:
         return bool(differs(derivation, before, step))
     except (ZeroDivisionError, ValueError, KeyError, TypeError):
-        return None  # it has no value there
+        return None
 
 
 PER_STEP = 5
@@ -110,7 +110,7 @@ SHAPES = {"g": 2, "x": (2, 3), "W": (3, KCLASSES), "b": KCLASSES, "u": (2, KCLAS
 
 
 def arrays(head=False):
-    """Numbers for every name a derivation uses; those of the linear head have their own."""
+    """Returns arrays and scalars by the names in derivations; the head has arrays of its own."""
     rng = np.random.default_rng(0)
     if head:
         return {n: rng.normal(size=shape) for n, shape in SHAPES.items()} | {"y": LABELS}, {}
@@ -121,7 +121,7 @@ def arrays(head=False):
 
 
 def closed_form(name):
-    """The last expression of a derivation, component by component, at these numbers."""
+    """Returns the last expression of a derivation, for each component, at numbers of ``arrays``."""
     derivation = DERIVATIONS[name]
     last = derivation.steps[-1].expr
     real, scalars = arrays(head="linear" in name)

@@ -28,12 +28,12 @@ def code_of(page):
 @pytest.mark.parametrize("guide", [name for name in GUIDES if name != "sharded"])
 def test_the_code_of_a_guide_runs(guide):
     code = code_of(f"guides/{guide}.md")
-    assert "\nassert " in code  # what the guide says of it
+    assert "\nassert " in code  # the guide checks what it says
     exec(compile(code, guide, "exec"), {})
 
 
 def test_the_code_of_the_sharded_guide_is_a_program(tmp_path):
-    """Which makes its own eight devices."""
+    """The code makes eight devices, so that it needs a process of its own."""
     (tmp_path / "sharded.py").write_text(code_of("guides/sharded.md"), "utf-8")
     run = subprocess.run([sys.executable, tmp_path / "sharded.py"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -60,7 +60,7 @@ FILES = (
     "injection library_mutants modes package prover_verdicts readme sharded_losses two_calls "
     "zero_times_infinity"
 )
-WANTED = (  # besides those of the loss
+WANTED = (  # the tests of the loss, and those that cover every loss
     "brier or test_every_loss or test_every_function or test_every_exported or test_every_module "
     "or test_every_gradient or test_the_table or test_the_number_of_theorems "
     "or test_every_public_name_is_on_a_page or test_each_gradient"
@@ -87,7 +87,7 @@ def with_the_loss(copy):
 
 @pytest.mark.slow
 def test_the_page_that_adds_a_loss(tmp_path):
-    """Four places, one of which is the theorem with its textbook function, are enough."""
+    """Changes in four places are enough: the theorem and its textbook function count as one."""
     copy = library_mutants.copied(tmp_path)
     shutil.copytree(DOCS, copy / "docs")
     for name in ("README.md", "CONTRIBUTING.md", "mkdocs.yml"):

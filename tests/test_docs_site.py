@@ -28,7 +28,7 @@ FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "sour
 
 
 class Page(HTMLParser):
-    """What a page is called, links to and fetches."""
+    """The anchors of a page, its links, and the files that it fetches."""
 
     def __init__(self, text):
         super().__init__()
@@ -46,7 +46,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def pages(site):
-    """The pages by their place in the site."""
+    """Returns the pages by their paths in the site."""
     folder, _ = site
     found = folder.rglob("*.html")
     return {str(path.relative_to(folder)): Page(path.read_text("utf-8")) for path in found}
@@ -57,7 +57,7 @@ def local(url):
 
 
 def target(page, url):
-    """The place in the site that a link of a page means, and the anchor there."""
+    """Returns the path in the site that a link of a page leads to, and the anchor."""
     parts = urlsplit(url)
     path = Path(unquote(parts.path).lstrip("/"))
     if not parts.path.startswith("/"):
@@ -114,7 +114,7 @@ def test_each_gradient_stands_in_a_box_with_its_proof(pages):
 
 
 def test_an_argument_that_shares_its_line_has_its_own(pages):
-    """In the docstring of log_softmax they are "where, axis_name: as for ..."."""
+    """log_softmax has one line for two arguments: "where, axis_name: as for ..."."""
     text = pages["api/functions/index.html"].text
     after = text[text.index('id="xent_jax.log_softmax"') :]
     listed = re.findall(r"<li[^>]*>\s*<b><code>(.*?)</code></b>", after.replace("<wbr>", ""))
@@ -142,7 +142,7 @@ def test_what_benchmarks_wrote_is_shown(pages):
     for name, section in written.items():
         assert f'--8<-- "benchmarks/report.md:{name}"' in sources
         assert f"benchmarks-{name}.png" in shown or not section["picture"]
-        # a page shows its notes, its tables and the day of measurement
+        # one page shows the question, all tables and the day of measurement
         assert any(
             f"Measured {section['date']}" in text
             and text.count("<table>") == len(tables(section["records"]))

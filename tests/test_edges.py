@@ -39,7 +39,7 @@ def test_no_examples(module, wrap):
 @every_way
 @pytest.mark.parametrize("loss", [INTEGER, SOFT])
 def test_masked_class_reaches_no_other_argument(module, wrap, loss):
-    """Options' gradients are those of the problem without the class."""
+    """The gradients to the options are those of the problem without the masked class."""
     labels = jnp.array([0]) if loss == INTEGER else jnp.eye(3)[:1]
 
     def total(options, z, t, classes=slice(None), **more):
@@ -74,7 +74,7 @@ def test_a_traced_option_out_of_range(module, wrap, name, option, values):
 
 @pytest.mark.parametrize("outer", [jax.jacfwd, jax.jacrev])
 def test_focal_hessian_where_the_loss_is_zero(outer):
-    """The derivative of u^gamma is infinite at u = 0 for gamma < 1, that of u there 0."""
+    """The Hessian is 0, though the slope of (1 - p)^gamma is infinite at p = 1 for gamma < 1."""
 
     def loss(z, gamma):
         return xent_jax.softmax_focal_loss(z, jnp.array(0), gamma=gamma)
@@ -99,7 +99,7 @@ def test_label_out_of_range_poisons_the_second_derivative(module, wrap):
 
 @every_way
 def test_positive_weight_s_gradient_at_a_label_of_zero(module, wrap):
-    """d2L / dw dt = softplus(-z) also where t is 0."""
+    """The derivative d2L / dw dt is softplus(-z), also where t is 0."""
 
     def loss(w, t):
         return module.sigmoid_binary_cross_entropy(jnp.asarray(0.3), t, pos_weight=w)
@@ -109,9 +109,9 @@ def test_positive_weight_s_gradient_at_a_label_of_zero(module, wrap):
 
 
 def test_jensen_shannon_divergence_goes_to_kl_divergences():
-    """Over beta at 0, and over 1 - beta at 1: this is the side on which the target's weight is."""
+    """JS / beta tends to a KL divergence as beta goes to 0, JS / (1 - beta) to the other near 1."""
     z, w = jnp.asarray(GOOD), jnp.array([0.25, 1.0, -0.5])
     js, kl = xent_jax.softmax_jensen_shannon_divergence, xent_jax.softmax_kl_divergence
-    b = 2.0**-14  # what is left out is of this size
+    b = 2.0**-14  # the relative difference is of this size
     np.testing.assert_allclose(js(z, w, beta=b) / b, kl(z, w), rtol=4 * b)
     np.testing.assert_allclose(js(z, w, beta=1 - b) / b, kl(w, z), rtol=4 * b)

@@ -1,4 +1,4 @@
-"""Errors for bad input name the function, the argument, what came and what was wanted."""
+"""Errors for bad input name the function and the argument, what it got and what it must be."""
 
 import functools
 
@@ -29,8 +29,9 @@ IN_BOTH_MODES = [
     + [pytest.param(m, X.forward_mode, id=f"jvp: {m.id}") for m in IN_BOTH_MODES],
 )
 def test_error(mistake, module):
-    """It says what mistakes.txt has, is raised by us, and has no other traceback above it."""
-    # Seven are in words of JAX or Python, which change with it; ours are compared on every version.
+    """The message is that of mistakes.txt; the library raises the error, chained to no other."""
+    # Some messages are JAX's or Python's, and change with their versions. All others are compared
+    # on every version.
     if mistake.whose and jax.__version__ not in JAX:
         pytest.skip("in words of another JAX")
     message, ours, chained = told(mistake, module)
@@ -95,7 +96,7 @@ def in_float32(pair):
     return jnp.sum(PAIRS[pair](Z, jnp.full((2, 3), 0.5)))
 
 
-PAIRS = {  # of a loss and an array beside the logits, whose dtype is free
+PAIRS = {  # losses of logits and of a second array, whose dtype is free
     "labels": lambda z, t: X.softmax_cross_entropy(z, t),
     "class_weights": lambda z, t: X.softmax_cross_entropy_with_integer_labels(
         z, Y, class_weights=t[0]
@@ -122,7 +123,7 @@ def test_the_dtype_of_what_stands_beside_the_logits_is_free(pair, first, second)
         value, gradients = jax.jit(
             jax.value_and_grad(lambda z, t: jnp.sum(PAIRS[pair](z, t).astype(jnp.float32)), (0, 1))
         )(z, t)
-    # The tolerance follows bfloat16, which has 8 bits: softcap rounds its value to it.
+    # The tolerance follows bfloat16, which has 8 bits: softcap rounds its value to the dtype of z.
     np.testing.assert_allclose(value, in_float32(pair), rtol=1e-2)
     assert [g.dtype for g in gradients] == [first, second]
 

@@ -11,11 +11,11 @@ SUMMARY = (
     r"two processes differ from one device by (?P<difference>\d+e[+-]\d+)"
 )
 DIFFERS = r"^{} +differs from one device by: losses (\d+e[+-]\d+)"
-TOKENS, WIDTH, CLASSES = 1024, 128, 2004  # of --smoke; three of the classes are padding
+TOKENS, WIDTH, CLASSES = 1024, 128, 2004  # those of --smoke; three of the classes are padding
 
 
 def traffic(output):
-    """{(what, collective, axis): bytes} of each of the two tables."""
+    """Returns {(what, collective, axis): bytes} for each of the two tables in the output."""
     row = re.compile(r"^│ (\S.*?) *│ (\S+) *│ (\w+) *│ ([\d,]+) *│$", flags=re.MULTILINE)
     return [
         {(what, *how): int(size.replace(",", "")) for what, *how, size in row.findall(table)}

@@ -10,7 +10,7 @@ ROW = r"^\W*{}\W+([\d,]+\.\d)\W+([\d,]+\.\d)\W*$"
 
 
 def ulp_errors(output, name):
-    """The two numbers of a row of the table: at the label, at the other classes."""
+    """Returns the errors in a row of the table: at the label, and at the other classes."""
     found = re.findall(ROW.format(name), output, flags=re.MULTILINE)
     assert len(found) == 1, output
     return [float(number.replace(",", "")) for number in found[0]]
@@ -21,12 +21,12 @@ def test_digits(tmp_path):
     printed, _ = succeeds("digits.py", "--output", path, summary=accuracy)
     at_label, elsewhere = ulp_errors(printed, "xent_jax")
     assert at_label <= LABEL_ULP and elsewhere <= OTHER_ULP, printed
-    # Were the network unsure of every image, the comparison would show nothing.
+    # If the network were unsure of every image, the comparison would show nothing.
     assert ulp_errors(printed, "textbook formula")[0] > 1000, printed
 
     pixels = picture(path, (800, 3000), (800, 3000))
     for half in np.split(pixels, [len(pixels) // 2]):
-        assert share_of(half, "#0072B2") > 0.002  # curves above and bars
+        assert share_of(half, "#0072B2") > 0.002  # curves above, bars below
     assert share_of(pixels[len(pixels) // 4 :], "#E69F00") > 0.002  # the labels' bars
 
 

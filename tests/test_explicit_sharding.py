@@ -35,13 +35,13 @@ FOCAL = dataclasses.replace(RICHEST["sigmoid_focal_loss"], keywords=ALPHA_OF_EAC
 
 
 def with_mask(case):
-    """A row and the shape of its mask: of examples for some of the losses, else of classes."""
+    """Returns a row and the shape of its mask, which is of examples or of classes, or None."""
     shape = (N,) if case.loss in OF_EXAMPLES else (N, K)
     return case, shape if "where" in case.parameters else None
 
 
 def plain(loss, *keywords):
-    """The first row of the contract with just these keywords."""
+    """Returns the first row of the table for this loss with just these keywords."""
     return next(c for c in CASES if c.loss == loss and set(c.keywords) == set(keywords))
 
 
@@ -69,7 +69,7 @@ def test_every_function_and_every_argument_is_here():
 
 
 class Masked(Problem):
-    """One row, its inputs, which may have a mask, and what one device makes of them."""
+    """A row of the table with its inputs, which may include a mask."""
 
     def __init__(self, case, mask):
         rng = np.random.default_rng(zlib.crc32(case.id.encode()))
@@ -78,25 +78,25 @@ class Masked(Problem):
         if mask is not None:
             left = self.rng.random(mask) < 0.7
             if mask == (N, K) and case.arguments.get("labels") == "integers":
-                # A label whose class is out costs infinity.
+                # A label whose class is masked would have an infinite loss.
                 left[np.arange(N), self.inputs["labels"]] = True
             self.masked = self.inputs | {"where": left}
 
     def all(self, module, inputs):
-        """The value, and the gradients to all floating arguments."""
+        """Returns the value, and the gradients to all floating arguments."""
         floats = self.case.floats(inputs)
         value, pull = jax.vjp(lambda x: self.case.call(module, {**inputs, **x}), floats)
-        # Divided as the value is, as the cotangents are that JAX makes.
+        # The cotangent is divided as the value is, like those that JAX makes.
         return value, pull(jnp.where(value == value, weights(value), 0.0))[0]
 
     def on(self, mesh, divided):
-        """The inputs on the mesh, of which those named are divided as it says."""
+        """Returns the inputs on the mesh, divided over the axes that ``divided`` has for them."""
         return {k: put(mesh, v, *divided.get(k, ())) for k, v in self.masked.items()}
 
 
 @functools.cache
 def solved(i):
-    """A problem and its solution on one device."""
+    """Returns a problem, and its value and gradients on one device."""
     problem = Masked(*CHOSEN[i])
     expected = jax.jit(functools.partial(problem.all, xent_jax))(problem.masked)
     assert all(np.isfinite(g).all() for g in expected[1].values())
@@ -104,18 +104,21 @@ def solved(i):
 
 
 def along(x, first="data", second="model"):
-    """Its examples divided over one axis of the mesh, and its classes over the other."""
+    """Returns an array's mesh axes: ``first`` divides examples, and ``second`` classes."""
     return {(N, K): (first, second), (N,): (first,), (K,): (second,)}.get(x.shape, ())
 
 
 def crosswise(inputs):
-    """The first argument divided the one way, the others the other way around."""
+    """Returns a division in which the two mesh axes are swapped for all arguments but the first."""
     (name, first), *rest = inputs.items()
     return {name: along(first)} | {k: along(v, "model", "data") for k, v in rest}
 
 
 def divisions(inputs, kind, options):
-    """Each argument divided alone, and all; if explicit, crosswise too, and by examples."""
+    """Returns the divisions to try: of each argument alone, and of all.
+
+    With explicit axes also crosswise and, for a row with options, by examples alone.
+    """
     out = [{k: along(v)} for k, v in inputs.items() if v.ndim]
     if len(out) > 1:
         out.append({k: along(v) for k, v in inputs.items()})
@@ -142,7 +145,7 @@ def test_each_argument_divided_or_not(i, kind):
 @explicit
 @numbers
 def test_forward_mode_and_eager(i, kind):
-    """The first argument is divided; the others lie on one device, and on no mesh."""
+    """The first argument is divided over the mesh, and the others lie on one device, on no mesh."""
     problem, expected = solved(i)
     inputs = {k: jnp.asarray(v) for k, v in problem.masked.items()}
     first = next(iter(inputs))
@@ -175,7 +178,7 @@ LOGITS = ("data",), (None, "model"), ("data", "model")
 
 
 def compare(run, arrays, specs, kind):
-    """On a mesh with divided arrays, and on one device."""
+    """Compares a run with divided arrays on a mesh with a run on one device."""
     expected = run(*arrays)
     with mesh_set(2, 2, kind) as mesh:
         divided = [put(mesh, a, *spec) for a, spec in zip(arrays, specs, strict=True)]
@@ -185,7 +188,7 @@ def compare(run, arrays, specs, kind):
 @explicit
 @pytest.mark.parametrize("axis, spec", [((0, 1), LOGITS[1]), ((1, 0), LOGITS[2])], ids=str)
 def test_several_class_axes_that_are_divided(spec, axis, kind, rng):
-    """Values and gradients; labels and weights count the classes in the order of ``axis``."""
+    """Labels and class weights number the classes in the order of ``axis``."""
     z, w, y = rng.standard_normal((N, K)), rng.uniform(1, 2, N * K), 9
     left = rng.random((N, K)) < 0.7
 
@@ -223,7 +226,7 @@ def test_second_derivative_with_integer_labels(spec, labels, kind, rng):
 
 @explicit
 def test_one_hot_labels_made_under_a_mesh(kind, rng):
-    """``jax.nn.one_hot`` divides no classes, and eager gradients reach the logits alone."""
+    """The labels of ``jax.nn.one_hot`` are not divided by classes, though the logits are."""
     z, y = rng.standard_normal((N, K)), rng.integers(0, K, N)
 
     def gradient(z):
@@ -240,7 +243,7 @@ def test_one_hot_labels_made_under_a_mesh(kind, rng):
 )
 @explicit
 def test_vmap_over_a_divided_axis(kind, rng):
-    """The class weights are the same for all examples."""
+    """``vmap`` maps over the divided examples, which share the class weights."""
     z, y, w = rng.standard_normal((N, K)), rng.integers(0, K, N), rng.uniform(1, 2, K)
 
     def gradient(z, y, w):

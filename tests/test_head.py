@@ -1,4 +1,4 @@
-"""The linear head against the same loss of logits that are held, in float64 to 12 digits."""
+"""The linear head agrees to 12 digits with the same loss of logits that are held, in float64."""
 
 import functools
 import itertools
@@ -30,7 +30,8 @@ OPTIONS = {
             "class_weights": True, "logit_softcap": 3.0, "temperature": 1.3, "weights": True},
     EAGER: {"label_smoothing": 0.3, "z_loss": 0.1, "logit_softcap": 3.0, "temperature": 0.8},
 }  # fmt: skip
-# Each option in chunks that divide the tokens or do not; all at once in every way.
+# Each option is tested in chunks that divide the tokens and in chunks that do not; all options at
+# once also with other batches and reductions.
 CASES = [(name, (13,), "none") for name in OPTIONS] + [(name, (2, 6), "mean") for name in OPTIONS]
 CASES += [("all", batch, r) for batch in [(13,), (1,), (0,), ()] for r in ("mean", "sum")]
 
@@ -40,7 +41,7 @@ def options(name, batch):
     rng, given = np.random.default_rng(1), dict(OPTIONS[name])
     left = np.asarray(rng.random(batch) < 0.6)
     if left.size:
-        left.flat[0] = True  # a token that ignore_index alone leaves out
+        left.flat[0] = True  # so that only ignore_index leaves out this token
         if "ignore_index" in given:
             given["ignore_index"] = int(drawn(batch)[3].reshape(-1)[0])
     by_token = np.where(rng.random(batch) < 0.3, 0, rng.random(batch))
@@ -68,7 +69,7 @@ def test_value_and_gradients_are_those_of_held_logits(name, batch, reduction):
 
 
 def transformed(loss, w, names):
-    """What JAX's transformations make of the loss, by their names, in one program."""
+    """Returns {name: result} for transformations of the loss, which run in one program."""
     x, _, b, y = drawn((9,), classes=12)
     point, two = (x, w, b), (jnp.stack([x, 2 * x]), jnp.stack([y, y[::-1]]))
     direction = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size)).reshape(a.shape), point)
@@ -120,7 +121,7 @@ def transformed_held(reduction):
     ids=lambda x: x[-1] if isinstance(x, tuple) else str(x),
 )  # fmt: skip
 def test_every_transformation(names, reduction, size, pieces, axes):
-    """The kernel's gradient is summed in as many pieces of the classes."""
+    """``pieces`` is the number of parts of the classes in which the kernel's gradient is summed."""
     library = forward_mode if names is FORWARD else xent_jax
 
     def loss(x, w, y, b):

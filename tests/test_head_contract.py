@@ -1,4 +1,4 @@
-"""The linear head around every loss of logits in the table of cases, and around users' own."""
+"""The linear head works around every loss of logits in the table, and around users' own."""
 
 import dataclasses
 import functools
@@ -35,7 +35,7 @@ def drawn(case, dtype=jnp.float64):
 
 
 def per_token(case):
-    """The row without its reduction and weights, which are the head's."""
+    """Returns the row without reduction and weights, which the head applies, and the reduction."""
     options = {k: v for k, v in case.options.items() if k != "reduction"}
     keywords = {k: v for k, v in case.keywords.items() if k != "weights"}
     row = dataclasses.replace(case, options=options, keywords=keywords)
@@ -43,7 +43,7 @@ def per_token(case):
 
 
 def through_the_head(module, case, given):
-    """Targets go through the head, what has no token is closed over."""
+    """Calls the head around the case's loss, which closes over the arrays that have no tokens."""
     row, reduction = per_token(case)
     kinds = {**row.arguments, **row.keywords}
     targets = {k: v for k, v in given.items() if kinds.get(k) in PER_TOKEN}
@@ -68,7 +68,7 @@ def held(case, given):
 
 
 def both(loss, case, given):
-    """The losses and their gradients."""
+    """Returns the losses and their gradients."""
     losses, (gradients,) = derivatives(lambda f: loss(case, {**given, **f}), case.floats(given))
     return losses, gradients
 
@@ -77,7 +77,7 @@ def both(loss, case, given):
 @modes
 def test_value_and_gradients(case, module):
     given = drawn(case)
-    with chunks_of(4 if "forward" in module.__name__ else 3):  # does not divide the tokens, does
+    with chunks_of(4 if "forward" in module.__name__ else 3):  # 4 does not divide the 6 tokens
         got = both(functools.partial(through_the_head, module), case, given)
     wanted = both(held, case, given)
     assert set(got[1]) == set(wanted[1]) >= {"inputs", "kernel", "bias"}
@@ -113,7 +113,7 @@ def of_likeliest(z, top, _):
 
 
 def losses_of_logits(batch):
-    """Maps each name to a loss of logits, targets and what it closes over, and to those two."""
+    """Returns {name: (loss, targets, closed)}, for calls ``loss(logits, targets, closed)``."""
     rng, (_, teacher, _, y) = np.random.default_rng(2), heads.drawn(batch, seed=1)
     hidden = jnp.asarray(rng.normal(size=(*batch, heads.WIDTH)))
     t, shift = jnp.asarray(rng.random((*batch, heads.CLASSES))), jnp.asarray(rng.normal(size=batch))

@@ -1,4 +1,4 @@
-"""The cost of the linear head: the size of chunks, temporary memory and matrix products."""
+"""The linear head costs no more than it should: chunks, temporary memory, matrix products."""
 
 import re
 
@@ -116,7 +116,7 @@ def test_a_tied_embedding_is_not_copied():
 
 def test_temporary_memory_does_not_grow_with_the_tokens():
     few, many = (temp(linear_softmax_cross_entropy, *sizes(n, 32, 8192)) for n in (4096, 16384))
-    assert many <= few + 4 * 32 * (16384 - 4096) + 2**16  # but for the inputs' gradient
+    assert many <= few + 4 * 32 * (16384 - 4096) + 2**16  # the inputs' gradient grows
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_temporary_memory_does_not_grow_with_the_tokens():
     ],
 )  # fmt: skip
 def test_no_product_is_made_for_a_gradient_that_nobody_asks_for(reduction, wrt, count):
-    """Nor is one without jit."""
+    """The jaxpr too, from which XLA has removed nothing yet, has only the products needed."""
 
     def loss(x, w, y):
         options = {"reduction": reduction, "max_logits_bytes": LIVE * 4 * 512 * 128}

@@ -1,4 +1,4 @@
-"""Heads in half precision: the dtype of their products, and the range of their gradients."""
+"""Heads multiply in the dtype that they should, and half precision can hold their gradients."""
 
 import re
 
@@ -44,12 +44,12 @@ def arrays(x="bfloat16", w="float32"):
 
 
 def both(head, module, dtype):
-    """The sum of what the head gives, and the gradients to inputs and kernel."""
+    """Returns a jitted function: the sum of a head's losses, and its gradients to x and w."""
     return jax.jit(jax.value_and_grad(lambda x, w: jnp.sum(head(module, x, w, dtype)), (0, 1)))
 
 
 def near(got, wanted, tolerance):
-    """Relative to the largest entry."""
+    """Asserts that trees are equal within the tolerance, relative to each array's largest entry."""
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         close(a, b, tolerance, tolerance * np.abs(np.asarray(b, np.float64)).max())
 
@@ -77,7 +77,7 @@ def test_the_factors_are_rounded_and_nothing_else(head, dtype, module):
 
 @heads
 def test_no_product_is_in_a_wider_dtype(head):
-    """The kernel's own dtype would decide it otherwise."""
+    """Without ``dtype``, the dtype of the kernel would make the products wider."""
     program = str(jax.make_jaxpr(both(head, xent_jax, "bfloat16"))(*arrays()))
     factors = re.findall(r"dot_general\[.*?\] (\w+) (\w+)", program, flags=re.DOTALL)
     types = dict(re.findall(r"(\w+):(\w+)\[", program))
@@ -94,7 +94,7 @@ def test_a_wider_dtype_than_that_of_the_arrays():
 
 @heads
 def test_strict_promotion_and_dtypes_without_a_common_one(head):
-    """Without ``dtype`` neither pair is promoted, and both are refused: see test_errors."""
+    """With ``dtype`` both pairs are taken; without it both are refused, as test_errors tests."""
     with strict():
         for pair in (arrays(), arrays("float8_e4m3fn", "bfloat16")):
             jax.eval_shape(both(head, xent_jax, jnp.bfloat16), *pair)
@@ -106,7 +106,7 @@ def test_inputs_and_kernel_of_two_dtypes_are_promoted():
 
 
 def test_small_gradients_in_float16():
-    """A cotangent that float16 cannot hold is taken out before the products, and put back."""
+    """Cotangents that float16 cannot hold are scaled before the products, and the results back."""
 
     def scaled(dtype):
         def head(module, x, w, dtype):
@@ -127,7 +127,7 @@ def test_on_a_mesh():
         both(f, xent_jax, jnp.bfloat16)(*arrays()) for f in (head, integer)
     )
     near(value, wanted, 1e-6)
-    near(gradients, slopes, EPS)  # each shard rounds its part of dx to bfloat16, and dz
+    near(gradients, slopes, EPS)  # each shard rounds dz and its part of dx to bfloat16
 
 
 # ---------------------------------------------------------------- arrays of half precision
@@ -174,7 +174,7 @@ def test_gradients_are_no_worse_than_those_of_held_logits(dtype, reduction):
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_loss_scaling(soft, reduction):
-    """A mean over many tokens times 2^15: as near to float64 as logits that are held in float32."""
+    """Gradients of 2^15 times a mean over many tokens neither overflow nor underflow in float16."""
     rng, n, k = np.random.default_rng(0), 4096, 64
     x, w, b = (jnp.asarray(rng.normal(size=s), jnp.float16) for s in ((n, 8), (8, k), (k,)))
     y = jnp.asarray(rng.integers(0, k, n))
@@ -202,7 +202,7 @@ MANY, K = 2**18, 4
 
 @pytest.mark.parametrize("reduction", ["sum", "none"])
 def test_a_sum_over_many_tokens_that_is_divided_later(reduction):
-    """The sums alone are beyond the range of float16."""
+    """Before the division, the sums are beyond the range of float16."""
     shapes = ((MANY, 1), 1), ((1, K), 0), ((K,), 0)
     x, w, b = (jnp.full(s, v, jnp.float16) for s, v in shapes)
 
@@ -228,7 +228,7 @@ def test_soft_targets_of_float16_have_their_gradient_in_range():
     jax.__version_info__ < (0, 7), reason="on jax 0.6 the gradients are taken in the backward"
 )
 def test_float32_costs_nothing():
-    """What is kept between forward and backward is no larger than the gradients."""
+    """The residuals are no larger than the gradients, which float16 keeps in float32."""
     x, w, y = jnp.ones((64, 8)), jnp.ones((8, 16)), jnp.zeros(64, jnp.int32)
     for dtype, width in ((jnp.float32, 4), (jnp.bfloat16, 2), (jnp.float16, 4)):
         args = x.astype(dtype), w.astype(dtype)
@@ -239,7 +239,7 @@ def test_float32_costs_nothing():
 
 @pytest.mark.parametrize("mode, rounded", [(xent_jax, False), (xent_jax.forward_mode, True)])
 def test_which_gradient_of_a_float32_kernel_is_rounded(mode, rounded):
-    """A limit of forward mode, which docs/limits.md states."""
+    """Only forward mode rounds the gradient, as docs/limits.md says."""
     gradient = both(integer, mode, jnp.bfloat16)(*arrays())[1][1]
     assert gradient.dtype == jnp.float32
     assert jnp.array_equal(gradient, gradient.astype(jnp.bfloat16)) == rounded

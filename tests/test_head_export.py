@@ -1,9 +1,9 @@
-"""Heads that are exported for every platform, and with symbolic sizes for several."""
+"""Heads can be exported for every platform, and for any number of tokens and classes."""
 
 import functools
 
 import jax
-import jax.export  # before jax 0.8 not imported by jax itself
+import jax.export  # jax before 0.8 does not import it
 import pytest
 
 import xent_jax
@@ -62,7 +62,7 @@ def test_a_head_for_any_number_of_tokens_and_classes(name):
     ("name", "classes", "pieces"), [("mean", 12, 3), ("none", 11, 1), ("focal", 11, 1)]
 )
 def test_a_head_for_every_platform(name, classes, pieces):
-    """In chunks, and in pieces of the classes, for which platforms differ."""
+    """The kernel's gradient is summed in pieces of the classes on the CPU alone."""
     x, w, _, y = drawn((9,), classes=classes)
     with chunks_of(4, pieces):
         run = jax.jit(FUNCTIONS[name])

@@ -1,4 +1,4 @@
-"""The plan of a linear head, against the memory that the compiler states."""
+"""The plan of a linear head bounds the memory that the compiler states."""
 
 import functools
 import inspect
@@ -14,7 +14,7 @@ from tests.programs import named, sizes, temp
 from xent_jax import linear_head_plan, linear_softmax_cross_entropy, linear_token_statistics
 
 N, D, V = 2048, 96, 16384
-BUDGET = 2 * 4 * V * 256  # eight chunks, or nine where they do not divide the tokens
+BUDGET = 2 * 4 * V * 256  # eight chunks of at most 256 tokens
 NAMES = ("inputs", "kernel", "bias")
 SOME = [(), ("inputs",), ("kernel",), ("inputs", "kernel"), NAMES]
 some = pytest.mark.parametrize("wrt", SOME, ids=named)
@@ -28,9 +28,10 @@ VALUES = {
 def measured_and_planned(
     head, wrt, inputs_dtype, given=(), axes="DV", tokens=N, called=None, kernel_dtype=None, **fixed
 ):
-    """Bytes of temporary memory of the compiled program, value or value and gradients; the plan.
+    """Returns the bytes of temporary memory of the compiled program, and the plan.
 
-    The plan is of ``head``, the program of ``called``, if that is another function.
+    The program computes the value and, for the arguments in ``wrt``, the gradients. It calls
+    ``called``, if given, instead of ``head``, for which the plan is made.
     """
     options = {k: VALUES[k] for k in given if k in VALUES}
     if head is not linear_token_statistics:
@@ -72,9 +73,10 @@ ROWS = [
 
 
 def measured():
-    """Rows and a dtype: without options for each gradient alone, with them for none, two and all.
+    """Yields rows in float32, and those of the value and of all gradients in bfloat16 too.
 
-    Quick are those of all gradients in float32, and in bfloat16 and for each gradient the plain.
+    Rows with options are left out for the gradient to a single argument. The quick rows are those
+    in float32 with all gradients, and those without options.
     """
     every = [(*row, "float32") for row in ROWS if not row[1] or len(row[2]) != 1]
     every += [(*row, "bfloat16") for row in ROWS if row[2] in ((), NAMES)]
@@ -142,7 +144,7 @@ def test_so_it_does_with_products_in_another_dtype(wrt, pair):
 
 
 def test_every_option_is_one_that_a_plan_knows():
-    """An option that is new must be measured above."""
+    """A new option must be added to ``LOSS`` or ``STATISTICS``, so that it is measured."""
     fixed = {"kernel_axes", "dtype", "max_logits_bytes", "axis_name", "batch_axis_name"}
     for head in (linear_softmax_cross_entropy, linear_token_statistics):
         options = set(inspect.signature(head).parameters) - {*NAMES, "labels", *fixed}
@@ -154,7 +156,7 @@ def test_a_plan_says_what_it_comes_from():
     plan = linear_head_plan(x, w, jnp.zeros(8192, jnp.float32), max_logits_bytes=2**24)
     assert (plan.tokens, plan.classes, plan.chunk, plan.chunks) == (4000, 8192, 250, 16)
     assert plan.logits_bytes == 2 * 4 * 250 * 8192 <= 2**24
-    assert plan.accumulator_bytes == 4 * (2 * 16 * 8192 + 8192)  # the bias's sum is its gradient
+    assert plan.accumulator_bytes == 4 * (2 * 16 * 8192 + 8192)  # the bias's sum is a result itself
     assert plan.inputs_bytes == (4 + 2) * 4000 * 16
     assert str(plan).splitlines()[0] == "4,000 tokens in 16 chunks of 250"
     assert plan.copies_bytes == 4 * (4000 * 16 + 16 * 8192)

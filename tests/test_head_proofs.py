@@ -46,7 +46,7 @@ def test_one_gradient_alone_without_a_bias(reduction, wrt):
 
 
 def spoiled(name):
-    """The head with one thing wrong, by the name of what is replaced."""
+    """Returns a wrong replacement for the function or method of this name."""
     product, cleared, scaled = LinearLayer.product, _engine.cleared, _engine._scaled
 
     def transposed(head, a, b, over):
@@ -76,7 +76,7 @@ def test_a_spoiled_head_is_not_proved(spoil, place, name):
     ids=["of the forward rule", "of the function"],
 )
 def test_a_wrong_value_of_the_sum_is_not_proved(spoil, right, wrong):
-    """What ``jax.value_and_grad`` returns is the forward rule's value, not the function's."""
+    """``jax.value_and_grad`` returns the value of the forward rule, not that of the function."""
     source = textwrap.dedent(inspect.getsource(_engine.Engine.scaled_sum))
     assert (text := textwrap.indent(source, "    ")).count(right) == 1
     scope = vars(_engine).copy()
@@ -104,11 +104,11 @@ def test_tokens_that_are_out_must_not_count(spoil):
     assert not theorem.prove().proved
 
 
-# ------------------------------------------- what is not read for all sizes, at small ones
+# ------------------------------------------- at small sizes: what is not read for all sizes
 
 
 def at_one_shape(tokens, size, pieces):
-    """By the second engine: one row of tokens, in chunks and pieces."""
+    """Returns the verdict of the second engine on one row of tokens, in chunks and pieces."""
 
     def of(x, w, y):
         with chunks_of(size, pieces):

@@ -1,4 +1,4 @@
-"""Weights, temperatures, auxiliaries and labels out of range of the linear head, in float64."""
+"""The linear head takes weights, temperatures and auxiliaries, and labels out of range."""
 
 import functools
 
@@ -93,13 +93,13 @@ def test_a_wrong_weight_reaches_its_own_row_alone(reduction):
     with chunks_of(4):
         dx, d_weights = gradients(linear_softmax_cross_entropy)
     np.testing.assert_array_equal(jnp.isnan(dx), jnp.broadcast_to(wrong[:, None], dx.shape))
-    if reduction != "mean":  # there the loss of each divides by the weights of all
+    if reduction != "mean":  # a mean divides each loss by the sum of all weights
         assert not jnp.isnan(d_weights[~wrong]).any()
     same(dx[~wrong], gradients(held)[0][~wrong])
 
 
 def test_weights_of_zero():
-    """Their gradient is the loss, and a mean over them alone is 0."""
+    """The gradient to a weight of 0 is the token's loss, and a mean of such tokens alone is 0."""
     x, w, b, y = drawn((6,))
 
     def of(x, w, weights, reduction):

@@ -1,4 +1,4 @@
-"""Memory of a training step that holds its logits, for hidden states of three and two axes."""
+"""A training step that holds its logits takes little more memory for three axes than for two."""
 
 import functools
 
@@ -50,7 +50,7 @@ def of_step(loss, *batch):
 
 @functools.cache
 def of_product(*batch):
-    """What the gradients of ``h @ w`` take by themselves: XLA:CPU transposes for one of them."""
+    """Returns the bytes for the gradients of ``h @ w``, for one of which XLA:CPU may transpose."""
 
     def pull(h, w, g):
         return jax.vjp(jnp.matmul, h, w)[1](g)

@@ -1,7 +1,7 @@
-"""What the theorems print as proved, with numbers put in, is the gradient that ships.
+"""The identities that the theorems print as proved have the values of the gradients that ship.
 
-Every gradient's theorem is evaluated, none is left out: an expression of which SymPy makes no
-function fails its test.
+Every theorem about a gradient is tested: if SymPy can make no function of its identity, its test
+fails.
 """
 
 import functools
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.fast_compile
 
 GRADIENTS = {t.name: t for t in THEOREMS if t.kind == "gradient"}
 SIZES = {"n": 2, "k": 3, "m": 2, "s": 2, "d": 2, "b": 2}
-DRAWS = 4  # so that masks and ignored labels are seen in several ways
+DRAWS = 4  # so that masks and ignored labels are drawn in several ways
 TOLERANCE = 1e-10
 
 
@@ -39,26 +39,26 @@ MEANINGS = {
 
 
 def function_of(identity, *names):
-    """The identity as a Python function of arrays, scalars, sizes and indices of these names."""
+    """Returns the identity as a function of arrays, scalars, sizes and indices of these names."""
     powers = identity.replace(sp.Pow, sp.Function("power"))
     bases = {b: sp.IndexedBase(plain(str(b))) for b in identity.atoms(sp.IndexedBase)}
     return sp.lambdify(list(map(plain, names)), powers.xreplace(bases), [MEANINGS, "mpmath"])
 
 
 def plain(name):
-    """A name as Python has them: a label's shard is y.0."""
+    """Replaces dots, as in y.0, the shard of a label, because Python's names have none."""
     return name.replace(".", "_")
 
 
 def exact(x):
-    """An array of mpmath's numbers, or one; of integers and truth values, of Python's integers."""
+    """Returns an array or a number with floats as mpmath's numbers, and others as integers."""
     x = np.asarray(x)
     numbers = [mp.mpf(v.item()) if x.dtype.kind == "f" else int(v) for v in x.flat]
     return np.array(numbers, object).reshape(x.shape) if x.ndim else numbers[0]
 
 
 def named(arrays, specs):
-    """``arrays`` by the identity's names: a label beside whether it is not the ignored one."""
+    """Returns ``arrays`` by the identity's names: ``y_kept`` says which labels are not ignored."""
     names = {}
     for name, x in arrays.items():
         ignore = specs[name].ignore
@@ -70,7 +70,7 @@ def named(arrays, specs):
 
 
 def shipped(build):
-    """The shape of the loss, and the pullback to the first argument named, compiled once."""
+    """Returns functions for the loss's shape, and its pullback to the first argument of ``wrt``."""
     place = list(build.args).index(build.wrt[0])
 
     def loss(x, arrays):

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def modules():
-    """The files of the library and of the proofs by the names of their modules."""
+    """Returns the files of the library and of the proofs by the names of their modules."""
     found = {}
     for path in (*ROOT.glob("xent_jax/**/*.py"), *ROOT.glob("proofs/**/*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -19,7 +19,7 @@ def modules():
 
 
 def at_run_time(node):
-    """What a node holds, but for what ``if TYPE_CHECKING`` shows to type checkers alone."""
+    """Yields all nodes inside a node, except those under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.If) or ast.unparse(child.test) != "TYPE_CHECKING":
             yield child
@@ -27,7 +27,7 @@ def at_run_time(node):
 
 
 def imported(name, path, known):
-    """The modules that a file imports, at its top or inside a function."""
+    """Yields the modules that a file imports, at its top or inside a function."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in at_run_time(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -40,12 +40,12 @@ def imported(name, path, known):
 
 
 def graph_of(known):
-    """The modules that each module imports."""
+    """Returns the known modules that each known module imports."""
     return {n: {m for m in imported(n, path, known) if m in known} for n, path in known.items()}
 
 
 def cycle(graph):
-    """The modules of one circle of imports, or None."""
+    """Returns the modules of one circle of imports, or None if there is none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -30,12 +30,12 @@ poisons = st.tuples(
 
 
 def poly(library, arrays):
-    """A loss that closes over an option."""
+    """Returns the arguments of ``with_linear_head``: a loss that closes over an option."""
     return {"loss": lambda z, t: library.poly_loss_cross_entropy(z, t, arrays["epsilon"])}
 
 
 def in_shards(library):
-    """Its heads with the tokens and the classes in shards."""
+    """Returns the library's heads, with the tokens and the classes in shards."""
     names = "linear_softmax_cross_entropy", "linear_token_statistics"
     return SimpleNamespace(**{name: on_mesh(getattr(library, name)) for name in names})
 
@@ -60,7 +60,7 @@ class Problem:
         self.clean = {k: v if v.dtype == np.int32 else np.float32(v) for k, v in arrays.items()}
 
     def poisoned(self, rows, bad, seed):
-        """In each of the rows one entry of one argument, or a label out of range."""
+        """Returns the arrays, with one bad entry or a label out of range in each of the rows."""
         rng = np.random.default_rng(seed)
         dirty = {k: np.array(v) for k, v in self.clean.items()}
         for row in rows:
@@ -74,7 +74,7 @@ class Problem:
         return dirty
 
     def pulled(self, inputs, **more):
-        """The losses, and the gradient to each floating argument for cotangents that differ."""
+        """Returns the losses and the gradients to floating arguments, for a varying cotangent."""
         floats = {k: v for k, v in inputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
         if "reduction" in self.options:
             more = {"reduction": "none"} | more
@@ -88,7 +88,7 @@ class Problem:
 
 
 def equal(got, wanted, rows=...):
-    """To the bit."""
+    """Asserts that two trees have exactly the same numbers in these rows."""
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_array_equal(np.asarray(a)[rows], np.asarray(b)[rows])
 
@@ -128,7 +128,7 @@ def test_other_rows(name, module):
 
 @every_loss
 def test_rows_left_out(name, module):
-    """Even rows by ``where``, odd ones by ``ignore_index`` where there is one; also of a mean."""
+    """``where`` leaves out even poisoned rows, and ``ignore_index``, if there is one, odd ones."""
     problem = Problem(name, module)
     if "where" not in problem.options:
         pytest.skip("it leaves nothing out")
@@ -156,7 +156,7 @@ def test_rows_left_out(name, module):
 
 @modes
 def test_binary_weights_of_elements_left_out(module):
-    """They have the elements' own shape; NaN there reaches neither value nor smoothing."""
+    """NaN in ``pos_weight`` at an element that is left out reaches neither value nor gradients."""
     z, w = jnp.array([0.3, -1.0]), jnp.array([2.0, np.nan])
 
     def loss(z, w, smoothing):
@@ -170,7 +170,7 @@ def test_binary_weights_of_elements_left_out(module):
 @pytest.mark.parametrize("name", ["linear_softmax_cross_entropy", ON_A_MESH[0]])
 @modes
 def test_a_poisoned_token_makes_what_all_share_nan(name, module):
-    """The kernel's gradient is a sum over the tokens; a token left in is not hidden."""
+    """Gradients that are sums over the tokens show a NaN in a token that takes part."""
     problem = Problem(name, module)
     problem.clean["inputs"][5, 1] = np.nan
     _, gradients = jax.jit(problem.pulled)(problem.clean)

@@ -1,4 +1,4 @@
-"""Labels of every integer dtype: the smallest and largest numbers, ignored, in range and not."""
+"""Labels may have every integer dtype, and every number of it: ignored, in range or not."""
 
 import contextlib
 
@@ -38,7 +38,7 @@ def statistics(x, w, y, **options):
 
 
 def padded(loss):
-    """The same with three classes more that pad the kernel."""
+    """Returns the same loss with a kernel that is padded by three more classes."""
 
     def of_padded(x, w, y, **options):
         return loss(x, jnp.pad(w, ((0, 0), (0, 3))), y, num_classes=w.shape[1], **options)
@@ -89,7 +89,7 @@ def test_either_end_of_a_dtype_can_be_ignored(end, loss, dtype):
 @of_each_dtype
 @of_each_loss
 def test_either_end_of_a_dtype_is_out_of_range_unless_it_is_0(loss, dtype):
-    """And no number becomes a class by losing its upper bits, or by reading them as a sign."""
+    """No number becomes a class because its upper bits are lost, or are read as a sign."""
     with wide_enough(dtype):
         low, high = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
         cut = [2**bits + 1 for bits in (8, 16, 31, 32) if 2**bits < high]

@@ -1,4 +1,4 @@
-"""``python -m tests.library_mutants``: its changes apply, and it tells what notices them."""
+"""The changes of ``python -m tests.library_mutants`` apply, and it tells what notices them."""
 
 import ast
 import fnmatch
@@ -29,7 +29,7 @@ def test_a_change_applies_and_what_could_notice_it_is_there(change):
 
 
 def test_every_module_is_changed_and_no_change_is_made_twice():
-    """A loss need not be: ``tests.mutation`` changes every backward pass with a theorem."""
+    """Modules of losses need no change: ``tests.mutation`` changes all backwards with a theorem."""
     homes = {getattr(xent_jax, theorem.function).__module__ for theorem in THEOREMS}
     losses = {f"{home.removeprefix('xent_jax.')}.py" for home in homes}
     modules = {path.name for path in m.LIBRARY.glob("*.py")}

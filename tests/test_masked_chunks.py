@@ -26,7 +26,7 @@ LEFT_OUT = {  # the labels and options with which the tokens outside a mask are 
 
 @pytest.fixture
 def computed(spoil):
-    """A list to which each chunk whose logits are computed adds an entry."""
+    """Returns a list to which each chunk whose logits are computed adds an entry."""
     chunks, logits = [], LinearLayer.logits
 
     def counted(self, x, *rest):
@@ -69,12 +69,12 @@ def test_each_shard_by_its_own_tokens(computed):
     with chunks_of(SIZE):
         found = run(sharded)
     jax.effects_barrier()
-    assert len(computed) == 2 * N // 2 // SIZE  # by the two shards of the classes
+    assert len(computed) == 2 * N // 2 // SIZE  # once by each of the two shards of the classes
     close(found, run(held), 2e-5, 1e-6)  # float32, sums of 12 tokens
 
 
 def test_a_loop_in_place_computes_all_chunks(computed, rng):
-    """What the proofs read: it shows that the counts above would notice a loop that skips none."""
+    """The loop that proofs read skips no chunk, which the counts in the tests above would show."""
     x, w, _, y = drawn((N,))
     with chunks_of(SIZE, in_place=True):
         linear_softmax_cross_entropy(x, w, y, where=mask_of(rng, 4))

@@ -1,4 +1,4 @@
-"""Nothing of tokens that are left out comes through. What they cost is in test_masked_chunks.py."""
+"""Tokens that are left out change no result; test_masked_chunks.py tests what they cost."""
 
 import functools
 
@@ -42,7 +42,7 @@ def test_nothing_of_a_token_that_is_out_comes_through(size, reduction):
 @pytest.mark.parametrize("options", [{"ignore_index": -100}, {"where": jnp.array([True, False])}])
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_a_label_that_is_out_reaches_no_gradient(reduction, options):
-    """-100 is out of range too: its NaN must not reach what all tokens share."""
+    """A label of -100 is also out of range: its NaN must not reach gradients that tokens share."""
     x, w, y = jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.array([0, -100])
     loss = functools.partial(linear_softmax_cross_entropy, reduction=reduction, **options)
     shared = {"label_smoothing": 0.1, "z_loss": 0.1, "class_weights": jnp.ones(4)}
@@ -53,7 +53,7 @@ def test_a_label_that_is_out_reaches_no_gradient(reduction, options):
 @modes
 @float64
 def test_a_weight_of_0_has_its_derivatives(rng, module):
-    """They need the loss of a token that counts nothing."""
+    """Derivatives to a weight of 0 need the loss of its token, which adds nothing to the value."""
     x, w, _, y = drawn((N,))
     mask, weights = mask_of(rng, 17), jnp.where(jnp.arange(N) % 3 == 0, 0.0, 1.5)
 
@@ -63,7 +63,10 @@ def test_a_weight_of_0_has_its_derivatives(rng, module):
             return loss(x, w, y, where=mask, weights=weights)
 
         def of_a_gradient(weights):
-            """As Ren et al. (2018), "Learning to Reweight Examples", from weights of 0."""
+            """Returns a number made of a gradient.
+
+            Ren et al. (2018), "Learning to Reweight Examples", differentiate one at weights of 0.
+            """
             return jnp.sum(jnp.sin(jax.grad(of, 1)(x, w, weights)))
 
         def of_a_curvature(weights):
@@ -83,7 +86,7 @@ def test_a_weight_of_0_has_its_derivatives(rng, module):
 
 
 def test_what_fills_up_a_chunk_is_a_token_that_takes_part():
-    """A loss that is infinite at other inputs would otherwise make the sums of gradients NaN."""
+    """If zeros filled up a chunk, this loss, infinite at them, would make the gradients NaN."""
 
     def loss(z):
         return 1 / jnp.sum(z**2, -1)
@@ -120,7 +123,7 @@ def test_auxiliaries_of_a_weight_of_0_are_0_whatever_is_differentiated(rng):
 
 
 def test_a_weight_of_0_and_a_bad_label(rng):
-    """The head leaves the token out; a gradient to the weights, or a loss of logits, reads it."""
+    """The head does not read the label, but its gradient to the weights and a loss of logits do."""
     x, w, _, y = drawn((N,))
     mask = mask_of(rng, 9)
     y, weights = jnp.where(mask, y, -1), 1.0 * mask
@@ -144,7 +147,7 @@ def test_under_transformations(rng):
     masks = jnp.stack([mask, ~mask, jnp.zeros_like(mask), jnp.ones_like(mask)])
 
     def each(loss):
-        """The losses with each mask, by each transformation."""
+        """Returns the losses with each mask and their gradients, by each transformation."""
 
         def of(x, w, mask):
             return loss(x, w, y, where=mask)

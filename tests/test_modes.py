@@ -1,4 +1,4 @@
-"""The mode is an argument of what is traced, and no state that JAX's caches do not see."""
+"""The mode is an argument of traced functions, not a state that JAX's caches do not see."""
 
 import inspect
 import pickle

@@ -34,7 +34,7 @@ def proves_everything(backward, mutant):
 
 @pytest.mark.slow
 def test_no_wrong_mutant_of_many_backwards_is_proved(tmp_path):
-    """One of each sixth backward, in two processes; the command at its default tries a thousand."""
+    """The command tries 19 mutants, each of another backward; by default it tries a thousand."""
     report, count = tmp_path / "mutants.json", 19
     assert command.main(["--jobs", "2", "--count", str(count), "--json", str(report)]) == 0
     found = json.loads(report.read_text())
@@ -43,7 +43,7 @@ def test_no_wrong_mutant_of_many_backwards_is_proved(tmp_path):
     assert sum(o["numbers"] == "different" for o in found) >= count / 2
     assert any(o["status"] == "proved" for o in found)
     rules = {o["rule"] for o in found}
-    assert rules <= RULES and len(rules) >= len(RULES) - 1  # so few need not meet each of them
+    assert rules <= RULES and len(rules) >= len(RULES) - 1  # so few mutants may miss a rule
     assert {o["backward"] for o in found} == {t.name for t, n in m.shares(count) if n}
 
 
@@ -112,14 +112,14 @@ def test_what_has_another_type_is_invalid():
 
 @pytest.mark.slow
 def test_a_mutant_that_overflows_is_the_same_over_the_reals():
-    # Any whole numbers may stand for the floors, but float64 loses the rest beside large ones.
+    # The floors may be any whole numbers, but beside large ones float64 loses all other terms.
     backward = Backward.of(BY_NAME["linear_token_statistics (entropy): gradient"])
     numerics = Numerics(backward, m.SEED)
     floors = [x.jaxpr for x in mutants(backward.backward) if "floor operand 0" in x.what]
     lost = [x for x in floors if numerics.classify(x) == "different"]
     lost = [x for x in lost if numerics.same_over_the_reals(x)]
     assert lost and all(m.for_all_sizes(backward, x).proved for x in lost)
-    # Not so what is different for other reasons.
+    # Mutants that are different for other reasons are not the same over the reals.
     digits = collections.Counter(
         numerics.same_over_the_reals(x.jaxpr)
         for x in itertools.islice(m.sample(backward), 20)
@@ -147,7 +147,7 @@ POINTS = [np.array(x) for x in ([0.5, 3.0], [-2.0, 0.25], [0.0, 1e-3], [5.0, 20.
 def test_many_digits_give_the_numbers_of_jax(function, point):
     with x64():
         wanted = function(jnp.asarray(point))
-    # Traced in float32, whose literals are read as the fractions that they round.
+    # The trace is in float32, and its literals are read as the fractions that they round.
     (out,) = _outputs(jax.make_jaxpr(function)(jax.ShapeDtypeStruct((2,), "float32")), [point])
     got = np.array([float(x) for x in out])
     np.testing.assert_allclose(got, wanted, rtol=1e-13)

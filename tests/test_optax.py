@@ -46,13 +46,13 @@ SHARED = [
 
 @functools.cache
 def _uses(case: type) -> set[str]:
-    """The optax functions that a test class names."""
+    """Returns the names of the optax functions that a test class uses."""
     return set(re.findall(r"\b_classification\.(\w+)", inspect.getsource(case)))
 
 
 # optax's deprecated name of generalized_kl_divergence, which warns and calls that one.
 DEPRECATED = {"convex_kl_divergence"}
-# A class that also names a loss of optax's alone would not be a test of ours.
+# A class that also tests a loss that only optax has would not be a test of this library.
 CLASSES = [
     case
     for _, case in inspect.getmembers(optax_tests, inspect.isclass)
@@ -82,7 +82,7 @@ def _counted(name: str, function, calls: collections.Counter):
 
 
 def _randint(draw):
-    """np.random.randint; a mask that it draws must leave something in and something out."""
+    """Wraps np.random.randint; a mask that it draws must leave something in and something out."""
 
     @functools.wraps(draw)
     def wrapper(*args, **kwargs):
@@ -99,7 +99,7 @@ CALLS: dict[tuple[unittest.TestCase, types.ModuleType], collections.Counter] = {
 
 @pytest.fixture
 def run(monkeypatch):
-    """Runs a test of optax's on the functions of a module, once, and counts their calls."""
+    """Returns a function that runs a test of optax on a module, once, and counts its calls."""
 
     def run(test: unittest.TestCase, module: types.ModuleType) -> collections.Counter:
         if (test, module) in CALLS:

@@ -1,7 +1,7 @@
-"""All options at once, as hypothesis draws them: every way to compute a loss agrees.
+"""Every way to compute a loss agrees, with all options at once, as hypothesis draws them.
 
 The losses of logits, and those of elements, are compared in both modes, in value and gradient, with
-textbook formulas in float64, which JAX differentiates. test_options_drawn_heads has the heads.
+textbook formulas in float64, which JAX differentiates. test_options_drawn_heads tests heads.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ class Layout(NamedTuple):
         return jnp.moveaxis(x, range(len(self.batch), x.ndim), self.axes)
 
     def flat(self, x):
-        """The inverse of ``place``."""
+        """Undoes ``place``: the classes lie on the last axis again."""
         x = jnp.moveaxis(x, self.axes, range(len(self.batch), x.ndim))
         return x.reshape(*self.batch, -1)
 
@@ -68,7 +68,7 @@ def layouts(draw):
 
 @st.composite
 def problems(draw, names, optional=True):
-    """A loss, its floating arguments and options, what else it takes, its layout and dtype.
+    """Draws a loss, its floating arguments, its other arrays, static options, layout and dtype.
 
     The classes lie on the last axis.
     """
@@ -89,7 +89,8 @@ def problems(draw, names, optional=True):
         fixed["where"] = where[..., 0] if mask == "examples" else where
     z = np.float64((2 * rng.standard_normal(left.shape)).astype(dtype))
     there = left.copy()
-    if not floats.get("label_smoothing") and draw(st.booleans()):  # a mass there would cost +inf
+    # Label smoothing would put mass on absent classes, and the loss would be infinite.
+    if not floats.get("label_smoothing") and draw(st.booleans()):
         absent = (rng.random(z.shape) < 0.3) & (np.cumsum(left, -1) > 1)
         z[absent], there = -np.inf, left & ~absent
     labels = np.where(there, rng.random(z.shape), 0)
@@ -109,7 +110,7 @@ def problems(draw, names, optional=True):
 
 
 def as_dtype(floats, dtype):
-    """Logits in the dtype, which holds them; options in at least float32."""
+    """Returns logits in the dtype, which holds them exactly, and options in at least float32."""
     wide = jnp.promote_types(dtype, jnp.float32)
     return {k: jnp.asarray(v, dtype if k == "logits" else wide) for k, v in floats.items()}
 

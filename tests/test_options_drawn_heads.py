@@ -1,4 +1,4 @@
-"""All options of the heads at once, as hypothesis draws them, against textbook formulas."""
+"""Heads agree with textbook formulas, with all options at once, as hypothesis draws them."""
 
 import functools
 
@@ -26,7 +26,7 @@ CLASSES_IN_SHARDS = {"DV": P(None, "model"), "VD": P("model")}
 
 @st.composite
 def heads(draw, batch=None):
-    """The head's floating arguments, its other arrays, its static options and the dtype."""
+    """Draws the head's floating arguments, its other arrays, its static options and the dtype."""
     batch = batch or draw(st.sampled_from([(4,), (2, 3)]))
     k = draw(st.sampled_from([4, 8]))
     rng, dtype = np.random.default_rng(draw(seeds)), draw(dtypes)
@@ -65,7 +65,7 @@ def heads(draw, batch=None):
 
 
 def held(fixed, static):
-    """The logits are multiplied by hand."""
+    """Returns the textbook loss of logits that are held; a label out of range makes its row NaN."""
     y = fixed["labels"]
     left = fixed.get("where", np.True_) & (y != static["ignore_index"])
 
@@ -89,7 +89,7 @@ def held(fixed, static):
 
 
 def compared(head, problem):
-    """The textbook agrees, and a label out of range makes its row and all shared gradients NaN."""
+    """Asserts that the head agrees with the textbook, also on which results are NaN."""
     floats, fixed, static, dtype = problem
     k = static["num_classes"] or floats["kernel"].shape[static["kernel_axes"].index("V")]
     y = fixed["labels"]

@@ -1,4 +1,4 @@
-"""The package: the wheel, its metadata, its dependencies at run time, and the docstrings."""
+"""The wheel has the right files, metadata and dependencies, and the docstrings are complete."""
 
 import doctest
 import email.parser
@@ -26,14 +26,14 @@ import xent_jax
 from tests.cases import FUNCTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = {"xent_jax": "xent_jax", "proofs": "xent_jax/proofs"}  # where it is, where it goes
+SHIPPED = {"xent_jax": "xent_jax", "proofs": "xent_jax/proofs"}  # folders here and in the wheel
 
 # ------------------------------------------------------------------------------ the wheel
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy, since building leaves files in the source tree."""
+    """Returns the path of a wheel built from a copy, because a build leaves files in its source."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -41,7 +41,7 @@ def wheel(tmp_path_factory) -> Path:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", out, source]
-    # An isolated build downloads setuptools; one that reads this pyproject.toml may be here.
+    # An isolated build downloads setuptools, which is not needed if a recent one is installed.
     if importlib.util.find_spec("setuptools"):
         if Version(importlib.metadata.version("setuptools")) >= Version("77"):
             command.append("--no-build-isolation")
@@ -77,7 +77,7 @@ def test_the_metadata(wheel):
 
 
 def printed(command):
-    """What a command prints, as JSON."""
+    """Returns what a command prints, read as JSON."""
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -100,7 +100,7 @@ print(json.dumps([spec and spec.origin for spec in specs]))
 def test_the_wheel_works_with_its_run_time_dependencies_alone(wheel, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    # -I: neither the current directory nor PYTHONPATH may stand in for what is installed.
+    # With -I, Python imports the installed package, never one from here or from PYTHONPATH.
     subprocess.run([python, "-I", "-m", "pip", "install", "-q", wheel], check=True)
     *ours, sympy, optax = printed([python, "-I", "-c", USE])
     assert sympy is None and optax is None
@@ -161,4 +161,5 @@ def test_public_functions_have_an_example_that_doctest_finds(name):
     module = importlib.import_module(function.__module__)
     assert module.__name__ in MODULES
     found = {test.name: test for test in doctest.DocTestFinder().find(module)}
-    assert found[f"{module.__name__}.{function.__name__}"].examples  # of an alias, the original's
+    # The __name__ of an alias is that of its original, whose examples are found.
+    assert found[f"{module.__name__}.{function.__name__}"].examples

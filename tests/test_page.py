@@ -1,4 +1,4 @@
-"""The page of proofs is complete, and its formulas read as they are written by hand."""
+"""The page of proofs is complete, and its formulas look as one would write them by hand."""
 
 import dataclasses
 import re
@@ -24,7 +24,7 @@ PLAIN = [n for n in THEOREMS if n.endswith(": gradient") and "(" not in n]
 
 
 class Elements(HTMLParser):
-    """What a page is made of."""
+    """The tags, ids and link targets of a page, and the tags that are still open at its end."""
 
     def __init__(self, text):
         super().__init__()
@@ -77,7 +77,7 @@ def test_a_failure_is_shown_with_its_reason(proved):
     failed = Answer(False, "left over", (), 0.0, (first, second, *others))
     text = page([(claim, failed), right])
     assert "not decided: &lt;left over&gt;" in text and "1 do not hold" in text
-    assert text.count('class="mark fails"') == 2  # of the derivation and of its step
+    assert text.count('class="mark fails"') == 2  # at the derivation and at its step
 
 
 def test_the_shipped_backward_stands_beside_its_proof(text):
@@ -89,7 +89,7 @@ def test_the_shipped_backward_stands_beside_its_proof(text):
 
 
 def sections(text):
-    """What stands of each theorem, by its name."""
+    """Returns the HTML of each theorem's section, keyed by the theorem's name."""
     articles = re.findall(r'<article class="theorem".*?</article>', text, flags=re.DOTALL)
     named = {unescape(re.search(r"</span> (.*?)</h3>", a)[1]): a for a in articles}
     assert len(named) == len(articles)
@@ -98,7 +98,7 @@ def sections(text):
 
 @pytest.fixture(scope="module")
 def theorems():
-    """A section for each theorem, whose answer is made up: what is shown of it is asked."""
+    """Returns the sections of all theorems with a made-up proof, and with a made-up failure."""
     verdict = Verdict("proved", identity=sp.Symbol("proven", real=True) ** 7)
     proved = Answer(True, "", ("assumed <this>",), 0.0, verdict)
     failed = Answer(False, "unknown: <left over>", (), 0.0, Verdict("unknown"))

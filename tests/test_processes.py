@@ -1,6 +1,6 @@
-"""The classes sharded over processes that communicate over loopback.
+"""Losses whose classes are sharded over processes have the numbers of one device.
 
-Each of them runs ``tests/process.py``.
+The processes run ``tests/process.py`` and communicate over loopback.
 """
 
 import collections
@@ -33,12 +33,12 @@ cases = pytest.mark.parametrize("name", process.CASES)
 
 @contextlib.contextmanager
 def started(count, folder, *arguments):
-    """That many processes, of which none is left afterwards, whatever happens."""
-    # A proxy would not let them reach each other.
+    """Starts ``count`` processes for the context, and kills what is left of them at its end."""
+    # Through a proxy the processes could not reach each other.
     environment = {k: v for k, v in os.environ.items() if "_proxy" not in k.lower()}
     environment |= {"JAX_PLATFORMS": "cpu"} | conftest.fast_compile_flags()
     running = []
-    # The port stays ours, so that nobody else is given it, and the coordinator shares it.
+    # No other program is given the port while this socket holds it; the coordinator shares it.
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(("127.0.0.1", 0))
@@ -65,7 +65,7 @@ def started(count, folder, *arguments):
 
 
 def wait_until(condition, seconds):
-    """Whether it came to pass within so many seconds."""
+    """Returns whether the condition became true within that many seconds."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -75,7 +75,7 @@ def wait_until(condition, seconds):
 
 
 def logs(folder):
-    """The end of what each process wrote."""
+    """Returns the end of each process's log."""
     return "\n".join(f"{f.name}: {f.read_text()[-3000:]}" for f in sorted(folder.glob("log*")))
 
 
@@ -84,7 +84,7 @@ def logs(folder):
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def answers(request, tmp_path_factory):
-    """What each of so many processes computed."""
+    """Returns the results that each of the processes wrote."""
     count, folder = request.param, tmp_path_factory.mktemp("processes")
     with started(count, folder, "compute", folder) as running:
 
@@ -110,11 +110,11 @@ def on_one_device(name):
 
 
 def assembled(answers, data, name, run=0):
-    """Each result as one array, from the shards of all processes."""
+    """Returns each result as one array, put together from the shards of all processes."""
     parts = [answer[data, name][run] for answer in answers]
     out = {}
     for result, (size, _) in parts[0].items():
-        out[result] = np.full(size, 12345.0, np.float32)  # where a shard is missing
+        out[result] = np.full(size, 12345.0, np.float32)  # stays where a shard is missing
         for part in parts:
             for index, shard in part[result][1]:
                 out[result][index] = shard
@@ -124,11 +124,10 @@ def assembled(answers, data, name, run=0):
 @meshes
 @cases
 def test_loss_and_gradients_are_those_of_one_device(answers, data, name):
-    """The same rows are NaN."""
     actual, expected = assembled(answers, data, name), on_one_device(name)
     assert actual.keys() == expected.keys()
     for result, x in expected.items():
-        # The smoothing's gradient is a difference of two losses.
+        # The gradient to label_smoothing is a difference of two losses and errs as they do.
         largest = np.nanmax(np.abs(expected["loss"] if result == "label_smoothing" else x))
         relative, absolute = (1e-6, 0) if result == "loss" else (0, 1e-6 * largest)
         np.testing.assert_allclose(
@@ -164,16 +163,15 @@ def test_the_classes_are_divided_over_processes(answers, data):
 
 # ---------------------------------------------------------------------------- one that dies
 
-# JAX ends all processes when one of them sends no heartbeat for so long, or does not come to the
-# common end: tests/process.py asks for 5 s. Older versions cannot be asked, their heartbeat takes
-# 100 s.
+# JAX ends all processes if one sends no heartbeat for some time or does not reach the common
+# shutdown. tests/process.py sets this time to 5 s. Older versions of JAX always wait 100 s.
 ASKED = "heartbeat_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters
 BOUND = 60 if ASKED else 150  # s
 waits = pytest.mark.skipif(not ASKED, reason="this JAX waits for minutes and cannot be asked")
 
 
 def alive(one):
-    """Whether the process, or any that it started, is still there."""
+    """Returns whether the process, or any process that it started, still exists."""
     one.poll()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(one.pid, 0)

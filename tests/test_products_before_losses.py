@@ -1,8 +1,9 @@
-"""Logits that are a product or a sum in the same program as the loss.
+"""Losses are right if the same program computes the logits as a product or a sum.
 
 If XLA:CPU computes a product and the subtraction after it in one loop, it contracts them into one
-operation with one rounding. The loss then subtracts from other logits than those of which it took
-the maximum. They differ by half a unit in the last place, which is 32 for logits of 1e9.
+operation with one rounding. The loss then takes the maximum of rounded logits, but subtracts it
+from logits that are not rounded. They differ by half a unit in the last place, which is 32 for
+logits of 1e9.
 """
 
 import functools
@@ -46,7 +47,7 @@ def value_alone(f):
     return lambda x: (compiled(x), None)
 
 
-WAYS = {  # of the losses and the gradient of their sum
+WAYS = {  # to compute losses and the gradient of their sum
     "vjp of jit": lambda f: functools.partial(reverse, jax.jit(f)),
     "jit of vjp": lambda f: jax.jit(functools.partial(reverse, f)),
     "value alone": value_alone,
@@ -56,7 +57,7 @@ SCALES = 1e4, 1e8, 1e9
 
 @functools.cache
 def logits(scale, k):
-    """Rows whose label's logit is the largest, alone or tied, and rows where it is not."""
+    """Returns rows of ``k`` logits, of which the logit at ``Y`` is the largest, alone or tied."""
     rng = np.random.default_rng(0)
     x = scale * (3 + 1e-7 * rng.integers(-20, 1, (len(Y), k)))
     x[::2, :] = scale * rng.uniform(1, 2, (len(Y) // 2, k))
@@ -77,15 +78,15 @@ QUICK = {("vjp of jit", 1000), ("jit of vjp", 20), ("value alone", 1000)}
 )
 @pytest.mark.parametrize("loss", LOSSES)
 def test_divided_logits(loss, k, way):
-    """The loss of ``x / 3`` is that of the quotients as they are stored."""
+    """The loss of ``x / 3`` in one program is the loss of quotients that another program stored."""
     f = LOSSES[loss]
     of_quotients, of_logits = WAYS[way](lambda x: f(x / 3)), WAYS[way](f)
     for scale in SCALES:
         x = logits(scale, k)
         losses, gradient = of_quotients(x)
         wanted, slope = of_logits(divide(x))
-        # Two programs may order a sum otherwise: a few ulp, and 1e-12 beside a loss of exactly 0.
-        # A contracted product errs by 2e-4 and more here.
+        # Two programs may add in different orders, which changes a few last places, or a loss of
+        # exactly 0 by 1e-12. A contracted product errs by 2e-4 or more here.
         np.testing.assert_allclose(losses, wanted, rtol=2e-6, atol=1e-12)
         if loss != "logsumexp":
             assert (np.asarray(losses) >= 0).all()

@@ -1,4 +1,4 @@
-"""``python -m xent_jax.proofs``: what it prints, writes and returns."""
+"""The command ``python -m xent_jax.proofs`` prints, writes and returns the right results."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def test_what_is_not_proved_is_in_the_table_with_its_reason(capsys):
     assert main(["--only", "linear_softmax_cross_entropy (none): forward mode"]) == 0
     out = capsys.readouterr().out
     assert "not proved: second order" in out and "not proved: logit_softcap" in out
-    assert "no chunk divides" not in out  # of another function
+    assert "no chunk divides" not in out  # a reason for another function
     assert main(["--only", "softcap: gradient"]) == 0
     assert "not proved" not in capsys.readouterr().out
 
@@ -46,7 +46,7 @@ def test_what_all_proofs_assume_is_printed_once(capsys):
     assert main(["--only", "entropy: gradient", "--only", "softcap: gradient"]) == 0
     out = capsys.readouterr().out
     assert out.count("over the real numbers") == 1
-    assert "p is positive" in out and "c is positive" in out  # each of one of them
+    assert "p is positive" in out and "c is positive" in out  # each for one of the claims
 
 
 def test_one_wrong_step_makes_the_status_1(monkeypatch, capsys):
@@ -91,7 +91,7 @@ def test_a_narrow_table_has_two_columns_and_a_file_no_control_characters(capsys,
 
 
 def test_only_takes_patterns_and_two_processes_say_what_one_says(tmp_path, capsys):
-    """The table, the results and the page list the same derivations and theorems."""
+    """The table, the results and the page do not depend on the number of processes."""
     said = []
     for jobs in ("1", "2"):
         results, page = tmp_path / f"{jobs}.json", tmp_path / f"{jobs}.html"
@@ -143,7 +143,7 @@ bare = lambda z, c: wrong(z, c)
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """Two functions of a user's, in a module of the current directory."""
+    """Writes a module of a user's functions, ``own_losses``, to a new current directory."""
     pytest.importorskip("xent_jax.proofs._prover.prove", reason="--module needs the prover of code")
     (tmp_path / "own_losses.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)

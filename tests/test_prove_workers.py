@@ -1,4 +1,4 @@
-"""The processes that prove claims: what they answer, and how they end."""
+"""The processes that prove claims answer all of them, and end after errors and on Ctrl-C."""
 
 import dataclasses
 import functools
@@ -63,8 +63,8 @@ def test_a_claim_that_raises_in_its_process_is_an_error(monkeypatch, capsys):
 def test_ctrl_c_ends_all_processes_at_once(module, name):
     command = [sys.executable, "-m", module, "--jobs", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    pipes["cwd"] = Path(__file__).parents[1]  # where there is a package of tests
-    # The process receives Ctrl-C even if the tests run in the background, where it is ignored.
+    pipes["cwd"] = Path(__file__).parents[1]  # the folder of the package ``tests``
+    # Tests that run in the background ignore Ctrl-C; the process must not inherit that.
     heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     run = subprocess.Popen(command, start_new_session=True, preexec_fn=heeds, **pipes)
     try:
@@ -75,7 +75,7 @@ def test_ctrl_c_ends_all_processes_at_once(module, name):
 
 
 def _interrupted(run, name):
-    def started():  # one of the three keeps multiprocessing's books
+    def started():  # the workers and multiprocessing's resource tracker
         return run.poll() is not None or len(psutil.Process(run.pid).children()) >= 3
 
     within(60, started)
@@ -89,7 +89,7 @@ def _interrupted(run, name):
 
 @pytest.mark.parametrize("to", ["this thread", "the process"])
 def test_ctrl_c_is_delayed_while_processes_start(to):
-    """A signal to the process may come to a thread that does not block it."""
+    """A signal to the process may be delivered to a thread that does not block it."""
     passed, ended = [], threading.Event()
     other = threading.Thread(target=ended.wait)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""sin, cos and exp2, and what holds of them."""
+"""The prover reads sin, cos and exp2, and reads tan away from its poles."""
 
 import jax.numpy as jnp
 import numpy as np

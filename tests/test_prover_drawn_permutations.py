@@ -1,4 +1,4 @@
-"""Drawn programs and sums with permutations mean what JAX and NumPy compute."""
+"""The prover reads drawn programs and sums with permutations as JAX and NumPy compute them."""
 
 import collections
 import itertools
@@ -53,7 +53,7 @@ NOTHING = (
     ("take by p", "take by the order of p"),
     ("turned round", "turned round"),
 )
-"""Steps that together leave everything as it is."""
+"""Pairs of steps that together leave every vector as it is."""
 
 
 def drawn_steps(rng):
@@ -70,7 +70,7 @@ def program(steps):
 
 
 def numbers(n):
-    """Yields arguments of n rows: all pairs of permutations."""
+    """Yields arguments of n rows, with every pair of permutations."""
     x = np.random.default_rng(n).normal(size=n)
     for p, q in itertools.product(itertools.permutations(range(n)), repeat=2):
         yield {"x": x, "p": np.array(p, np.int32), "q": np.array(q, np.int32)}
@@ -108,7 +108,7 @@ def test_drawn_programs_that_are_proved_to_be_equal_have_the_same_numbers():
 
 
 def test_jax_s_derivatives_of_drawn_programs_are_proved():
-    """A part that is put after a shuffle is not always decided: one place beside it is left."""
+    """A part put by p leaves one place as it was, and such a program may stay undecided."""
     drawn = [drawn_steps(np.random.default_rng(seed)) for seed in range(12)]
     unknown = [s for s in drawn if not prove_vjp(program(s), TWO, ("x",), search=False).proved]
     assert len(unknown) < 3 and all(s[-1] == "a part put by p" for s in unknown), unknown
@@ -124,12 +124,12 @@ AT = {
     "next": (lambda t: t + 1, lambda t, at: t + 1),
     "before": (lambda t: t - 1, lambda t, at: t - 1),
 }
-"""Places by places, as terms and as numbers; beside an array stand its entries, turned over."""
+"""Steps from one index to another, on terms and on numbers; arrays wrap around at their ends."""
 OFTEN = [0.4, 0.2, 0.1, 0.15, 0.1, 0.05]
 
 
 def drawn_place(rng):
-    """Returns one of three indices, the last of them free, and what is done to it."""
+    """Returns the number of one of three indices, and the names of the steps taken from it."""
     return int(rng.integers(3)), [str(s) for s in rng.choice(list(AT), rng.integers(4), p=OFTEN)]
 
 
@@ -160,16 +160,16 @@ def as_sum(equal, taken, indices):
 
 @pytest.mark.slow
 def test_drawn_sums_of_deltas_are_the_numbers_that_they_mean():
-    """Sums over two indices of entries of x beside deltas of drawn places."""
+    """The sums are over two indices, of products of deltas and entries of x at drawn places."""
     met = collections.Counter()
     for seed in range(300):
         rng = np.random.default_rng(seed)
-        indices = [index(name, N) for name in ("jka", "ijk")[seed % 2]]  # solved for first, or last
+        indices = [index(name, N) for name in ("jka", "ijk")[seed % 2]]  # free index first, or last
         equal = [(drawn_place(rng), drawn_place(rng)) for _ in range(rng.integers(1, 4))]
         taken = [drawn_place(rng) for _ in range(2)]
         try:
             term = as_sum(equal, taken, indices)
-        except Refused:  # where 2 t = n - 1 says what t is
+        except Refused:  # 2 t = n - 1 would have to be solved for t
             met["refused"] += 1
             continue
         met["sum" if any(a.kind == "sum" for a in term.inside()) else "solved"] += 1

@@ -1,4 +1,4 @@
-"""Terms of the normal form that are drawn mean what they were made of, by direct evaluation."""
+"""Drawn terms of the normal form have the values of the operations that made them."""
 
 from fractions import Fraction
 
@@ -40,7 +40,7 @@ class Terms:
 
 
 class Numbers:
-    """The same operations for NumPy arrays; at a jump both are on the same side."""
+    """The same operations on NumPy arrays; floor and ``> 0`` tolerate the rounding of floats."""
 
     k, axes = SIZES["k"], {"i": 0, "j": 1}
     exp, log, power = map(staticmethod, (np.exp, np.log, np.power))
@@ -73,7 +73,7 @@ class Numbers:
 
 
 def of_all(o, p):
-    """The sum over all rows and classes."""
+    """Returns the sum of p over all rows and classes."""
     return o.sum(o.sum(p, "j"), "i")
 
 
@@ -124,7 +124,7 @@ OF_INTEGERS = {
     "where not 0": lambda o, p: o.z - o.is_zero(p) * o.z,
     "where above 0": lambda o, p: o.above_zero(p) * o.z + o.w,
 }
-"""Operations on small integers, whose sums cancel, so that indicators of them are often 1."""
+"""Steps on small integers, whose sums often cancel, so that the indicators are often 1."""
 INDICATORS = {
     "is 0": lambda o, p: o.is_zero(p),
     "is above 0": lambda o, p: o.above_zero(p),
@@ -138,7 +138,7 @@ INDICATORS = {
 
 
 def after(steps, o):
-    """Returns what the steps make of z, of terms or of numbers."""
+    """Returns the result of the steps on z, for the operations o on terms or on numbers."""
     p = o.z
     for step in steps:
         p = step(o, p)
@@ -146,7 +146,7 @@ def after(steps, o):
 
 
 def check(steps, all_arrays, rtol, atol):
-    """Steps that are not refused make the same numbers of terms as of arrays."""
+    """Asserts that the steps, unless refused, give equal numbers on terms and on arrays."""
     try:
         term = after(steps, Terms())
     except Refused:

@@ -1,4 +1,4 @@
-"""Functions in pieces: proved almost everywhere, which the verdict says; wrong slopes are not."""
+"""Piecewise functions are proved almost everywhere, as the verdict says; wrong slopes are not."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def norm(x):
 
 
 def unit(g, x):
-    """g x / norm(x), and 0 where that is 0 / 0: NaN would reach rows whose cotangent is 0."""
+    """Returns ``g x / norm(x)``, and 0 where the norm is 0, so that a zero row gives no NaN."""
     zero = norm(x) == 0
     return jnp.where(zero, 0, g * x / jnp.where(zero, 1, norm(x)))
 
@@ -32,7 +32,7 @@ def pinball(x):
 
 
 def on_ties(g, x):
-    """Wrong where an entry is its row's mean, as each is in a row of one."""
+    """Returns a gradient wrong at entries equal to their row's mean, as in rows of one entry."""
     return g * jnp.where(x == jnp.mean(x, -1, keepdims=True), 5, x > 0)
 
 
@@ -119,7 +119,7 @@ def test_the_theorems_of_the_library_hold_everywhere():
 
 
 def test_a_smooth_function_has_no_kinks_to_leave_out():
-    """A backward that is wrong at 0 only is wrong."""
+    """A backward that is wrong only at 0 is refuted."""
     square = with_backward(jnp.square, lambda g, x: jnp.where(x == 0, g, 2 * x * g))
     verdict = prove_vjp(square, ROW, ("x",))
     assert verdict.status == "refuted" and OFF_KINKS not in verdict.assumptions

@@ -1,4 +1,4 @@
-"""Long programs, proved layer by layer: what is right is proved, and what is wrong is not."""
+"""Layer by layer, right derivatives of long programs are proved, and wrong ones are not."""
 
 from functools import partial, reduce
 
@@ -23,7 +23,7 @@ TWICE = ATTENTION | {"q2": array("d h"), "k2": array("d h"), "v2": array("d d")}
 
 
 def decided(fun, args):
-    """Whether it is proved by layers, without the other way and without numbers."""
+    """Returns whether the gradients are proved layer by layer alone, without tried numbers."""
 
     def claims(a):
         return vjp_claims(fun, a, tuple(args))
@@ -106,7 +106,7 @@ def test_what_is_wrong_is_not(rule, backward):
 
 
 def by_rows(x, u, v, step=lambda total, h: total + h):
-    """The sum over rows of a layer, in a loop."""
+    """Returns the sum over rows of a layer's outputs, computed in a loop."""
 
     def row(total, x):
         return step(total, jnp.tanh(x @ u) @ v), None
@@ -148,7 +148,7 @@ def test_they_are_tried_where_the_other_way_does_not_decide(monkeypatch):
 
 @pytest.mark.parametrize("forward", [True, False])
 def test_what_does_not_follow_the_names_is_refused(forward, monkeypatch):
-    """A rule whose derivative is 0 would seem right if names were taken for numbers."""
+    """If the names of layers counted as constants, a rule with derivative 0 would seem right."""
     for search in ("vjp", "jvp"):
         monkeypatch.setattr(counterexample, search, lambda *_: None)
     fun = jax.custom_jvp(lambda x: jnp.tanh(x))

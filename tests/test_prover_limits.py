@@ -1,4 +1,4 @@
-"""Every verdict comes in time, and leaves the memory to others."""
+"""Every proof ends within its limits of time and memory, and keeps no terms afterwards."""
 
 import functools
 import itertools
@@ -35,7 +35,7 @@ def test_no_terms_of_a_proof_are_kept():
 
 
 def test_other_programs_do_not_change_how_it_is_proved(monkeypatch):
-    """The first try is measured by the processor's time, not by a clock that runs on meanwhile."""
+    """The first try is limited in the processor's time, which other programs do not use up."""
     clock = time.perf_counter
     monkeypatch.setattr(time, "perf_counter", lambda: 1000 * clock())
     monkeypatch.setattr(state, "_CALLS_BETWEEN_LOOKS", 1)
@@ -45,7 +45,7 @@ def test_other_programs_do_not_change_how_it_is_proved(monkeypatch):
 
 @pytest.fixture
 def growing(monkeypatch):
-    """A process that grows by a MiB each time it is looked at: one that ran long may not."""
+    """Makes memory seem to grow by a MiB at each look; a real process may reuse freed memory."""
     sizes = itertools.count(0, 1 << 20)
     monkeypatch.setattr(state, "resident", lambda: next(sizes))
     monkeypatch.setattr(state, "MEMORY", 1 << 20)

@@ -1,4 +1,4 @@
-"""gather, scatter-add and parts of arrays, with drawn dimensions: JAX computes what is read."""
+"""The prover reads drawn gathers, scatter-adds and parts of arrays as JAX computes them."""
 
 import collections
 
@@ -18,7 +18,7 @@ MODES = ("clip", "fill", "promise_in_bounds")
 
 
 def _operand(rng):
-    """Dimensions of an array, and which are indexed, batched with the indices, or neither."""
+    """Returns an array's dimensions, and whether each is indexed, batched with indices or free."""
     dims = [str(d) for d in rng.choice(["k", "m", "1"], rng.integers(1, 4), p=[0.5, 0.3, 0.2])]
     roles = [str(r) for r in rng.choice(["indexed", "batched", "free"], len(dims))]
     roles[int(rng.integers(len(dims)))] = "indexed"
@@ -31,14 +31,14 @@ def _places(roles, role):
 
 
 def _split(rng, roles, dims):
-    """The axes that slices do not keep, and those along which they have size 1."""
+    """Returns the axes that slices drop, and the axes along which they have size 1."""
     gone = [i for i in range(len(dims)) if roles[i] != "batched" and rng.random() < 0.5]
     short = [i for i in range(len(dims)) if i in gone or roles[i] != "free" or rng.random() < 0.3]
     return gone, short
 
 
 def _table(rng, dims, roles):
-    """Dimensions of a table of indices, and which of its axes are batched with which axes."""
+    """Returns the dimensions of a table of indices, its batched axes, and the axes it indexes."""
     batched = _places(roles, "batched")
     lead = [dims[i] for i in batched] + ["n"] * int(rng.integers(0, 2))
     order = rng.permutation(len(lead))
@@ -100,7 +100,7 @@ def _inputs(rng, specs):
 
 
 def drawn_part(rng):
-    """A function of ``x [n, m]`` that takes it apart, turns it round, joins or reshapes it."""
+    """Returns a function that slices, reverses, joins, pads or reshapes x, and its specs."""
     a, b, c = (int(k) for k in rng.integers(0, 3, 3))
     n, m = (lambda x: x.shape[0]), (lambda x: x.shape[1])
     functions = [

@@ -1,4 +1,4 @@
-"""What the prover says where it does not prove: a line, a short residual, both gradients."""
+"""Where it proves nothing, the prover names a line, a short residual, or both gradients."""
 
 import inspect
 import math
@@ -102,7 +102,7 @@ def test_a_refutation_can_be_pasted():
     wrong = with_backward(fun, lambda g, z, c: (g[:, None] * z * c, jnp.zeros_like(c)))
     verdict = prove_vjp(wrong, Z | {"c": scalar()}, ("z",), fun)
     names = {"jnp": jnp}
-    exec("\n".join(verdict.evidence()), names)  # in float32, as it is typed
+    exec("\n".join(verdict.evidence()), names)  # in float32, as for the user who pastes it
     arguments = [names[name] for name in ("z", "c")]
     out, pullback = jax.vjp(wrong, *arguments)
     g = next(iter(verdict.along.values()), np.ones(out.shape))
@@ -124,12 +124,12 @@ def test_a_wrong_tangent_is_shown():
     (tangent,) = verdict.along.values()
     np.testing.assert_allclose(verdict.claimed["the tangent of the output"], tangent)
     truth = verdict.truth["the tangent of the output"]
-    # Both are numbers of float64, of which NumPy's cosine and the product round a few last places.
+    # Both are float64 numbers; NumPy's cosine and the product round in the last places.
     np.testing.assert_allclose(truth, np.cos(x) * tangent, rtol=1e-12)
 
 
 def test_numbers_have_the_last_word(monkeypatch):
-    """As if a rule of the prover were wrong: everything seems equal."""
+    """The test makes all claims seem proved, as a wrong rule of the prover would."""
     monkeypatch.setattr(decision, "require", lambda claims: None)
     wrong = with_backward(squares, lambda g, z: (g[:, None] * z,))
     verdict = prove_vjp(wrong, Z, ("z",))

@@ -1,4 +1,4 @@
-"""The rules of the normal form: its binders, and what must hold for a rule."""
+"""The rules of the normal form respect bound indices and need their side conditions."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def test_equal_sums_are_equal_whatever_their_index_is_called():
 
 
 def test_sums_of_sums_are_equal_in_whatever_order():
-    """Of a chain of arrays, and of one with deltas that first stand under other indices."""
+    """The summands are chains of arrays, and a product with deltas at labels of other indices."""
     (a, b), (i, j) = (fresh(K), fresh(K)), (fresh(N), fresh(N))
     chain = entry(Z, ROW, a) * f.exp(entry(W, i, a)) * entry(W, i, b) * entry(Z, j, b)
     labels = [entry(Symbol(name, "index", K), i, j).atoms() for name in "xy"]
@@ -60,10 +60,10 @@ def test_sums_over_different_dimensions_differ():
 
 def test_an_index_put_into_a_sum_is_not_captured():
     a = fresh(K)
-    s = total(f.exp(entry(Z, ROW, a) + z), a)  # j is free in it
+    s = total(f.exp(entry(Z, ROW, a) + z), a)  # j is free in s
     ((bound,),) = [[x for x in s.atoms() if x.kind == "sum"]]
     value = Evaluation(drawn_arrays(0), {"n": 2, "k": 3})
-    for inner in (opened(bound)[0], unused(K)):  # even by a name that it is opened with
+    for inner in (opened(bound)[0], unused(K)):  # not even by the name that s was opened with
         captured = substitute(s, {J: poly(inner)})
         assert value(captured, {ROW: 0, inner: 2}) == pytest.approx(value(s, {ROW: 0, J: 2}))
 
@@ -128,7 +128,7 @@ def test_sums_of_sums_do_not_depend_on_the_order():
 
 
 def _fractions():
-    """w and exp(z), whose sum over j with a factor c of the row is positive, over that sum."""
+    """Returns c, w, e = exp(z), and three sums over j of fractions with denominators c w + e."""
     c, e = f.exp(entry(Z, ROW, 0)), f.exp(z)
     over = f.inverse(c * w + e)
     return c, w, e, total(w * over, J), total(e * over, J), total(w * w * e * over * over, J)
@@ -146,15 +146,15 @@ def test_fractions_under_a_sum_are_reduced_modulo_their_denominators():
 
 def test_reduced_fractions_have_the_same_value():
     value = Evaluation(drawn_arrays(0), {"n": 2, "k": 3})
-    for p in _fractions()[4:]:  # those with the factor that is reduced
+    for p in _fractions()[4:]:  # the sums with e in a numerator, which is reduced
         short = reduced(p * p + 3 * p)
         assert short != p * p + 3 * p
-        # The same number by two formulas of a dozen operations each, in float64.
+        # Both formulas are about a dozen operations in float64.
         assert np.isclose(value(short, {ROW: 1}), value(p * p + 3 * p, {ROW: 1}), rtol=1e-12)
 
 
 def test_a_positive_factor_in_a_sum_of_any_sign_plays_its_part():
-    """``sum_i (sum_j z_ij)^2 = 0`` is that of no sum of z, and a factor of z_ij weighs in it."""
+    """A factor w > 0 changes where ``sum_i (sum_j w_ij x_ij)^2`` is 0, unless x is at least 0."""
     squares = f.is_zero(total(total(z, J) ** 2, ROW))
     assert squares != f.is_zero(total(total(z, J), ROW))
     assert squares != f.is_zero(total(total(w * z, J) ** 2, ROW))
@@ -163,7 +163,7 @@ def test_a_positive_factor_in_a_sum_of_any_sign_plays_its_part():
 
 
 def test_a_sum_over_a_mask_does_not_cancel_against_its_inverse():
-    """Where the mask is empty both are 0, and their product is not 1."""
+    """Where the mask is empty, the sum and its reciprocal are both 0, and so is their product."""
     s = total(b * f.exp(z), J)
     product = s * f.reciprocal(s)
     assert product == 1 - f.is_zero(total(b, J))
@@ -181,7 +181,7 @@ def test_the_other_classes_are_there_from_two_classes_on():
 
 @pytest.mark.parametrize("numerator", [499, 500, 501])
 def test_dominance_is_of_one_class_only_from_one_half_on(numerator):
-    """[E_j > c S] of two classes excludes each other for c >= 1/2, and for no less."""
+    """Two classes cannot both have ``E_j > c S`` if c is at least 1/2; for a smaller c they can."""
     e = f.exp(z)
     j = fresh(K)
     other = substitute(e, {J: poly(j)})

@@ -1,4 +1,4 @@
-"""The rules of the normal form about roundings, signs, squares and numbers."""
+"""The normal form knows roundings, signs, squares and numbers, and assumes no more than holds."""
 
 from fractions import Fraction
 
@@ -35,7 +35,7 @@ REFUSED = {
     "fewer bits": (lambda: f.fewer_bits(0, z), "not known to be positive"),
     "a root": (lambda: f.power_of(z, Fraction(1, 2)), "not known to be positive"),
     "over a root": (lambda: f.power_of(SQUARES, Fraction(-1, 2)), "not known to differ from 0"),
-    # They would be multiplied out for hours.
+    # Multiplying these out would take hours.
     "the power 17": (lambda: (z + 1) ** 17, "the power 17 of"),
     "a high power": (lambda: (z + 1) ** 10**38, f"the power {10**38} of"),
     "exp of logs": (lambda: f.exp(10**6 * f.log(f.exp(z + 1) + 1)), "the power 1000000"),
@@ -57,7 +57,7 @@ C = f.fewer_bits(0, f.at_least(Fraction(1, 2**20), total(z, J)))
 def test_what_is_kept_above_a_number_is_positive_whatever_it_was():
     kept = f.at_least(Fraction(1, 2), z)
     assert positive(kept) and (kept * f.inverse(kept)).number() == 1
-    assert f.greater(kept - Fraction(1, 2)).number() is None  # it may be the number itself
+    assert f.greater(kept - Fraction(1, 2)).number() is None  # kept may be 1/2 itself
 
 
 def test_substitution_reaches_what_is_kept_above_a_number():
@@ -69,7 +69,7 @@ def test_substitution_reaches_what_is_kept_above_a_number():
 
 def test_fewer_bits_of_what_is_positive_in_one_case_are_refused():
     ((known, _),) = b.single()[0]
-    with knowing(poly(known)), pytest.raises(Refused):  # the atom would outlive the case
+    with knowing(poly(known)), pytest.raises(Refused):  # the atom would stay positive afterwards
         f.fewer_bits(0, poly(known))
 
 
@@ -146,7 +146,7 @@ def test_exponentials_are_ordered_by_their_exponents():
 
 
 def test_a_sum_is_above_a_part_of_it():
-    """``sum_j e_j [j <= i]``: e_i at least, so that a causal mask leaves something."""
+    """``sum_j e_j [j <= i]`` is at least ``e_i``, so that a causal mask leaves a positive sum."""
     t, square = index("t", K), f.exp(z)
     later = f.greater(poly(J) - poly(t))
     for every in (square, ONE):

@@ -1,4 +1,4 @@
-"""Shuffles by a permutation, their gradients and round trips, each beside rules that are wrong."""
+"""Gradients and round trips of shuffles by a permutation are proved, and wrong ones are not."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def put_in_columns(x, p):
 
 
 def experts(x, p):
-    """Returns the rows, each put back to where it was before the shuffle, after a function."""
+    """Returns tanh of the shuffled rows, each put back to where it was before the shuffle."""
     return put(jnp.tanh(take(x, p)), p)
 
 
@@ -146,7 +146,7 @@ def test_the_derivative_is_proved(rule, backward):
 
 @each(RULES, "wrong")
 def test_what_is_no_derivative_is_not(rule, backward):
-    """Wrong rules are refuted; promises that do not hold may be kept by chance, and are refused."""
+    """Wrong rules are refuted, or refused if they promise something unchecked about indices."""
     found = verdict_on(rule, backward, search=False)
     assert found.status in ("refuted", "refused"), found
     assert found.status == "refuted" or "which is not checked" in found.reason

@@ -1,4 +1,4 @@
-"""A dimension that is a product of named ones, and which arguments are tried."""
+"""A dimension may be a product of named ones; samples respect it and vary permutations."""
 
 import collections
 import itertools

@@ -1,6 +1,6 @@
-"""Programs drawn at random: no true derivative is refuted, and no wrong one is proved.
+"""For programs drawn at random, no true derivative is refuted and no wrong one is proved.
 
-The numbers that are tried on what is proved have the last word.
+The search for a counterexample also tries what seems proved, and has the last word.
 """
 
 import itertools
@@ -45,7 +45,7 @@ SLIPS = {
     "wrong at 0": lambda x, w, y: x + jnp.where(x == 0, x, 0),
     "NaN at 0": lambda x, w, y: jnp.where(x == 0, x, x * x / x),
     "small": lambda x, w, y: x + jnp.sum(x * w, -1, keepdims=True) * 1e-3,
-}  # what only a mutant has
+}  # mistakes, which only a mutant has
 ENDS = {
     "none": lambda x, y: x,
     "sum": lambda x, y: jnp.sum(x, -1),
@@ -66,7 +66,7 @@ def program(steps, end):
 
 
 def drawn(rng):
-    """A program, and the same with one step changed, or one more."""
+    """Returns a program, and a copy with one step replaced or one mistake added."""
     steps = rng.choices(list(STEPS), k=rng.randint(1, 3))
     end, place = rng.choice(list(ENDS)), rng.randrange(len(steps))
     other = rng.choice([s for s in STEPS if s != steps[place]])
@@ -101,14 +101,14 @@ def check(seed, count):
 
 def test_programs():
     statuses = check(0, 8)
-    assert statuses.count("refuted") >= 7, statuses  # the other changes nothing
+    assert statuses.count("refuted") >= 7, statuses  # one mutant may equal its program
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 1 + 5 * TIMES))
 def test_more_programs(seed):
     statuses = check(seed, 20)
-    assert statuses.count("refuted") >= 12, statuses  # others change nothing
+    assert statuses.count("refuted") >= 12, statuses  # some mutants equal their programs
 
 
 ONE_OF_EACH = {(t.function, t.kind): t for t in reversed(THEOREMS)}.values()
@@ -116,7 +116,7 @@ ONE_OF_EACH = {(t.function, t.kind): t for t in reversed(THEOREMS)}.values()
 
 @pytest.fixture
 def fewer_points(monkeypatch):
-    """Numbers are tried at each third point: all sizes and all kinds are among those."""
+    """Tries every third point only; all sizes and all kinds of points are among these."""
     every = counterexample.samples
     monkeypatch.setattr(
         counterexample, "samples", lambda *args: itertools.islice(every(*args), 0, None, 3)
@@ -126,7 +126,7 @@ def fewer_points(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("theorem", ONE_OF_EACH, ids=lambda t: t.name)
 def test_numbers_agree_with_what_ships(theorem, fewer_points):
-    """``python -m tests.second_engine`` decides all theorems at small sizes, in other ways."""
+    """No counterexample is found; ``tests.second_engine`` decides all theorems exactly."""
     b = theorem.build
     rest = b.args, b.least, lambda: True
     if theorem.kind == "value":

@@ -1,7 +1,7 @@
-"""Rules and definitions from public code, each written anew, and what ``prove_vjp`` says of each.
+"""``prove_vjp`` decides rules and definitions from public code, which are written anew here.
 
-What is right is proved, JAX's own derivative or a backward pass by hand, and what is wrong is
-refuted; but for what the prover does not decide yet.
+Right ones are proved, with JAX's own derivative or a backward pass by hand, and wrong ones are
+refuted. The prover does not decide those in ``UNDECIDED`` yet.
 """
 
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def ppo(r, a):
 
 
 def safe_norm(x):
-    """Of rows, with the gradient 0 at 0."""
+    """Returns the norm of each row, with the gradient 0 at a row of zeros."""
     square = jnp.sum(x * x, -1)
     zero = square == 0
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, square)))
@@ -67,7 +67,7 @@ def norm_backward(g, x):
 
 
 def contract(x):
-    """Of mip-NeRF 360: into the ball of radius 2."""
+    """Returns the rows contracted into the ball of radius 2, as in mip-NeRF 360."""
     square = jnp.maximum(1.0, jnp.sum(x * x, -1, keepdims=True))
     return jnp.where(square <= 1, x, (2 * jnp.sqrt(square) - 1) / square * x)
 

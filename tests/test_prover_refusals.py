@@ -1,4 +1,4 @@
-"""What is not read is refused by name, beside code that is nearly the same and is proved."""
+"""Code that the prover does not read is refused by name, and nearly the same code is proved."""
 
 import re
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ SMALL = ROW | {"u": array("n", dtype=jnp.int8)}
 
 
 class Code(NamedTuple):
-    """A function, its arguments, why it is refused or with what assumption it is proved."""
+    """A function, its arguments, the reason or assumption in its verdict, and its least sizes."""
 
     fun: Any
     args: dict
@@ -32,7 +32,7 @@ def shuffled(x, p):
 
 
 def scanned(body, start=1.0):
-    """A loop over the rows of x that returns their outputs, or else its carry."""
+    """Returns a function that scans x and returns the outputs, or the carry if there are none."""
 
     def fun(x):
         last, rows = lax.scan(body, start, x)
@@ -132,7 +132,7 @@ REFUSED = {
     "a carry returned": Code(scanned(lambda s, a: (s + a, s)), ROW, "in which a carry stands"),
     "a carry beside another": Code(
         lambda x: scanned(beside_a_carry, (0.0, 0.0))(x)[1], ROW),
-    # What is refused for some sizes alone.
+    # Code that is refused because of some sizes alone.
     "a slice that may be moved": Code(two_slices, ROW, "clamped", {"n": 2}),
     "a sum that may be empty": Code(over_the_others, ROW, least={"n": 1}),
     "slices moved by one": Code(lambda x: added_in_slices(x, 1), {"x": array("m*c")}, "clamped"),
@@ -167,7 +167,7 @@ def test_what_is_not_read_is_refused(code, monkeypatch):
     assert verdict.status == "refused", verdict
     assert re.search(code.reason, verdict.reason), verdict.reason
     of_values = verdict.reason.startswith(("the value may be NaN", "an output of int32"))
-    assert of_values or __file__ in verdict.reason  # all else is said of a line
+    assert of_values or __file__ in verdict.reason  # all other reasons name a line
 
 
 @pytest.mark.parametrize("code", PROVED.values(), ids=PROVED)

@@ -1,4 +1,4 @@
-"""A refutation is a claim too: no true derivative is refuted, and wrong ones still are."""
+"""No true derivative is refuted because of rounding or kinks, and wrong ones still are."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ ROW, MATRIX = {"x": array("n")}, {"x": array("n d")}
 
 
 def with_rule(value, change=lambda cotangents, g, *args: cotangents):
-    """``value`` with a custom_vjp rule: its derivative by JAX, or what ``change`` makes of it."""
+    """Returns ``value`` with a custom_vjp rule: JAX's derivative, changed by ``change``."""
     return with_backward(value, lambda g, *args: change(jax.vjp(value, *args)[1](g), g, *args))
 
 
@@ -30,7 +30,7 @@ def layer_norm(x):
 
 
 def flax_layer_norm(x):
-    """Flax's own, whose width must be a number."""
+    """Returns flax's own layer norm of rows, whose width must be a number."""
     return nnx.LayerNorm(3, rngs=nnx.Rngs(0))(x)
 
 
@@ -65,7 +65,7 @@ def test_nor_is_it_in_float64_alone(name, only_floats):
 
 @pytest.fixture
 def only_floats(monkeypatch):
-    """As where a primitive has no rule for numbers of more digits."""
+    """Makes the search fall back to float64, as it does where Digits cannot read a primitive."""
 
     def unread(*_):
         raise Unread("nothing is read")
@@ -101,7 +101,7 @@ def test_float32_inside_is_read_as_real_numbers():
 
 
 def test_a_kink_proves_nothing():
-    """At x = 0, where the differences along both axes agree."""
+    """At (0, 0) the function has a kink, but its differences along both axes agree."""
 
     def value(x, y):
         return jnp.minimum(jnp.abs(x), jnp.abs(y))

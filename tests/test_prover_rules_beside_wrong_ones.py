@@ -1,4 +1,4 @@
-"""For each function that is read, a backward that is its derivative, beside some that are not."""
+"""For each function, a backward that is its derivative is proved, and others are refuted."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +54,7 @@ def product(x):
 
 
 def guarded(g, z, share):
-    """The derivative of softmax relative to the class that has more than that share."""
+    """Returns softmax's gradient, computed relative to the class with more than that share."""
     p = softmax(z)
     dominant = p > share
     r = jnp.where(jnp.any(dominant, -1, keepdims=True), dominant.astype(p.dtype), p)
@@ -190,7 +190,7 @@ RULES = {
     "softmax with a guard": Rule(softmax, {"z": array("n k")}, (
         lambda g, z: guarded(g, z, share=0.5),
     ), (
-        lambda g, z: guarded(g, z, share=0.499),  # of which two classes may be above it
+        lambda g, z: guarded(g, z, share=0.499),  # two classes may have more than this share
     )),
     "divergence to a mixture": Rule(of_mixture, TWO_ROWS, (
         lambda g, z, w: of_mixture_backward(g, z, w),

@@ -1,4 +1,4 @@
-"""Scans over chunks ``[chunks, size, ...]``: right ones proved, wrong ones not."""
+"""Right scans over chunks ``[chunks, size, ...]`` are proved, and wrong ones are refuted."""
 
 import jax
 import jax.export
@@ -29,7 +29,7 @@ def _reference(x, w, y):
 
 
 def _engine(x, w, y, change=""):
-    """The sum of losses and all gradients, chunk by chunk."""
+    """Returns the sum of the losses and all gradients, computed chunk by chunk."""
 
     def body(d_w, chunk):
         xi, yi = chunk

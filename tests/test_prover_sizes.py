@@ -1,4 +1,4 @@
-"""Python that looks at sizes, dtypes and promises: what is proved is what runs at every size."""
+"""Code whose Python looks at sizes or dtypes is proved only if it is right for all of them."""
 
 import functools
 
@@ -20,7 +20,7 @@ def squares(z):
 
 
 def _unless(asks):
-    """Wrong where the sizes answer yes."""
+    """Returns ``squares``, but twice as large at the sizes for which ``asks`` is true."""
     return lambda z, *rest: (2 if asks(z, *rest) else 1) * squares(z)
 
 
@@ -106,7 +106,7 @@ def test_what_jax_numpy_asks_is_followed_too():
 
 
 def test_code_of_jax_that_is_right_either_way_is_not_traced_again():
-    """What ``jax.numpy`` does if ``definitely_equal`` says no is right for equal sizes too."""
+    """What ``jax.numpy`` does if ``definitely_equal`` is false is right for equal sizes too."""
     traced = []
 
     def fun(z, w):
@@ -152,7 +152,7 @@ def test_sizes_below_the_least_are_not_asked_for():
 
 @pytest.mark.parametrize("ignore", [None, -100])
 def test_labels_and_masks_of_one_class_are_read(ignore):
-    """A label is 0, and a mask that keeps it is true where there is one."""
+    """With one class, every label that counts is 0, and a mask that keeps the label is true."""
     args = {
         "z": array("n k"),
         "y": labels("n", classes="k", ignore=ignore),
@@ -183,7 +183,7 @@ def test_the_verdict_says_for_which_dtypes_it_holds():
 
     verdict = prove_equal(fun, squares, Z, search=False)
     assert verdict.proved and "for arguments of float32" in verdict.assumptions
-    assert prove_equal(fun, squares, Z).status == "refuted"  # by numbers of float64
+    assert prove_equal(fun, squares, Z).status == "refuted"  # because numbers are tried in float64
     verdict = prove_equal(fun, squares, {"z": array("n k", dtype=jnp.bfloat16)})
     assert not verdict.proved
 
@@ -216,7 +216,7 @@ def test_labels_that_become_a_small_float_say_up_to_which_number():
 
 @pytest.mark.parametrize("promise", ["indices_are_sorted", "unique_indices"])
 def test_promises_about_indices_are_refused(promise):
-    """Labels come twice and in any order, and then JAX may do as it likes."""
+    """Labels may repeat and be unsorted, and then JAX promises nothing about the result."""
     args = {"x": array("k"), "y": labels("n", classes="k")}
 
     def taken(x, y, **promises):

@@ -1,4 +1,4 @@
-"""Sums as the library takes them: rounded once, relative to an origin, and in blocks."""
+"""The prover reads the library's sums: rounded once, relative to an origin, and in blocks."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def sum_of_exp(x):
 
 
 def rounded_once(x, whole_of=jnp.round, bits=0):
-    """Sums that are rounded once, as some codes take them, with parts that may be wrong."""
+    """Returns the sums of rows, each rounded once; another ``whole_of`` may make them wrong."""
     plain = jnp.sum(x, axis=-1)
     c = lax.reduce_precision(1e5 / jnp.maximum(plain, 1e-30), 8, bits)
     scaled = x * c[..., None]
@@ -31,7 +31,7 @@ def rounded_once(x, whole_of=jnp.round, bits=0):
 
 
 def relative(x, move=0.0):
-    """A sum of exponentials relative to the origin c of a row, and off by exp(move c)."""
+    """Returns sums of exponentials, relative to the row's origin c, times ``exp(move c)``."""
     c = _rows.row_origin(jnp.max(x, axis=-1))[:, None]
     return jnp.sum(jnp.exp(x - c), axis=-1) * jnp.exp(c[:, 0] + move * c[:, 0])
 
@@ -51,7 +51,7 @@ def but_the_label(x, block, place):
 
 @jax.jit
 def row_origin(x):
-    """A function with the name of one of the library's; it is NaN below 0."""
+    """Returns the logarithm, which is NaN below 0, under the name of a function of the library."""
     return jnp.log(x)
 
 
@@ -59,7 +59,7 @@ EQUAL = {
     "all bits": (lambda x: lax.reduce_precision(x, 8, 23), lambda x: x, X),
     "rounded once": (rounded_once, sum_of, X),
     "relative to an origin": (relative, sum_of_exp, X),
-    # No theorem has it: at symbolic sizes a value alone is summed as beside its gradient.
+    # No theorem covers this: the library does not sum in blocks at symbolic sizes.
     "in blocks": (in_blocks, but_the_label, BLOCKS),
 }
 UNEQUAL = {
@@ -69,7 +69,7 @@ UNEQUAL = {
     "no bits": (lambda x: lax.reduce_precision(sum_of_exp(x), 8, 0), sum_of_exp, X),
     "fewer bits of the exponent": (
         lambda x: lax.reduce_precision(sum_of_exp(x), 7, 23), sum_of_exp, X),
-    # It is 0 for a maximum from 0 to 64, but no proof may rest on that.
+    # The origin is 0 for a maximum from 0 to 64, but no proof may rest on that.
     "off by the origin": (lambda x: relative(x, 0.1), sum_of_exp, X),
     "blocks without their maximum": (lambda *a: in_blocks(*a, broken=1.0), but_the_label, BLOCKS),
 }  # fmt: skip

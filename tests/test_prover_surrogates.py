@@ -1,4 +1,4 @@
-"""Rules that are no derivative on purpose, and functions of several outputs."""
+"""A rule may be the derivative of a surrogate, and a function may have several outputs."""
 
 import jax.numpy as jnp
 import pytest
@@ -65,7 +65,7 @@ def _plain(x):
 
 
 def _both(a="a", b="b"):
-    """exp and tanh, with their backward; one cotangent may be used for the other."""
+    """Returns ``_plain`` with a rule that takes the cotangents from the keys ``a`` and ``b``."""
     return with_backward(_plain, lambda g, x: g[a] * jnp.exp(x) + g[b] * (1 - jnp.tanh(x) ** 2))
 
 

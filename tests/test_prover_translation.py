@@ -1,4 +1,4 @@
-"""What the prover reads of a jaxpr against what JAX computes, at concrete sizes."""
+"""At concrete sizes, the terms that the prover reads from a jaxpr are what JAX computes."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def _sizes(specs, inputs):
     }
 
 
-# Of each function, in shards too, the first and the last; test_identities reads them all.
+# The first and last case of each function, and in shards. test_identities reads all cases.
 FIRST, LAST = (
     {(c.function, "in shards" in c.options): c for c in cases} for cases in (CASES[::-1], CASES)
 )
@@ -89,7 +89,7 @@ def test_drawn_functions(names, seed):
     try:
         terms = as_terms(function, SPECS)
     except Refused:
-        return  # which is no claim
+        return  # a refusal claims nothing
     rng = np.random.default_rng(seed)
     inputs = {"x": np.round(rng.normal(size=(2, 3)), 1), "p": rng.random((2, 3)) + 0.1}
     inputs["y"] = rng.integers(0, 3, 2).astype(np.int32)
@@ -97,7 +97,7 @@ def test_drawn_functions(names, seed):
 
 
 def test_few_drawn_functions_are_refused():
-    """The test above says something: each of its functions is read."""
+    """Each function that the test above composes is read, so that it does not pass vacuously."""
     least_sizes.set({})
     for f in _UNARY.values():
         as_terms(f, SPECS)

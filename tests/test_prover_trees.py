@@ -1,4 +1,4 @@
-"""Arguments that are trees of arrays: parameters in a dict, a tuple or a NamedTuple."""
+"""Arguments may be trees of arrays, such as parameters in a dict, a tuple or a NamedTuple."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from tests.rules import assert_refuted, with_backward
 
 
 class Params(NamedTuple):
-    """Those of a linear layer."""
+    """The parameters of a linear layer."""
 
     w: Any
     b: Any
@@ -28,7 +28,7 @@ TREES = {
 
 
 def layer(kind, slope=1.0):
-    """A linear layer of a tree of parameters, with the slope of its bias times a number."""
+    """Returns a layer of a tree of parameters, the bias's gradient times ``slope``, and specs."""
     spec, parts, tree = TREES[kind]
 
     def value(p, x):

@@ -25,7 +25,7 @@ BIASED = {"x": array("n k"), "b": array("k"), "y": LABELS}
 
 
 def looped(x, start=0, step=0, end=0):
-    """The sum of x[i] i, by a loop over i."""
+    """Returns the sum of ``x[i] * (i + step)`` for i in ``[start, n - end)``, by a loop."""
 
     def body(i, total):
         return total + x[i] * (i + step)
@@ -38,7 +38,7 @@ def numbered(x):
 
 
 def counted(x, by, reverse):
-    """The sum of x times a counter, and the counter at the end and at each iteration."""
+    """Returns the sum of x times a counter, and the counter at the end and at each iteration."""
 
     def body(carry, row):
         t, total = carry
@@ -56,7 +56,7 @@ def at_once(x, by, reverse):
 
 
 def so_far(x, reverse=False):
-    """Whether an entry is among those up to each one, or from it on."""
+    """Returns booleans ``[i, j]``: whether j <= i, or j >= i if ``reverse``."""
     i = jnp.arange(x.shape[0])
     return i[:, None] <= i if reverse else i[:, None] >= i
 
@@ -80,12 +80,12 @@ def turned(x):
 
 
 def hit(x, y):
-    """``[n, k, m]``: whether an entry of x is that at the label and at 0."""
+    """Returns ``[n, k, m]``: whether an entry of x is in the label's row and in column 0."""
     return (jnp.arange(x.shape[0]) == y[:, None])[:, :, None] & (jnp.arange(x.shape[1]) == 0)
 
 
 def first_of_slice(x, y):
-    """A slice of one entry is taken at 0 along an axis without an index, and not anywhere."""
+    """Returns ``x[y, 0]``, by a gather of slices of size 1 along the axis without an index."""
     numbers = lax.GatherDimensionNumbers((1,), (0,), (0,))
     return lax.gather(x, y[:, None], numbers, (1, 1), mode="clip")[:, 0]
 
@@ -124,7 +124,7 @@ def columns_by(x, second):
 
 
 def of(function, *args, **options):
-    """The function of arrays with its last arguments put in."""
+    """Returns a function of arrays that passes these further arguments to ``function``."""
     return lambda *arrays: function(*arrays, *args, **options)
 
 

@@ -1,4 +1,4 @@
-"""What the prover answers to right code and to wrong code, and that the theorems are proved."""
+"""The prover proves right code and the theorems of the library, and does not prove wrong code."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def test_arguments_may_have_the_names_of_cotangents():
 
 
 def test_p_minus_t_is_refuted():
-    """Right only where the target sums to 1."""
+    """The gradient ``p - t`` is right only where the target t sums to 1."""
     fun = with_backward(
         lambda z, t: xent_jax.softmax_cross_entropy(z, t),
         lambda g, z, t: (g[:, None] * (jax.nn.softmax(z) - t), jnp.zeros_like(t)),
@@ -72,7 +72,7 @@ def test_p_minus_t_is_refuted():
 
 @pytest.mark.parametrize("reference", [None, jnp.exp], ids=["alone", "reference"])
 def test_a_rule_with_another_value_is_refuted(reference):
-    """``jax.value_and_grad`` and ``jax.jvp`` return that value; the function's own is right."""
+    """``jax.value_and_grad`` and ``jax.jvp`` return the rule's value, not the function's own."""
     fun = jax.custom_vjp(lambda z: jnp.exp(z))
     fun.defvjp(lambda z: (7 * jnp.exp(z) + 1, z), lambda z, g: (g * jnp.exp(z),))
     verdict = prove_vjp(fun, {"z": Z}, ("z",), reference)
@@ -84,7 +84,7 @@ def test_a_rule_with_another_value_is_refuted(reference):
 
 
 def test_finite_masks_are_not_proved():
-    """-1e9 is not -inf: where it meets logits as low, or no class at all."""
+    """-1e9 gives another result than -inf where logits are as low or where no class is left."""
 
     def masked(z, m):
         return jax.nn.logsumexp(jnp.where(m, z, -1e9), axis=-1)
@@ -97,7 +97,7 @@ def test_finite_masks_are_not_proved():
 
 
 def test_jax_own_derivative_through_a_kink_is_refuted():
-    """At z = 0 it is that of no smooth function, though the loss is smooth."""
+    """At z = 0 JAX's slopes of max and abs do not add up to the slope of the smooth loss."""
 
     def stable(z, t):
         return jnp.maximum(z, 0) - z * t + jnp.log1p(jnp.exp(-jnp.abs(z)))
@@ -113,7 +113,7 @@ def test_a_wrong_function_with_its_right_gradient_is_refuted():
 
 
 def test_a_guard_of_squared_sums_is_not_one_of_their_sum():
-    """The sums of the rows of h may cancel; for h at least 0 they do not."""
+    """The sums of the rows of h may cancel each other, but not if h is at least 0."""
 
     def value(x, h):
         return x * jnp.where(jnp.sum(jnp.sum(h, 1) ** 2) == 0, 0.0, 1.0)
@@ -127,7 +127,7 @@ def test_a_guard_of_squared_sums_is_not_one_of_their_sum():
 
 
 def test_a_gradient_for_ignored_labels_is_not_proved_vacuously():
-    """Right for labels in range: only declaring the sentinel shows what is wrong."""
+    """The gradient is right for labels in range, so only a spec with ``ignore`` shows the error."""
 
     def value(z, y):
         return book.integer_loss(z, y, ignore_index=-100)
@@ -213,7 +213,7 @@ def test_names_of_theorems_are_unique():
     assert len({t.name for t in THEOREMS}) == len(THEOREMS)
 
 
-# Gradients: test_identities.
+# test_identities proves the gradients.
 OTHERS = [pytest.param(t, id=t.name) for t in THEOREMS if t.kind != "gradient"]
 
 

@@ -20,7 +20,7 @@ def test_the_code_runs():
     for code in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(compile(code, "README.md", "exec"), scope)
     assert scope["loss"] > 0
-    np.testing.assert_allclose(jnp.sum(scope["gradient"], -1), 0, atol=1e-3)  # z-loss alone
+    np.testing.assert_allclose(jnp.sum(scope["gradient"], -1), 0, atol=1e-3)  # all but the z-loss
     assert jnp.all(scope["gradient"] != 0)
     assert scope["d_kernel"].shape == (64, 5000)
     assert scope["correct"].shape == scope["targets"].shape
@@ -36,13 +36,13 @@ def test_the_number_of_theorems():
 
 
 def test_the_table_of_functions_names_public_ones():
-    """The pages of the API have all of them: test_docs_site.py."""
+    """The API pages name all functions, which test_docs_site.py checks."""
     (table,) = re.findall(r"(?:^\| .*`softmax`.*\n)(?:^\|.*\n)+", README, re.M)
     names = set(re.findall(r"`(\w+)`", table)) - {"axis_name", "batch_axis_name"}
     assert len(names) > 25 and names <= set(xent_jax.__all__)
 
 
-MADE_UP = {"xent_jax/_name.py", "proofs/page.html"}  # an example's name; made with the site
+MADE_UP = {"xent_jax/_name.py", "proofs/page.html"}  # an example, and built with the site
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/limits.md", "docs/examples.md", "docs/proofs.md"]
 
 

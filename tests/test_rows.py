@@ -1,4 +1,4 @@
-"""The row statistics, and the functions that compute them."""
+"""The row statistics are accurate and do not overflow, in blocks and beside gradients too."""
 
 import re
 
@@ -25,7 +25,7 @@ ROWS = [
 @pytest.mark.parametrize("offset", [0, -50, 40, 100, 1e4])
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_statistics_without_labels(row, offset):
-    """log S relative to the largest logit is right also where S is next to 1, and with ties."""
+    """The log of the sum relative to the largest logit is right also for ties and sums near 1."""
     row = np.asarray(row + np.float32(offset), np.float32).astype(np.float64)
     z = jnp.asarray([row], jnp.float32)
     rows = _rows.row_statistics(z, None, _rows.row_shift(z), None, _shards.WHOLE, False)
@@ -37,7 +37,7 @@ def test_statistics_without_labels(row, offset):
 
 @pytest.mark.parametrize("dtype, reach", [("float32", 87.0), ("float64", 708.0)])
 def test_a_logit_less_the_origin_is_exact_in_the_reach_of_the_exponential(dtype, reach):
-    """Or errs by a place of what is beyond the reach above it: far less than z - m."""
+    """The difference errs by at most eps / 2 times the gap beyond ``most``; z - m errs far more."""
     rng = np.random.default_rng(0)
     most = 64 if dtype == "float32" else 512
     with x64():
@@ -72,8 +72,8 @@ def test_the_sum_in_blocks_leaves_out_the_label_alone(dtype, blocks, width):
         z = rng.normal(size=(5, 40, blocks * width)).astype(dtype)
         z[0, 0, 1 % z.shape[-1]] = -np.inf
         y = rng.integers(0, z.shape[-1], z.shape[:2])
-        z[1][np.arange(40), y[1]] = 60.0  # labels beside which the others are lost
-        y[2] = rng.choice([-width, -1, z.shape[-1], z.shape[-1] + 1], 40)  # of other shards
+        z[1][np.arange(40), y[1]] = 60.0  # labels next to which the others vanish
+        y[2] = rng.choice([-width, -1, z.shape[-1], z.shape[-1] + 1], 40)  # labels of other shards
         z, y = jnp.asarray(z), jnp.asarray(y, jnp.int32)
         m = _rows.row_shift(z)
         c = _rows.row_origin(m)
@@ -115,7 +115,7 @@ def test_blocks_are_where_they_are_faster_and_a_mesh_can_divide_them():
 
 
 def test_logits_of_half_precision_are_gathered_as_they_came():
-    """A compiler makes an array of logits that are widened first. XLA:CPU gathers their bits."""
+    """Logits widened before the gather would be stored in float32; XLA:CPU gathers their bits."""
     loss = xent_jax.softmax_cross_entropy_with_integer_labels
     z, y = jnp.zeros((2, 3), jnp.bfloat16), jnp.zeros(2, jnp.int32)
     jaxpr = str(jax.make_jaxpr(jax.value_and_grad(lambda z: loss(z, y).sum()))(z))
@@ -127,7 +127,7 @@ def test_logits_of_half_precision_are_gathered_as_they_came():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
 def test_only_rows_that_are_not_right_are_poisoned(compiled, dtype):
-    """And the compiler does not see through it; the others keep their value to the bit."""
+    """The other rows keep their values to the bit, whether the function is compiled or not."""
     poison = jax.jit(_rows.poisoned) if compiled else _rows.poisoned
     with x64():
         most = float(jnp.finfo(dtype).max)

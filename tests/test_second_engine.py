@@ -41,7 +41,7 @@ def test_every_other_gradient_is_proved_at_two_classes(theorem):
 @pytest.mark.slow
 @pytest.mark.parametrize("theorem", THOROUGH.values(), ids=THOROUGH)
 def test_the_first_theorems_are_proved_at_every_shape_with_all_labellings(theorem):
-    """So the engines agree: the one for all sizes proves them in test_prover_verdicts."""
+    """The engine for all sizes proves the same theorems in other tests, so the engines agree."""
     verdict = prove_theorem(theorem)
     assert verdict.proved, verdict
     done = [re.search(r"(\d+) of (\d+) labellings", a) for a in verdict.assumptions]
@@ -120,7 +120,7 @@ def test_jax_through_max_is_refuted_at_the_kink():
 
 @pytest.mark.parametrize("reference", [None, _lse], ids=["alone", "reference"])
 def test_a_rule_with_another_value_is_refuted(reference):
-    """``jax.value_and_grad`` and ``jax.jvp`` return that value; the function's own is right."""
+    """``jax.value_and_grad`` and ``jax.jvp`` return the rule's value, not the function's own."""
     fun = jax.custom_vjp(lambda z: _lse(z))
     fun.defvjp(lambda z: (2 * _lse(z), z), lambda z, g: (g[:, None] * _softmax(z),))
     verdict = prove_concrete(fun, {"z": Z}, ("z",), reference, sizes=TWO)
@@ -147,7 +147,7 @@ def test_only_the_sentinel_is_wrong():
 
 
 def _rounded(whole=lambda c, plain, rest: jnp.round(c * plain - rest), bits=8):
-    """The shipped sum, as ``xent_jax._rows`` has it, with a part to exchange."""
+    """Returns the sum that ``xent_jax._rows`` rounds once, with ``whole`` or ``bits`` exchanged."""
 
     def total(z):
         x = jnp.exp(z)
@@ -172,7 +172,7 @@ def _of_platforms(z):
 
 
 def _moved(z):
-    """A sum of these depends on fewer bits."""
+    """Returns z plus a stopped value of fewer bits, so that a sum depends on the rounding."""
     return z + lax.stop_gradient(lax.reduce_precision(jnp.exp(z), 8, 0))
 
 

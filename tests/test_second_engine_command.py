@@ -1,4 +1,4 @@
-"""What the second engine tries, and what its command prints and returns."""
+"""The second engine tries all configurations, and its command prints and returns the verdicts."""
 
 import itertools
 

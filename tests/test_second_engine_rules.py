@@ -28,7 +28,7 @@ GENERATORS = sp.symbols("a0:3")
 
 
 def _drawn(rng):
-    """Returns a polynomial of the ring and the same one of SymPy."""
+    """Returns a drawn polynomial of the ring, and the same polynomial in SymPy."""
     ring = Ring(3)
     poly, expression = ring.zero, sp.S.Zero
     for _ in range(4):
@@ -71,7 +71,7 @@ def test_polynomials_are_those_of_sympy(seed):
 
 
 def test_what_is_remembered_of_truth_values_is_not_taken_for_numbers():
-    """Python has ``True == 1``, also inside the branches of a diagram."""
+    """In Python ``True == 1``, so results kept by their arguments alone would be mixed up."""
     pieces = Pieces(Field(4))
     question = pieces.sign(pieces.field.symbol("x"))
     positive = pieces.apply(lambda s: s > 0, question)
@@ -84,7 +84,7 @@ def test_what_is_remembered_of_truth_values_is_not_taken_for_numbers():
 
 
 def _run(function, *arrays):
-    """The engine's outputs on exact constants, as float64."""
+    """Returns the output that the engine computes from exact constants, as float64."""
     field = Field(64)
     reader = ExactReader(Arithmetic(Pieces(field)))
     jaxpr = jax.make_jaxpr(function)(*arrays)
@@ -103,7 +103,7 @@ CANCELS = 1e-6  # in float32, a sum that cancels errs by the rounding of its ter
 
 
 def _check(function, x, y, atol=0.0):
-    """The rule gives what JAX computes in float32, to some units in the last place."""
+    """Asserts that the engine gives what JAX computes in float32, to a few last places."""
     expected = np.asarray(function(jnp.asarray(x), jnp.asarray(y)), float)
     np.testing.assert_allclose(_run(function, x, y), expected, rtol=2e-6, atol=atol)
 
@@ -208,7 +208,7 @@ def test_a_rule_of_shapes_or_control_is_jax_own(name):
 def test_every_rule_is_compared():
     rules = set(ExactReader(Arithmetic(Pieces(Field(8)))).elementwise)
     compared = {name.split()[0] for name in ELEMENTWISE}
-    assert rules - compared == {"add_any"}  # as add, which JAX makes only in transposes
+    assert rules - compared == {"add_any"}  # like add, but only in transposes
 
 
 def test_a_primitive_without_a_rule_raises():

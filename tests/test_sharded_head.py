@@ -1,4 +1,4 @@
-"""The linear head on a mesh of eight devices, against the same on one."""
+"""The linear head gives the same numbers on a mesh of eight devices as on one device."""
 
 import functools
 
@@ -47,7 +47,7 @@ CALLS = [
 
 
 def derivatives(head, floats, fixed, **options):
-    """The losses and the gradient to each argument."""
+    """Returns the losses and the gradient to each floating-point argument."""
     loss = functools.partial(head, **fixed, **FIXED, **options)
     value, (gradients,) = heads.derivatives(lambda floats: loss(**floats), floats)
     return jax.block_until_ready((value, gradients))
@@ -65,7 +65,7 @@ def on_one_device(reduction):
     ("module", "reduction", "kernel", "axes"), CALLS, ids=lambda x: getattr(x, "__name__", x)
 )
 def test_one_call(module, reduction, kernel, axes):
-    """Every option at once; gradients of what is replicated are not multiplied."""
+    """With all options, no gradient of a replicated argument is multiplied by the shards."""
     (floats, fixed, expected), spec = on_one_device(reduction), KERNELS[kernel]
     if axes == "VD":
         floats, spec = floats | {"kernel": floats["kernel"].T}, P(*spec[::-1])
@@ -87,7 +87,7 @@ def test_in_shard_map(check_vma, reduction):
 
 @reductions
 def test_gradient_taken_inside(reduction, rng):
-    """In a train step that lies in shard_map as a whole, no gradient is multiplied."""
+    """If the whole train step is in shard_map, no gradient is multiplied by the shards."""
 
     def gradient(inputs, kernel, labels, **names):
         def loss(x, w):
@@ -108,7 +108,7 @@ def test_outside_jit(rng):
 
 
 def pulled_of_all(head, x, w, y, b, **options):
-    """A number that weighs all that the head returns, that itself, and the number's gradients."""
+    """Returns a weighted sum of the head's outputs, beside the outputs, and the sum's gradients."""
 
     def total(x, w, b):
         out = head(x, w, y, b, **options)
@@ -119,7 +119,7 @@ def pulled_of_all(head, x, w, y, b, **options):
 
 @kernels
 def test_statistics(kernel, rng):
-    """Ties between shards, labels out of range and ignored; and the gradient of the floats."""
+    """The inputs have ties between shards, and labels that are ignored or out of range."""
     x, w, y, b = map(np.array, layer(rng))
     w = np.round(w)
     w[:, [7, 20]], b[[7, 20]] = 0, 4.0  # a tie of classes in two shards
@@ -136,7 +136,7 @@ def test_statistics(kernel, rng):
 @pytest.mark.parametrize("classes", [21, 22, 3], ids=["21", "22", "fewer than shards"])
 @pytest.mark.parametrize("head", [linear_softmax_cross_entropy, linear_token_statistics])
 def test_classes_that_the_shards_do_not_divide(classes, head, rng):
-    """They are padded; the padding gets no mass, and a label in it is out of range."""
+    """The classes are padded; the padding gets no mass, and a label in it is out of range."""
     x, w, y, b = map(np.array, layer(rng, classes))
     y[0, :2] = classes, classes + 1
     options = {"top_k": 2}
@@ -152,7 +152,7 @@ def test_classes_that_the_shards_do_not_divide(classes, head, rng):
 @pytest.mark.skipif(jax.__version_info__ < (0, 7), reason="jax 0.6 lacks jax.sharding.reshard")
 @pytest.mark.parametrize("kernel", [KERNELS["classes"], KERNELS["fully"]], ids=str)
 def test_explicit_sharding(kernel, rng):
-    """Types say where arrays are; what is elsewhere is moved, and gradients lie as arguments."""
+    """Arrays whose types say how they are sharded get gradients that are sharded alike."""
     x, w, y, _ = layer(rng)
     expected = both(linear_softmax_cross_entropy, x, w, y)
     with mesh_set(kind=AxisType.Explicit) as mesh:
@@ -177,7 +177,7 @@ def test_an_explicit_mesh_needs_a_newer_jax(rng):
 
 
 def integer(module=xent_jax, **options):
-    """A head of the integer loss, which knows the mesh axis of the classes if there are options."""
+    """Returns a head of the integer loss; with options it has the classes' mesh axis too."""
     loss = module.softmax_cross_entropy_with_integer_labels
     if options:
         loss = functools.partial(loss, axis_name="model")

@@ -1,4 +1,4 @@
-"""A head of a user's own loss on a mesh of eight devices, against the same on one."""
+"""A head of a user's own loss gives the same numbers on a mesh of eight devices as on one."""
 
 import functools
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.fast_compile, pytest.mark.usefixtures("float64")]
 
 
 def head_of(wrap=lambda head: head, **options):
-    """A head with aux as a function of named arrays, of which its loss closes over the number c."""
+    """Returns a head with aux as a function of named arrays; its loss closes over the number c."""
 
     def call(inputs, kernel, labels, c, **given):
         def loss(z, targets):
@@ -32,7 +32,7 @@ def head_of(wrap=lambda head: head, **options):
 
 
 def pulled_of(call, classes=CLASSES, more=()):
-    """The value, aux, and the gradients to all floating-point inputs."""
+    """Returns the value, the aux, and the gradients to all floating-point inputs."""
     floats, fixed = drawn(np.random.default_rng(0), classes)
     given = {k: v for k, v in fixed.items() if k in ("labels", *more)}
     floats = {k: floats[k] for k in ("inputs", "kernel", *more) if k in floats}
@@ -44,7 +44,7 @@ def pulled_of(call, classes=CLASSES, more=()):
     return both(run, floats | {"c": jnp.asarray(1.3)}, wrt=0, has_aux=True)
 
 
-PADDED = {"classes": 22, "more": ("bias", "weights", "where")}  # four shards have 24 classes
+PADDED = {"classes": 22, "more": ("bias", "weights", "where")}  # padded to 24 for four shards
 
 
 @functools.cache

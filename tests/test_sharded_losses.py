@@ -1,4 +1,4 @@
-"""Losses of logits on a mesh of eight devices, for every row of the table of cases."""
+"""On a mesh of eight devices, each row of the table of cases has the losses of one device."""
 
 import functools
 
@@ -26,7 +26,7 @@ NAMES = {"axis_name": "model", "batch_axis_name": "data"}
 
 
 def rows(**ways):
-    """Each row in the first way, each function, with most of its options, in the others."""
+    """Returns a mark for all rows in the first way, and each function's richest in the others."""
     return pytest.mark.parametrize(
         ("case", "way"),
         [
@@ -57,13 +57,13 @@ def problem_of(case):
 
 
 def mapped(case, function, out, check_vma=True):
-    """A function of a shard's inputs by name, inside shard_map of whole ones."""
+    """Returns shard_map of a function of a dict of inputs, each sharded by its spec."""
     specs = {name: spec(case, name) for name in problem_of(case).inputs}
     return shard_map(function, (specs,), out, check_vma=check_vma)
 
 
 def sharded(case, module, check_vma=True):
-    """The losses of the row on the mesh, of its floating arguments."""
+    """Returns the row's losses on the mesh as a function of its floating-point arguments."""
     out = P("data")
     if case.options.get("reduction", "none") != "none":
         out = P()
@@ -76,7 +76,7 @@ def sharded(case, module, check_vma=True):
 
 @rows(tracked=(xent_jax, True), untracked=(xent_jax, False), forward=(xent_jax.forward_mode, True))
 def test_value_and_gradient(case, way):
-    """Of all floating arguments, replicated ones too, from outside shard_map."""
+    """Gradients to all floats, also replicated ones, are right if taken outside shard_map."""
     problem_of(case).check_gradient(sharded(case, *way))
 
 
@@ -98,14 +98,14 @@ def test_forward_mode(case):
 
 @each_function
 def test_gradient_taken_inside(case):
-    """As in a train step that lies in shard_map as a whole: no shard's gradient is multiplied."""
+    """If the whole train step is in shard_map, no gradient is multiplied by the shards."""
     problem = problem_of(case)
     first = next(iter(case.arguments))
 
     def inside(inputs):
         def loss(x):
             values = case.call(xent_jax, inputs | {first: x}, **names_of(case))
-            # The sum over all: what is divided over the model axis is added up over it too.
+            # Values that are divided over the model axis are also added up over it.
             divided = () if values.ndim < 3 else ("model",)
             axes = ("data", *divided) if values.ndim else divided
             return jax.lax.psum(jnp.sum(values), axes) if axes else values
@@ -123,7 +123,7 @@ def test_gradient_taken_inside(case):
 @pytest.mark.users_compile
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
 def test_confident_rows_are_as_exact_as_on_one_device(soft, rng):
-    """Where the label's shard, or another, holds all the mass: S - 1 is no difference."""
+    """The label's shard or another has nearly all the mass, where S - 1 would lose its digits."""
     z = np.zeros((8, 16), np.float32)
     z[np.arange(8), rng.integers(0, 16, 8)] = rng.uniform(15, 60, 8)
     z[6:, 3] = z[6:].max(-1)  # ties over two shards
@@ -136,7 +136,7 @@ def test_confident_rows_are_as_exact_as_on_one_device(soft, rng):
 
 
 def test_a_padded_tail_takes_no_part(rng):
-    """22 classes over four shards of six: the mask leaves out what is padding."""
+    """Four shards of six hold 22 classes, and a mask leaves out the two that are padding."""
     z, y = rng.standard_normal((8, 22)), rng.integers(0, 22, 8)
     options = {"label_smoothing": 0.1, "z_loss": 1e-3}
     expected = jax.jit(jax.value_and_grad(lambda z: LOSS(z, y, reduction="mean", **options)))(z)
@@ -151,7 +151,7 @@ def test_a_padded_tail_takes_no_part(rng):
 
 
 def test_a_mean_is_over_the_examples_of_all_shards(rng):
-    """Shards that leave in different numbers of examples: the mean of means is another number."""
+    """The shards keep different numbers of examples, so that a mean of their means is wrong."""
     z, y = rng.standard_normal((8, 8)), rng.integers(0, 8, 8)
     left = np.array([True] * 4 + [False, False, False, True])
     by_class, weights = rng.uniform(0.5, 2, 8), rng.uniform(0.5, 2, 8)
@@ -177,7 +177,7 @@ maps = pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS)
 
 
 def divided(x):
-    """A shard's columns of a matrix, for each shard."""
+    """Returns a matrix as ``[shards, rows, columns of a shard]``."""
     return jnp.moveaxis(x.reshape(len(x), SHARDS, -1), 1, 0)
 
 
@@ -186,7 +186,7 @@ def joined(shards):
 
 
 def plain(z, y):
-    """The mean loss in plain JAX, of a shard's classes."""
+    """Returns the mean loss, from a shard's logits, in plain JAX."""
     m = jax.lax.pmax(jax.lax.stop_gradient(jnp.max(z, -1)), "i")
     lse = m + jnp.log(jax.lax.psum(jnp.sum(jnp.exp(z - m[:, None]), -1), "i"))
     own = jax.nn.one_hot(y - jax.lax.axis_index("i") * z.shape[-1], z.shape[-1])
@@ -200,7 +200,7 @@ ours = functools.partial(mean, axis_name="i")
 @maps
 @pytest.mark.parametrize("loss", [ours, plain], ids=["ours", "plain"])
 def test_a_gradient_inside_pmap_or_vmap_is_multiplied_by_the_shards_of_classes(loss, mapped, rng):
-    """The page of limits says so: our gradient is multiplied just as that of plain JAX is."""
+    """As docs/limits.md says, our gradient is multiplied just as that of plain JAX is."""
     z, y = jnp.asarray(rng.normal(size=(6, 8))), jnp.arange(6)
     gradient = mapped(lambda z: jax.grad(loss)(z, y))(divided(z))
     close(joined(gradient), SHARDS * jax.grad(mean)(z, y))
@@ -223,7 +223,7 @@ def test_a_gradient_of_the_head_inside_pmap_or_vmap_is_multiplied_too(mapped, rn
 
     inside = functools.partial(gradient, axis_name="i")
     dx, dw = mapped(inside)(jnp.broadcast_to(x, (SHARDS, *x.shape)), divided(w))
-    whole = jnp.sum(dx, 0), joined(dw)  # dx of a shard is its part
+    whole = jnp.sum(dx, 0), joined(dw)  # each shard has a part of dx
     close(whole, jax.tree.map(lambda g: SHARDS * g, gradient(x, w)))
 
 

@@ -1,4 +1,4 @@
-"""For sharded classes, no wrong merge is proved, nor what holds at small indices only."""
+"""For sharded classes, no wrong merge is proved, and no rule that holds for small indices only."""
 
 # ruff: noqa: E402
 
@@ -44,7 +44,7 @@ def local(shards, x):
 
 
 def without(change):
-    """What the collectives are when one is left out."""
+    """Returns the name of a collective and a function that leaves it out."""
     return {
         "the maximum of the maxima": ("pmax", local),
         "the sum of the sums": ("psum", local),
@@ -86,7 +86,7 @@ def test_sums_relative_to_each_shards_own_maximum_are_not_proved(spoil):
 
 
 def logsumexp(change=""):
-    """By hand: sums relative to each shard's own maximum, rescaled to the largest."""
+    """Returns log-sum-exp by sums relative to each shard's maximum, rescaled to the largest."""
 
     def merged(_, z):
         own = lax.stop_gradient(jnp.max(z, -1))
@@ -100,7 +100,7 @@ def logsumexp(change=""):
 
 @pytest.mark.parametrize("change", ["", "rescaled the wrong way"])
 def test_rescaled_sums(change):
-    """JAX's own gradient through psum, transposed in each shard."""
+    """The gradient is JAX's own, through the transpose of psum in each shard."""
 
     def reference(z):
         return jnp.broadcast_to(book.logsumexp(z, over=book.SHARDS), z.shape[:2])
@@ -126,7 +126,7 @@ def test_a_class_is_a_shard_and_a_place():
 @pytest.mark.parametrize("place", [OTHER, WHOLE, 2 * R, R + 1, R * R], ids=str)
 def test_a_place_that_may_be_in_another_shard_is_not(place):
     (whole,) = f.is_zero(poly(S) * K + poly(J) - Q * K - place).atoms()
-    assert {S, J} <= whole.free  # one equation of both, where the class told apart gives two
+    assert {S, J} <= whole.free  # one equation of both, not one for each
 
 
 def test_a_label_is_in_the_shard_that_holds_it():
@@ -151,7 +151,7 @@ def test_labels_are_below_the_number_of_classes():
 
 @pytest.mark.parametrize("gap", [0, 1])
 def test_labels_of_two_digits_are_read(gap):
-    """A label's term, and that of the class after it."""
+    """The logit at a label is read, and differs from the logit of the class after it."""
 
     def own(z, y):
         number = jnp.arange(z.shape[0])[:, None, None] * z.shape[2] + jnp.arange(z.shape[2])

@@ -26,7 +26,7 @@ splits = pytest.mark.parametrize(
 def same_numbers(first, second, expected):
     """Asserts that two runs are equal to the bit, and within 1e-6 of the largest expected number.
 
-    The same numbers are NaN or infinite.
+    The same numbers must be NaN or infinite.
     """
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
@@ -46,7 +46,7 @@ def one_row_in_four_is_bad(rng):
 
 
 def of_rows(mesh, check_vma=True):
-    """Losses and gradients of logits and labels."""
+    """Returns a compiled function of logits and labels that returns losses and a gradient."""
     given = {"ignore_index": -100, "label_smoothing": 0.1, "z_loss": 1e-3, "axis_name": "model"}
     loss, specs = functools.partial(INTEGER, **given), (P("data", "model"), P("data"))
     mapped = shard_map(loss, specs, P("data"), mesh, check_vma)
@@ -55,7 +55,7 @@ def of_rows(mesh, check_vma=True):
 
 @functools.cache
 def of_logits_on(data, model, check_vma):
-    """Losses and gradients, twice."""
+    """Returns the losses and the gradient of two runs."""
     run = of_rows(mesh_of(data, model), check_vma)
     rows = one_row_in_four_is_bad(np.random.default_rng(0))
     return run(*rows), run(*rows)
@@ -78,10 +78,10 @@ def test_the_order_of_tokens_changes_no_number(rng):
 
 @functools.cache
 def of_head_on(data, model, fully):
-    """Losses, their gradient to the inputs, and a mean and its gradients, in float32; twice."""
+    """Returns the losses, their gradient, and a mean with its gradients, of two float32 runs."""
     rng = np.random.default_rng(0)
     x, w, y, b = layer(rng)
-    x, w = jnp.tile(x, (1, 1, 4)), jnp.tile(w, (4, 1))  # a width that eight divide
+    x, w = jnp.tile(x, (1, 1, 4)), jnp.tile(w, (4, 1))  # eight divides the width
     y = y.at[:5, 0].set(jnp.array([-1, CLASSES, 3, 0, 0]))
     x = x.at[4, 0, 0].set(jnp.nan)
     kernel = KERNELS["fully" if fully else "classes"]

@@ -1,4 +1,4 @@
-"""What the compiled programs of heads and losses on a mesh send between devices."""
+"""Compiled heads and losses on a mesh send no more between devices than they must."""
 
 import functools
 
@@ -16,9 +16,9 @@ from tests.programs import to_be_read
 from xent_jax import linear_softmax_cross_entropy, shard_linear_head, with_linear_head
 
 N, D, V = 2048, 512, 32768
-OF_EACH_TOKEN = 24 * 1024  # bytes, on 2 x 4
+OF_EACH_TOKEN = 24 * 1024  # bytes of a few numbers for each token, on 2 x 4 devices
 DX, DW = 4 * N // 2 * D, 4 * D * V // 4
-CHUNKS = N // 2 // 256  # of a loop that may end early
+CHUNKS = N // 2 // 256  # at most, in a loop that may end early
 INTEGER = xent_jax.softmax_cross_entropy_with_integer_labels
 BY_CLASS, FULLY = P(None, "model"), P("data", "model")
 
@@ -34,7 +34,7 @@ CHUNKED = {"max_logits_bytes": 256 * 2 * V}
 
 @functools.cache
 def program(kernel, any_loss=False, **options):
-    """The text of a program of the value and its gradients, in chunks of 256 tokens."""
+    """Returns the compiled text of a head's value and gradients, in chunks of 256 tokens."""
     mesh, head, options = mesh_of(), linear_softmax_cross_entropy, CHUNKED | options
     if any_loss:
         loss = functools.partial(INTEGER, axis_name="model")
@@ -57,7 +57,7 @@ def program(kernel, any_loss=False, **options):
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_two_gradients_cross(reduction):
-    """In chunks: the inputs' over model, the kernel's over data, and few numbers by token."""
+    """The inputs' gradient is summed over model, the kernel's over data; little else is sent."""
     program_text = program(BY_CLASS, reduction=reduction)
     assert DX + DW < bytes_per_device(program_text) <= DX + DW + 2 * OF_EACH_TOKEN
     large = sorted(c.bytes for c in collectives(program_text) if c.bytes > OF_EACH_TOKEN)
@@ -70,7 +70,7 @@ def test_of_any_loss_no_more_crosses():
 
 
 def test_a_mask_sends_nothing_more():
-    """The bytes are the same if all chunks are computed, and fewer if not."""
+    """With a mask, the bytes are the same if all chunks are computed, and fewer if not."""
     unmasked = collectives(program(BY_CLASS, reduction="mean"))
     masked = collectives(program(BY_CLASS, ignore_index=-100), unknown=CHUNKS)
     assert sum(c.moved for c in masked) == sum(c.moved for c in unmasked)
@@ -78,7 +78,7 @@ def test_a_mask_sends_nothing_more():
 
 @pytest.mark.parametrize("options", [{"z_loss": 1e-4}, {"z_loss": 1e-4, "ignore_index": -100}])
 def test_a_fully_sharded_kernel_is_gathered_once(options):
-    """Not for each chunk; and its gradient is scattered as it is summed."""
+    """The kernel is gathered once, not for each chunk, and its gradient is scattered once."""
     found = collectives(program(FULLY, **options), unknown=CHUNKS)
     for kind in ("all-gather", "reduce-scatter"):
         assert [(c.bytes, c.times) for c in found if c.kind == kind] == [(DW, 1)]
@@ -107,7 +107,7 @@ SMALL = 4, 6
 
 
 def crossing(mesh, function, *arrays):
-    """The kinds of collectives in the compiled program."""
+    """Returns the sorted kinds of the collectives in the compiled program."""
     return sorted(c.kind for c in collectives(text(function, *arrays), dict(mesh.shape)))
 
 
@@ -115,7 +115,7 @@ def crossing(mesh, function, *arrays):
 @pytest.mark.parametrize("spec", [("data",), (None, "model"), ("data", "model")], ids=str)
 @pytest.mark.parametrize("loss", ["integer", "soft"])
 def test_labels_that_are_not_divided_add_no_collective(loss, spec, kind):
-    """Each device takes its part of what it holds; nothing is gathered."""
+    """Each device takes its part of the labels that it holds, and nothing is gathered."""
     function, labels, division = xent_jax.softmax_cross_entropy, (SMALL, jnp.float32), spec
     if loss == "integer":
         function, labels, division = INTEGER, (SMALL[:1], jnp.int32), spec[:1]

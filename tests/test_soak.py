@@ -12,7 +12,7 @@ from tests.conftest import resident, return_freed_memory
 from tests.programs import compilations
 
 STEPS, TOKENS, WIDTH, CLASSES = 10_000, 16, 8, 32
-SLACK = 4 * 2**20  # the allocator's; between the quarters half a KiB a step would be more
+SLACK = 4 * 2**20  # for the allocator; a leak of 0.6 KiB a step would be more
 
 
 def of_logits(kernel, x, y):
@@ -47,14 +47,14 @@ class Trainer:
         return kernel - 0.1 * gradient, value
 
     def run(self, step, count):
-        """The last loss; the labels come from the host each time, as a loader's do."""
+        """Returns the last loss; at each step the labels come from the host, as in training."""
         for _ in range(count):
             self.kernel, value = step(self.kernel, self.x, jnp.asarray(self.labels))
         return float(value)
 
 
 def held():
-    """The resident set in bytes, and how many arrays are alive."""
+    """Returns the resident memory in bytes, and the number of live arrays."""
     gc.collect()
     return_freed_memory()
     return resident(), len(jax.live_arrays())
@@ -63,7 +63,7 @@ def held():
 @pytest.mark.slow
 @losses
 def test_memory_does_not_grow(loss):
-    """From the first quarter, which warms up, to the last."""
+    """The first quarter of the steps warms up; memory is compared from its end to the last step."""
     trainer = Trainer(loss)
     step = jax.jit(trainer.step)
     trainer.run(step, STEPS // 4)
@@ -79,7 +79,7 @@ def test_memory_does_not_grow(loss):
 @pytest.mark.fast_compile
 @losses
 def test_eager_steps_compile_nothing(loss):
-    """After the first; the head's loop over chunks is made of functions that are new each time."""
+    """Only the first steps compile, although the head's loop is made of new functions each time."""
     trainer = Trainer(loss)
     trainer.run(trainer.step, 2)
     _, arrays = held()

@@ -1,4 +1,4 @@
-"""How the tests themselves are run: on how many workers, and how their programs are compiled."""
+"""The tests run on as many workers as the memory allows, and are compiled as they are marked."""
 
 import os
 import re

@@ -1,6 +1,6 @@
 """Defects that were reported for other libraries, named by their threads, do not occur here.
 
-What other edge cases give stands in edges.py, in the same form.
+Other edge cases are in edges.py, in the same form.
 """
 
 import math
@@ -40,14 +40,14 @@ THREADS = {
     # -infinity where the label is 0
     "optax 896, 898": Edge(SOFT, [([-inf, 0.0], [0.0, 1.0], OUT)]),
     "optax 896, 898, integer": Edge(INTEGER, [([-inf, 0.0], 1, OUT)]),
-    # The class can have no label: what it would cost is left out, as in the value.
+    # Like the loss, the gradient to the labels leaves out a class of logit -infinity.
     "optax 916": Edge(SOFT, [
         ([-inf, 1.0, 0.0], [0.0, 0.25, 0.75], (LSE - 0.25, [0, LSE - 1, LSE])),
     ], wrt=1),
     # A float32 loss of bfloat16 logits
     "optax 1020": Edge(INTEGER, [(ROUNDED, 7, (of(ROUNDED, 7)[0], None))]),
     "optax 1185": Edge(INTEGER, [(Z, 4, BAD), (Z, -1, BAD), (Z, 3, of(Z, 3))]),
-    # Masked examples have the same gradient with either label.
+    # A masked example has a gradient of 0, even if its logits are NaN.
     "optax 1335": Edge(INTEGER, [(A, 2, of(A, 2)), (SPOILED, 0, OUT), (B, 1, of(B, 1))], EXAMPLES),
     "optax 1335, soft": Edge(SOFT, [
         (A, [0.0, 0, 1], of(A, 2)), (SPOILED, [1.0, 0, 0], OUT), (B, [0.0, 1, 0], of(B, 1)),
@@ -55,7 +55,7 @@ THREADS = {
     "optax 1486": Edge(
         INTEGER, [(A, 2, of(A, SMOOTH)), (B, 2, of(B, SMOOTH))], {"label_smoothing": 0.3}
     ),
-    # Smoothing stays within the classes left in.
+    # Smoothing is spread over the classes that ``where`` keeps.
     "optax 1760": Edge(SOFT, [(LEFT[0], [0.0, 1, 0, 0], SMOOTHED)], LEFT[1]),
     "optax 1760, integer": Edge(INTEGER, [(LEFT[0], 1, SMOOTHED)], LEFT[1]),
     # A large offset common to the logits
@@ -63,7 +63,7 @@ THREADS = {
     "optax 1792, soft": Edge(SOFT, [
         ([x] * 3, [0.2, 0.3, 0.5], of([0] * 3, [0.2, 0.3, 0.5])) for x in (1e8, -1e8)
     ]),
-    # The gradient of logsumexp where all is -infinity: NaN, and 0 where the row is masked out
+    # The gradient of logsumexp of a row of -infinity is NaN, or 0 if the row is masked out.
     "jax 6811": Edge("logsumexp", [([-inf, -inf], (-inf, nan))]),
     "jax 6811, masked": Edge("logsumexp", [([-inf, -inf], (-inf, 0))], {"where": np.array(False)}),
     # A mean where every label is ignored
@@ -75,7 +75,7 @@ THREADS = {
     "pytorch 113708, log_softmax": Edge("log_softmax", [
         ([g, 0.0], ([-math.log1p(math.exp(-g)), -lse([g, 0])[0]], None)) for g in (17.0, 80.0)
     ]),
-    # T5X's loss returns p - t, right where sum(t) = 1 alone.
+    # T5X's loss has the gradient p - t, which is right only where t sums to 1.
     "t5x": Edge(SOFT, [(A, [0.5, 0.0, 2.0], of(A, [0.5, 0, 2]))]),
     "t5x, z-loss": Edge(SOFT, [(A, [0.5, 0.0, 2.0], of(A, [0.5, 0, 2], 0.1))], {"z_loss": 0.1}),
 }  # fmt: skip
@@ -117,7 +117,7 @@ def test_jax_40409_gradient_of_log_softmax_of_many_float16_logits():
     ids=["log_softmax", "jax-40386-softmax", "pytorch-195678-cross-entropy"],
 )
 def test_jax_40384_the_confident_component_of_a_float64_gradient(function, sign):
-    small = sign * math.exp(-37.42994775023705)  # it goes to 0 where 1 - p is subtracted
+    small = sign * math.exp(-37.42994775023705)  # computed as 1 - p, it would be 0
     with x64():
         gradient = jax.grad(lambda z: function(z)[0])(jnp.array([37.42994775023705, 0.0]))
         close(gradient, [small, -small], rtol=1e-14)

@@ -1,4 +1,4 @@
-"""Class weights, ignore_index, label smoothing and reductions, as PyTorch documents them.
+"""Class weights, ignore_index, label smoothing and reductions mean what PyTorch documents.
 
 The definitions of torch.nn.CrossEntropyLoss and BCEWithLogitsLoss are written here in NumPy and
 float64. They are differentiated by the complex step, f'(x) = Im f(x + ih) / h, which does not
@@ -30,14 +30,14 @@ each_choice = pytest.mark.parametrize(
 
 
 def surprise(z):
-    """-log p, p = softmax(z)."""
+    """Returns ``-log p`` for ``p = softmax(z)``."""
     return np.log(np.sum(np.exp(z), axis=-1, keepdims=True)) - z
 
 
 def torch_cross_entropy(
     logits, labels, *, ignore_index=None, label_smoothing=0.0, class_weights=None, reduction
 ):
-    """l_n = (1 - e) w_y nll_y + e / K sum_c w_c nll_c, 0 where y_n is to be ignored."""
+    """Returns ``(1 - e) w_y nll_y + e / K sum_c w_c nll_c``, 0 for ignored labels, reduced."""
     nll, keep, e = surprise(logits), labels != ignore_index, label_smoothing
     w = np.ones(nll.shape[-1]) if class_weights is None else class_weights
     y = np.where(keep, labels, 0)
@@ -50,7 +50,7 @@ def torch_cross_entropy(
 def torch_cross_entropy_of_probabilities(
     logits, labels, *, label_smoothing=0.0, class_weights=None, reduction
 ):
-    """l_n = -sum_c w_c log p_c t'_c with t' = (1 - e) t + e / K; the mean is over N."""
+    """Returns ``-sum_c w_c log p_c t'_c``, t' = (1 - e) t + e / K, reduced; the mean is over N."""
     e, w = label_smoothing, 1.0 if class_weights is None else class_weights
     smooth = (1 - e) * labels + e / logits.shape[-1]
     losses = np.sum(w * surprise(logits) * smooth, axis=-1)
@@ -58,7 +58,7 @@ def torch_cross_entropy_of_probabilities(
 
 
 def torch_bce_with_logits(logits, labels, *, pos_weight=1.0, reduction):
-    """l = -w t log s(z) - (1 - t) log s(-z), s the sigmoid; the mean is over all elements."""
+    """Returns ``-w t log s(z) - (1 - t) log s(-z)``, s the sigmoid, reduced over all elements."""
     losses = pos_weight * labels * np.log1p(np.exp(-logits))
     losses = losses + (1 - labels) * np.log1p(np.exp(logits))
     return reduced(losses, reduction, losses.size)
@@ -71,7 +71,7 @@ def reduced(losses, reduction, divisor):
 
 
 def complex_step(function, arrays, name) -> np.ndarray:
-    """The gradient of a scalar function to one of its arrays."""
+    """Returns the gradient of a scalar function to one of its arrays, by the complex step."""
     size, x = 1e-40, np.asarray(arrays[name])
     steps = 1j * size * np.eye(x.size).reshape(-1, *x.shape)
     slopes = [function(**{**arrays, name: x + step}).imag / size for step in steps]
@@ -79,7 +79,7 @@ def complex_step(function, arrays, name) -> np.ndarray:
 
 
 def assert_same(ours, definition, arrays, fixed, rng) -> None:
-    """Values, and gradients to each of the arrays at a random cotangent."""
+    """Asserts that values, and gradients to each array at a random cotangent, are the same."""
     with x64():
         value, pull = jax.vjp(lambda given: ours(**given, **fixed), arrays)
         np.testing.assert_allclose(value, definition(**arrays, **fixed), TOLERANCE, TOLERANCE)
@@ -98,12 +98,12 @@ def assert_same(ours, definition, arrays, fixed, rng) -> None:
 
 
 def positive(rng, low, high, shape):
-    """Numbers of that range, of which a few are 0."""
+    """Returns numbers between ``low`` and ``high``, about a fifth of them replaced by 0."""
     return np.where(rng.random(shape) < 0.2, 0, rng.uniform(low, high, shape))
 
 
 def classification(rng, draw, weighted, smoothed):
-    """Logits, class weights and label smoothing, of four classes or one."""
+    """Returns logits of four classes or one, and class weights and label smoothing if asked for."""
     shape = [(3, 4), (1, 1)][draw % 2]
     arrays = {"logits": rng.uniform(-10, 10, shape)}
     if weighted:
@@ -114,7 +114,7 @@ def classification(rng, draw, weighted, smoothed):
 
 
 def integer_labels(rng, n, k):
-    """Labels, some of them the index to be ignored, which may also be that of a class."""
+    """Returns labels, and maybe an ``ignore_index`` that replaces some; it may be a class too."""
     labels, ignore_index = rng.integers(0, k, n), rng.choice([None, -100, -1, k - 1])
     if ignore_index is None:
         return {"labels": labels}
@@ -132,7 +132,7 @@ def integer_labels(rng, n, k):
 def test_integer_labels(reduction, weighted, smoothed, rng):
     for draw in range(DRAWS):
         count = 0
-        while not count:  # over nothing torch's mean is NaN: the next test
+        while not count:  # torch's mean over nothing is NaN, see the next test
             arrays = classification(rng, draw, weighted, smoothed)
             fixed = integer_labels(rng, *arrays["logits"].shape)
             left = fixed["labels"][fixed["labels"] != fixed.get("ignore_index")]
@@ -145,7 +145,7 @@ def test_integer_labels(reduction, weighted, smoothed, rng):
 @each_choice
 @pytest.mark.parametrize("ignore_index", [-100, 0])
 def test_no_label_left(reduction, weighted, smoothed, ignore_index, rng):
-    """0 with zero gradients on purpose, where torch's mean is 0 / 0."""
+    """Our loss and gradients are 0 on purpose where torch's mean is 0 / 0."""
     arrays = classification(rng, 2, weighted, smoothed)
     labels = np.full(arrays["logits"].shape[:1], ignore_index)
     fixed = {"labels": labels, "ignore_index": ignore_index, "reduction": reduction}
@@ -164,7 +164,7 @@ def test_probabilities(reduction, weighted, smoothed, rng):
     for draw in range(DRAWS):
         arrays = classification(rng, draw, weighted, smoothed)
         labels = positive(rng, 0.01, 1, arrays["logits"].shape)
-        if draw < 3:  # else they need not sum to 1, and mean the same formula
+        if draw < 3:  # other labels need not sum to 1; the formula is the same
             labels[:, 0] += 0.5
             labels = labels / np.sum(labels, axis=-1, keepdims=True)
         ours, fixed = xent_jax.softmax_cross_entropy, {"reduction": reduction}
@@ -201,7 +201,7 @@ def test_binary_with_positive_weights(reduction, weighted, rng):
     ],
 )
 def test_the_complex_step_is_the_derivative(definition, arrays, fixed):
-    """Against central differences, since the other tests rest on it."""
+    """The other tests rest on the complex step, so it is compared with central differences."""
     arrays, h = {name: np.asarray(x, float) for name, x in arrays.items()}, 1e-5
     for name, x in arrays.items():
         slopes = complex_step(lambda **given: definition(**given, **fixed), arrays, name)

@@ -1,7 +1,7 @@
-"""Several calls in one gradient, in which different arguments are differentiated.
+"""Calls in one gradient that differentiate different arguments each get their own gradients.
 
-JAX traces such calls once if their shapes and options are equal. Each must still get its own
-gradients, which are those of plain JAX.
+JAX traces such calls once if their shapes and options are equal. The expected gradients are those
+of plain JAX.
 """
 
 import functools
@@ -68,7 +68,7 @@ HEADS = {
 
 
 def head(name, library):
-    """Both sides as functions of a dictionary, and two such dictionaries."""
+    """Returns our head and the plain one as functions of a dict of arrays, and two such dicts."""
     ours, reference, names = HEADS[name]
     rng = np.random.default_rng(0)
 
@@ -111,7 +111,7 @@ def checkpointed(call, sets, a, b):
 
 
 def scanned(call, sets, a, b):
-    """Each call takes its arguments from the carry, which is differentiated or not."""
+    """Returns the sum of the calls in a scan, which take their arguments from its carry."""
 
     def body(carry, i):
         return carry, i * eager(call, sets, *carry)
@@ -164,14 +164,14 @@ CASES += [
 
 @pytest.mark.parametrize(("name", "way", "library", "step"), CASES)
 def test_calls(name, way, library, step):
-    """Every argument alone, all of them, and none; so that each set comes before each other one."""
+    """The sets of differentiated arguments are each argument alone, all of them, and none."""
     problem = head(name, library) if name in HEADS else logits(RICHEST[name], library)
     sets = [*[(n,) for n in problem[2]], tuple(problem[2]), ()]
     check(way, problem, sets[::step])
 
 
 PAIRS = [*itertools.permutations([("x",), ("w",), ("x", "w"), ("x", "w", "b")], 2)]
-# A contrastive loss with one tower frozen has the first pair, a probe beside the head this one.
+# A contrastive loss with one frozen tower has the first pair, and a probe beside a head has this.
 PAIRS += [(("x", "w", "b", "c"), ("w", "b", "c"))]
 
 

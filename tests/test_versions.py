@@ -1,4 +1,4 @@
-"""The versions of JAX that the prover reads: each rule is tested on this one."""
+"""The prover's rules all read this version of JAX, and untested versions are refused."""
 
 import jax
 import jax.numpy as jnp
@@ -157,14 +157,14 @@ BEFORE_07, FROM_07 = {"custom_vjp_call_jaxpr", "pjit"}, {"custom_vjp_call", "jit
 FROM_11 = {"one_minus_square"}
 STACKS = {name for name in ("stack", "unstack") if not hasattr(lax, f"{name}_p")}
 ABSENT = (BEFORE_07 if JAX >= (0, 7) else FROM_07) | (FROM_11 if JAX < (0, 11) else set()) | STACKS
-"""Rules for what only other versions trace."""
+"""Rules for primitives that only other versions of JAX trace."""
 
 POLES = {"tan"}
 """Primitives that are read almost everywhere only, because they have poles."""
 
 
 def inside(jaxpr):
-    """The names of all primitives, those of inner jaxprs too."""
+    """Yields the names of all primitives, also of those in inner jaxprs."""
     for equation in jaxpr.eqns:
         yield equation.primitive.name
         for value in equation.params.values():
@@ -199,7 +199,7 @@ def test_the_search_for_numbers_computes_it_as_jax_does(name, float64):
         found = Digits(MEETS[name])(*map(exact, INPUTS.values()))
     wanted = jax.tree.leaves(MEETS[name](*map(jnp.asarray, INPUTS.values())))
     for numbers, computed in zip(found, wanted, strict=True):
-        # JAX's own functions err by a few units of 1e-16, and by that much where they are 0.
+        # JAX's own functions err by a few units of 1e-16, relative, or absolute where they are 0.
         np.testing.assert_allclose(numbers.astype(float), computed, rtol=1e-14, atol=1e-15)
 
 

@@ -1,4 +1,4 @@
-"""Arrays that flax wraps: a variable acts as its array; for a box, the error says how to unbox."""
+"""A variable of flax acts as its array, and the error for a box of flax says how to unbox it."""
 
 import functools
 
@@ -19,7 +19,7 @@ integer = functools.partial(X.softmax_cross_entropy_with_integer_labels, Z, Y)
 head = functools.partial(X.linear_softmax_cross_entropy, Z, W, Y)
 
 BOXES = [flax.linen.Partitioned, flax.linen.LogicallyPartitioned]
-CALLS = [  # the argument's name, a call with it, and what it should be
+CALLS = [  # the argument's name, a call with it, and an array for it
     ("logits", lambda x: X.softmax(x), Z),
     ("labels", lambda x: X.softmax_cross_entropy_with_integer_labels(Z, x), Y),
     ("class_weights", lambda x: integer(class_weights=x), jnp.ones(3)),

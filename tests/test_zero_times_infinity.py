@@ -1,6 +1,6 @@
-"""In every derivative zero times infinity is 0: a cotangent, tangent, weight or probability of 0.
+"""In every derivative, a cotangent, tangent, weight or probability of 0 times infinity is 0.
 
-The limits in ``gradient_limits`` are expected.
+The expected values are the limits in ``gradient_limits``.
 """
 
 import re
@@ -52,7 +52,7 @@ def check(row, gradients):
 @every_row
 @every_way
 def test_reverse_mode(name, row, module, wrap):
-    """A cotangent of 1, one of 0, and one of NaN, which every argument sees."""
+    """A cotangent of 1 gives the gradient, 0 gives 0, and NaN reaches every argument."""
 
     @wrap
     def pulled(g, *args):
@@ -68,7 +68,7 @@ def test_reverse_mode(name, row, module, wrap):
 @every_row
 @wraps
 def test_forward_mode(name, row, wrap):
-    """The derivative along each entry of each argument, and along a tangent of 0."""
+    """The derivative is right along each entry of each argument, and 0 along a tangent of 0."""
 
     @wrap
     def moved(args, tangents):
@@ -98,7 +98,7 @@ def test_hessian_under_a_cotangent_of_zero(name, row):
 
 
 def test_no_constant_is_folded_into_a_product_of_zero_and_infinity():
-    """XLA sees that the probabilities are one constant, but not the cotangent."""
+    """XLA may fold the probabilities, which are one constant, but not the cotangent."""
     pulled = jax.jit(lambda g: jax.vjp(xent_jax.entropy, jnp.zeros(4))[1](g)[0])
     np.testing.assert_array_equal(pulled(0.0), np.zeros(4))
     np.testing.assert_array_equal(pulled(1.0), np.full(4, INF))
@@ -116,13 +116,13 @@ def test_hessian_of_entropy_at_zero(module):
 
 
 def log_softmax(z):
-    """p, and log p with 0 in place of -inf, to 60 digits."""
+    """Returns p, and log p with 0 in place of -infinity, to 60 digits."""
     row = exact.softmax(z)
     return row.p, np.where(row.p > 0, exact.exact(z) - row.shift - row.log_total, 0)
 
 
 def mean_gradient(p, x):
-    """``p (x - <p, x>)``, the softmax's derivative of the mean of ``x``, and that mean."""
+    """Returns the mean ``<p, x>``, and its gradient to the logits of p, ``p (x - <p, x>)``."""
     return float(p @ x), (p * (x - p @ x)).astype(float)
 
 
@@ -136,7 +136,7 @@ widths = pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64
 @widths
 @pytest.mark.parametrize("of", ["probabilities", "logits"])
 def test_entropy_of_a_softmax(of, wide, module, wrap):
-    """Its gradient is -p (log p + H)."""
+    """The gradient to the logits is ``-p (log p + H)``."""
     # In float32 the rounding of a logit near -88 changes its exponential by up to 4e-6, in
     # float64 by 7e-15. What is below the smallest normal number may be flushed to 0.
     rtol = 1e-4 if of == "probabilities" else 1e-13 if wide else 5e-6
@@ -165,7 +165,7 @@ def distillation(module):
 @pytest.mark.users_compile
 @every_way
 def test_teacher_s_gradient(module, wrap):
-    """It is t (log t - l - KL)."""
+    """The gradient to the teacher's logits is ``t (log t - l - KL)``, l the student's log p."""
     gradient = wrap(jax.grad(distillation(module), 1))
     for teacher in GAPS:
         student = [1.0, 2.0, -1.0][: len(teacher)]
@@ -202,7 +202,7 @@ def jensen_shannon(module, p, q):
 
 @modes
 def test_jensen_shannon_divergence(module):
-    """Its gradient by p is log(p / m) / 2, and by logits 0 at a probability of 0."""
+    """The gradient to p is log(p / m) / 2; the gradient to a logit is 0 if its probability is 0."""
     p, q = jnp.array([0, 0, 0.5, 0.5]), jnp.array([0, 0.5, 0.5, 0])
     got = jax.jit(jax.grad(lambda p, q: jensen_shannon(module, p, q), (0, 1)))(p, q)
     np.testing.assert_allclose(got[0], [-INF, -INF, 0, LOG2 / 2], atol=1e-7)
@@ -220,7 +220,7 @@ def test_jensen_shannon_divergence(module):
 
 @modes
 def test_poison_is_not_hidden(module):
-    """NaN logits and NaN probabilities give NaN rows, next to a probability of 0 too."""
+    """NaN logits give NaN rows, and NaN probabilities give NaN, next to a probability of 0 too."""
     student, teacher = jnp.array([[1.0, NAN, 0]] * 2), jnp.array([[-INF, 0, 1.0], [0, 0, 1.0]])
     gradients = jax.grad(lambda s, t: distillation(module)(s, t).sum(), (0, 1))
     assert all(np.isnan(g).all() for g in jax.jit(gradients)(student, teacher))

@@ -1,6 +1,7 @@
-"""The losses as a textbook writes them, with all options, for JAX to differentiate in float64.
+"""Computes losses as a textbook writes them, with all options, for JAX to differentiate in float64.
 
-The classes lie last. No care is taken of rounding. A class at -infinity must have no label.
+The last axis has the classes. The code takes no care of rounding. A class whose logit is -inf must
+have the label 0.
 """
 
 import math
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 
 
 def left_in(z, where=None):
-    """Whether each class is left in, by a mask of classes, of examples, or none."""
+    """Returns whether each class is left in, by a mask of classes or examples, or by None."""
     where = jnp.ones((), bool) if where is None else jnp.asarray(where)
     return jnp.broadcast_to(where[..., None] if where.ndim == z.ndim - 1 else where, z.shape)
 
@@ -22,7 +23,7 @@ def logsumexp(z, where=None):
 
 
 def log_softmax(z, where=None):
-    """0 where a class is out or at -infinity."""
+    """Returns the log-softmax, with 0 where a class is left out or its logit is -inf."""
     there = left_in(z, where) & ~jnp.isneginf(z)
     return jnp.where(there, jnp.where(there, z, 0) - logsumexp(z, where)[..., None], 0)
 
@@ -32,7 +33,7 @@ def softmax(z, where=None):
 
 
 def reduced(losses, kept, reduction, by_label=None, weights=None):
-    """A mean is over the weights of the examples times those of their labels."""
+    """Reduces losses; a mean weighs each by its example's weight times its label's weight."""
     factors = [w for w in (by_label, weights) if w is not None]
     losses = jnp.where(kept, losses if weights is None else weights * losses, 0)
     if reduction != "mean":

@@ -1,4 +1,4 @@
-"""Token statistics by their definitions, of logits, held or of a linear head; and comparisons."""
+"""Computes token statistics by their definitions, and calls and compares the library's."""
 
 import functools
 
@@ -38,9 +38,9 @@ def of_logits(z, y, top_k=3):
 
 
 def equal_zeros_tie(found, z, top_k):
-    """Asserts that classes come first as NumPy orders them, where -0.0 equals 0.0.
+    """Asserts that the statistics rank classes as NumPy sorts them, where -0.0 equals 0.0.
 
-    Each token has the logits z, and each class is the label of one.
+    Each token has the logits z, and each class is the label of one token.
     """
     order = np.argsort(-z, kind="stable")
     tokens = len(found.argmax)
@@ -50,7 +50,7 @@ def equal_zeros_tie(found, z, top_k):
 
 
 def drawn(source, batch, tied=True):
-    """The logits alone, or inputs, kernel and bias; and labels. Two classes tie everywhere."""
+    """Draws the logits, or inputs, kernel and bias, and labels; two classes tie if ``tied``."""
     x, w, b, y = heads.drawn(batch)
     if tied:
         w, b = w.at[:, 4].set(w[:, 9]), b.at[4].set(b[9])

@@ -1,6 +1,6 @@
-"""``python -m tests.trusted_base``: the files that a proof rests on, with their lines.
+"""``python -m tests.trusted_base``: lists the files that a proof rests on, with their lines.
 
-Prints the table that stands between marks in CONTRIBUTING.md. ``--write`` puts it there.
+Prints the table that is between marks in CONTRIBUTING.md. ``--write`` writes it there.
 """
 
 import argparse
@@ -27,32 +27,32 @@ PARTS = {
         "_catalogue.py", "_command.py", "_workers.py", "_users.py"
     ),
 }  # fmt: skip
-"""What is trusted, and of which files."""
+"""What is trusted, with the files of which it is trusted."""
 FREE = {
     "__init__.py", "__main__.py", "_terminal.py",  # names and options
     "_prover/counterexample.py", "_prover/sympy.py", "_prover/words.py",  # no proof rests on them
-    "_refutation/*.py", "_page/*.py",  # nor on the search for counterexamples and on the page
-    "_derivations/*.py",  # but for the three above: each step of a chain is decided
+    "_refutation/*.py", "_page/*.py",  # nor on the search for counterexamples, nor on the page
+    "_derivations/*.py",  # except for the three above, which decide each step
 }  # fmt: skip
-"""The other files."""
+"""The other files, on which no proof rests."""
 _MARKS = re.compile(r"(<!-- trusted -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def files(patterns: Sequence[str]) -> list[Path]:
-    """Returns the files that some patterns name."""
+    """Returns the files that match any of the patterns."""
     return sorted({p for pattern in patterns for p in PROOFS.glob(pattern)})
 
 
 def trusted(patterns: Sequence[str]) -> list[Path]:
-    """Returns those among them that a proof rests on."""
+    """Returns the files that match any of the patterns and that a proof rests on."""
     named = {p for pattern in FREE if "*" not in pattern for p in PROOFS.glob(pattern)}
     return [p for p in files(patterns) if p not in named]
 
 
 def table() -> str:
-    """Returns the table in Markdown; what a file is for is the first sentence of its docstring."""
+    """Returns the table in Markdown; the first paragraph of a file's docstring describes it."""
     total = sum(_lines(p) for patterns in PARTS.values() for p in trusted(patterns))
-    rows = [f"| file of `proofs/` | lines ({total:,}) | what it has |", "|---|--:|---|"]
+    rows = [f"| file of `proofs/` | lines ({total:,}) | what it does |", "|---|--:|---|"]
     for what, patterns in PARTS.items():
         found = trusted(patterns)
         rows.append(f"| | **{sum(map(_lines, found)):,}** | **trusted: {what}** |")
@@ -79,7 +79,7 @@ def with_table(page: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table, or writes it."""
+    """Prints the table, or writes it into CONTRIBUTING.md."""
     first, _, rest = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(prog="python -m tests.trusted_base", description=rest)
     parser.add_argument("--write", action="store_true", help=f"put it into {PAGE.name}")

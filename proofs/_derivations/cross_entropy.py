@@ -1,6 +1,6 @@
-"""Softmax cross-entropy, soft and integer: one formula and its specialisations.
+"""Derives softmax cross-entropy with soft and with integer labels from one formula.
 
-L = T lse + c lse² − ⟨t, z⟩ with T = Σ t, so ∂L/∂z = (T + 2 c lse) p − t.
+The formula is L = T lse + c lse² − ⟨t, z⟩ with T = Σ t, so ∂L/∂z = (T + 2 c lse) p − t.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 ``Reading`` turns an expression into a term of ``_normal_form``: a symbol or an entry such as z(i)
 into an entry of an argument, a ``Total`` into a sum, a ``Partial`` into the derivative of a term.
-Definitions are unfolded on the way. What is read is what the expression means for every number of
-classes and all real numbers. So a divisor must be shown not to be 0, and what a logarithm or a
-real power is taken of must be shown to be positive; otherwise the step is undecided, and undecided
-is a failure.
+Definitions are unfolded on the way. The term means what the expression means for every number of
+classes and all real numbers. So a divisor must be shown not to be 0, and the argument of a
+logarithm and the base of a real power must be shown to be positive. Otherwise the step is
+undecided, which counts as a failure.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ _SECONDS = 60
 
 
 class Undecided(Exception):
-    """Equality was not shown; the message says why."""
+    """Raised where an equality or a sign was not shown; the message says why."""
 
 
 @dataclass(frozen=True)
 class Assumption:
-    """An assumption of a derivation, and what a decision may take from it."""
+    """An assumption of a derivation: its text, and the facts that a decision may use."""
 
     text: str
     equation: tuple[sp.Expr, sp.Expr] | None = None
-    """A sum, or a δ of two indices, and its value."""
+    """A sum, or a δ of two indices, and the value that it is assumed to have."""
     least: int = 1
-    """The smallest number of classes for which it can hold."""
+    """The smallest number of classes for which the assumption can hold."""
     unit: sp.Expr | None = None
-    """A symbol of a number between 0 and 1."""
+    """A symbol that is assumed to lie between 0 and 1."""
 
 
 Definitions = Sequence[tuple[sp.Expr, sp.Expr]]
-"""Heads, y(a) with an Index a or a symbol, and what they stand for."""
+"""Pairs of a head, which is a symbol or y(a) with an ``Index`` a, and the body it stands for."""
 Assumptions = Sequence[Assumption]
 
 
@@ -56,7 +56,7 @@ def least_of(given: Assumptions) -> int:
 
 
 def equal(a: sp.Expr, b: sp.Expr, definitions: Definitions = (), given: Assumptions = ()) -> None:
-    """Returns if the two are equal; raises ``Undecided`` if that is not shown."""
+    """Shows that ``a`` and ``b`` are equal, or raises ``Undecided``."""
     with _undecided():
         read = Reading(definitions, given)
         difference = read(a) - read(b)
@@ -73,7 +73,7 @@ def equal(a: sp.Expr, b: sp.Expr, definitions: Definitions = (), given: Assumpti
 def nonnegative(
     e: sp.Expr, definitions: Definitions = (), given: Assumptions = (), strictly: bool = False
 ) -> None:
-    """Returns if ``e`` is shown to be at least 0; raises ``Undecided`` otherwise."""
+    """Shows that ``e`` is at least 0, or positive if ``strictly``, or raises ``Undecided``."""
     with _undecided():
         numerator, _ = together(Reading(definitions, given, bounded=True)(e))
         if not (f.positive(numerator) if strictly else f.nonnegative(numerator)):
@@ -83,7 +83,7 @@ def nonnegative(
 
 @contextmanager
 def _undecided() -> Iterator[None]:
-    """Inside, what the normal form refuses is undecided, and so is what takes too long."""
+    """Raises ``Undecided`` where the normal form refuses a term, or the context takes too long."""
     f.forget()
     try:
         with f.limited(_SECONDS, f"{_SECONDS} s"):
@@ -94,19 +94,19 @@ def _undecided() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Reading:
-    """Turns expressions into terms."""
+    """Turns expressions of derivations into terms of the normal form."""
 
     definitions: Definitions
     given: Assumptions
     bounded: bool = False
-    """Whether a ``Gap`` is read as any number at least 0, where only its sign matters."""
+    """Whether a ``Gap`` is read as any number of at least 0, because only its sign is needed."""
     places: Mapping[sp.Expr, Poly] = field(default_factory=dict)
-    """The terms that indices stand for."""
+    """The terms that some indices stand for."""
     numbers: dict[Any, int] = field(default_factory=dict)
-    """A number for each thing that its name alone does not tell from another."""
+    """Numbers that make the names of indices, maxima and gaps unique."""
 
     def __call__(self, e: sp.Expr) -> Poly:
-        """Returns the term."""
+        """Returns the term that an expression means."""
         if e in self.places:
             return self.places[e]
         if e.is_Rational:
@@ -119,15 +119,15 @@ class Reading:
         return rule(self, e)
 
     def index(self, e: sp.Expr) -> Atom | int:
-        """Returns an index, or a place that is a sum of such."""
+        """Returns an expression as an index, an integer, or a ``place``: a sum of these."""
         return f.as_index(self(e))
 
     def product(self, factors: Sequence[sp.Expr]) -> Poly:
-        """Returns the product of some expressions."""
+        """Returns the term of a product, from its factors."""
         return math.prod(map(self, factors), start=f.ONE)
 
     def at(self, places: Mapping[sp.Expr, Poly]) -> Reading:
-        """Returns a reading where indices stand for these places."""
+        """Returns a reading in which these indices also stand for these terms."""
         return replace(self, places={**self.places, **places})
 
     # ------------------------------------------------------------------ what has a name
@@ -172,8 +172,8 @@ class Reading:
         return f.ZERO if -sp.oo in sp.Add.make_args(x) else f.exp(self(x))
 
     def _max(self, e: sp.Max) -> Poly:
-        """Some number, the same for the same terms: that suffices for a maximum's algebra."""
-        flat = sp.Max(*e.args)  # without maxima inside, and without -oo
+        """Returns an unknown number for a maximum, always the same one for the same terms."""
+        flat = sp.Max(*e.args)  # SymPy then unnests maxima and drops -oo
         if not isinstance(flat, sp.Max):
             return self(flat)
         return self._opaque("max", "real", *map(self, flat.args))
@@ -194,7 +194,7 @@ class Reading:
     # ------------------------------------------------------------------ sums and derivatives
 
     def _total(self, e: Total) -> Poly:
-        """Reads a sum; one over classes in shards is over these and over the classes in each."""
+        """Returns a sum; over ``Blocks`` it is two sums, over the blocks and within each."""
         binders = [f.fresh(self(size)) for size in e.index.size.args or (e.index.size,)]
         place = f.ZERO
         for i in binders:
@@ -217,7 +217,7 @@ class Reading:
 
 
 def _name(e: sp.Expr) -> Any:
-    """Returns what an entry or a symbol is told by: z of z(i)."""
+    """Returns what identifies a symbol or an entry: the symbol itself, or the z of z(i)."""
     return e.func if e.args else e
 
 

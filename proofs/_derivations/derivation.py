@@ -1,12 +1,12 @@
-"""Derivations: chains of expressions, each of which is decided to equal the one before.
+"""Defines derivations: chains of expressions, each of which is decided to equal the one before.
 
-What a check means. ``Derivation.check`` goes from step to step. A step holds if ``decide`` shows
-that it equals the step before, or is less by a slack that it shows not to be negative, for every
-number of classes and all real values that meet the stated assumptions. "Could not decide" does not
-hold.
+``Derivation.check`` decides step by step. A step holds if ``decide`` shows that it equals the step
+before, or that it is less by a slack, which is shown not to be negative. This is shown for every
+number of classes and all real values that meet the stated assumptions. A step that could not be
+decided does not hold.
 
-Trusted are what SymPy simplifies when an expression is written, how ``decide`` reads it, and the
-normal form, as for theorems. Nothing here is about code, rounding, overflow or NaN.
+A check trusts SymPy's simplifications when an expression is written, the way in which ``decide``
+reads it, and the normal form, as theorems do. It says nothing of code, rounding, overflow or NaN.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from .terms import Index
 
 @dataclass(frozen=True)
 class Step:
-    """One expression of a chain, and why it equals the one before."""
+    """One expression of a chain, and why it follows from the one before."""
 
     name: str
     expr: sp.Expr
     why: str
     place: str = ""
-    """Where it stands in the seed or another source."""
+    """Where the expression stands in the tutorial of ``seed.py``."""
     relation: Literal["=", "≥", ">"] = "="
-    """How the expression before stands to this one."""
+    """The relation of the expression before to this one."""
     slack: sp.Expr | None = None
-    """What it exceeds this one by."""
+    """The expression before minus this one, in an inequality."""
 
 
 def definition(expr: sp.Expr) -> Step:
-    """Returns the first step of most chains."""
+    """Returns the step with which most chains begin."""
     return Step("definition", expr, "definition")
 
 
@@ -46,14 +46,14 @@ class Outcome:
     """The result of one step."""
 
     step: str
-    """Its name."""
+    """The name of the step."""
     reason: str
-    """Why it does not hold; empty if it does."""
+    """Why the step does not hold; empty if it holds."""
     seconds: float
 
     @property
     def holds(self) -> bool:
-        """Whether the step was decided."""
+        """Whether the step was shown to hold."""
         return not self.reason
 
 
@@ -79,11 +79,11 @@ class Derivation:
 
     @property
     def least(self) -> int:
-        """The smallest number of classes that it is stated for."""
+        """The smallest number of classes that the derivation is stated for."""
         return least_of(self.assumptions)
 
     def check(self) -> tuple[Outcome, ...]:
-        """Decides each step. The first is the start of the chain, and holds if it can be read."""
+        """Returns the outcome of each step; the first step holds if its expression can be read."""
         outcomes, before = [], self.steps[0]
         for step in self.steps:
             start = time.perf_counter()
@@ -93,7 +93,7 @@ class Derivation:
         return tuple(outcomes)
 
     def decide(self, before: Step, step: Step) -> str:
-        """Why ``step`` does not follow from ``before``, or nothing if it does."""
+        """Returns why ``step`` does not follow from ``before``, or an empty string if it does."""
         facts = self.definitions, self.assumptions
         try:
             slack = sp.Integer(0) if step.slack is None else step.slack
@@ -108,5 +108,5 @@ class Derivation:
 
 
 def chain(name: str, title: str, conclusion: str, *steps: Step, **facts: Any) -> Derivation:
-    """Returns the derivation of these steps; ``facts`` are its fields that follow the steps."""
+    """Returns a derivation with these steps; ``facts`` are its remaining fields."""
     return Derivation(name, title, conclusion, steps, **facts)

@@ -1,4 +1,4 @@
-"""The divergences of the softmax of logits from the softmax of target logits."""
+"""Derives gradients of divergences between the softmaxes of logits and of target logits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _chain = partial(chain, definitions=_BOTH)
 _NAME, _TITLE = "softmax_jensen_shannon_divergence", "Jensen-Shannon divergence of logits"
 _AGARWAL = "Agarwal et al. (2024); Lin (1991)"
 alpha, beta = sp.symbols("alpha beta", positive=True)  # alpha stands for 1 - beta
-_P, _Q = family("p", positive=True), family("q", positive=True)  # any, not only of a softmax
+_P, _Q = family("p", positive=True), family("q", positive=True)  # any positive numbers
 
 
 def _m(j) -> sp.Expr:
@@ -35,7 +35,7 @@ def _mixed(j) -> sp.Expr:
 
 
 def _term(j) -> sp.Expr:
-    """What the class j adds to the divergence."""
+    """Returns the term of class j in the sum that is the divergence."""
     of_p, of_q = (of(j) * sp.log(of(j) / _mixed(j)) for of in (_P, _Q))
     return beta * of_p + alpha * of_q
 

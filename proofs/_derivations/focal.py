@@ -1,4 +1,4 @@
-"""Focal loss over classes."""
+"""Derives the gradients of the focal loss over classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ LIN = "Lin et al. (2017), Focal Loss for Dense Object Detection"
 
 
 def _through_the_loss() -> Derivation:
-    """The kernel reads only L; r > 0 stands for 1/p_y − 1, so that L = log(1 + r) > 0."""
+    """Returns the derivation of the derivative by the cross-entropy L, as a formula of L alone.
+
+    A symbol r > 0 stands for 1/p_y − 1, so that L = log(1 + r) is positive.
+    """
     r = sp.Symbol("r", positive=True)
     loss, u = sp.log(1 + r), 1 - sp.exp(-sp.log(1 + r))
     by_r = Partial(u**gamma * loss, r) / Partial(loss, r)

@@ -1,4 +1,4 @@
-"""Entropy, cross-entropy and divergence of distributions."""
+"""Derives the gradients of entropy, cross-entropy and divergences of distributions."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _LOSSES = {
         "Bregman (1967); Boyd and Vandenberghe (2004), page 90",
     ),
 }  # fmt: skip
-"""The title, the definition and the source of each."""
+"""The title, the definition and the source of each loss."""
 _chain = partial(chain, assumptions=(_INSIDE,))
 
 
 def _gradient(name: str, by: sp.Expr, closed: sp.Expr, conclusion: str) -> Derivation:
-    """Returns the gradient of the loss that ``name`` begins with."""
+    """Returns the derivation of a gradient; ``name`` begins with the name of its loss."""
     title, loss, source = _LOSSES[name.partition(".")[0]]
     return _chain(
         name, f"{title}: the gradient to {by.func.__name__}",

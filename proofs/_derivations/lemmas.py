@@ -1,4 +1,4 @@
-"""Lemmas of the fast code: sums relative to a maximum, and how they merge."""
+"""Derives lemmas of the fast code: sums relative to a maximum, and how they merge."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .notation import LABEL, LSE, SUM_EXP, I, Y, dot, jacobian, lse, sum_exp, v,
 from .terms import Index, K, delta, family, total, written
 
 _m = sp.Symbol("m", real=True)
-_R = Index("r", K)  # where the row's largest logit stands
+_R = Index("r", K)  # the class of the row's largest logit
 _MAXIMUM = "m is any real number here; in the code it is the row's largest logit"
 
 
 def _merge(a: tuple[sp.Expr, sp.Expr], b: tuple[sp.Expr, sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
-    """Merges partial sums of exponentials, unevaluated; (m, s) stands for s exp(m)."""
+    """Returns the unevaluated merge of two partial sums of exponentials; (m, s) is s exp(m)."""
     m = sp.Max(a[0], b[0], evaluate=False)
 
     def rescaled(part: tuple[sp.Expr, sp.Expr]) -> sp.Expr:
@@ -35,7 +35,7 @@ _MERGE = "(m, s) stands for s exp(m). The merge takes the larger m, and rescales
 
 
 def _both_parts(name: str, title: str, conclusion: str, why: str, one, other) -> list[Derivation]:
-    """Returns the claims that two merges have the same maximum and the same sum."""
+    """Returns the derivations that two merges have the same maximum and the same sum."""
     return [
         chain(
             f"online_merge.{name}_{part}", f"{title}, {part}",
@@ -49,7 +49,7 @@ def _both_parts(name: str, title: str, conclusion: str, why: str, one, other) ->
 
 
 def _hessian_products() -> tuple[Derivation, ...]:
-    """``hessian_product`` of xent_jax/_rows.py, in the order it computes."""
+    """Returns derivations of ``hessian_product``, which follow its code in xent_jax/_rows.py."""
     p = family("p", positive=True)
     r, q, w, u = (family(name) for name in "rqwu")
     top, a = Index("d", K), Index("i", K)

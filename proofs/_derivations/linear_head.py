@@ -1,4 +1,4 @@
-"""The linear head: gradients to inputs, kernel and bias, and the tokens in chunks."""
+"""Derives the linear head's gradients to inputs, kernel and bias, also chunk by chunk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .notation import A, I
 from .terms import Blocks, Index, Partial, delta, family, label_family, total
 
 TOKENS, WIDTH = sp.symbols("n d", integer=True, positive=True)
-N, D = Index("a", TOKENS), Index("r", WIDTH)  # a token, a place of its input
+N, D = Index("a", TOKENS), Index("r", WIDTH)  # a token, a feature of its input
 _x, _W, _b, _g, _u = (family(name) for name in "xWbgu")
 _z, _p, _y = family("z"), family("p"), label_family("y")
 _LIGER = "Hsu et al. (2024), Liger Kernel, section 3.2"
@@ -28,8 +28,8 @@ def _classes(f) -> sp.Expr:
 _LOGITS = (_z(N, A), total(lambda d: _x(N, d) * _W(d, A), over=WIDTH, letter="d") + _b(A))
 _SOFTMAX = (_p(N, A), sp.exp(_z(N, A)) / _classes(lambda j: sp.exp(_z(N, j))))
 _PULLED = _tokens(lambda n: _classes(lambda j: _u(n, j) * _z(n, j)))
-"""The logits' cotangents u times the logits: linear in each argument, so its derivative to one
-is what the cotangents become there."""
+"""The sum of the logits times their cotangents u. Its derivative by an argument of the head is the
+cotangent of that argument, because the logits are linear in each argument."""
 
 
 def _product(name: str, what: str, conclusion: str, by: sp.Expr, closed: sp.Expr) -> Derivation:

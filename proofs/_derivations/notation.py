@@ -1,4 +1,4 @@
-"""Names and sums that the derivations share: logits z, probabilities p, targets t, lse."""
+"""Defines what the derivations share: logits z, probabilities p, targets t, lse, and sums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .decide import Assumption
 from .terms import Index, K, delta, family, total
 
 I, J = Index("i", K), Index("j", K)
-A = Index("i", K)  # of the definitions
+A = Index("i", K)  # the index in the heads of definitions
 Y = Index("y", K)
 """The label of an example."""
 
@@ -19,7 +19,7 @@ T = sp.Symbol("T", real=True)
 
 
 def sum_exp(shift: sp.Expr | int = 0, but: sp.Expr | None = None) -> sp.Expr:
-    """Σ_j exp(z_j + shift), without the term at ``but``."""
+    """Returns Σ_j exp(z_j + shift), without the term at ``but``."""
     return total(lambda j: sp.exp(z(j) + shift), but=but)
 
 
@@ -34,20 +34,20 @@ TWO = Assumption("k ≥ 2, so that p_y < 1", least=2)
 
 
 def dot(a, b) -> sp.Expr:
-    """⟨a, b⟩ = Σ_j a_j b_j."""
+    """Returns ⟨a, b⟩ = Σ_j a_j b_j."""
     return total(lambda j: a(j) * b(j))
 
 
 def cross(a, b, letter: str = "j") -> sp.Expr:
-    """The cross-entropy H(a, b) = −Σ_j a_j log b_j; the entropy of a, if both are the same."""
+    """Returns the cross-entropy H(a, b) = −Σ_j a_j log b_j, which is an entropy if b is a."""
     return total(lambda j: -a(j) * sp.log(b(j)), letter=letter)
 
 
 def relative(a, b) -> sp.Expr:
-    """The relative entropy KL(a ‖ b) = Σ_j a_j log(a_j / b_j)."""
+    """Returns the relative entropy KL(a ‖ b) = Σ_j a_j log(a_j / b_j)."""
     return total(lambda j: a(j) * sp.log(a(j) / b(j)))
 
 
 def jacobian(i, j, of=p) -> sp.Expr:
-    """The entry δ_ij p_i − p_i p_j of the softmax's Jacobian, which is the Hessian of lse."""
+    """Returns the entry δ_ij p_i − p_i p_j of the softmax's Jacobian, the Hessian of lse."""
     return delta(i, j) * of(i) - of(i) * of(j)

@@ -1,4 +1,4 @@
-"""Poly-1 loss."""
+"""Derives the gradients of the Poly-1 loss."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The derivation of the tutorial that the project started from, for any number of classes.
+"""Repeats the derivation of the tutorial that the project started from, for any number of classes.
 
 The tutorial, called the seed here, is "Softmax and the cross-entropy loss function" (in Chinese).
-Places in it are cited by its headings. It calls the softmax y and the true labels y-hat; here they
-are y and t. Its z is z here too.
+Places in it are cited by its headings. The tutorial calls the softmax y and the true labels y-hat;
+here they are y and t. The logits are z in both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SOFTMAX = ((y(A), exp(z(A)) / SUM_EXP),)
 
 _others = sum_exp(but=I)
 _x, _u = sp.symbols("x u", positive=True)
-_outputs = family("y", positive=True)  # varied independently of each other
+_outputs = family("y", positive=True)  # outputs that vary independently of each other
 _label = Index("c", K)
 _SAME_PLACE, _DIFFERENT_PLACE, _LAST = "case j = i", "case j ≠ i", "the last block of formulas"
 _chain = partial(chain, definitions=SOFTMAX, source=_SEED)

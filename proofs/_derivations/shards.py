@@ -1,6 +1,6 @@
-"""Sharded classes: the sums of each shard, and the sums over the shards.
+"""Derives the losses of sharded classes from sums in each shard and sums over the shards.
 
-S shards of C classes; class c of shard s is the class j = sC + c of all.
+There are S shards of C classes each. Class c of shard s is the class j = sC + c of all classes.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _ABOUT = "m_s and m are any real numbers: in the code the largest logit of shard
 
 
 def _over(body) -> sp.Expr:
-    """Sums over the shards."""
+    """Returns Σ_s ``body(s)``, the sum over the shards."""
     return total(body, over=_S, letter="s")
 
 
 def _within(body) -> sp.Expr:
-    """Sums over the classes of a shard."""
+    """Returns Σ_c ``body(c)``, the sum over the classes of a shard."""
     return total(body, over=_C, letter="c")
 
 
 def _by_shard(body) -> sp.Expr:
-    """Sums over the classes of each shard."""
+    """Returns Σ_s Σ_c ``body(s, c)``, the sum over the classes of all shards."""
     return _over(lambda s: _within(lambda c: body(s, c)))
 
 
@@ -50,7 +50,7 @@ _split = _by_shard(lambda s, c: _e(s, c, _m))
 
 
 def _rescaled(s) -> sp.Expr:
-    """Returns the sum of a shard, relative to its own m and rescaled to that of all."""
+    """Returns the sum of shard s, which is relative to its own m_s, rescaled to the common m."""
     return _within(lambda c: _e(s, c, _m_s(s))) * sp.exp(_m_s(s) - _m)
 
 

@@ -1,4 +1,4 @@
-"""Binary cross-entropy of logits, plain and focal."""
+"""Derives the gradients of binary cross-entropy of logits, plain and focal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Soft-capping of logits."""
+"""Derives the first and second derivatives of the soft cap of logits."""
 
 from __future__ import annotations
 

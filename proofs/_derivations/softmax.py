@@ -1,4 +1,4 @@
-"""Softmax, log-softmax and log-sum-exp: gradients, Hessian, invariance."""
+"""Derives gradients, Hessian and invariances of softmax, log-softmax and log-sum-exp."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The language of the derivations: SymPy expressions with sums and derivatives of our own.
+"""Defines the language of the derivations: SymPy expressions with our own sums and derivatives.
 
 SymPy's ``Sum`` captures bound variables under ``subs`` and mistakes them under ``diff``
-(three cases stand in ``tests/test_derivation_rules.py``). So the derivations hold their sums
-in ``Total`` and their derivatives in ``Partial``: to SymPy both are opaque. A sum is made
-from a function of its index, with a binder that nothing else has, and nothing is ever put in for
-an index: ``decide`` reads an expression with the places that its indices stand for.
+(``tests/test_derivation_rules.py`` has three cases). So the derivations hold their sums in
+``Total`` and their derivatives in ``Partial``, which are opaque to SymPy. Each sum is made from a
+function of its index, and binds a new index. Nothing is ever substituted for an index: ``decide``
+reads an expression together with the terms that its indices stand for.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from sympy.core.function import AppliedUndef
 
 
 class Index(sp.Dummy):
-    """An index with its range, ``0 <= i < size``; two are never the same, whatever their names."""
+    """An index with the range ``0 <= i < size``; no two are equal, even if their names are."""
 
     size: sp.Expr
 
     def __new__(cls, name: str, size: sp.Expr) -> Index:
-        """``size`` is a positive integer symbol, or ``Blocks``."""
+        """Returns a new index; ``size`` is a positive integer symbol, or ``Blocks``."""
         index = super().__new__(cls, name, integer=True, nonnegative=True)
         index.size = size
         return index
 
 
 class Blocks(sp.Function):
-    """S C classes in S shards of C: class c of shard s has the number s C + c."""
+    """The size S C of S blocks, such as shards, of C items each; item c of block s is s C + c."""
 
     nargs = 2
 
 
 class Total(sp.Expr):
-    """Sum of ``body`` over ``index``; ``others`` holds an index that is left out, or none.
+    """The sum of ``body`` over ``index``; ``others`` holds the index that is left out, if any.
 
-    ``total`` makes one, with its binder.
+    ``total`` makes such a sum, and the index that it binds.
     """
 
     is_commutative = True
@@ -48,13 +48,13 @@ class Total(sp.Expr):
 
     @property
     def free_symbols(self) -> set[sp.Basic]:
-        """Returns the free symbols, without the binder."""
+        """The free symbols, without the index that the sum binds."""
         left_out = set().union(*(o.free_symbols for o in self.others))
         return (self.body.free_symbols - {self.index}) | left_out
 
 
 class Partial(sp.Expr):
-    """The derivative of ``body`` by ``by``, an entry such as z(i) or a symbol, not carried out."""
+    """The unevaluated derivative of ``body`` by ``by``, a symbol or an entry such as z(i)."""
 
     is_commutative = True
 
@@ -72,18 +72,18 @@ K = sp.Symbol("k", integer=True, positive=True)
 
 
 def total(f: Callable[[Index], Any], over: sp.Expr = K, letter: str = "j", but=None) -> sp.Expr:
-    """``sum_j f(j)`` over a fresh index, without the term at ``but``."""
+    """Returns ``sum_j f(j)`` over a new index j, without the term at ``but``."""
     index = Index(letter, over)
     return Total(sp.sympify(f(index)), index, *(() if but is None else (but,)))
 
 
 def family(name: str, **assumptions: bool) -> Any:
-    """Makes the name of indexed numbers, such as z of z(i); real unless told more."""
+    """Returns a function such as z, whose values z(i) are indexed numbers; real by default."""
     return sp.Function(name, **(assumptions or {"real": True}))
 
 
 def label_family(name: str) -> Any:
-    """Makes the name of indexed labels, such as y of y(n); each label is one of k classes."""
+    """Returns a function such as y, whose values y(n) are labels; each is one of k classes."""
     made = sp.Function(name, integer=True, nonnegative=True)
     made.size = K
     return made
@@ -97,10 +97,10 @@ def size_of(index: sp.Expr) -> sp.Expr | None:
 
 
 def delta(i: sp.Expr, j: sp.Expr) -> sp.Expr:
-    """1 where i = j, else 0."""
+    """Returns the Kronecker delta: 1 where i = j, else 0."""
     return sp.KroneckerDelta(i, j)
 
 
 def written(*factors: sp.Expr) -> sp.Expr:
-    """Returns a product as it is written, before SymPy cancels, for people to read."""
+    """Returns a product as it is written; SymPy does not cancel factors that readers should see."""
     return sp.Mul(*factors, evaluate=False)

@@ -1,20 +1,20 @@
-"""Terms, and when they are equal: the rules that a proof rests on.
+"""Brings terms into a normal form, by the rules that every proof rests on.
 
-A term is a polynomial with rational coefficients; its atoms are entries of the arguments,
-dimensions, sums over an index, and functions of terms. Two are equal if they are made into
-the same one. The files, each on those before it:
+A term is a polynomial with rational coefficients. Its atoms are entries of the arguments,
+dimensions, sums over an index, and functions of terms. Two terms are proved equal by bringing them
+into the same normal form. Each file uses only the files that are listed before it:
 
-- ``state``: the limits of a proof, what it knows and remembers;
-- ``terms``, ``indices``, ``orders``, ``sums``: terms as such;
-- ``known``, ``signs``, ``bounds``, ``cases``: what is sure, also in one case of a distinction or
-  almost everywhere;
-- ``fractions``, ``functions``, ``dominance``, ``zero``: functions of terms, each normalised as it
-  is made;
-- ``products``: which products of atoms are the same, by these functions;
-- ``questions``: what the prover asks, a derivative and whether a term is 0.
+- ``state``: the limits of a proof, the facts that it may use and the results that it remembers;
+- ``terms``, ``indices``, ``orders``, ``sums``: polynomials, indices, and sums over indices;
+- ``known``, ``signs``, ``bounds``, ``cases``: values and signs that are certain, either always, or
+  in one case of several, or almost everywhere;
+- ``fractions``, ``functions``, ``dominance``, ``zero``: functions of terms, which return results in
+  normal form;
+- ``products``: the rules that bring products of atoms into normal form;
+- ``questions``: the prover's questions, which are a derivative and whether a term is 0.
 """
 
-from . import products as products  # puts its rules where ``terms`` looks for them
+from . import products as products  # adds its rules to ``terms.rules``
 from .cases import Kinked, almost_everywhere, by_cases, divided, usual
 from .fractions import above_zero, inverse, reciprocal, together
 from .functions import (

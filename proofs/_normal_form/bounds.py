@@ -1,6 +1,9 @@
-"""Lower bounds of terms, which decide whether the terms are above 0 or not below it.
+"""Finds the sign of a term p from a lower bound of p, where ``signs`` cannot.
 
-They leave terms of sums and maxima out, compare exponents, or look at corners of what is linear.
+Each rule returns True only if ``p > 0`` is certain or, without ``strict``, if ``p >= 0`` is. The
+docstrings call this the sign of p. Most rules subtract from p something that is at least 0, such as
+the difference of a sum of terms that are at least 0 and one of them, and ask for the sign of the
+rest.
 """
 
 from __future__ import annotations
@@ -19,7 +22,10 @@ _MAX_CORNERS = 6
 
 
 def _without_instances(p: Poly, strict: bool) -> bool:
-    """Recognizes sums and maxima minus one of their terms: ``S - E_y >= 0``, ``M - z_y >= 0``."""
+    """Returns whether p has the sign without a sum, or a maximum, minus one of its terms.
+
+    The difference, ``sum_i E_i - E_y`` for E >= 0 or ``max_i z_i - z_y``, is at least 0.
+    """
     for m, c in sorted(p.terms.items(), key=lambda t: monomial_key(t[0])):
         if c > 0:
             continue
@@ -42,7 +48,7 @@ def _without_instances(p: Poly, strict: bool) -> bool:
 
 
 def _by_exponents(p: Poly, strict: bool) -> bool:
-    """``c exp(a) - d exp(b)``, for c >= d > 0, beside a positive factor: the sign of a - b."""
+    """Decides ``c exp(a) f - d exp(b) f``, for c >= d > 0 and f > 0, by the sign of ``a - b``."""
     for (m, c), (n, d) in itertools.permutations(p.terms.items()) if len(p.terms) == 2 else ():
         if d < 0 and c >= -d and all(a.sure for a in dict(n)):
             ratio = product([*m, *((a, -e) for a, e in n)]).single()
@@ -53,7 +59,10 @@ def _by_exponents(p: Poly, strict: bool) -> bool:
 
 
 def _without_masked(p: Poly, strict: bool) -> bool:
-    """``sum_j a_j - sum_j a_j b_j >= a_t`` for a >= 0 and 0-1 terms b of which b_t is 0."""
+    """Returns whether p has the sign without ``sum_j a_j - sum_j a_j b_j``, where b is 0 or 1.
+
+    For a >= 0 this difference is at least 0, and above 0 if ``a_t (1 - b_t)`` is for some t.
+    """
     above, below = ([t for t in p.terms.items() if t[1] * s > 0] for s in (1, -1))
     for (m, c), (n, d) in itertools.product(above, below):
         for a, b in itertools.product(dict(m - n), dict(n - m)) if c >= -d else ():
@@ -70,7 +79,10 @@ def _without_masked(p: Poly, strict: bool) -> bool:
 
 
 def _masked_parts(a: Atom, b: Atom) -> tuple[Atom, Poly, Poly] | None:
-    """Returns an index, a's body there (1 for a size), and b's, if b's is a's times 0-1 atoms."""
+    """Returns an index and the bodies of the sums a and b at it, or None.
+
+    The body of b must be that of a times 0-1 atoms. A dimension a counts as a sum of ones.
+    """
     if a.kind not in {"sum", "dim"} or b.kind != "sum":
         return None
     i, every = opened(a) if a.kind == "sum" else (fresh(poly(a)), ONE)
@@ -83,7 +95,10 @@ def _masked_parts(a: Atom, b: Atom) -> tuple[Atom, Poly, Poly] | None:
 
 
 def _by_cauchy_schwarz(p: Poly, strict: bool) -> bool:
-    """``(sum_i w_i y_i)^2 <= sum_i w_i  sum_i w_i y_i^2`` for w >= 0: a lower bound for p."""
+    """Returns whether p has the sign with the square of a sum replaced by an upper bound.
+
+    By Cauchy-Schwarz, ``(sum_i w_i y_i)^2 <= (sum_i w_i) (sum_i w_i y_i^2)`` for w >= 0.
+    """
     for m, c in sorted(p.terms.items(), key=lambda t: monomial_key(t[0])):
         for a, e in m if c < 0 else ():
             kept = product((b, n) for b, n in m if b is not a)
@@ -98,7 +113,7 @@ def _by_cauchy_schwarz(p: Poly, strict: bool) -> bool:
 
 
 def _beside(p: Poly, a: Atom, rest: Monomial) -> Iterator[tuple[Atom, Number]]:
-    """Yields the other sums over as many indices beside a sum a, with their coefficients."""
+    """Yields each sum b, of as many terms as a, with the coefficient of ``rest a b`` in p."""
     for n, d in p.terms.items():
         others = n - rest - {(a, 1)}
         if n - others == rest | {(a, 1)} and len(others) == 1:
@@ -108,10 +123,11 @@ def _beside(p: Poly, a: Atom, rest: Monomial) -> Iterator[tuple[Atom, Number]]:
 
 
 def _lower_bounds_of_spreads(a: Atom, beside: Mapping[Atom, Number]) -> Iterator[Poly]:
-    """Yields terms ``(sum w y)^2 - sum w  sum w y^2``, which are at most 0.
+    """Yields terms ``(sum w y)^2 - (sum w) (sum w y^2)``, which are at most 0 for w >= 0.
 
-    Either the sum is a together with the sums beside it, and w is 1. Or it is a alone, and w is 1,
-    the product of its 0-1 factors, or the product of all its factors that are at least 0.
+    First ``sum w y`` is a plus the sums in ``beside`` times their coefficients, if there are any,
+    with w = 1. Then it is a alone, and w is 1, the product of the 0-1 factors in its body, or the
+    product of all factors that are at least 0.
     """
     if beside:
         i, y = opened(a)
@@ -130,13 +146,16 @@ def _lower_bounds_of_spreads(a: Atom, beside: Mapping[Atom, Number]) -> Iterator
 
 
 def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
-    """Yields lower bounds of p: with ``x_y + b_y`` in the place of a maximum M of such sums."""
+    """Returns whether p has the sign with a maximum replaced by one of the terms it is taken of.
+
+    The terms are sums such as ``x_i + b_i``, or maxima over another index.
+    """
     for m, c in p.terms.items():
         maxima = [a for a, e in m if a.kind == "max" and e == 1]
         if c < 0 or len(m) != 1 or not maxima:
             continue
         i, body, mask = maxima[0].args
-        nested = _maximum(body) is not None  # that is lower: this ends
+        nested = _maximum(body) is not None  # each replacement has fewer maxima, so this ends
         if len(body.terms) < 2 and not nested:
             continue
         for t in _terms_of(p, i.args[1]):
@@ -152,16 +171,15 @@ def _above_a_term_of_a_maximum(p: Poly, strict: bool) -> bool:
 
 
 def _terms_of(p: Poly, dim: Poly) -> list[Atom]:
-    """Returns the labels and free indices of a term that run over a dimension."""
+    """Returns the labels and indices in p that run over ``dim`` and that no sum in p binds."""
     free = p.free()
     return [t for t in of_size(p.inside(), dim) if t.free <= free]
 
 
 def _terms_with(a: Atom, kept: Poly, m: Monomial) -> tuple[Atom, ...] | None:
-    """The indices of a sum, whose terms are not below 0, or of a maximum where m is a term.
+    """Returns the indices of a sum a if m is ``kept`` times one of its terms, or None if not.
 
-    That is, ``kept`` times its body at some of their values. None where m is not; a maximum
-    has no indices that count.
+    The terms of the sum must be at least 0. For a maximum a, returns () in place of the indices.
     """
     target = Poly({m: 1})
     if a.kind == "max":
@@ -175,7 +193,10 @@ def _terms_with(a: Atom, kept: Poly, m: Monomial) -> tuple[Atom, ...] | None:
 def instances(
     a: Atom, m: Monomial
 ) -> Iterator[tuple[tuple[Atom, ...], Poly, tuple[Atom | int, ...], Poly]]:
-    """A sum over some of its indices: these, its body, places for them in m, and the body there."""
+    """Yields the indices and body of a sum, places from m for the indices, and the body there.
+
+    Nested sums are read as one over the outer index, over the two outer indices, and so on.
+    """
     for binders, body in each_nest(a):
         for places in itertools.product(*(_candidates(m, i.args[1]) for i in binders)):
             at = {i: poly(t) for i, t in zip(binders, places, strict=True)}
@@ -183,7 +204,7 @@ def instances(
 
 
 def _in_maximum(a: Atom, kept: Poly, target: Poly) -> bool:
-    """Whether a term is ``kept`` times one of those of a maximum, or of a maximum of maxima."""
+    """Returns whether ``target`` is ``kept`` times a term of a maximum or of a maximum in it."""
     ((m, _),) = target.terms.items()
     for t in _candidates(m, a.args[0].values):
         at = {a.args[0]: poly(t)}
@@ -196,18 +217,21 @@ def _in_maximum(a: Atom, kept: Poly, target: Poly) -> bool:
 
 
 def _maximum(p: Poly) -> Atom | None:
-    """Returns the maximum that a term consists of, or None."""
+    """Returns the atom of kind "max" that p is equal to, or None."""
     return next((a for a in p.atoms() if a.kind == "max" and p == poly(a)), None)
 
 
 def _candidates(m: Monomial, dim: Poly) -> list[Atom | int]:
-    """Returns the places of a dimension in a term, and 0 if the dimension is not empty."""
+    """Returns the labels and indices in m that run over ``dim``, and 0 if ``dim`` is never 0."""
     first = [0] if least_size(dim) > 0 else []
     return [*of_size(frozenset().union(*(a.inside for a, _ in m)), dim), *first]
 
 
 def _at_corners(p: Poly, strict: bool) -> bool:
-    """Decides the sign at the corners, for a term that is linear in each atom from 0 to 1."""
+    """Returns whether p has the sign where each atom between 0 and 1 is 0 or 1.
+
+    The term p is linear in each of these atoms, so that it has that sign everywhere between too.
+    """
     between = sorted(
         (a for a in p.atoms() if a.boolean or (a.kind == "entry" and a.args[0].sort == "unit")),
         key=lambda a: a.key,

@@ -1,17 +1,17 @@
-"""What is sure in one case of a distinction, or almost everywhere, and places told by their rows.
+"""Splits terms by cases, simplifies them almost everywhere, and splits places into rows.
 
-A function of terms with atoms b that are 0 or 1 is taken in each case: ``f(b) = b f(1) + (1 - b)
-f(0)``, so that no guard remains inside.
+A function f of a term with an atom b that is 0 or 1, called a guard, is computed in both cases:
+``f(b) = b f(1) + (1 - b) f(0)``. So no guard remains inside the function.
 
-Almost everywhere is off a set of arguments of measure 0. The terms are made of polynomials, exp,
-log, fractions, roots and comparisons of such. So a set on which a comparison holds has a boundary
-of measure 0 (it is definable in the real numbers with exp, which are o-minimal; with sin and cos,
-each bounded part of it is), and off that boundary the comparison stays what it is nearby: its
-derivative is 0. At the boundary, where pieces of a function meet, nothing is said.
+Almost everywhere means outside a set of arguments of measure 0. Terms are made of polynomials, exp,
+log, fractions, roots, and comparisons of these. So a set on which a comparison holds has a boundary
+of measure 0: the set is definable in the real numbers with exp, which are o-minimal, and with sin
+and cos each bounded part of the set is. Outside the boundary a comparison is locally constant, so
+its derivative is 0. Nothing is claimed on the boundary, where pieces of a function meet.
 
-An index t of an axis of size ``m s`` is ``q s + r``, with q below m and r below s. One of no such
-form is ``div(t) s + mod(t)``, two atoms that are indices too. A place with both beside each other
-holds t again, and a sum over t is one over q and r.
+An index t of an axis of size ``m s`` is ``q s + r``, with q below m and r below s. Where t is not
+written in this form, q and r are the atoms ``div(t)`` and ``mod(t)``, which are indices too. A
+place with ``div(t) s + mod(t)`` is simplified to t, and a sum over t becomes one over q and r.
 """
 
 from __future__ import annotations
@@ -52,9 +52,11 @@ def by_cases(
     weight: Poly = ONE,
     depth: int = 0,
 ) -> Poly:
-    """f of terms, for each case of their 0-1 atoms; impossible cases are left out.
+    """Returns ``f(*parts)`` as a sum over the cases of the 0-1 atoms in ``parts``.
 
-    An atom in which the index ``bound`` stands is no case: f binds that index.
+    Each summand is f in one case times the 0-1 factors of that case. Impossible cases are left out.
+    Atoms that depend on the index ``bound`` are not split, because f binds this index. The product
+    of the factors so far is ``weight``, and ``depth`` is their number.
     """
     guards = {a for p in parts for a in p.atoms() if a.boolean and bound not in a.free}
     if not guards:
@@ -79,7 +81,7 @@ def by_cases(
 
 
 def given(p: Poly, guard: Atom) -> Poly:
-    """A term where a 0-1 atom is 1."""
+    """Returns what p is where the 0-1 atom ``guard`` is 1."""
     p = substitute(p, {guard: ONE})
     if guard.kind == "delta":
         i, t = guard.args
@@ -97,24 +99,28 @@ _arguments: ContextVar[frozenset[Symbol]] = ContextVar("arguments", default=froz
 
 
 class Kinked(Refused):
-    """A derivative that does not exist where pieces of a function meet."""
+    """Raised for a derivative that does not exist where pieces of a function meet."""
 
 
 def almost_everywhere(arguments: frozenset[Symbol]) -> contextlib.AbstractContextManager[None]:
-    """Inside, derivatives and zeros are meant off a set of these arguments of measure 0.
+    """Assumes inside the context that sets of measure 0 of these arguments do not matter.
 
-    Cotangents and tangents are not among them: what is shown holds for every one of those.
+    Derivatives and zeros may be wrong on such a set. Cotangents and tangents are not among the
+    arguments, so that proofs hold for each of their values.
     """
     return during(_arguments, arguments)
 
 
 def off_kinks() -> bool:
-    """Whether derivatives and zeros are meant almost everywhere here."""
+    """Returns whether an ``almost_everywhere`` context is open."""
     return bool(_arguments.get())
 
 
 def usual(p: Poly) -> Poly:
-    """What a term is almost everywhere: ``[q = 0]`` is 0 unless q may vanish on more than that."""
+    """Returns p with 0 for each ``[q = 0]`` where q is 0 only on a set of measure 0.
+
+    Returns p unchanged outside an ``almost_everywhere`` context.
+    """
     if not off_kinks():
         return p
     rare = (a for a in p.inside() if a.kind == "zero" and _rarely_zero(a.args[0]))
@@ -122,10 +128,11 @@ def usual(p: Poly) -> Poly:
 
 
 def _rarely_zero(p: Poly) -> bool:
-    """Whether p is 0 on a set of measure 0 only.
+    """Returns whether p is certain to be 0 only on a set of measure 0.
 
-    It is where, as a polynomial in one entry of an argument whose other entries do not occur in p,
-    its leading coefficient is: for all other numbers there are finitely many zeros.
+    This holds if p is a polynomial in one entry of an argument, if no other entry of the argument
+    is in p, and if the leading coefficient is 0 only on a set of measure 0: where the coefficient
+    is not 0, finitely many values of the entry make p 0.
     """
     if positive(p) or positive(-p):
         return True
@@ -136,9 +143,9 @@ def _rarely_zero(p: Poly) -> bool:
 
 
 def _rarely_zero_factor(a: Atom) -> bool:
-    """Whether an atom is 0 on a set of measure 0 only.
+    """Returns whether an atom is certain to be 0 only on a set of measure 0.
 
-    A sine or a cosine is 0 at countably many values of its argument.
+    A sine or a cosine is 0 only at countably many values of its argument.
     """
     p = a.args[0] if a.kind in {"sin", "cos"} else poly(a)
     return positive(poly(a)) or any(_rarely_zero(q) for b in p.atoms() for q in _leading(p, b))
@@ -149,7 +156,10 @@ def _varies(a: Atom) -> bool:
 
 
 def _leading(p: Poly, a: Atom) -> Iterator[Poly]:
-    """The leading coefficient of p as a polynomial in a, or in any one term of a sum a."""
+    """Yields leading coefficients of p, as a polynomial in a or in an entry in the body of a sum a.
+
+    Only entries are used whose argument has no other entry in p, or in the body.
+    """
     powers = {dict(m).get(a, 0) for m in p.terms}
     most = max(powers)
     if any(e < 0 or e != int(e) for e in powers):
@@ -165,7 +175,10 @@ def _leading(p: Poly, a: Atom) -> Iterator[Poly]:
 
 
 def _only(a: Atom, symbol: Symbol, p: Poly) -> bool:
-    """Whether a symbol stands in p nowhere but in the atom a of its terms, and in no name."""
+    """Returns whether the entries of a symbol are in no atom of p but a.
+
+    Returns False if p has a symbol with a ``meaning``, which may contain such entries.
+    """
     if any(b.kind == "entry" and b.args[0].meaning for b in p.inside()):
         return False
     return not any(
@@ -177,7 +190,7 @@ def _only(a: Atom, symbol: Symbol, p: Poly) -> bool:
 
 
 def divided(p: Poly, s: Poly) -> tuple[Poly, Poly]:
-    """Integers q and r with ``p = q s + r`` and ``0 <= r < s``."""
+    """Returns integers q and r with ``p = q s + r`` and ``0 <= r < s``, or raises ``Refused``."""
     high, low = _long_division(p, s)
     if nonnegative(low) and positive(s - low):
         return high, low
@@ -190,7 +203,7 @@ def divided(p: Poly, s: Poly) -> tuple[Poly, Poly]:
 
 
 def _long_division(p: Poly, s: Poly) -> tuple[Poly, Poly]:
-    """``p = q s + r``, where no term of r is a multiple of the leading term of s."""
+    """Returns q and r with ``p = q s + r`` and no multiple of the leading term of s in r."""
     lead = max(s.terms, key=lambda m: (sum(int(e) for _, e in m), monomial_key(m)))
     high = ZERO
     while True:
@@ -206,7 +219,11 @@ def _long_division(p: Poly, s: Poly) -> tuple[Poly, Poly]:
 
 
 def equal_parts(t: Atom, u: Poly) -> tuple[Poly, Poly] | None:
-    """What is 0 where an index t is u, if u is ``q s + r`` and t one of ``m s`` places."""
+    """Returns the quotient and the remainder of t by a size s, minus those of u, or None.
+
+    Both differences are 0 where the index t is u, and only there. The size s is the factor of an
+    index in u. The result is None if t and u cannot both be divided by any such s.
+    """
     for m in sorted(u.terms, key=monomial_key):
         inner = [a for a, _ in m if is_index(a)]
         beside: Monomial = frozenset((a, e) for a, e in m if a not in inner)

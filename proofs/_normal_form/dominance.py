@@ -1,7 +1,7 @@
-"""Comparisons of a term with half of a sum of which it is one.
+"""Compares one term of a sum with half of that sum.
 
-``D_j`` is whether a class holds more than half of a sum of terms that are at least 0. At most one
-class does: ``D_j D_l = [j = l] D_j``.
+``D_j`` is 1 if term j is more than half of a sum of terms that are at least 0, and otherwise 0. It
+is 1 for at most one j, so ``D_j D_l = [j = l] D_j``. Any share above a half works in the same way.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .terms import ONE, Atom, Kind, Number, Poly, always, atom, kinds, made, pol
 
 @dataclass(frozen=True)
 class Dominance:
-    """A sum, or sums in one another, with a dominance of their indices in the body."""
+    """A sum over ``binders`` of ``body``, in which ``atom`` is a D at some of these indices."""
 
     atom: Atom
     body: Poly
     binders: tuple[Atom, ...]
 
     def at(self, places: tuple[Atom | int, ...]) -> Poly:
-        """Returns the value of the sum where the dominance holds at these places."""
+        """Returns the value of the sum where D is 1 at these places, and so 0 at all others."""
         new: dict[Atom | int, Atom | int] = {}
         same = ONE
         for i, t in zip(self.atom.args[3], places, strict=True):
@@ -40,7 +40,7 @@ class Dominance:
 
 
 def opened_dominance(a: Atom) -> Dominance | None:
-    """Returns a sum whose body has a dominance of its index, opened, or None."""
+    """Returns a sum with a D at its index as a ``Dominance`` with new indices, or None."""
     if not any(b.kind == "dominant" and a.args[0] in b.args[3] for b in a.inside):
         return None
     i, body = opened(a)
@@ -56,7 +56,10 @@ def opened_dominance(a: Atom) -> Dominance | None:
 
 
 def dominance(p: Poly) -> Poly | None:
-    """``c a_t > d sum_j a_j`` with a >= 0 and d / c >= 1/2: true of one t at most."""
+    """Returns ``[p > 0]`` as a D if p is ``c a_t - d sum_j a_j``, for a >= 0 and ``d / c >= 1/2``.
+
+    Returns None for another p.
+    """
     if len(p.terms) != 2:
         return None
     for m, c in p.terms.items():

@@ -1,7 +1,7 @@
-"""Fractions of terms: common denominators, common factors, and reciprocals.
+"""Computes common denominators, common factors and reciprocals of terms.
 
-``recip`` is made total, 0 where its argument is 0, so that an identity proved in one case, times
-that case, holds everywhere.
+``recip`` is defined as 0 where its argument is 0. So an identity that is proved in one case holds
+everywhere once both sides are multiplied by the 0-1 term of the case.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .terms import (
 
 
 def together(p: Poly) -> tuple[Poly, dict[Atom, Number]]:
-    """Returns a numerator without negative powers, and a denominator of positive atoms."""
+    """Returns p as a fraction: the numerator, and the denominator as powers of positive atoms."""
     below: dict[Atom, Number] = {}
     while True:
         low: dict[Atom, Number] = {}
@@ -51,7 +51,10 @@ def together(p: Poly) -> tuple[Poly, dict[Atom, Number]]:
 
 
 def factored(p: Poly) -> tuple[Fraction, dict[Atom, Number], Poly]:
-    """Returns the number and the positive atoms that all terms share, and the rest of them."""
+    """Returns p as a product of a number, powers of positive atoms, and a term for the rest.
+
+    The number and the powers are the largest that all terms of p share.
+    """
     p, below = together(p)
     shared: dict[Atom, Number] | None = None
     for m in p.terms:
@@ -73,12 +76,12 @@ def factored(p: Poly) -> tuple[Fraction, dict[Atom, Number], Poly]:
 
 
 def above_zero(p: Poly) -> bool:
-    """Returns whether p, written as one fraction, is surely above 0."""
+    """Returns whether p, written as one fraction, is certain to be above 0."""
     return positive(together(p)[0])
 
 
 def inverse(p: Poly) -> Poly:
-    """Returns 1 / p for p that is known not to be 0."""
+    """Returns 1 / p, or raises ``Refused`` if p is not known to differ from 0."""
     return _inverse_of_ramps(p) or by_cases(_inverse, p)
 
 
@@ -88,9 +91,10 @@ def reciprocal(p: Poly) -> Poly:
 
 
 def _inverse_of_ramps(p: Poly) -> Poly | None:
-    """1 / p for ``p = r + c max(q, 0) + d max(-q, 0)`` that is positive term by term: 1 + abs(q).
+    """Returns 1 / p for a positive ``p = r + c max(q, 0) + d max(-q, 0)``, or None for another p.
 
-    In the case of q > 0 alone it is r + c q, which may be 0 elsewhere.
+    An example is ``1 + abs(q)``. This p is not split by cases, because in the case q > 0 it would
+    be ``r + c q``, which may be 0 elsewhere.
     """
     guards = [a for a in p.atoms() if a.boolean]
     if len(guards) != 1 or guards[0].kind != "positive":
@@ -145,7 +149,7 @@ def _inverse_of_rest(rest: Poly, anywhere: bool) -> Poly:
 
 
 def _reciprocal_of(a: Atom, anywhere: bool) -> Poly:
-    """Returns ``1 / sqrt(p)`` in its one form, ``sqrt(p) / p``, which is 0 where p is."""
+    """Returns 1 / a, or 0 where a is 0. For ``sqrt(p)`` this is written as ``sqrt(p) / p``."""
     if a.kind == "sqrt":
         return poly(a) * _inverse(a.args[0], anywhere)
     return poly(atom("recip", a))

@@ -1,9 +1,9 @@
-"""Functions of terms: exp and log, roots, angles, roundings and maxima.
+"""Makes functions of terms: exp and log, roots, angles, roundings and maxima.
 
-``log`` is made total, 0 where its argument is not above 0, so that an identity proved in one case,
-times that case, holds everywhere. Of the odd functions (``sin(-p) = -sin p``) with a derivative
-everywhere, no more is known than that derivative, but for ``sin² p``, which is ``1 - cos² p`` in
-products.
+``log`` is defined as 0 where its argument is not above 0. So an identity that is proved in one case
+holds everywhere once both sides are multiplied by the 0-1 term of the case. Of ``sin``, ``erf`` and
+``atan`` it is known only that they are odd (``sin(-p) = -sin p``) and what their derivatives are.
+There is one exception: in products ``sin² p`` becomes ``1 - cos² p``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .terms import (
 
 
 def exp(p: Poly) -> Poly:
-    """exp: ``exp(a + b)`` splits, ``exp(log a)`` is a."""
+    """Returns e to the power p, as a product if p is a sum, and as a if p is ``log a``."""
     return by_cases(_exp, p)
 
 
@@ -58,7 +58,10 @@ def _exp(p: Poly) -> Poly:
 
 
 def log(p: Poly) -> Poly:
-    """log of a term above 0: splits over positive factors, and numbers into primes."""
+    """Returns log p as a sum over its positive factors, and over the primes of numbers in p.
+
+    Raises ``Refused`` unless p is known to be above 0, or is 0 or an atom known to be at least 0.
+    """
     return by_cases(_log, p)
 
 
@@ -114,7 +117,10 @@ def _primes(n: int) -> dict[int, int]:
 
 
 def power_of(p: Poly, e: Number = Fraction(1, 2)) -> Poly:
-    """A power of a term above 0; a whole power of the root of one that is at least 0."""
+    """Returns ``p^e``, by default the square root.
+
+    Unless e is an integer, p must be above 0, or it may be 0 if ``2 e`` is an integer.
+    """
     if e == int(e):
         return p ** int(e) if e >= 0 else inverse(p) ** int(-e)
     return by_cases(lambda q: _root(q, e), p)
@@ -135,18 +141,18 @@ def _root(p: Poly, e: Number) -> Poly:
 
 
 def _half_power(p: Poly, n: int) -> Poly:
-    """``p^(n/2)`` of p >= 0, by its root, an atom that is 0 where p is."""
+    """Returns ``p^(n/2)`` for p >= 0, by the atom ``sqrt(p)``, which is 0 where p is."""
     whole = p ** (n // 2) if n >= 0 else inverse(p) ** -(n // 2)
     return whole * (poly(atom("sqrt", p)) if n % 2 else ONE)
 
 
 def tanh(p: Poly) -> Poly:
-    """1 - 2 / (exp(2 p) + 1)."""
+    """Returns ``1 - 2 / (exp(2 p) + 1)``."""
     return 1 - 2 * inverse(exp(p * 2) + 1)
 
 
 def cos(p: Poly) -> Poly:
-    """The cosine of a term."""
+    """Returns cos p, which is the same term for p and for -p."""
     return by_cases(lambda q: poly(atom("cos", first_positive(q))) if q.terms else ONE, p)
 
 
@@ -169,7 +175,7 @@ sin, erf, atan = map(_odd_by_cases, ("sin", "erf", "atan"))
 
 
 def digits(p: Poly) -> Iterator[tuple[Poly, Poly, Atom]]:
-    """Integers a and b, not 0, and a dimension d with ``p = a d + b``."""
+    """Yields integer terms a and b that are not 0, and a dimension d, with ``p = a d + b``."""
     for d in sorted((a for a in p.atoms() if a.kind == "dim"), key=lambda a: a.key):
         high = Poly({m: c for m, c in p.terms.items() if (d, 1) in m})
         low = p - high
@@ -178,22 +184,22 @@ def digits(p: Poly) -> Iterator[tuple[Poly, Poly, Atom]]:
 
 
 def floor(p: Poly) -> Poly:
-    """The greatest integer not above p; nothing else is known of it."""
+    """Returns the greatest integer not above p: p, or an atom known only to be an integer."""
     return p if integral(p) else poly(atom("floor", p))
 
 
 def any_number(p: Poly) -> Poly:
-    """A number that p determines; nothing else is known of it."""
+    """Returns an atom for a number that depends on p alone; nothing else is known of it."""
     return by_cases(lambda q: poly(atom("any_number", q)), p)
 
 
 def nearest(p: Poly) -> Poly:
-    """The nearest integer, by whatever rule that is odd; nothing else is known of it."""
+    """Returns the integer nearest to p. Unless this is p, it is known only to be odd in p."""
     return p if integral(p) else _odd("round", p)
 
 
 def fewer_bits(bits: int, p: Poly) -> Poly:
-    """A positive p rounded to fewer bits of its mantissa: positive; no more is known of it."""
+    """Returns p > 0 rounded to ``bits`` bits of mantissa: an atom known only to be positive."""
     with without_facts():
         if not above_zero(p):
             raise Refused(f"fewer bits of {p}, which is not known to be positive")
@@ -201,7 +207,7 @@ def fewer_bits(bits: int, p: Poly) -> Poly:
 
 
 def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
-    """The greatest p over the indices i at which ``inside`` is 1."""
+    """Returns the greatest p over the values of the index i at which ``inside`` is 1."""
 
     def leaf(p: Poly, inside: Poly) -> Poly:
         outer = Poly({m: c for m, c in p.terms.items() if all(i not in a.free for a, _ in m)})
@@ -217,14 +223,14 @@ def greatest(p: Poly, inside: Poly, i: Atom) -> Poly:
 
 
 def _positive_factor(p: Poly, i: Atom) -> tuple[Poly, Poly]:
-    """What is positive, the same at each i and in each term of p; and the rest of p."""
+    """Returns two factors of p: a positive one that does not depend on i, and the rest."""
     size, powers, rest = factored(p)
     factor = product([(a, e) for a, e in powers.items() if i not in a.free], size)
     return factor, product([(a, e) for a, e in powers.items() if i in a.free]) * rest
 
 
 def at_least(number: Number, p: Poly) -> Poly:
-    """max(p, number) for a number above 0, so that it is positive whatever p is."""
+    """Returns ``max(p, number)`` for a number above 0, which is positive whatever p is."""
     if number <= 0:
         raise Refused(f"a maximum with {number} as if it were positive")
     if number == 1 and integral(p) and positive(p):

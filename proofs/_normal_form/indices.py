@@ -1,16 +1,16 @@
-"""Arguments and their entries, indices and dimensions, and atoms replaced inside terms.
+"""Makes entries, indices and dimensions, and replaces atoms inside terms.
 
-An entry has a number for every integer as its index, as if arrays went on without an end: so
-``x[j - 1]`` is a term at j = 0 too. What a program computes has such entries only times 0, and
-what is proved of all arrays that go on is true of those that end.
+Arrays are treated as if they had an entry for every integer, so that ``x[j - 1]`` is a term at
+j = 0 too. A program has entries out of range only times 0, and a statement that is proved for all
+arrays without an end is true for arrays with one.
 
 A permutation p of n numbers has an inverse ``p^-1``: for t and j in its range, ``p(t) = j`` where
-``t = p^-1(j)``. This solves deltas for an index that stands in a permutation, and so says that
-``p(i) = p(j)`` where ``i = j``, and that of ``sum_i [p(i) = j] h(i)`` one term is left. Where t is
-out of the range, ``p(t)`` may be any index.
+``t = p^-1(j)``. With it, a delta is solved for an index inside a permutation. So ``p(i) = p(j)`` is
+simplified to ``i = j``, and ``sum_i [p(i) = j] h(i)`` to one term. For t out of the range, ``p(t)``
+may be any index.
 
-Whatever is put in the place of an atom is normalised afresh, and what a sum binds has no name that
-anybody else uses: nothing can be captured.
+After an atom is replaced, the term around it is normalised again. No replacement captures a bound
+index, because the index of a sum has a name that nothing else uses.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from .terms import (
 
 @dataclass(frozen=True, repr=False)
 class Symbol:
-    """An argument: its name, what its entries are, and below what they are, if labels."""
+    """An argument: its name, the kind of its entries and, if these are labels, their bound."""
 
     name: str
     sort: str  # real, positive, nonnegative, unit (in (0, 1)), boolean, index, integer
     dim: Poly | None = None
-    keeps: Symbol | None = None  # of a mask: the labels at which it is 1,
-    kept: Symbol | None = None  # in the rows where this is 1; None for all rows
-    meaning: Callable[..., Poly] | None = None  # of a name: the term that it stands for
-    exponent: int = 0  # 1 of a permutation, -1 of its inverse, 0 of anything else
+    keeps: Symbol | None = None  # for a mask: the labels at which it is 1
+    kept: Symbol | None = None  # 1 in the rows to which ``keeps`` applies; None for all rows
+    meaning: Callable[..., Poly] | None = None  # if this names a term: returns the term at places
+    exponent: int = 0  # 1 for a permutation, -1 for its inverse, 0 for anything else
 
     @property
     def inverse(self) -> Symbol:
@@ -59,7 +59,10 @@ class Symbol:
 
     @property
     def mark(self) -> tuple[Atom, ...]:
-        """The last place of each entry of a name; with 0 there, the entry is what it stands for."""
+        """The extra last place that entries of a symbol with a ``meaning`` have, or () for others.
+
+        With 0 as its last place, an entry is the term that the meaning gives.
+        """
         return () if self.meaning is None else (index(self.name, ONE),)
 
     def __repr__(self) -> str:
@@ -67,7 +70,10 @@ class Symbol:
 
 
 def entry(symbol: Symbol, *indices: Atom | int) -> Poly:
-    """An entry of an argument; 1 where a mask keeps its label, and t of p^-1(p(t))."""
+    """Returns an entry of an argument as a term.
+
+    It is t for ``p^-1(p(t))``, and 1 for a mask at a label that the mask keeps in every row.
+    """
     if symbol.meaning is not None and indices[-1] == 0:
         return symbol.meaning(indices[:-1])
     if symbol.exponent and permuted(indices[0]) and indices[0].args[0] == symbol.inverse:
@@ -77,25 +83,28 @@ def entry(symbol: Symbol, *indices: Atom | int) -> Poly:
 
 
 def at_kept_label(a: Atom) -> bool:
-    """Whether an entry is that of a mask at the label it keeps."""
+    """Returns whether an entry is that of a mask at the label that the mask keeps in the row."""
     symbol, indices = a.args
     return symbol.keeps is not None and indices[-1] is label_of(a)
 
 
 def label_of(a: Atom) -> Atom:
-    """The label that a mask keeps in the row of an entry."""
+    """Returns the label that a mask keeps in the row of its entry a."""
     return atom("entry", a.args[0].keeps, a.args[1][:-1])
 
 
 def row_kept(a: Atom) -> Atom | None:
-    """Returns what makes a mask 1 at its label, for such an entry; otherwise None."""
+    """Returns the 0-1 entry that says whether the mask of the entry a keeps the label in its row.
+
+    Returns None if a is not an entry of a mask at its label, or if the mask keeps it in every row.
+    """
     if a.kind != "entry" or a.args[0].kept is None or not at_kept_label(a):
         return None
     return atom("entry", a.args[0].kept, a.args[1][:-1])
 
 
 def index(name: Any, dim: Poly) -> Atom:
-    """An index that runs from 0 to ``dim - 1``."""
+    """Returns the index of this name that runs from 0 to ``dim - 1``."""
     return atom("index", name, dim)
 
 
@@ -103,31 +112,31 @@ _names = itertools.count()
 
 
 def fresh(dim: Poly) -> Atom:
-    """An index whose name nobody has used."""
+    """Returns an index from 0 to ``dim - 1`` with a name that no index had before."""
     return index(f"_{next(_names)}", dim)
 
 
 def unused(dim: Poly, *terms: Poly) -> Atom:
-    """Returns the first index of this size and of these names that no term or fact here has.
+    """Returns the first index ``_0_``, ``_1_``, ... that is not free in these terms or the facts.
 
-    Equal calls return the same one, so that what is computed with it is remembered.
+    Equal calls return the same index, so that results computed with it can be remembered.
     """
     there = frozenset().union(*(p.free() for p in (*terms, *facts())))
     return next(i for n in itertools.count() if (i := index(f"_{n}_", dim)) not in there)
 
 
 def is_index(t: Atom) -> bool:
-    """Whether an atom is an index, a quotient or a remainder of one, or a label."""
+    """Returns whether an atom is an index, a quotient or a remainder of one, or a label."""
     return t.values is not None
 
 
 def of_size(atoms: Iterable[Atom], dim: Poly) -> list[Atom]:
-    """The indices among atoms that run over a dimension."""
+    """Returns those of the atoms that are indices or labels from 0 to ``dim - 1``, sorted."""
     return sorted({t for t in atoms if t.values == dim}, key=lambda t: t.key)
 
 
 def lowest(p: Poly) -> Number | None:
-    """The least value of a term of dimensions; None if it may fall where they grow."""
+    """Returns the least value of a polynomial in dimensions, or None if any is subtracted."""
     low: Number = 0
     for m, c in p.terms.items():
         if c < 0 and m:
@@ -140,26 +149,26 @@ def lowest(p: Poly) -> Number | None:
 
 
 def least_size(dim: Poly) -> Number:
-    """The least value of a dimension."""
+    """Returns the least value that a size can have, or 0 if that is not known."""
     return max(lowest(dim) or 0, 0)
 
 
 def within(t: Atom | int, dim: Poly) -> Poly:
-    """Whether a place is one of those that an axis of this size has, 0 or 1."""
+    """Returns ``[0 <= t < dim]``, which is 1 or 0 as a term."""
     if (0 <= t < least_size(dim)) if isinstance(t, int) else t.values == dim:
         return ONE
     return made("positive", poly(t) + 1) * made("positive", dim - poly(t))
 
 
 def permuted(t: Atom | int) -> TypeGuard[Atom]:
-    """Whether a place is p(t) for a permutation p and a t that is sure to be in its range."""
+    """Returns whether t is ``p(u)`` for a permutation p and a u that is certain to be in range."""
     if not isinstance(t, Atom) or t.kind != "entry" or not t.args[0].exponent:
         return False
     return within(t.args[1][0], t.args[0].dim) == ONE
 
 
 def delta(a: Atom | int, b: Atom | int) -> Poly:
-    """1 where two indices are equal, else 0."""
+    """Returns ``[a = b]``, which is 1 where two places are equal and otherwise 0."""
     if a is b or a == b:
         return ONE
     if isinstance(a, int) and isinstance(b, int):
@@ -172,7 +181,7 @@ def delta(a: Atom | int, b: Atom | int) -> Poly:
 
 
 def delta_solved(i: Atom, t: Atom | int) -> Poly:
-    """``delta`` of equal places that are solved for an index."""
+    """Returns ``[i = t]`` as an atom with i first, or 0 for an integer t that is out of range."""
     size = i.values.number()
     if isinstance(t, int) and (t < 0 or (size is not None and t >= size)):
         return ZERO
@@ -180,12 +189,18 @@ def delta_solved(i: Atom, t: Atom | int) -> Poly:
 
 
 def elimination(t: Atom) -> tuple:
-    """The order in which indices are solved for: plain ones, then labels, then permutations'."""
+    """Returns a key that sorts atoms in the order in which an equation is solved for them.
+
+    Plain indices come first, then labels, then entries of permutations.
+    """
     return t.kind != "index", permuted(t), t.key
 
 
 def as_index(p: Poly) -> Atom | int:
-    """A term that is an index, a label or a number, as such; a sum of those as a place."""
+    """Returns a term as an index, a label or an integer, or as a ``place`` if it is a sum of these.
+
+    Raises ``Refused`` for other terms.
+    """
     number = p.number()
     if number is not None and number == int(number):
         return int(number)
@@ -199,7 +214,7 @@ def as_index(p: Poly) -> Atom | int:
 
 
 def _put_together(p: Poly) -> Poly | None:
-    """A place with t in the place of ``div(t) s + mod(t)``, if it holds one."""
+    """Returns p with ``div(t) s + mod(t)`` in it replaced by t, or None if p has no such part."""
     for m, c in p.terms.items():
         for r in (a for a, _ in m if a.kind == "mod"):
             t, s, many = r.args
@@ -211,14 +226,14 @@ def _put_together(p: Poly) -> Poly | None:
 
 
 def _linear(m: Monomial) -> bool:
-    """Whether a monomial is a product of dimensions and of at most one index."""
+    """Returns whether a monomial is a product of dimensions and at most one index."""
     places = [e for a, e in m if is_index(a)]
     sizes = [e for a, e in m if a.kind == "dim"]
     return places in ([], [1]) and len(places) + len(sizes) == len(m) and min([1, *sizes]) > 0
 
 
 def solved(p: Poly, i: Atom) -> Poly | None:
-    """What an index i is where ``p = 0``, if p is i or -i beside what does not depend on it."""
+    """Returns the i for which ``p = 0``, or None unless p is i or -i plus a term without i."""
     c = p.terms.get(frozenset({(i, 1)}))
     if c not in (1, -1):
         return None
@@ -227,9 +242,9 @@ def solved(p: Poly, i: Atom) -> Poly | None:
 
 
 def solved_in_permutations(p: Poly, i: Atom) -> tuple[Poly, Poly] | None:
-    """Returns t and a 0-1 term b with ``[p = 0] = b [i = t]``, or None if p is not solved for i.
+    """Returns t and a 0-1 term b with ``[p = 0] = b [i = t]``, or None if it finds none.
 
-    The index may stand in a permutation: ``p(i) = t`` where t is in its range and i is ``p^-1(t)``.
+    The index may be inside a permutation q: ``q(i) = u`` if u is in range and i is ``q^-1(u)``.
     """
     for a in (a for a in p.atoms() if a is not i and i in a.inside and permuted(a)):
         rest = solved(p, a)
@@ -242,7 +257,7 @@ def solved_in_permutations(p: Poly, i: Atom) -> tuple[Poly, Poly] | None:
 
 
 def same_place(here: Iterable[Atom | int], there: Iterable[Atom | int]) -> Poly:
-    """1 where two entries are the same one, else 0."""
+    """Returns 1 where two entries of an argument have the same places, and otherwise 0."""
     result = ONE
     for i, j in zip(here, there, strict=True):
         result = result * delta(i, j)
@@ -250,7 +265,7 @@ def same_place(here: Iterable[Atom | int], there: Iterable[Atom | int]) -> Poly:
 
 
 def substitute(p: Poly, new: Mapping[Atom, Poly]) -> Poly:
-    """Atoms replaced, all at once, at every depth; everything else is normalised again."""
+    """Returns p with atoms replaced, all at once and at every depth, and normalised again."""
     keys = frozenset(new)
     if not keys & p.inside():
         return p
@@ -259,7 +274,7 @@ def substitute(p: Poly, new: Mapping[Atom, Poly]) -> Poly:
         part = product(((a, e) for a, e in m if not keys & a.inside), c)
         for a, e in m:
             if keys & a.inside:
-                part = part * made("sqrt", _replaced(a, new), e)  # or another power
+                part = part * made("sqrt", _replaced(a, new), e)  # calls ``power_of``
         parts.append(part)
     return add_all(parts)
 
@@ -279,14 +294,17 @@ def _rebuilt(a: Atom, new: frozenset[tuple[Atom, Poly]]) -> Poly:
 
 
 def _part(part: Any, new: Mapping[Atom, Poly]) -> Any:
-    """A part of an atom with atoms replaced in it: an atom as a term, places as places."""
+    """Returns an argument of an atom, with atoms replaced in it, for ``made``.
+
+    An atom becomes a term, and a tuple of places becomes another tuple of places.
+    """
     if isinstance(part, tuple):
         return tuple(index_in(t, new) for t in part)
     return substitute(poly(part), new) if isinstance(part, Atom | Poly) else part
 
 
 def index_in(t: Atom | int, new: Mapping[Atom, Poly]) -> Atom | int:
-    """An index with atoms replaced in it."""
+    """Returns a place with atoms replaced in it."""
     return t if isinstance(t, int) else as_index(substitute(poly(t), new))
 
 

@@ -1,4 +1,4 @@
-"""What is known to be 1, and what atoms are where a term is known to be 0."""
+"""Finds the 0-1 atoms that are known to be 1, and the values of atoms where ``p = 0``."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ def holds(b: Atom) -> bool:
 
 
 def all_hold(mask: Poly) -> bool:
-    """Whether a product of 0-1 atoms is known to be 1."""
+    """Returns whether ``mask`` is a product of 0-1 atoms, each of which is known to be 1."""
     term = mask.single()
     return term is not None and term[1] == 1 and all(b.boolean and holds(b) for b, _ in term[0])
 
 
 def known_ones() -> set[Atom]:
-    """The indices in what is known to be 1."""
+    """Returns the indices and labels inside the 0-1 atoms that the facts say are 1."""
     guards = {b for p in facts() if len(p.terms) == 1 for b in p.atoms() if b.boolean}
     return {t for b in guards for t in b.inside if is_index(t)}
 
 
 def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
-    """Returns values of atoms where ``zero`` is 1: one is solved for, or sums vanish.
+    """Returns values of atoms in ``others`` that follow from ``zero``, which says that p is 0.
 
-    Or all the numbers of a row, where those have no variance: each is their mean.
+    If p is a sum of 0-1 terms, every sum whose terms have these terms as factors is 0. If p is a
+    variance, each number is the mean. For another p, the equation is solved for one atom.
     """
     others = set(others)
     inside = frozenset().union(*(b.inside for b in others))
@@ -49,7 +50,10 @@ def known_where_zero(zero: Atom, others: Iterable[Atom]) -> dict[Atom, Poly]:
 
 @remembered
 def spread_of(p: Poly) -> tuple[Atom, Poly, Atom, Atom] | None:
-    """Returns a sum of y over i, its mean, i and y, if p is ``n sum y² - (sum y)²`` or minus it."""
+    """Returns ``sum_i y``, the mean of y, i and y if p is a variance of y over i, or else None.
+
+    The variance is ``n sum_i y² - (sum_i y)²`` for n values of i, or minus this.
+    """
     for a in p.atoms() if len(p.terms) == 2 else ():
         if a.kind == "sum":
             i, y = opened(a)
@@ -65,7 +69,7 @@ def spread_of(p: Poly) -> tuple[Atom, Poly, Atom, Atom] | None:
 
 
 def _is_term(b: Atom, y: Atom, i: Atom) -> bool:
-    """Returns whether b is y with another index in the place of i."""
+    """Returns whether b is the atom y with another index or label in place of i."""
     if b.kind != y.kind:
         return False
     places = of_size(b.inside, i.args[1])
@@ -81,13 +85,16 @@ def sum_of_booleans(zero: Atom) -> Atom | None:
 
 @remembered
 def _has_factors_of(b: Atom, a: Atom) -> bool:
-    """Returns whether the terms of the sum b have all factors that the terms of the sum a have."""
+    """Returns whether the terms of a sum b have all the factors that the terms of a sum a have."""
     return any(there <= mine for mine, there in aligned(b, a))
 
 
 @remembered
 def solution(p: Poly) -> tuple[Atom, Poly] | None:
-    """Returns an atom and its value where p = 0, if its coefficient in p is a number."""
+    """Returns an entry, a maximum or a sum, and its value where ``p = 0``, or None.
+
+    Its coefficient in p is a number. Entries that are positive by definition are not solved for.
+    """
     best = None
     for m, c in p.terms.items():
         if len(m) != 1:

@@ -1,4 +1,4 @@
-"""The orders in which sums are nested, which do not depend on the names of the indices."""
+"""Puts nested sums in an order that does not depend on the names of their indices."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _FEW_BINDERS, MOST_ORDERS = 2, 24
 
 
 def orders(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> Iterable[tuple[Atom, ...]]:
-    """Returns orders of summation, the inner indices first; all orders of a few indices.
+    """Returns the orders of summation to compare, each with the inner indices first.
 
-    Of many, each time one whose factors hold the fewest others. Which of several that is, the text
-    of its factors says, and those that it leaves alike are taken in every order.
+    For two indices these are all orders. Of more, each next index is one that shares its factors
+    with the fewest others. The text of the factors decides between several such indices, and
+    indices with equal texts are put in every order, unless that makes more than ``MOST_ORDERS``.
     """
     if len(binders) <= _FEW_BINDERS:
         return itertools.permutations(binders)
@@ -29,7 +30,11 @@ def orders(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> Iterable[tup
 
 
 def _ranks(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> dict[Atom, int]:
-    """Returns a number for each index, from its factors and the numbers of the others there."""
+    """Returns a rank for each index, from the text of its factors.
+
+    In the text, the other indices are named by their ranks so far. This is repeated until it tells
+    no more indices apart.
+    """
     ranks = dict.fromkeys(binders, 0)
     while True:
         names = {i: poly(index(f"~{ranks[i]}", i.args[1])) for i in binders}
@@ -53,7 +58,10 @@ def _ranks(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> dict[Atom, i
 
 
 def _inner_first(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> tuple[Atom, ...]:
-    """Returns the order in which each index shares its factors with the fewest later indices."""
+    """Returns the order in which each index shares its factors with the fewest later indices.
+
+    The sum over an index makes one factor of all its factors.
+    """
     left = set(binders)
     together = [a.free & left for a, _ in flat]
     order = []

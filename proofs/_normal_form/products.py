@@ -1,8 +1,9 @@
-"""The rules of products, in the order in which they are tried.
+"""Holds the rules that rewrite a product of atoms, in the order in which they are tried.
 
-Atoms that are 0 or 1 are their own squares; beside ``[i = t]`` i is t; beside
-``[p = 0]`` p is solved for an atom, or its leading monomial is replaced; of a class more
-than half there is one at most.
+A rule takes the exponent of each atom and returns the new product, or None if it does not apply.
+An atom that is 0 or 1 is its own square. In a product with ``[i = t]``, t replaces i. In one with
+``[p = 0]``, an atom is replaced by the solution of ``p = 0`` for it, or the leading part of p by
+the rest. At most one class holds more than half of a sum.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _idempotent(powers: dict[Atom, Number]) -> None:
 
 
 def _powers_of_primes(powers: dict[Atom, Number]) -> Poly | None:
-    """``p^e = p^n p^(e - n)`` with 0 <= e - n < 1 for a prime p: 2^(7/2) is 8 2^(1/2)."""
+    """Applies ``p^e = p^n p^(e - n)``, with 0 <= e - n < 1, to a prime p: 2^(7/2) = 8 2^(1/2)."""
     for a, e in powers.items():
         whole = math.floor(e) if a.kind == "prime" else 0
         if abs(whole) > MAX_POWER_OF_NUMBER:
@@ -114,7 +115,7 @@ def _zeros(powers: dict[Atom, Number]) -> Poly | None:
 
 
 def _implied(powers: dict[Atom, Number]) -> Poly | None:
-    """``[p > 0]`` is 1 beside ``[q > 0]`` if it follows, and max(p, number) is p if p > number."""
+    """Drops ``[p > 0]`` if a ``[q > 0]`` implies it; writes max(p, c) as p if one implies p > c."""
     signs = sorted((a for a in powers if a.kind == "positive"), key=lambda a: a.key)
     for a, b in itertools.permutations(signs, 2):
         if _follows(a.args[0], b.args[0]):
@@ -127,7 +128,7 @@ def _implied(powers: dict[Atom, Number]) -> Poly | None:
 
 
 def _follows(p: Poly, q: Poly) -> bool:
-    """Whether p - c q >= 0 for the number c > 0 that takes a term away: p > 0 where q > 0."""
+    """Returns whether p > 0 follows from q > 0, because p >= c q for a number c > 0."""
     lead = next((m for m in q.terms if m and m in p.terms), None)
     if lead is None or p.terms[lead] * q.terms[lead] < 0:
         return False
@@ -135,7 +136,7 @@ def _follows(p: Poly, q: Poly) -> bool:
 
 
 def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
-    """``[sum_j b_j = 0]``, for 0-1 terms b, beside a b_t."""
+    """Returns whether ``[sum_j b_j = 0]``, for 0-1 terms b, contradicts a b_t in the product."""
     a = sum_of_booleans(zero)
     if a is None:
         return False
@@ -152,9 +153,10 @@ def _beside_no_witness(zero: Atom, powers: dict[Atom, Number]) -> bool:
 
 
 def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:
-    """A monomial modulo p: p's leading part in what may vanish, over what may not, replaced.
+    """Returns a product with p's leading part replaced by what it equals where p is 0, or None.
 
-    Each replacement is lower in the order of those parts, so that this ends.
+    A part of p is a product of atoms that may be 0, and its coefficient consists of atoms above 0.
+    A replacement has only lower parts, so that repeated replacement ends.
     """
     parts: dict[Monomial, Poly] = {}
     for m, c in p.terms.items():
@@ -172,7 +174,7 @@ def _reduced(powers: dict[Atom, Number], p: Poly) -> Poly | None:
 
 
 def _dominants(powers: dict[Atom, Number]) -> Poly | None:
-    """``D_j D_l = [j = l] D_j``, also where the one, or both, are under sums."""
+    """Applies ``D_j D_l = [j = l] D_j`` of ``dominance``, also if one D or both are under sums."""
     compared = [t for a, e in powers.items() for t in _comparisons(a) * (1 if e == 1 else 2)]
     if len(set(compared)) == len(compared):
         return None
@@ -197,7 +199,7 @@ def _dominants(powers: dict[Atom, Number]) -> Poly | None:
 
 
 def _comparisons(a: Atom) -> list[tuple]:
-    """Returns the comparisons that an atom is or a sum holds, without the places of their terms."""
+    """Returns the comparisons in a comparison or a sum, without places; [] for other atoms."""
     inside = a.inside if a.kind in {"dominant", "sum"} else ()
     return list({b.args[:3] for b in inside if b.kind == "dominant"})
 

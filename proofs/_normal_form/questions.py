@@ -1,13 +1,14 @@
-"""What the prover asks: the derivative of a term, and whether a term is 0.
+"""Answers what the prover asks: what the derivative of a term is, and whether a term is 0.
 
-Almost everywhere, where ``usual`` says so, a derivative is that of a term's pieces. To see whether
-a term is 0, the fractions under its sums are reduced, each numerator modulo its denominator. Under
-a sum over i of fractions over G, where G is ``k x + r`` with a power x of a factor that depends on
-i, and a positive k without that factor and an r with lower powers of it:
+Almost everywhere (see ``cases``), a derivative is taken on each piece of a term by itself. To see
+whether a term is 0, the fractions under its sums are reduced: each numerator modulo its
+denominator. Let G be a denominator under a sum over i, with ``G = k x + r`` for a power x of a
+factor that depends on i, a k that is not 0 and does not have that factor, and an r with only lower
+powers of it. Then
 
     x y / G = (y - y r / G) / k
 
-It is used from left to right, so that no numerator over G has the power x any more.
+is used from left to right, until no numerator over G has the power x.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .zero import greater, is_zero
 
 
 def derivative(p: Poly, symbol: Symbol, *place: Atom | int) -> Poly:
-    """The derivative of a term to the entry of ``symbol`` at ``place``."""
+    """Returns the derivative of a term with respect to the entry of ``symbol`` at ``place``."""
     parts = []
     for m, c in p.terms.items():
         for a, e in m:
@@ -63,10 +64,10 @@ def _of_atom(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
 
 
 def _of_maximum(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
-    """The derivative of a maximum over an index, off a set of measure 0.
+    """Returns the derivative of a maximum over an index, except on a set of measure 0.
 
-    Where several terms are the maximum together on a larger set, they have the same derivative
-    there, and it is computed as their mean.
+    Where several terms equal the maximum on a larger set, they have the same derivative there, and
+    the mean of their derivatives is returned.
     """
     i = fresh(a.args[0].values)
     body, inside = (substitute(p, {a.args[0]: poly(i)}) for p in a.args[1:])
@@ -76,10 +77,10 @@ def _of_maximum(a: Atom, symbol: Symbol, place: tuple[Atom | int, ...]) -> Poly:
 
 
 def _discrete(p: Poly, symbol: Symbol) -> None:
-    """Raises Kinked if where p vanishes depends on the symbol.
+    """Raises Kinked if the symbol may decide whether p is 0, except inside ``almost_everywhere``.
 
-    At zeros of p, the terms log p, 1 / p and sqrt p are defined as 0. Almost everywhere, p then
-    vanishes in a neighbourhood too, and the derivatives of these terms are 0.
+    Where p is 0, log p, 1 / p and sqrt p are defined as 0. Almost everywhere in that set, p is 0 in
+    a neighbourhood too, so that the derivatives of these terms are 0.
     """
     where = is_zero(p)
     if not off_kinks() and any(a.kind == "entry" and a.args[0] == symbol for a in where.inside()):
@@ -87,12 +88,12 @@ def _discrete(p: Poly, symbol: Symbol) -> None:
 
 
 def reduced(p: Poly) -> Poly:
-    """The same term, with the fractions in all its sums reduced."""
+    """Returns the same term with the fractions in all its sums reduced."""
     return _rewritten(p, _reduced_sum)
 
 
 def _rewritten(p: Poly, write: Callable[[Atom], Poly]) -> Poly:
-    """A term with its sums, and those in whole powers, written in another way."""
+    """Returns p with ``write(a)`` in the place of each sum a among its factors."""
     parts = []
     for m, c in p.terms.items():
         sums = [(a, e) for a, e in m if a.kind == "sum" and e > 0 and e == int(e)]
@@ -117,7 +118,7 @@ def _reduced_sum(a: Atom) -> Poly:
 
 
 def _divided(m: Monomial, i: Atom) -> Poly | None:
-    """One use of the rule, which lowers a power of x; None where there is none."""
+    """Returns a product under a sum over i, rewritten once by the rule, or None if it cannot be."""
     for g, e in sorted(m, key=lambda t: t[0].key):
         if g.kind == "group" and e < 0 and i in g.free:
             x = _lead(g, i)
@@ -130,7 +131,7 @@ def _divided(m: Monomial, i: Atom) -> Poly | None:
 
 @remembered
 def _lead(g: Atom, i: Atom) -> tuple[Atom, Number, Poly, Poly] | None:
-    """A factor and its power that are x, k and r of a denominator."""
+    """Returns the factor in x, its power, k and r for a denominator g, or None if it has none."""
     for x in sorted((a for a in g.args[0].atoms() if i in a.free), key=lambda a: a.key):
         power = max(dict(m).get(x, 0) for m in g.args[0].terms)
         holding = Poly({m: c for m, c in g.args[0].terms.items() if (x, power) in m})
@@ -145,11 +146,14 @@ def _lead(g: Atom, i: Atom) -> tuple[Atom, Number, Poly, Poly] | None:
     return None
 
 
-_FEW = (2, 3, 4)  # places, at each of which a term is looked at
+_FEW = (2, 3, 4)  # sizes of axes that are short: a term is checked at each of their places
 
 
 def vanishes(p: Poly) -> bool:
-    """Whether a term is 0 everywhere, or off kinks. True is a proof; False says nothing."""
+    """Returns whether a term is proved to be 0; False does not mean that it is not 0.
+
+    Inside ``almost_everywhere``, the term may differ from 0 on a set of measure 0.
+    """
     p = usual(p)
     if not p.terms:
         return True
@@ -158,7 +162,7 @@ def vanishes(p: Poly) -> bool:
         return True
     try:
         other, _ = together(reduced(numerator))
-    except Refused:  # It says no more than that this way does not decide it.
+    except Refused:  # A refusal only means that this way does not decide.
         return False
     if other != numerator and (not other.terms or not _merged(other).terms):
         return True
@@ -166,7 +170,7 @@ def vanishes(p: Poly) -> bool:
 
 
 def _at_each_place(p: Poly) -> bool:
-    """Whether p is 0 at each place of a short axis, or with its sums written in another way."""
+    """Returns whether p is shown to be 0 at each place of a short axis, or with rewritten sums."""
     for i in sorted(p.free(), key=lambda i: i.key):
         places = _few_places(p, i)
         if places:
@@ -180,7 +184,10 @@ def _at_each_place(p: Poly) -> bool:
 
 
 def _few_places(p: Poly, i: Atom) -> list[Poly]:
-    """An index at each place of a short axis, of a short row, or of each of a few rows."""
+    """Returns a few terms that together cover all values of an index i, or [] if none do.
+
+    They are the places of a short axis, the places in a short row, or the rows if these are few.
+    """
     if few := _few(i.args[1]):
         return [poly(n) for n in few]
     for a in sorted(p.inside(), key=lambda a: a.key):
@@ -200,14 +207,14 @@ def _few(dim: Poly) -> Sequence[int]:
 
 
 def _written_out(a: Atom) -> Poly:
-    """A sum over few places, term by term."""
+    """Returns a sum over a short axis term by term, and any other sum as it is."""
     i, body = a.args
     few = _few(i.args[1])
     return add_all(substitute(body, {i: poly(n)}) for n in few) if few else poly(a)
 
 
 def _turned(a: Atom) -> Poly:
-    """A sum over i with ``1 - [i = t] - [i > t]`` in the place of ``[t > i]`` for another index."""
+    """Returns a sum over i with ``1 - [i = t] - [i > t]`` for each ``[t > i]`` with an index t."""
     i, body = opened(a)
     turned: dict[Atom, Poly] = {}
     for b in body.atoms():
@@ -219,13 +226,13 @@ def _turned(a: Atom) -> Poly:
 
 
 def _sizes_of_rows(p: Poly) -> set[Poly]:
-    """Returns the sizes that multiply an index in some place of p."""
+    """Returns the sizes, other than 1, that multiply an index in the place of some entry in p."""
     terms = [(m, c) for a in p.inside() if a.kind == "place" for m, c in a.args[0].terms.items()]
     return {product([*m, (i, -1)], abs(c)) for m, c in terms for i, _ in m if is_index(i)} - {ONE}
 
 
 def _over_rows(a: Atom, sizes: Sequence[Poly]) -> Poly:
-    """Returns a sum as one over the rows of one of these sizes and over the places in a row."""
+    """Returns a sum split into rows of one of these sizes and places in a row, or as it is."""
     i, body = opened(a)
     for size in sizes:
         try:
@@ -239,7 +246,7 @@ def _over_rows(a: Atom, sizes: Sequence[Poly]) -> Poly:
 
 
 def _merged(p: Poly) -> Poly:
-    """Sums with the same factor beside them, dropped where their bodies together vanish."""
+    """Returns p without sums that have the same factor beside them and bodies that add up to 0."""
     groups: dict[tuple[Monomial, Poly], list[tuple[Monomial, Number, Atom]]] = {}
     for m, c in p.terms.items():
         for a, e in m:

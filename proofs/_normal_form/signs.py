@@ -15,7 +15,7 @@ from .terms import ONE, Atom, Monomial, Poly, poly, product
 
 
 def atom_positive(a: Atom) -> bool:
-    """Whether an atom is above 0, here."""
+    """Returns whether an atom is sure to be above 0, given the facts."""
     if a.sure or a.of.positive(a):
         return True
     if a.kind == "sum":
@@ -27,7 +27,11 @@ def atom_positive(a: Atom) -> bool:
 
 
 def _has_witness(a: Atom) -> bool:
-    """A sum of b_j q_j with q_j > 0, one b_j known to be 1, or their sum known not to be 0."""
+    """Returns whether a sum is sure to be above 0 because one of its terms is.
+
+    Either no term is below 0 and one is known to be above it, or the terms are b_j q_j with q_j > 0
+    and b_j that are 0 or 1, and the sum of all b_j is known not to be 0.
+    """
     if nonnegative(peek(a)) and any(_holds_at(a, t) for t in _labels_kept(a) | known_ones()):
         return True
     for fact in facts():
@@ -42,7 +46,7 @@ def _has_witness(a: Atom) -> bool:
 
 
 def _counts_the_largest(a: Atom) -> bool:
-    """``sum_i [x_i = max_j x_j]``: a maximum over all indices is one of its terms."""
+    """Returns whether a sum is ``sum_i [x_i = max_j x_j]``, in which at least one term is 1."""
     b, _, _ = a.args[1].power() or (a, 1, 1)
     for m in b.args[0].atoms() if b.kind == "zero" else ():
         if m.kind == "max" and m.args[2] == ONE and m.args[0].values == a.args[0].values:
@@ -58,7 +62,7 @@ def _labels_kept(a: Atom) -> set[Atom]:
 
 
 def _holds_at(a: Atom, t: Atom) -> bool:
-    """Whether the term of a sum at an index is positive, by the facts."""
+    """Returns whether the term of a sum at the index t is sure to be above 0, given the facts."""
     if t.values != a.args[0].values:
         return False
     there = substitute(a.args[1], {a.args[0]: poly(t)}).single()
@@ -69,23 +73,23 @@ def _holds_at(a: Atom, t: Atom) -> bool:
 
 
 def atom_nonnegative(a: Atom) -> bool:
-    """Whether an atom is at least 0, here."""
+    """Returns whether an atom is sure to be at least 0, given the facts."""
     if a.sure or a.boolean or a.of.nonnegative(a):
         return True
     return a.kind == "sum" and nonnegative(peek(a))
 
 
 def positive(p: Poly) -> bool:
-    """Whether p > 0 is sure."""
+    """Returns whether p > 0 is sure."""
     return sign_is_sure(p, True)
 
 
 def nonnegative(p: Poly) -> bool:
-    """Whether p >= 0 is sure."""
+    """Returns whether p >= 0 is sure."""
     return sign_is_sure(p, False)
 
 
-further_rules: list[Callable[[Poly, bool], bool]] = []  # filled by ``bounds``
+further_rules: list[Callable[[Poly, bool], bool]] = []  # ``bounds`` adds them
 
 
 @remembered
@@ -109,14 +113,17 @@ def _termwise(p: Poly, strict: bool) -> bool:
 
 
 def _at_ends(p: Poly, strict: bool) -> bool:
-    """Indices at their least or greatest, then dimensions at their least."""
+    """Returns whether p, a term of indices and dimensions, has the sign by a lower bound.
+
+    Each index is at the end of its range that makes p least, then each dimension is at its least.
+    """
     bound = Poly({})
     for m, c in p.terms.items():
         places = [a for a, _ in m if is_index(a)]
         if len(places) > 1 or any(e != 1 or not (a in places or a.kind == "dim") for a, e in m):
             return False
         term = Poly({m: c})
-        for a in places:  # beside it stand dimensions, all above 0
+        for a in places:  # its other factors are dimensions, which are above 0
             term = (a.values - 1) * product(m - {(a, 1)}, c) if c < 0 else Poly({})
         bound = bound + term
     low = lowest(bound)

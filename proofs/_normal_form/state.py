@@ -1,6 +1,6 @@
-"""The state of one proof: its limits of time and memory, what it knows, and what it remembers.
+"""Keeps the state of one proof: its limits of time and memory, its facts and remembered answers.
 
-The limits are looked at while terms are made. What is known holds in one case of a distinction.
+The limits are checked while terms are made. A fact holds in one case of a case distinction.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Exceeded(Exception):
 
 @dataclass
 class _Limit:
-    stated: str
-    ends: float  # of the clock
-    ends_of_processor: float  # of this process's own time
-    bytes: float
-    calls: int = 0  # one for each term
+    stated: str  # the limit of time, in words
+    ends: float  # in seconds of ``time.perf_counter``
+    ends_of_processor: float  # in seconds of ``time.process_time``
+    bytes: float  # of memory that the process holds
+    calls: int = 0  # of ``look``, one for each polynomial that is made
 
     def look(self) -> None:
         self.calls += 1
@@ -55,7 +55,7 @@ def look() -> None:
 
 @contextlib.contextmanager
 def during(variable: ContextVar[Any], value: Any) -> Iterator[None]:
-    """Inside, a variable has this value."""
+    """Sets a context variable to a value inside the context."""
     token = variable.set(value)
     try:
         yield
@@ -66,16 +66,17 @@ def during(variable: ContextVar[Any], value: Any) -> Iterator[None]:
 def limited(
     seconds: float, stated: str, of_processor: float = math.inf
 ) -> contextlib.AbstractContextManager[None]:
-    """Inside, terms are made for so many seconds at most, by the clock and of this process.
+    """Limits the time and the memory that making terms inside the context may take.
 
-    ``stated`` is the limit in words.
+    ``seconds`` is a limit by the clock and ``of_processor`` one of this process's processor time.
+    ``stated`` is the limit of time in words, for the message of ``Exceeded``.
     """
     ends, ends_of_processor = time.perf_counter() + seconds, time.process_time() + of_processor
     return during(_limit, _Limit(stated, ends, ends_of_processor, resident() + MEMORY))
 
 
 def resident() -> int:
-    """The bytes of memory that the process holds; 0 where the system does not say."""
+    """Returns how many bytes of memory the process holds, or 0 where the system does not say."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -85,26 +86,26 @@ def resident() -> int:
         import resource
     except ImportError:  # Windows
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes, the most so far
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: the most so far, in bytes
 
 
-Term = Any  # a ``terms.Poly``, whose file builds on this one
+Term = Any  # a ``terms.Poly``, but ``terms`` imports this file
 
 _facts: ContextVar[frozenset[Term]] = ContextVar("facts", default=frozenset())
 
 
 def facts() -> frozenset[Term]:
-    """The terms known not to be 0 here; ``knowing`` tells them."""
+    """Returns the terms that are known not to be 0 in the current context (see ``knowing``)."""
     return _facts.get()
 
 
 def knowing(*nonzero: Term) -> contextlib.AbstractContextManager[None]:
-    """Inside, these terms are not 0."""
+    """Assumes inside the context that these terms, too, are not 0."""
     return during(_facts, _facts.get() | frozenset(nonzero))
 
 
 def without_facts() -> contextlib.AbstractContextManager[None]:
-    """Inside, only what holds in every case is known."""
+    """Drops all facts inside the context, so that only what holds in every case is known."""
     return during(_facts, frozenset())
 
 
@@ -114,7 +115,7 @@ Remembered = TypeVar("Remembered", bound=Callable[..., Any])
 
 
 def remembered(function: Remembered) -> Remembered:
-    """A function of terms and facts alone that computes each answer once in a proof."""
+    """Makes a function remember its answers, which must depend on its arguments and facts alone."""
     answers: dict[tuple, Any] = {}
     _memories.append(answers)
 
@@ -129,6 +130,6 @@ def remembered(function: Remembered) -> Remembered:
 
 
 def forget() -> None:
-    """Drops what was remembered: it holds for the least sizes of one proof."""
+    """Drops all remembered answers, which hold only for the least sizes of one proof."""
     for answers in _memories:
         answers.clear()

@@ -1,11 +1,11 @@
-"""Sums over an index.
+"""Makes sums over an index, in one form for equal sums.
 
-They are distributed over terms, factors that do not depend on the index stand outside,
-``[i = t]`` under a sum over i is replaced by t; sums inside sums are nested in one order, which
-does not depend on the names of their indices. A bound index is named by the height of its sum,
-which is the same in all orders, so that equal sums look alike; whoever looks inside first renames
-it to a name that nothing beside it has. As equal are sums over i and over p(i) for a permutation p:
-the index is the one with which the fewest permutations are left.
+The sum of several terms becomes several sums. Factors that do not depend on the index move out of
+a sum, and ``[i = t]`` under a sum over i puts t in the place of i. Sums inside sums are nested in
+one order, which does not depend on the names of their indices. A bound index is named by the height
+of its sum, which is the same in all orders, so that equal sums are the same atom. Code that looks
+inside a sum first renames the index to a name that no term beside it has. A sum over all i equals
+the sum over all p(i) for a permutation p: the index that leaves the fewest permutations is used.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ from .terms import (
     product,
 )
 
-_MAX_BINDERS = 4  # that are looked at together
+_MAX_BINDERS = 4  # indices of sums inside sums that ``unnested`` opens together
 
 
 def opened(a: Atom) -> tuple[Atom, Poly]:
-    """A bound atom's index under a new name, and its body."""
+    """Returns the index that an atom binds, under a new name, and the body with that name."""
     return _renamed(a, fresh(a.args[0].values))
 
 
 def opened_beside(a: Atom, *terms: Poly) -> tuple[Atom, Poly]:
-    """A bound atom's index under a name that these terms do not have, and its body."""
+    """Returns the same as ``opened``, under a name that neither the body nor these terms have."""
     return _renamed(a, unused(a.args[0].values, a.args[1], *terms))
 
 
@@ -66,7 +66,7 @@ def _renamed(a: Atom, i: Atom) -> tuple[Atom, Poly]:
 
 
 def unnested(a: Atom, most: int = _MAX_BINDERS) -> tuple[tuple[Atom, ...], Poly]:
-    """A sum of sums of sums, opened as one over all their indices, or over the outer ones."""
+    """Returns the indices and the body of nested sums as one sum, over at most ``most`` indices."""
     i, body = opened(a)
     ((m, c),) = body.terms.items()
     for b, e in sorted(m, key=lambda t: t[0].key):
@@ -77,7 +77,10 @@ def unnested(a: Atom, most: int = _MAX_BINDERS) -> tuple[tuple[Atom, ...], Poly]
 
 
 def each_nest(a: Atom) -> Iterator[tuple[tuple[Atom, ...], Poly]]:
-    """A sum as one over its outer index, over its outer two, and so on; to be looked at."""
+    """Yields indices and body of a sum as one over its outer index, over its outer two, and so on.
+
+    The first outer index keeps its name: rename it before the body is put into another term.
+    """
     i, body = a.args
     yield (i,), body
     if any(b.kind == "sum" and i in b.free for b in body.atoms()):
@@ -86,7 +89,7 @@ def each_nest(a: Atom) -> Iterator[tuple[tuple[Atom, ...], Poly]]:
 
 
 def aligned(a: Atom, b: Atom) -> Iterator[tuple[Monomial, Monomial]]:
-    """The products that two sums add up, over the same indices, in each way to pair them."""
+    """Yields the products under two sums over equal axes, for each way to pair their indices."""
     others, there = unnested(b)
     binders, body = unnested(a, len(others))
     if len(binders) != len(others):
@@ -100,12 +103,12 @@ def aligned(a: Atom, b: Atom) -> Iterator[tuple[Monomial, Monomial]]:
 
 @remembered
 def peek(a: Atom) -> Poly:
-    """The body of a bound atom, to be looked at and not to be put into another term."""
+    """Returns the body of an atom that binds an index, which must not go into another term."""
     return opened(a)[1]
 
 
 def total(p: Poly, *indices: Atom) -> Poly:
-    """The sum of p over some indices, the inner one first."""
+    """Returns the sum of p over some indices, of which the first is the innermost."""
     for i in indices:
         p = _total(p, i)
     return p
@@ -135,14 +138,14 @@ def over_rows(p: Poly, i: Atom, size: Poly, many: Poly) -> Poly:
 
 
 def _counts_back(m: Monomial, i: Atom) -> bool:
-    """Whether more entries in m have i below 0 in their place than above: it runs from the end."""
+    """Returns whether the coefficients of i in the places of m's entries add up to less than 0."""
     entries = {b for a, _ in m for b in a.inside if b.kind == "entry" and i in b.free}
     places = [poly(t) for b in entries for t in b.args[1] if isinstance(t, Atom)]
     return sum(place.terms.get(frozenset({(i, 1)}), 0) for place in places) < 0
 
 
 def _part(p: Poly, i: Atom, start: Poly, size: Poly) -> Poly:
-    """The sum over so many places from a start."""
+    """Returns the sum of p over ``size`` values of i from ``start`` on."""
     if size == ONE:
         return substitute(p, {i: start})
     j = fresh(size)
@@ -150,10 +153,11 @@ def _part(p: Poly, i: Atom, start: Poly, size: Poly) -> Poly:
 
 
 def _cut(p: Poly, i: Atom) -> Poly | None:
-    """A place inside the range of i, before which ``[e > 0]`` in p is 1 and then 0, or reversed.
+    """Returns a value of i at which to split the range of i in two, or None.
 
-    So is ``[i = 0]`` after the first place, and ``[i = N - 1]`` before the last: where p has such
-    beside an entry whose place is a sum, that is cut off, for it may be no entry there.
+    An ``[e > 0]`` in p is 1 before that value and 0 from it on, or 0 and then 1. Or p has
+    ``[i = 0]`` or ``[i = N - 1]``, and an entry whose place is a sum with i. Then the first or the
+    last value is split off, because that place may be outside of the array there.
     """
     dim = i.args[1]
     for a in sorted(p.atoms(), key=lambda a: a.key):
@@ -184,17 +188,17 @@ def _total_of(m: Monomial, i: Atom) -> Poly:
 
 
 def _place_of(a: Atom, i: Atom) -> tuple[Poly, Poly] | None:
-    """Returns the place at which a delta puts the index and where, or None if it has none."""
+    """Returns t and a 0-1 term b if a delta is ``b [i = t]``, or None if it is not solved for i."""
     if i not in a.free:
         return None
     return solved_in_permutations(poly(a.args[0]) - poly(a.args[1]), i)
 
 
 def reindexed(i: Atom, *terms: Poly) -> list[tuple[Poly, ...]]:
-    """Terms with a bound index i renamed: with j = p(i) in its place, for a permutation p in them.
+    """Returns the terms with a bound index i renamed to j = p(i), for permutations p in them.
 
-    For ``sum_i h(p(i)) = sum_j h(j)``. These are the ways in which the fewest entries of
-    permutations are left, and they do not depend on the way in which the terms are given.
+    By ``sum_i h(p(i)) = sum_j h(j)``, their sums are equal. All renamings are returned that leave
+    the fewest entries of permutations. Terms that differ only by a renaming have the same result.
     """
     inside = frozenset().union(*(p.inside() for p in terms))
     images = [i]
@@ -213,7 +217,7 @@ def reindexed(i: Atom, *terms: Poly) -> list[tuple[Poly, ...]]:
 
 
 def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
-    """A sum of products of sums, in the order whose text comes first."""
+    """Returns the sum over i of a product, nested with the sums in it in one definite order."""
     binders, flat = [i], []
     queue = list(bound)
     while queue:
@@ -228,7 +232,7 @@ def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
             queue.extend(m)
     for j in binders if len(binders) > 1 else ():
         if any(a.kind == "delta" and _place_of(a, j) is not None for a, _ in flat):
-            # A delta that stood under a sum over another index.
+            # The delta stood under a sum over another index: the sum over j removes it.
             return total(product(flat), j, *(k for k in binders if k is not j))
     nests = (_in_order(way, o) for way in _ways(flat, binders) for o in orders(way, binders))
     best = min(nests, key=lambda d: (sum(a.depth for a in d), monomial_key(frozenset(d.items()))))
@@ -236,7 +240,7 @@ def _nested(bound: list[tuple[Atom, Number]], i: Atom) -> Poly:
 
 
 def _ways(flat: list[tuple[Atom, Number]], binders: list[Atom]) -> list[list[tuple[Atom, Number]]]:
-    """The factors, for each way in which ``reindexed`` renames their indices."""
+    """Returns the factors for each way in which ``reindexed`` renames their indices."""
     ways = [flat]
     if any(permuted(b) for a, _ in flat for b in a.inside):
         for i in binders:
@@ -258,7 +262,7 @@ def _in_order(flat: list[tuple[Atom, Number]], order: tuple[Atom, ...]) -> dict[
 
 
 def _bind(factors: list[tuple[Atom, Number]], i: Atom) -> Atom:
-    """The sum over i of a product of factors that all depend on it."""
+    """Returns the sum over i of a product of factors that all depend on i."""
     (name,), (body,) = bind_all((i,), product(factors))
     term = body.single()
     if term is None or term[1] != 1:
@@ -267,7 +271,7 @@ def _bind(factors: list[tuple[Atom, Number]], i: Atom) -> Atom:
 
 
 def bind_all(binders: tuple[Atom, ...], *bodies: Poly) -> tuple[tuple[Atom, ...], tuple[Poly, ...]]:
-    """Bodies with these indices in them named by height."""
+    """Returns these indices named by the height of the bodies, and the bodies with these names."""
     above = max(map(height, bodies))
     names = tuple(index(f"#{above + n}", i.args[1]) for n, i in enumerate(binders))
     new = {i: poly(name) for i, name in zip(binders, names, strict=True)}
@@ -283,7 +287,10 @@ def _rebuilt(a: Atom, new: Mapping[Atom, Poly]) -> Poly:
 
 
 def _sure(a: Atom) -> bool:
-    """Whether all terms of a sum are above 0, and there are some; or the one that masks keep."""
+    """Returns whether a sum is sure to be above 0.
+
+    Its terms are all above 0, or masks with the same label leave only the term at that label.
+    """
     i, body = a.args
     if least_size(i.args[1]) <= 0:
         return False

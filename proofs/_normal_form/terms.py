@@ -1,7 +1,7 @@
-"""Polynomials with rational coefficients over atoms.
+"""Defines terms: polynomials with rational coefficients over atoms.
 
-Equal atoms are the same object, so that equal terms are equal by their parts. What is asked of an
-atom, the record of its kind says; what a product of atoms is by the rules, ``products`` says.
+Equal atoms are the same object, so two terms are equal if their parts are. The ``Kind`` of an atom
+answers questions about it, and the rules in ``products`` normalise products of atoms.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from .state import forget, look, remembered
 
 
 class Refused(Exception):
-    """What stands in the way of a proof, in words."""
+    """A step that a proof needs is not possible; the message says why."""
 
 
 Number = int | Fraction
 
-Monomial = frozenset  # of (Atom, exponent)
+Monomial = frozenset  # of pairs (Atom, exponent)
 
 _MAX_TERMS = 20_000
 _MAX_POWER, MAX_POWER_OF_NUMBER = 16, 2048
 
 
 def always(_: Atom) -> bool:
-    """True of each atom."""
+    """Returns True for every atom."""
     return True
 
 
 def never(_: Atom) -> bool:
-    """False of each atom."""
+    """Returns False for every atom."""
     return False
 
 
@@ -42,26 +42,26 @@ def never(_: Atom) -> bool:
 class Kind:
     """Answers about the atoms of one kind, registered by the file that makes them."""
 
-    make: Callable[..., Poly] | None = None  # the term, normalised, of an atom's parts
-    rebuild: Callable[[Atom, Mapping[Atom, Poly]], Poly] | None = None  # of one with binders
-    text: Callable[..., str] | None = None  # of its parts, if not all of them in brackets
-    ruled: bool = False  # whether there are rules of products with it
+    make: Callable[..., Poly] | None = None  # builds the normalised term from parts
+    rebuild: Callable[[Atom, Mapping[Atom, Poly]], Poly] | None = None  # with atoms replaced
+    text: Callable[..., str] | None = None  # of its parts; the default is ``kind(parts)``
+    ruled: bool = False  # whether rules rewrite products with it
     boolean: Callable[[Atom], bool] = never  # whether it is 0 or 1
-    sure: Callable[[Atom], bool] = never  # whether it is above 0 by what it is
-    values: Callable[[Atom], Poly | None] = lambda _: None  # how many it has, if an index
+    sure: Callable[[Atom], bool] = never  # whether it is above 0, whatever the facts
+    values: Callable[[Atom], Poly | None] = lambda _: None  # the size of its axis, if an index
     integral: Callable[[Atom], bool] = never
-    positive: Callable[[Atom], bool] = never  # here, by what is known
+    positive: Callable[[Atom], bool] = never  # given the facts, as ``nonnegative`` is
     nonnegative: Callable[[Atom], bool] = never
-    slope: Callable[[Atom], Poly] | None = None  # its derivative to its last part
-    zeroed: bool = False  # whether it is 0 by definition where its last part is
-    kink: str = ""  # where its pieces meet, in words: elsewhere the slope is 0, if none is said
+    slope: Callable[[Atom], Poly] | None = None  # its derivative by its last part
+    zeroed: bool = False  # whether it is defined as 0 where its last part is 0
+    kink: str = ""  # what its kinks are called; elsewhere its derivative is ``slope``, or 0
 
 
 kinds: dict[str, Kind] = {}
 
 
 def made(kind: str, *parts: Any) -> Poly:
-    """A term of a kind from its parts, made by the function that the kind registered."""
+    """Returns the term that the ``make`` of a kind builds from these parts."""
     make = kinds[kind].make
     assert make is not None
     return make(*parts)
@@ -69,17 +69,17 @@ def made(kind: str, *parts: Any) -> Poly:
 
 @dataclass(init=False, repr=False, eq=False, slots=True)
 class Atom:
-    """A factor that the polynomials do not look into; equal ones are the same object."""
+    """A factor whose parts polynomials ignore; equal atoms are the same object."""
 
     kind: str
     args: tuple
     key: str
-    inside: frozenset[Atom]  # every atom in it, itself too
-    free: frozenset[Atom]  # the indices in it that no sum binds
-    depth: int  # of the deepest nest of binders in it
-    nest: tuple[int, int]  # how many binders it is, and the height of what stands under them
+    inside: frozenset[Atom]  # itself and every atom in its parts, at any depth
+    free: frozenset[Atom]  # the indices in it that nothing in it binds
+    depth: int  # how many bound indices are nested in it at most
+    nest: tuple[int, int]  # how many indices it and sums in it bind, and their body's height
     of: Kind
-    boolean: bool  # these four are what its kind says of it
+    boolean: bool  # this and the next three are answers of ``of``
     sure: bool
     values: Any
     ruled: bool
@@ -92,7 +92,7 @@ _atoms: dict[tuple, Atom] = {}
 
 
 def atom(kind: str, *args: Any, binders: tuple[Atom, ...] = ()) -> Atom:
-    """The one atom of that kind and these parts."""
+    """Returns the one atom of this kind with these parts, in which it binds ``binders``."""
     made = _atoms.get((kind, args))
     if made is None:
         made = _atoms[kind, args] = _new_atom(kind, args, binders)
@@ -101,7 +101,7 @@ def atom(kind: str, *args: Any, binders: tuple[Atom, ...] = ()) -> Atom:
 
 @contextlib.contextmanager
 def forgotten() -> Iterator[None]:
-    """Drops the atoms that were made inside, at the end: no term is left of them."""
+    """Drops the atoms made inside the context when it ends; no term may use them later."""
     before = len(_atoms)
     try:
         yield
@@ -111,7 +111,7 @@ def forgotten() -> Iterator[None]:
 
 @contextlib.contextmanager
 def forgotten_if(error: type[Exception]) -> Iterator[None]:
-    """Drops the atoms that were made inside, only if it ends by that error."""
+    """Drops the atoms made inside the context if this error ends it."""
     before = len(_atoms)
     try:
         yield
@@ -123,7 +123,7 @@ def forgotten_if(error: type[Exception]) -> Iterator[None]:
 def _drop_from(before: int) -> None:
     forget()
     while len(_atoms) > before:
-        _atoms.popitem()  # the one that was made last
+        _atoms.popitem()  # removes the atom that was made last
 
 
 def _new_atom(kind: str, args: tuple, binders: tuple[Atom, ...]) -> Atom:
@@ -159,7 +159,7 @@ _OTHER = Kind()
 
 
 def _nest(m: Monomial) -> tuple[int, int]:
-    """The binders of all sums among its factors, and the height of what stands under them."""
+    """Returns how many indices the sums among m's factors bind, and the height of all else."""
     many, above = 0, 0
     for a, e in m:
         binders, below = a.nest
@@ -171,7 +171,7 @@ def _nest(m: Monomial) -> tuple[int, int]:
 
 
 def height(p: Poly) -> int:
-    """A number that is the same for all orders of the sums in p, and above that of each part."""
+    """Returns a number above that of each sum's body in p, the same for all orders of the sums."""
     return max((sum(_nest(m)) for m in p.terms), default=0)
 
 
@@ -180,7 +180,7 @@ def _text(part: Any) -> str:
 
 
 class Poly:
-    """A polynomial: a number for each monomial."""
+    """A polynomial, as a coefficient for each monomial."""
 
     __slots__ = ("terms", "_hash", "_key")
 
@@ -247,32 +247,32 @@ class Poly:
         return result
 
     def atoms(self) -> set[Atom]:
-        """The atoms of its monomials."""
+        """Returns the atoms of the monomials."""
         return {a for m in self.terms for a, _ in m}
 
     def inside(self) -> frozenset[Atom]:
-        """Every atom in it, at any depth."""
+        """Returns every atom in the polynomial, at any depth."""
         return frozenset().union(*(a.inside for a in self.atoms()))
 
     def free(self) -> frozenset[Atom]:
-        """The indices in it that no sum binds."""
+        """Returns the indices in the polynomial that no sum or maximum binds."""
         return frozenset().union(*(a.free for a in self.atoms()))
 
     def number(self) -> Number | None:
-        """Its value, if it is a number."""
+        """Returns the value if the polynomial is a number, else None."""
         if not self.terms:
             return 0
         return self.terms.get(_UNIT) if len(self.terms) == 1 else None
 
     def power(self) -> tuple[Atom, Number, Number] | None:
-        """An atom, its power and the number before it, if it is no more than that."""
+        """Returns a, e, c if the polynomial is ``c a^e``, a an atom and c a number, else None."""
         for m, c in self.terms.items() if len(self.terms) == 1 else ():
             for a, e in m if len(m) == 1 else ():
                 return a, e, c
         return None
 
     def single(self) -> tuple[Monomial, Number] | None:
-        """Its only term, if it has one."""
+        """Returns the monomial and its coefficient if there is exactly one, else None."""
         return next(iter(self.terms.items())) if len(self.terms) == 1 else None
 
 
@@ -281,7 +281,7 @@ ZERO, ONE = Poly({}), Poly({_UNIT: 1})
 
 
 def poly(x: Poly | Atom | Number) -> Poly:
-    """A number or an atom as a polynomial; a place is the sum of indices that it stands for."""
+    """Returns a number or atom as a polynomial, and a place as the sum of indices it stands for."""
     if isinstance(x, Poly):
         return x
     if isinstance(x, Atom) and x.kind == "place":
@@ -290,7 +290,7 @@ def poly(x: Poly | Atom | Number) -> Poly:
 
 
 def add_all(parts: Iterable[Poly]) -> Poly:
-    """The sum of many."""
+    """Returns the sum of the parts."""
     parts = list(parts)
     if len(parts) == 1:
         return parts[0]
@@ -301,11 +301,11 @@ def add_all(parts: Iterable[Poly]) -> Poly:
     return Poly(terms)
 
 
-rules: list[Callable[[dict[Atom, Number]], Poly | None]] = []  # of products, filled by ``products``
+rules: list[Callable[[dict[Atom, Number]], Poly | None]] = []  # ``products`` adds them
 
 
 def product(factors: Iterable[tuple[Atom, Number]], coefficient: Number = 1) -> Poly:
-    """A product of powers of atoms, normalised."""
+    """Returns the normalised product of powers of atoms and a number."""
     powers: dict[Atom, Number] = {}
     for a, e in factors:
         powers[a] = powers.get(a, 0) + e
@@ -329,7 +329,7 @@ def first_of(rules: Iterable[Callable[[Any], Poly | None]], given: Any) -> Poly 
 
 
 def integral(p: Poly) -> bool:
-    """Whether the value of p is sure to be an integer."""
+    """Returns whether the value of p is sure to be an integer."""
     return all(
         c == int(c) and all((a.boolean or a.of.integral(a)) and e > 0 and e == int(e) for a, e in m)
         for m, c in p.terms.items()
@@ -337,7 +337,7 @@ def integral(p: Poly) -> bool:
 
 
 def monomial_key(m: Monomial) -> str:
-    """A text that no other monomial has."""
+    """Returns a text that no other monomial has."""
     return "*".join(sorted(f"{a.key}^{e}" if e != 1 else a.key for a, e in m))
 
 
@@ -348,10 +348,10 @@ def _term_key(monomial: str, c: Number) -> str:
 
 
 def first_positive(p: Poly) -> Poly:
-    """p or -p: that whose first coefficient by name is positive.
+    """Returns p or -p, whichever has a positive coefficient at its first monomial by name.
 
-    The number beside it counts last, so that ``x > 0`` and ``x < 1`` are both told by how far x is
-    above a number; but for exponentials, whose comparisons with numbers are those of logarithms.
+    A number in p comes last, so that ``x > 0`` and ``x < 1`` both ask how far x is above a number.
+    If p has exponentials, the number comes first: logarithms decide how these compare with numbers.
     """
     last = not any(a.kind == "exp" for a in p.atoms())
     first = min(p.terms, key=lambda m: (last and not m, monomial_key(m)))

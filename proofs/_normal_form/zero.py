@@ -1,4 +1,4 @@
-"""``[p = 0]`` and ``[p > 0]``, 0 or 1."""
+"""Makes the terms ``[p = 0]`` and ``[p > 0]``, which are 1 where the comparison holds, else 0."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from .terms import (
 
 
 def is_zero(p: Poly) -> Poly:
-    """``[p = 0]``, 0 or 1."""
+    """Returns ``[p = 0]``: 1 where p is 0, else 0."""
     return by_cases(_zero, p)
 
 
@@ -57,7 +57,7 @@ def _zero(p: Poly) -> Poly:
 
 
 def _of_maximum(f: Callable[[Poly], Poly], p: Poly) -> Poly | None:
-    """Returns f of p by the cases of a maximum with a number among its factors."""
+    """Returns f(p) by cases of a ``max(q, number)`` in p, only almost everywhere, or None."""
     maxima = (a for a in p.atoms() if a.kind == "at_least") if off_kinks() else ()
     kept = min(maxima, key=lambda a: a.key, default=None)
     if kept is None:
@@ -93,20 +93,20 @@ def _zero_of_factor(a: Atom) -> Poly:
 
 
 def _zero_of_sum(a: Atom) -> Poly:
-    """Of terms at least 0: what is positive in each plays no part."""
+    """Returns ``[a = 0]`` for a sum of terms at least 0: positive factors do not matter."""
     many = _without_positive(a)
     d = opened_dominance(a)
     if d is not None and set(d.binders) <= set(d.atom.args[3]):
         if all(b.boolean for b in d.body.atoms()):
-            return 1 - poly(a)  # at most one is 1
+            return 1 - poly(a)  # at most one term is 1, so the sum is 0 or 1
     return ZERO if many in facts() else poly(atom("zero", many))
 
 
 def _without_positive(a: Atom) -> Poly:
-    """A sum of terms at least 0 without what is positive in each: it is 0 where the sum is.
+    """Returns a sum of terms at least 0 without their positive factors: it is 0 where the sum is.
 
-    So are the sums of terms at least 0 among their factors, and without their exponents. Another
-    factor stays as it is: positive factors in its own terms weigh those against each other.
+    A factor that is a sum of terms at least 0 is replaced in the same way and loses its exponent.
+    Any other factor stays as it is: its zeros depend on the positive factors in its own terms.
     """
     i, body = opened(a)
     ((m, _),) = body.terms.items()
@@ -136,13 +136,16 @@ def _zero_of_indices(p: Poly) -> Poly | None:
 
 
 def _indices_in(p: Poly) -> set[Atom]:
-    """The indices in a sum of those, and those that the permutations among them are taken at."""
+    """Returns the indices in a sum of indices, and those in the arguments of its permutations."""
     indices = {a for a in p.atoms() if is_index(a)}
     return indices.union(*(_indices_in(poly(a.args[1][0])) for a in indices if permuted(a)))
 
 
 def _zero_of_digits(p: Poly) -> Poly | None:
-    """``a d + b = 0`` for integers with -d < b < d, d a dimension: both are 0."""
+    """Returns ``[a = 0] [b = 0]`` if p is ``a d + b``, or None if it is not.
+
+    Here a and b are integers, d is a dimension, and -d < b < d.
+    """
     for high, low, d in digits(p):
         if positive(poly(d) - low) and positive(poly(d) + low):
             return is_zero(high) * is_zero(low)
@@ -150,13 +153,13 @@ def _zero_of_digits(p: Poly) -> Poly | None:
 
 
 def _zero_of_count(p: Poly) -> Poly | None:
-    """``d = sum_i [x_i = 0]`` for an index below d and x >= 0: the sum of x is 0."""
+    """Returns ``[sum_i x_i = 0]`` if p is ``sum_i (1 - [x_i = 0])`` and x >= 0, else None."""
     found = counted(p)
     return None if found is None else is_zero(total(*found))
 
 
 def counted(p: Poly) -> tuple[Poly, Atom] | None:
-    """x and i where p is ``sum_i (1 - [x_i = 0])`` and x >= 0."""
+    """Returns x and i if p is ``sum_i (1 - [x_i = 0])`` and x >= 0, else None."""
     for a in p.atoms():
         if a.kind == "sum" and p == a.args[0].values - poly(a):
             i, body = opened(a)
@@ -187,7 +190,11 @@ def _zero_of_sum_of_parts(p: Poly) -> Poly | None:
 
 
 def _zero_of_logs(p: Poly) -> Poly | None:
-    """Two positive monomials are equal where their logarithms are; log a = 0 where a = 1."""
+    """Returns ``[p = 0]`` by exponentials or logarithms, or None.
+
+    If p has logarithms, ``[p = 0]`` is 0 if exp(p) is sure not to be 1. The difference of two
+    positive monomials is 0 where their logarithms are equal.
+    """
     if any(a.kind == "log" for a in p.atoms()):
         ratio = exp(p)
         distance, _ = together(ratio - 1)
@@ -216,7 +223,7 @@ kinds["zero"] = Kind(is_zero, boolean=always, kink="an equality")
 
 
 def greater(p: Poly) -> Poly:
-    """``[p > 0]``, 0 or 1."""
+    """Returns ``[p > 0]``: 1 where p is above 0, else 0."""
     return by_cases(_greater, p)
 
 
@@ -239,7 +246,10 @@ def _greater(p: Poly) -> Poly:
 
 
 def _greater_of_digits(p: Poly) -> Poly | None:
-    """``a d + b > 0`` for integers with -d < b <= 0, d a dimension: a > 0."""
+    """Returns ``[a > 0]`` if p is ``a d + b``, or None if it is not.
+
+    Here a and b are integers, d is a dimension, and -d < b <= 0.
+    """
     for high, low, d in digits(p):
         if positive(poly(d) + low) and nonnegative(-low):
             return greater(high)
@@ -247,12 +257,12 @@ def _greater_of_digits(p: Poly) -> Poly | None:
 
 
 def _of_indices(p: Poly) -> bool:
-    """Whether p is the difference of two indices, whose order must survive renaming in a sum."""
+    """Returns whether p is a difference of indices, whose sign must not depend on their names."""
     return len(p.terms) == 2 and all(a.kind == "index" for a in p.atoms()) and len(p.atoms()) == 2
 
 
 def _greater_of_product(p: Poly) -> Poly | None:
-    """``a q > 0``: both are above 0, or both below. Pieces are told by it."""
+    """Returns ``[a > 0] [q > 0] + [-a > 0] [-q > 0]`` if p is ``a q``, only almost everywhere."""
     common = frozenset.intersection(*(frozenset(m) for m in p.terms)) if off_kinks() else ()
     for a in sorted((a for a, e in common if e == 1), key=lambda a: a.key):
         q = add_all(product(m - {(a, 1)}, c) for m, c in p.terms.items())
@@ -262,10 +272,11 @@ def _greater_of_product(p: Poly) -> Poly | None:
 
 
 def _greater_of_integers(p: Poly) -> Poly | None:
-    """``p > 0`` for an integer p: ``p = 1`` if it is 1 at most; or not ``1 - p > 0``.
+    """Returns ``[p > 0]`` for an integer p, or None to leave it to ``_greater``.
 
-    The latter where the first coefficient is below 0; but ``a + 1 > 0`` without dimensions is not
-    ``-a > 0``, so that ``a > 0``, ``a = 0`` and ``a < 0`` are three cases of one comparison.
+    It is ``[p = 1]`` if p is at most 1, and ``1 - [1 - p > 0]`` if the first coefficient of p is
+    below 0. Without dimensions, ``[a + 1 > 0]`` is always ``1 - [-a > 0]``, so that ``a > 0``,
+    ``a = 0`` and ``a < 0`` are three cases of one comparison.
     """
     if not integral(p):
         return None

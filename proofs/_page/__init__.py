@@ -1,1 +1,1 @@
-"""The page of all that is proved, with formulas in MathML and the code beside them."""
+"""Writes the page of all that is proved, with formulas in MathML and the code beside them."""

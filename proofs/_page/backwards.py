@@ -19,13 +19,13 @@ class Source:
 
     file: str
     backward: str
-    """With the comment above it."""
+    """The source of the function, with the comment above it."""
     calls: str
-    """The functions of its module that it calls."""
+    """The source of the functions of its module that it calls."""
 
 
 def backwards() -> dict[str, list[Source]]:
-    """Returns ``{name of the proof: sources}``."""
+    """Returns the sources of backward functions, by the name of their proof."""
     found: dict[str, list[Source]] = {}
     for _, name, _ in pkgutil.iter_modules(xent_jax.__path__, "xent_jax."):
         if name == __package__:
@@ -54,6 +54,6 @@ def _source(module: ModuleType, function: FunctionType) -> Source:
 
 
 def _plain(f: Any) -> FunctionType | None:
-    """Returns the function without JAX's wrapper."""
+    """Returns a function without JAX's wrapper, or None for anything else."""
     f = getattr(f, "__wrapped__", f)
     return f if inspect.isfunction(f) else None

@@ -21,7 +21,7 @@ _OPTIONS = {
     "label_smoothing": "epsilon", "z_loss": "c", "class_weights": "omega", "pos_weight": "w",
     "weights": "v", "where": "m", "bias": "b",
 }  # fmt: skip
-"""The letters of arguments in formulas."""
+"""The letters of the library's arguments in formulas."""
 _LETTERS = "jlnabdf"
 _SUMS = (Total, sp.Sum)
 
@@ -67,7 +67,7 @@ class _Printer(LatexPrinter):
         return sorted(expr.args, key=lambda t: (t.has(*_SUMS), _negative(t), t.count_ops(), str(t)))
 
     def _print_Mul(self, expr: Any) -> str:
-        if any(a.is_Mul for a in expr.args):  # made by ``written``
+        if any(a.is_Mul for a in expr.args):  # a product that ``written`` made
             first, *rest = expr.args
             level = PRECEDENCE["Mul"]
             return r" \, ".join([self._print(first), *(self.parenthesize(a, level) for a in rest)])
@@ -77,7 +77,7 @@ class _Printer(LatexPrinter):
         below = sp.Mul(*(f for f in factors if f.is_Pow and _negative(f.exp)))
         beside = Partial if below.has(*_SUMS) else Partial | Total | sp.Sum
         wide = [f for f in factors if isinstance(f, beside)]
-        if wide and below != 1:  # these stand beside the fraction
+        if wide and below != 1:  # they are written beside the fraction
             rest = sp.Mul(*(f for f in factors if f not in wide), evaluate=False)
             return rf"{self._print(rest)} \, {self._print(sp.Mul(*wide, evaluate=False))}"
         return str(super()._print_Mul(sp.Mul(*factors, evaluate=False)))
@@ -141,7 +141,7 @@ class _Printer(LatexPrinter):
 
 
 def _axis(name: str) -> str:
-    """Returns letters for the engine's indices a0, a1 and bound indices j0, j1."""
+    """Returns the letter of the engine's index a0 or bound index j0; keeps any other name."""
     if not re.fullmatch(r"[aj]\d", name):
         return name
     number = int(name[1])
@@ -162,7 +162,7 @@ def _negative(e: Any) -> bool:
 
 
 def _rank(e: Any) -> Any:
-    """Returns the rank of a factor: numbers, symbols, entries, sums of terms, functions, Σ."""
+    """Returns a key that sorts factors: numbers, symbols, entries, powers, functions, sums."""
     base = e.base if e.is_Pow and e.exp.is_Number else e
     if base.is_Add and not base.has(AppliedUndef, sp.Indexed):
         return 1.5, False, str(e)

@@ -44,7 +44,7 @@ where, ε label_smoothing, c z_loss, v weights, ω class_weights, w pos_weight.<
 
 
 def page(results: Results) -> str:
-    """Returns the HTML of a run of the command."""
+    """Returns the page, in HTML, of the claims and their answers."""
     sources = backwards()
     groups = [(g, list(rs)) for g, rs in groupby(results, lambda r: _group(r[0]))]
     sections = "".join(_section(g, rs, sources) for g, rs in groups)
@@ -124,7 +124,7 @@ _NAMED = re.compile(r"[a-z0-9]+(?:[_.][a-z0-9]+)+|logsumexp")
 
 
 def _text(text: str) -> str:
-    """A remark, with subscripts, powers of γ and links to the derivations it names."""
+    """Returns a remark in HTML, with subscripts, powers of γ and links to derivations."""
 
     def named(match: re.Match[str]) -> str:
         name = match[0]
@@ -195,7 +195,7 @@ def _theorem(c: Claim, a: Answer, sources: Iterable[Source]) -> str:
 
 
 def _identity(verdict: Any) -> str:
-    """Returns what was proved, if the verdict has it."""
+    """Returns the formula that was proved, in HTML, or nothing if the verdict has none."""
     identity = getattr(verdict, "identity", None)
     return "" if identity is None else _formula(identity)
 

@@ -1,4 +1,4 @@
-"""How the page looks, light and dark, on a phone and on a desk."""
+"""Holds the style of the page, light and dark, for small and for large screens."""
 
 STYLE = """
 :root {

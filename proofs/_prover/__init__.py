@@ -1,8 +1,8 @@
-"""The prover of code: jaxprs read as arrays of terms, at symbolic sizes.
+"""Proves claims about code, by reading its jaxprs at symbolic sizes as arrays of terms.
 
-``spec`` says what arguments are, ``trace`` makes the jaxprs, ``read`` and the readers of
-primitives (``elementwise``, ``truth``, ``shapes``, ``parts``, ``lookups``, ``scan``) make terms
-of them, ``linear`` transposes, ``claims`` says what must be equal, ``decision`` asks
-``_normal_form`` whether it is, ``counterexample`` looks for numbers, and ``prove`` is what users
-call.
+``spec`` describes arguments, and ``trace`` makes the jaxprs. ``read`` and the readers of primitives
+(``elementwise``, ``truth``, ``shapes``, ``parts``, ``lookups``, ``scan``) turn them into terms, and
+``linear`` differentiates terms. ``claims`` says which terms must be equal, and ``decision`` asks
+``_normal_form`` whether they are. ``counterexample`` searches for arguments at which a claim is
+wrong. Users call the functions in ``prove``.
 """

@@ -1,4 +1,4 @@
-"""What is claimed of a function: that what JAX will run is the derivative of its value."""
+"""Makes claims, such as that what JAX will run is the derivative of a function's value."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .trace import Arguments, restricted, trace
 from .words import few_terms, numbered
 
 Function = Callable[..., Any]
-Claims = list[tuple[str, Tensor, Tensor]]  # what it is, as claimed, as it should be
+Claims = list[tuple[str, Tensor, Tensor]]  # name, array as claimed, array as it should be
 
 
 class Differs(Exception):
-    """Two terms that are not shown equal: what they are, as claimed, and the difference."""
+    """Raised if two terms are not shown to be equal, with the claimed term and the difference."""
 
     def __init__(self, what: str, claimed: Poly, residual: Poly):
         self.what, self.claimed, self.residual = what, claimed, residual
@@ -33,7 +33,7 @@ class Differs(Exception):
 
 
 def vjp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
-    """Returns ``(g, *args) -> (values, *cotangents)`` as JAX will run it."""
+    """Returns the function ``(g, *args) -> (values, *cotangents)`` that calls ``jax.vjp``."""
     places = [a.names.index(w) for w in wrt]
 
     def both(g: Any, *args: Any) -> Any:
@@ -45,7 +45,7 @@ def vjp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
 
 
 def jvp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
-    """Returns ``(tangents, *args) -> (values, tangents of them)`` as JAX will run it."""
+    """Returns the function ``(tangents, *args) -> (values, their tangents)``, by ``jax.jvp``."""
     places = [a.names.index(w) for w in wrt]
 
     def both(tangents: Any, *args: Any) -> Any:
@@ -59,7 +59,7 @@ def jvp_of(fun: Function, a: Arguments, wrt: Sequence[str]) -> Function:
 
 
 def value_claims(f: Function, g: Function, a: Arguments) -> Claims:
-    """Returns the values of a function beside those of another."""
+    """Returns the claims that two functions have the same values."""
     ones, others = _both_read(f, g, a)
     for one, other in zip(ones, others, strict=True):
         if one.bad.terms and one.bad == other.bad:
@@ -74,15 +74,17 @@ def vjp_claims(
     reference: Function | None = None,
     surrogate: Function | None = None,
 ) -> Claims:
-    """Returns what ``jax.vjp`` gives beside the gradients and values of the reference's terms.
+    """Returns the claims that ``jax.vjp`` gives the values of the reference and their gradients.
 
-    If there is a surrogate, the gradients are those of its terms.
+    Without a reference, the terms of ``fun`` itself are differentiated. With a surrogate, the
+    gradients are those of the surrogate's terms.
     """
     values = _values(fun, a, reference)
     outs = _differentiated(surrogate, a, values)
     both, b = _of_cotangents(fun, a, wrt, outs)
     many = len(outs)
-    outs, cotangents = through(outs, b.tensors[:many])  # their names come first
+    # The layers' cotangents need names before ``read``, which looks for equal arrays with names.
+    outs, cotangents = through(outs, b.tensors[:many])
     found = read(trace(both, b.shapes), b.tensors)
     return [
         *_gradient_claims(found[many:], outs, cotangents, a, wrt),
@@ -93,7 +95,7 @@ def vjp_claims(
 def jvp_claims(
     fun: Function, a: Arguments, wrt: Sequence[str], reference: Function | None
 ) -> Claims:
-    """Returns what ``jax.jvp`` gives beside the tangents and values of the reference's terms."""
+    """Returns the claims that ``jax.jvp`` gives the values of the reference and their tangents."""
     without_names("forward mode")
     outs = _values(fun, a, reference)
     many = len(outs)
@@ -111,7 +113,7 @@ def second_order_claims(
     reference: Function | None = None,
     surrogate: Function | None = None,
 ) -> Claims:
-    """Returns what both modes over the gradient give beside derivatives of its terms."""
+    """Returns the claims that forward and reverse mode over the gradient give its derivative."""
     outs = _differentiated(surrogate, a, _values(fun, a, reference))
     without_names("second orders")
     both, b = _of_cotangents(fun, a, wrt, outs)
@@ -136,7 +138,7 @@ def second_order_claims(
 
 
 def _beside(what: str, claimed: Sequence[Tensor], wanted: Sequence[Tensor]) -> Claims:
-    """Returns outputs as claimed beside those wanted, by their names."""
+    """Returns a claim for each output, named ``what`` and numbered if there are several."""
     return list(zip(numbered(what, claimed), claimed, wanted, strict=True))
 
 
@@ -147,7 +149,7 @@ def _gradient_claims(
     a: Arguments,
     wrt: Sequence[str],
 ) -> Claims:
-    """Returns gradients as claimed beside those of the terms of outputs under cotangents."""
+    """Returns the claims that these gradients are those of ``outs`` for the cotangents ``g``."""
     claims = []
     for w, c in zip(wrt, claimed, strict=True):
         try:
@@ -161,7 +163,10 @@ def _gradient_claims(
 def _of_cotangents(
     fun: Function, a: Arguments, wrt: Sequence[str], outs: Sequence[Tensor]
 ) -> tuple[Function, Arguments]:
-    """Returns ``vjp_of`` as a function of cotangents and the arguments, and all of these."""
+    """Returns ``vjp_of`` with each cotangent as an argument of its own, and all its arguments.
+
+    They are a cotangent for each output, and then the arguments of ``fun``.
+    """
     both = vjp_of(fun, a, wrt)
     shapes = jax.tree.leaves(jax.eval_shape(fun, *a.shapes))
     g, many = _cotangents(a, outs), len(outs)
@@ -176,7 +181,7 @@ def _of_cotangents(
 
 
 def _cotangents(a: Arguments, outs: Sequence[Tensor]) -> dict[Symbol, Tensor]:
-    """Returns a cotangent of each output, g or g0, g1, ..., by its symbol."""
+    """Returns the cotangents of the outputs by their symbols, which are g or g0, g1, ..."""
     names = ["g"] if len(outs) == 1 else [f"g{i}" for i in range(len(outs))]
     symbols = [_extra(a, name) for name in names]
     return {s: new_tensor(s, out) for s, out in zip(symbols, outs, strict=True)}
@@ -185,7 +190,10 @@ def _cotangents(a: Arguments, outs: Sequence[Tensor]) -> dict[Symbol, Tensor]:
 def _pushed(
     of: Function, a: Arguments, wrt: Sequence[str]
 ) -> tuple[list[Tensor], list[tuple[Symbol, Tensor]]]:
-    """Returns what a function of tangents and the arguments gives, and these tangents."""
+    """Returns the outputs of a function of tangents and arguments, and the tangents that it got.
+
+    Each tangent is paired with the symbol of its argument.
+    """
     tangents = [new_tensor(_extra(a, f"{w}_dot"), a.tensor(w)) for w in wrt]
     jaxpr = trace(of, [[a.shape(w) for w in wrt], *a.shapes])
     found = read(jaxpr, [*tangents, *a.tensors])
@@ -193,7 +201,7 @@ def _pushed(
 
 
 def _extra(a: Arguments, name: str) -> Symbol:
-    """Returns a cotangent or a tangent, by a name that no argument has."""
+    """Returns the symbol of a cotangent or tangent, with a name that no argument has."""
     while name in a.names:
         name += "_"
     return Symbol(name, "real")
@@ -203,7 +211,10 @@ def _extra(a: Arguments, name: str) -> Symbol:
 
 
 def _values(fun: Function, a: Arguments, reference: Function | None) -> list[Tensor]:
-    """Returns the function's values, which must be the reference's, as that writes them."""
+    """Returns the values of a function as terms, and refuses any that may be infinite or NaN.
+
+    If there is a reference, the values must equal the reference's, whose terms are returned.
+    """
     if reference is None:
         outs = _outputs(fun, a)
     else:
@@ -214,7 +225,7 @@ def _values(fun: Function, a: Arguments, reference: Function | None) -> list[Ten
 
 
 def _both_read(f: Function, g: Function, a: Arguments) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns the outputs of two functions, which must be as many."""
+    """Returns the outputs of two functions, and refuses functions of unequally many outputs."""
     ones, others = _outputs(f, a), _outputs(g, a)
     if len(ones) != len(others):
         raise Refused(f"a function of {len(ones)} outputs beside one of {len(others)}")
@@ -222,7 +233,7 @@ def _both_read(f: Function, g: Function, a: Arguments) -> tuple[list[Tensor], li
 
 
 def _differentiated(surrogate: Function | None, a: Arguments, values: list[Tensor]) -> list[Tensor]:
-    """Returns what the backward pass is meant to differentiate: the values, or a surrogate."""
+    """Returns what the backward pass is meant to differentiate: the values, or a surrogate's."""
     if surrogate is None:
         return values
     outs = _values(surrogate, a, None)
@@ -254,7 +265,11 @@ def _finite(what: str, *outs: Tensor) -> None:
 
 
 def require(claims: Claims) -> None:
-    """Returns if each claim holds everywhere; raises ``Differs`` at one that is not shown."""
+    """Raises an error unless all claims are proved.
+
+    The error is ``Differs`` if terms are not shown to be equal. It is ``Refused`` if shapes differ,
+    or if only one of two arrays may be infinite or NaN somewhere.
+    """
     for what, claimed, wanted in claims:
         if claimed.shape != wanted.shape:
             raise Refused(f"{what} has the shape {claimed.shape}, wanted {wanted.shape}")

@@ -1,6 +1,7 @@
-"""Which questions are put to numbers, for each claim; ``_refutation`` answers them.
+"""Searches for arguments at which a claim is wrong.
 
-Each search returns arguments at which the claim is wrong, or None if it meets none.
+This file says which questions a claim asks, and ``_refutation`` answers them at numbers. A search
+returns arguments at which the claim is wrong, or None if it finds none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .trace import restricted
 Function = Callable[..., Any]
 Specs = Mapping[str, Spec]
 Least = Mapping[str, int] | None
-GoesOn = Callable[[], bool]  # asked before each question at each point
+GoesOn = Callable[[], bool]  # whether to ask the next question
 
 
 def vjp(
@@ -33,9 +34,9 @@ def vjp(
     least: Least,
     goes_on: GoesOn,
 ) -> Found | None:
-    """Searches where the reverse derivative is wrong, or the derivative of that.
+    """Searches for arguments at which ``jax.vjp`` is wrong, or its derivative if ``second_order``.
 
-    The value is to be that of ``reference``, and the derivative that of ``slope``.
+    The value should be that of ``reference``, and the derivative that of ``slope``.
     """
     places = _places(specs, wrt)
 
@@ -62,7 +63,7 @@ def jvp(
     least: Least,
     goes_on: GoesOn,
 ) -> Found | None:
-    """Searches where the forward derivative is wrong."""
+    """Searches for arguments at which ``jax.jvp`` gives a wrong value or tangent."""
     places = _places(specs, wrt)
 
     def primal(*args: Any) -> Any:
@@ -78,7 +79,7 @@ def jvp(
 
 
 def equal(f: Function, g: Function, specs: Specs, least: Least, goes_on: GoesOn) -> Found | None:
-    """Searches where two functions differ."""
+    """Searches for arguments at which two functions differ."""
     return _search(_values(f, g), specs, least, goes_on)
 
 
@@ -91,9 +92,9 @@ def _values(fun: Function, reference: Function) -> list[Question | Values]:
 
 
 def _second_order(fun: Function, places: list[int]) -> list[Question | Values]:
-    """Asks whether both modes give the derivative of the gradient that is claimed.
+    """Returns the questions whether both modes give the derivative of the claimed gradient.
 
-    The gradient is that for cotangents of ones, and for cotangents whose entries all differ.
+    The gradient is taken for cotangents of ones, and for cotangents whose entries are random.
     """
 
     def waves(shape: tuple[int, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""How a claim is decided: at which sizes, in which ways, and for how long."""
+"""Decides a claim: chooses the sizes, tries several ways to prove it, and limits the time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .verdict import OFF_KINKS, Verdict
 from .words import few_terms, left_over, refusal
 
 TIMEOUT = 120.0
-"""For how many seconds a verdict is tried for, unless told otherwise."""
+"""The default of the prover's option ``timeout``, in seconds."""
 _SEARCH = 10.0
 _SHORT = 15.0
 _WRONG_RULE = "it seemed proved: one of the prover's rules is wrong, please report it"
@@ -44,18 +44,18 @@ _AT_A_KINK = (
 
 @dataclass(frozen=True)
 class Decision:
-    """What is decided, and for how long that is tried."""
+    """A claim to decide, and how to decide it."""
 
     function: str
-    """The name of the function that a user called."""
+    """The name of the function that the user called, such as ``prove_vjp``, for messages."""
     claims: Callable[[Arguments], Claims]
     counterexample: Callable[[Mapping[str, Spec], Mapping[str, int], Callable[[], bool]], Any]
-    """Looks for arguments of these specs and least sizes, as long as the last one says so."""
+    """Searches for one, given specs, least sizes, and a function that says whether to go on."""
     timeout: float | None
     search: bool
-    """Whether a counterexample is also looked for where it is proved."""
+    """Whether to search for a counterexample even if the claim is proved."""
     kinks: bool = False
-    """Whether it is proved almost everywhere, where it is not proved everywhere."""
+    """Whether to prove a function with kinks, such as relu, almost everywhere, or to refuse it."""
 
     def __post_init__(self) -> None:
         timeout = self.timeout
@@ -66,7 +66,7 @@ class Decision:
             )
 
     def verdict(self, args: Mapping[str, Spec], least: Mapping[str, int] | None) -> Verdict:
-        """Returns the verdict for all sizes from the least on; if it is wrong, with numbers."""
+        """Returns the verdict for all sizes from ``least`` on, with any counterexample found."""
         start = time.perf_counter()
         if why := untested():
             return Verdict("refused", reason=why)
@@ -80,10 +80,11 @@ class Decision:
         return replace(verdict, assumptions=tuple(book), seconds=time.perf_counter() - start)
 
     def _searching(self, start: float) -> Callable[[], bool]:
-        """Returns whether a search that begins now goes on, of a verdict begun at ``start``.
+        """Returns a function that says whether a search that begins now may go on.
 
-        It has some seconds of this process's own time, so that other programs, which may keep the
-        processor busy, do not change what it finds.
+        The search ends with the timeout of the verdict, which was begun at ``start``, or after some
+        seconds of this process's processor time. So other programs, which may keep the processor
+        busy, do not change what the search finds.
         """
         enough = time.process_time() + _SEARCH
         ends = math.inf if self.timeout is None else start + self.timeout
@@ -92,12 +93,12 @@ class Decision:
     def _at_all_sizes(
         self, every: Sizes, book: dict[str, None], start: float
     ) -> tuple[Verdict, Sizes]:
-        """Returns the verdict and what it is of: every size, or sizes at which it is not proved.
+        """Returns the verdict and its sizes: all sizes, or those for which the proof failed.
 
-        Symbolic sizes come first, then those that the code asks for.
+        The claim is proved at symbolic sizes first, and then at the sizes that the code asks about.
         """
         ends = math.inf
-        if self.timeout is not None:  # and some seconds are left to look for a counterexample
+        if self.timeout is not None:  # keeps some seconds to search for a counterexample
             ends = start + self.timeout - min(_SEARCH, self.timeout / 4)
         identity, sizes, waiting = None, every, Waiting([every])
         try:
@@ -105,7 +106,7 @@ class Decision:
                 wanted: dict[str, int] = {}
                 verdict, asked = self._at(sizes, book, wanted, ends)
                 if verdict.status == "refused" and waiting.apart(sizes, wanted):
-                    continue  # it is proved if all of its parts are
+                    continue  # the parts of these sizes are proved later
                 if not verdict.proved:
                     return verdict, sizes
                 identity = identity or verdict.identity
@@ -118,9 +119,9 @@ class Decision:
     def _at(
         self, sizes: Sizes, book: dict[str, None], wanted: dict[str, int], ends: float
     ) -> tuple[Verdict, Iterable[Question]]:
-        """Returns the verdict for the sizes at which no question holds, and the questions.
+        """Returns the verdict for sizes where the answer to all questions is no, and the questions.
 
-        ``wanted`` is filled with the least values that sizes must have for the program to be read.
+        ``wanted`` receives the least values that sizes must have so that the program can be read.
         """
         with forgotten(), noting(sizes.least, book, wanted), questions() as asked:
             if not sizes.where:
@@ -143,10 +144,10 @@ class Decision:
         return verdict, asked
 
     def _in_some_way(self, sizes: Sizes, ends: float) -> Any:
-        """Tries ``shown`` at once for a short time, then layer by layer, then at once again.
+        """Tries ``shown`` on the whole program for a short time, then by layers, then whole again.
 
-        The first two have some seconds of this process's own time, so that other programs, which
-        may keep the processor busy, do not change how something is proved.
+        The first two tries are limited by this process's processor time, so that other programs,
+        which may keep the processor busy, do not change how a claim is proved.
         """
         short = min((ends - time.perf_counter()) / 8, _SHORT)
 
@@ -168,7 +169,7 @@ class Decision:
 
 
 def shown(sizes: Sizes, claims: Callable[[Arguments], Claims], kinks: bool) -> Any:
-    """Returns the first claim that was shown, as an identity, if all of them are."""
+    """Returns the first claim's wanted term as a SymPy expression if all claims are proved."""
     with lines_of_backwards(), forgotten_if(Exceeded):
         a = arguments(sizes.args)
         try:
@@ -189,7 +190,10 @@ def shown(sizes: Sizes, claims: Callable[[Arguments], Claims], kinks: bool) -> A
 def noting(
     least: Mapping[str, int], book: dict[str, None], wanted: dict[str, int] | None = None
 ) -> Iterator[None]:
-    """Inside, what is assumed is noted in a book, and which least sizes are wanted."""
+    """Sets the least sizes inside the context, and notes a proof's assumptions in ``book``.
+
+    Larger least sizes that turn out to be needed are noted in ``wanted``.
+    """
     forget()
     with during(assumed, book), during(least_sizes, dict(least)), during(wanted_sizes, wanted):
         assume("over the real numbers, without rounding or overflow")

@@ -1,4 +1,4 @@
-"""Reading of the primitives that work entry by entry."""
+"""Reads the primitives that work entry by entry."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FUNCTIONS: dict[str, Callable[[Poly], Poly]] = {
     "erfc": lambda p: 1 - f.erf(p),
     "atan": f.atan,
 }
-"""Functions of a finite number; their values at infinities are not known."""
+"""Functions of a finite number; the prover does not know their values at infinities."""
 
 
 @reads(*_FUNCTIONS)
@@ -61,12 +61,12 @@ def _exp(eqn: Any, x: Tensor) -> Tensor:
 @reads("log", "log1p")
 def _log(eqn: Any, x: Tensor) -> Tensor:
     p = x.value + 1 if eqn.primitive.name == "log1p" else x.value
-    return result(eqn, f.log(p), f.is_zero(p), either(x.bad, x.lowest))  # refused where below 0
+    return result(eqn, f.log(p), f.is_zero(p), either(x.bad, x.lowest))  # f.log refuses p below 0
 
 
 @reads("reduce_precision")
 def _reduce_precision(eqn: Any, x: Tensor) -> Tensor:
-    """The identity where all bits are kept; else a number of which the sign is known."""
+    """Returns x if all bits are kept, or else a number that is only known to be positive."""
     info = jnp.finfo(x.dtype)
     exponent, mantissa = eqn.params["exponent_bits"], eqn.params["mantissa_bits"]
     if exponent >= info.nexp and mantissa >= info.nmant:
@@ -145,7 +145,7 @@ def _rsqrt(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("tan")
 def _tan(eqn: Any, x: Tensor) -> Tensor:
-    """The sine over the cosine. Nothing is claimed at its poles, and no float is one."""
+    """Returns the sine over the cosine; nothing is claimed at poles, and no float is a pole."""
     over = _reciprocal(result(eqn, f.cos(x.value)))
     if f.usual(over.bad).terms:
         raise f.Kinked(f"a tangent of {x.value}, which may be at a pole")
@@ -156,7 +156,7 @@ def _tan(eqn: Any, x: Tensor) -> Tensor:
 
 @reads("atan2")
 def _atan2(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
-    """The angle of a point on the right; elsewhere it jumps, or is that of no point."""
+    """Returns ``atan(x / y)``, and refuses y that may not be positive, where atan2 differs."""
     if not f.above_zero(y.value):
         raise Refused(f"an angle beside {y.value}, which is not known to be positive")
     bad = either(x.bad, x.lowest, y.bad, y.lowest)
@@ -190,7 +190,7 @@ def _min(eqn: Any, x: Tensor, y: Tensor) -> Tensor:
 @reads("clamp")
 def _clamp(eqn: Any, low: Tensor, x: Tensor, high: Tensor) -> Tensor:
     if x.value == poly(atom("platform")):
-        return x  # jax 0.6: to the branches that there are
+        return x  # jax 0.6 clamps the index of a branch
     return _min(eqn, _max(eqn, x, low), high)
 
 
@@ -229,7 +229,7 @@ def _convert(eqn: Any, x: Tensor) -> Tensor:
 
 
 def _whole_numbers(p: Poly, dtype: Any) -> None:
-    """Notes up to which number integers are exact in a floating dtype, for two may become one."""
+    """Notes the assumption that integers are small enough to be exact in a floating dtype."""
     most = 2 ** (jnp.finfo(dtype).nmant + 1)
     number = p.number()
     if f.integral(p) and p * p != p and (number is None or abs(number) > most):

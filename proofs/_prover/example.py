@@ -1,4 +1,4 @@
-"""The numbers that terms are at one example: of sizes 2 and 3, and of arguments drawn at random."""
+"""Evaluates terms at one example, in which sizes are 2 or 3 and arguments are random."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Places = Mapping[Atom, int]
 
 
 class Example:
-    """One example; what it has no number for is NaN, which equals nothing."""
+    """An example; terms that it cannot evaluate are NaN, and so are equal to no other term."""
 
     def __init__(self) -> None:
         self.arrays: dict[Symbol, np.ndarray] = {}
         self.known: dict[Any, float] = {}
 
     def numbers(self, t: Tensor) -> np.ndarray:
-        """An array of terms, as numbers."""
+        """Returns an array of terms as numbers, with NaN from the first failed evaluation on."""
         shape = tuple(round(self.of(d, {})) for d in t.shape)
         out = np.full(shape, math.nan)
         for place in itertools.product(*map(range, shape)):
@@ -50,7 +50,7 @@ class Example:
         return out
 
     def of(self, p: Poly, at: Places) -> float:
-        """The number that a term is where its indices have these values."""
+        """Returns the value of a term where its indices have the values in ``at``."""
         return sum(
             float(c) * math.prod(self._atom(a, at) ** float(e) for a, e in m)
             for m, c in p.terms.items()

@@ -1,9 +1,9 @@
-"""A long program layer by layer: each product of arrays in it has a name.
+"""Proves a long program layer by layer, with a name for each product of arrays in it.
 
-A name is an array of any numbers, and beside it stands what it is of earlier names. Derivatives
-follow the chain rule through the names, and the cotangent of each has a name too. What a backward
-computes is first looked for among the names: where one has the same numbers at an example, and is
-shown to be equal, it is that one. So two terms are only compared up to the layer before.
+A name is the symbol of an array of any numbers, and its meaning is a term of earlier names.
+Derivatives follow the chain rule through the names, and the cotangent of each name has a name too.
+An array that a backward pass computes gets an old name if the two have the same numbers at an
+example and are shown to be equal. So a term is expanded only as far back as the layer before it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ _MOST_TERMS, _MOST_STEPS = 400, 12
 
 @dataclass
 class Layers:
-    """The names of one proof, in the order in which they were made, and what each is."""
+    """The names of one proof, in the order in which they were made, and their meanings."""
 
     meanings: dict[Symbol, Tensor] = field(default_factory=dict)
     arrays: dict[tuple[tuple[Poly, ...], Poly], Tensor] = field(default_factory=dict)
     example: Example = field(default_factory=Example)
 
     def name(self, t: Tensor) -> Tensor:
-        """An array by its name, an old one if it has one."""
+        """Returns the name of an array, which is an old name if an equal array has one.
+
+        Returns the array itself if it is 0 or a single entry already.
+        """
         term = t.value.single()
         if not t.value.terms or (
             term and len(term[0]) == 1 and all(a.kind == "entry" for a, _ in term[0])
@@ -58,7 +61,7 @@ class Layers:
         return replace(self.arrays[key], dtype=t.dtype)
 
     def _equal_one(self, t: Tensor, numbers: np.ndarray) -> Tensor | None:
-        """An array that has a name and is the same, with its axes in whichever order."""
+        """Returns the name of an equal array, whose axes may be in another order, or None."""
         for symbol, other in reversed(self.meanings.items()):
             there, close = self.example.arrays[symbol], 1e-9 * np.abs(numbers).max(initial=1e-300)
             for order in itertools.permutations(range(len(other.shape))):
@@ -80,9 +83,10 @@ class Layers:
         return replace(t, value=entry(symbol, *axes(t.shape), *symbol.mark))
 
     def equal(self, p: Poly, q: Poly) -> bool:
-        """Whether two terms are equal, if need be with names as what they stand for.
+        """Returns whether two terms are shown to be equal, if need be with names expanded.
 
-        First those that are in one of them, the last first.
+        A name is replaced by its meaning. The latest of the names that only one term has comes
+        first, or the latest of all names if both terms have the same ones.
         """
         for _ in range(_MOST_STEPS):
             residual = usual(p - q)
@@ -104,7 +108,7 @@ def _names(p: Poly) -> set[Symbol]:
 
 
 def _turned(t: Tensor, order: Sequence[int]) -> Tensor:
-    """An array with its axes in another order."""
+    """Returns an array with its axes in another order."""
     shape = tuple(t.shape[i] for i in order)
     moved = t.placed({i: axis(n, shape[n]) for n, i in enumerate(order)})
     return replace(moved, shape=shape)
@@ -114,16 +118,16 @@ _layers: ContextVar[Layers | None] = ContextVar("layers", default=None)
 
 
 def by_layers() -> contextlib.AbstractContextManager[None]:
-    """Inside, products of arrays have names."""
+    """Gives names to products of arrays inside the context."""
     return during(_layers, Layers())
 
 
 unnamed = during(_layers, None)
-"""A context without names for layers: in a loop, terms depend on the iteration and the carries."""
+"""A context without names for loops, in which terms depend on the iteration and the carries."""
 
 
 def named(primitive: str, t: Tensor) -> Tensor:
-    """What a program computes by its name, if it is of those operations that have names."""
+    """Returns the output of a primitive as a name, or unchanged if it is not to have one."""
     layers = _layers.get()
     if layers is None or not t.finite or not np.issubdtype(t.dtype, np.floating):
         return t
@@ -141,18 +145,18 @@ _OF_NAMES = {"add", "add_any", "sub", "mul"}
 
 
 def _plain(a: Atom) -> bool:
-    """Whether an atom is an entry, or a sum of products of entries."""
+    """Returns whether an atom is an entry, a size, or a sum of products of these."""
     return a.kind in {"entry", "dim"} or (a.kind == "sum" and all(map(_plain, a.args[1].atoms())))
 
 
 def without_names(what: str) -> None:
-    """Refuses what does not follow the chain rule through the names."""
+    """Refuses, inside ``by_layers``, claims that do not use the chain rule through names."""
     if _layers.get() is not None:
         raise Refused(f"{what} layer by layer")
 
 
 def equal(p: Poly, q: Poly) -> bool:
-    """Whether two terms are equal, by their names or by what those stand for."""
+    """Returns whether two terms are shown to be equal, by names or by the meanings of names."""
     layers = _layers.get()
     return vanishes(usual(p - q)) if layers is None else layers.equal(p, q)
 
@@ -160,7 +164,7 @@ def equal(p: Poly, q: Poly) -> bool:
 def through(
     outs: Sequence[Tensor], cotangents: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Outputs and their cotangents, with those of all names that they are made of."""
+    """Returns outputs and cotangents, followed by those of the names that the outputs depend on."""
     outs, cotangents = list(outs), list(cotangents)
     layers = _layers.get()
     for symbol, t in reversed(list(layers.meanings.items())) if layers else ():

@@ -1,4 +1,4 @@
-"""Transposed and forward derivatives of arrays of terms."""
+"""Computes vector-Jacobian and Jacobian-vector products of arrays of terms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .tensor import Tensor, axes, inner_axes, summed
 
 
 def pull(outs: Sequence[Tensor], cotangents: Sequence[Tensor], to: Symbol, like: Tensor) -> Tensor:
-    """``sum_o cotangent_o  d out_o / d to``, an array shaped like the argument."""
+    """Returns ``sum_o cotangent_o  d out_o / d to``, an array shaped like the argument."""
     place = (*axes(like.shape), *to.mark)
     value = ZERO
     for out, cotangent in zip(outs, cotangents, strict=True):
@@ -20,7 +20,7 @@ def pull(outs: Sequence[Tensor], cotangents: Sequence[Tensor], to: Symbol, like:
 
 
 def push(out: Tensor, arguments: Sequence[tuple[Symbol, Tensor]]) -> Tensor:
-    """``sum_a  d out / d argument_a  tangent_a``, an array shaped like the output."""
+    """Returns ``sum_a  d out / d argument_a  tangent_a``, an array shaped like the output."""
     value = ZERO
     for symbol, tangent in arguments:
         inner = inner_axes(tangent.shape, out.value, tangent.value)

@@ -1,4 +1,4 @@
-"""Reading of gather and scatter, at indices sure to be in range, and of sort by a permutation."""
+"""Reads gather and scatter at indices certain to be in range, and sort by a permutation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ from .tensor import Tensor, axis, fresh_axis, summed
 
 @reads("gather")
 def _gather(eqn: Any, t: Tensor, where: Tensor) -> Tensor:
-    """A slice of each axis, from an index or from 0; an entry where it is batched with indices."""
+    """Returns slices of t, which start along each axis at an index or at 0.
+
+    Along an axis that is batched with the indices, a slice is the entry at its place in the batch.
+    """
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     if not where.finite:
         raise Refused("an index that may be bad")
@@ -63,12 +66,12 @@ def _gather(eqn: Any, t: Tensor, where: Tensor) -> Tensor:
 
 
 def _scattered(shape: tuple[Poly, ...], windows: Sequence[int]) -> list[int]:
-    """The axes of a gather's output, or of a scatter's updates, that those of indices become."""
+    """Returns the axes of a gather's output, or a scatter's updates, that are no axes of slices."""
     return [i for i in range(len(shape)) if i not in windows]
 
 
 def _windows(t: Tensor, without: Sequence[int], axes: Sequence[int]) -> dict[int, int]:
-    """For each axis of an operand that slices keep, the axis that it is of the slices."""
+    """Returns, for each axis of an operand that slices keep, its position in the slices."""
     kept = [i for i in range(len(t.shape)) if i not in without]
     return dict(zip(kept, axes, strict=True))
 
@@ -92,7 +95,10 @@ def _start(eqn: Any, q: Poly, d: Poly, size: Poly) -> Poly:
 
 
 def _no_promises(eqn: Any, where: Tensor, batch: Any) -> None:
-    """Refuses what is undefined if it is not so: that several indices are sorted or unique."""
+    """Refuses the promise that indices are sorted or unique, unless it is shown to be true.
+
+    What JAX computes is undefined if such a promise is false.
+    """
     rows = [i for i, d in enumerate(where.shape[:-1]) if i not in batch and d != ONE]
     single = len(rows) == 1 and where.shape[-1] == ONE
     kept = {
@@ -105,21 +111,21 @@ def _no_promises(eqn: Any, where: Tensor, batch: Any) -> None:
 
 
 def _differ(where: Tensor, row: int) -> bool:
-    """Whether indices along an axis of their table are equal only where they are the same one."""
+    """Returns whether the indices along an axis of their table are shown to be all different."""
     i, j = axis(row, where.shape[row]), fresh(where.shape[row])
     other = substitute(where.value, {i: poly(j)})  # type: ignore[dict-item]
     return is_zero(where.value - other) == delta(i, j)
 
 
 def _rises(where: Tensor, row: int) -> bool:
-    """Whether the indices along an axis of their table are c, 2c, 3c, ... and a number, c > 0."""
+    """Returns whether the indices along an axis of their table rise in equal steps."""
     i = axis(row, where.shape[row])
     step = where.value.terms.get(frozenset({(i, 1)}), 0)
     return step > 0 and i not in (where.value - step * poly(i)).inside()
 
 
 def _component(where: Tensor, lead: dict[int, Atom | int], position: int) -> Poly:
-    """The index that a table of indices holds for one axis."""
+    """Returns one component of the indices, which lie along the last axis of their table."""
     return where.placed({**lead, len(where.shape) - 1: position}).value
 
 
@@ -130,7 +136,7 @@ def _scatter_add(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
 
 @reads("scatter")
 def _scatter(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
-    """Slices put in the place of what was there, if no two of them reach the same entry."""
+    """Returns t with slices in place of its entries, and refuses slices that may overlap."""
     reached = _added(eqn, t, where, replace(updates, value=ONE))
     if reached * reached != reached:
         raise Refused("indices of which several may be the same: which one is kept is not known")
@@ -139,7 +145,10 @@ def _scatter(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Tensor:
 
 
 def _added(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Poly:
-    """Slices from indices that are sure to be in range; without an index, from 0: their sum."""
+    """Returns the sum of the updates that reach each entry of t.
+
+    An update is a slice, which starts at an index that is certain to be in range, or at 0.
+    """
     numbers = eqn.params["dimension_numbers"]
     if not (t.finite and where.finite and updates.finite):
         raise Refused("numbers that may be bad")
@@ -169,7 +178,7 @@ def _added(eqn: Any, t: Tensor, where: Tensor, updates: Tensor) -> Poly:
 
 
 def _hits(start: Poly, window: Atom | int, here: Atom | int, d: Poly, size: Poly) -> Poly:
-    """1 at the entry of an axis to which an entry of a slice is added, else 0."""
+    """Returns 1 where an entry of a slice is added to the entry ``here`` of an axis, else 0."""
 
     def hit(q: Poly) -> Poly:
         in_range(q, d, size)
@@ -180,9 +189,9 @@ def _hits(start: Poly, window: Atom | int, here: Atom | int, d: Poly, size: Poly
 
 @reads("sort")
 def _sort(eqn: Any, keys: Tensor, *others: Tensor) -> list[Tensor]:
-    """Arrays in the order of keys that are a permutation p: the place j has what is at p^-1(j).
+    """Returns arrays sorted by keys that are a permutation p: place j gets the entry at p^-1(j).
 
-    They are one where each j below the number of keys is the key at one place in range.
+    Keys are a permutation if each j below their number is the key at exactly one place in range.
     """
     size = keys.shape[eqn.params["dimension"]]
     i, j = axis(eqn.params["dimension"], size), fresh(size)

@@ -1,7 +1,7 @@
-"""Reading of the primitives that take arrays apart, turn them round, and join them.
+"""Reads the primitives that split, reverse, join and pad arrays.
 
-Each says where an entry of the output comes from, as a sum of indices; where that depends on
-the entry, it is a choice by ``[index < end]``.
+Each function computes, as a sum of indices, from which place an entry of the output comes. If
+entries come from several arrays, a term ``[index < end]``, which is 1 or 0, chooses among them.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _unstack(eqn: Any, t: Tensor) -> list[Tensor]:
 
 
 def _joined(parts: Sequence[tuple[Tensor, Poly]], here: Atom | int) -> Tensor:
-    """Each part up to where it ends."""
+    """Returns the parts joined along an axis with the index ``here``, each up to its end."""
     joined, _ = parts[-1]
     for t, end in reversed(parts[:-1]):
         joined = chosen(greater(end - here), t, joined)
@@ -91,7 +91,7 @@ def _joined(parts: Sequence[tuple[Tensor, Poly]], here: Atom | int) -> Tensor:
 
 @reads("pad")
 def _pad(eqn: Any, t: Tensor, fill: Tensor) -> Tensor:
-    """Reads ``pad``; with zeros between the entries, it is a sum over entries that finds each."""
+    """Returns t padded; with padding between entries, a sum over t finds the entry at a place."""
     shape = shape_of(eqn.outvars[0].aval)
     inside = ONE
     places: dict[int, Poly] = {}
@@ -143,7 +143,7 @@ def _dynamic_update_slice(eqn: Any, t: Tensor, new: Tensor, *starts: Tensor) -> 
 
 
 def start_of(start: Tensor, d: Poly, size: Poly) -> Poly:
-    """Returns the start of a slice: 0 if it is the whole axis, as JAX moves it into the array."""
+    """Returns the start of a slice, which JAX clamps to 0 if the slice is the whole axis."""
     if size == d:
         return ZERO
     if not start.finite:
@@ -152,7 +152,7 @@ def start_of(start: Tensor, d: Poly, size: Poly) -> Poly:
 
 
 def taken(t: Tensor, mark: Atom, start: Poly, size: Poly, here: Atom | int) -> Tensor:
-    """An entry of a slice along an axis, whose start is sure to be in range."""
+    """Returns t at the place ``here`` of a slice of the axis whose index is ``mark``."""
 
     def at(part: Poly) -> Poly:
         def case(q: Poly) -> Poly:
@@ -165,6 +165,6 @@ def taken(t: Tensor, mark: Atom, start: Poly, size: Poly, here: Atom | int) -> T
 
 
 def in_range(start: Poly, d: Poly, size: Poly) -> None:
-    """Refuses a slice that may reach beyond its axis: JAX moves it, or fills or drops it."""
+    """Refuses a slice that may reach beyond its axis, which JAX would clamp, fill or drop."""
     if not nonnegative(start) or not nonnegative(d - size - start):
         raise Refused(f"the index {start} of a dimension {d}: it may be clamped")

@@ -1,9 +1,9 @@
-"""The prover: whether the derivative that JAX will run is that of the function.
+"""Proves that the derivative that JAX will run is the derivative of the function.
 
-1. The value of the function equals a reference, at every input.
+1. The value of the function is proved equal to a reference at every input.
 2. The reference's term, and nothing else, is differentiated.
-3. What ``jax.vjp``, ``jax.jvp`` and their compositions return, read at symbolic sizes,
-   is compared with that: derivatives, and the value that a forward rule gives beside them.
+3. The result is compared with what ``jax.vjp``, ``jax.jvp`` and their compositions return at
+   symbolic sizes. The value that a forward rule returns beside its derivative is compared too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from . import counterexample as numbers
-from . import elementwise as elementwise  # these put in what ``read`` can read
+from . import elementwise as elementwise  # these add the rules of ``read``
 from . import lookups as lookups
 from . import parts as parts
 from . import scan as scan
@@ -41,32 +41,32 @@ def prove_vjp(
     search: bool = True,
     kinks: bool = True,
 ) -> Verdict:
-    """Returns whether ``jax.vjp`` of a function gives its derivative, for all sizes.
+    """Returns a verdict on whether ``jax.vjp`` of a function gives its derivative, for all sizes.
 
     Where the code compares sizes, as in ``k == 1``, ``n == k`` or ``k % 2 == 0``, it is traced and
-    proved again at those for which that holds. A comparison that is not solved for sizes, or a dict
-    or set that is asked for one, is refused.
+    proved again at the sizes for which the comparison holds. Code is refused if it compares sizes
+    in a way that cannot be solved for them, or looks up a size in a dict or a set.
 
     Args:
-        fun: as the user calls it, with positional arguments, to one array or a tree of them.
-        args: the spec of each argument, in their order: ``array``, ``labels``,
-            ``permutation``, ``scalar``, or a tree of those for an argument that is a tree:
+        fun: a function with positional arguments that returns an array or a tree of arrays.
+        args: a spec for each argument of ``fun``, by name and in order: ``array``, ``labels``,
+            ``permutation`` or ``scalar``. An argument that is a tree has a tree of specs, as in
             ``{"p": {"w": array("n d")}}``.
-        wrt: the names of the arguments to differentiate; of a tree, all arrays of floats in it, and
-            ``"p['w']"`` is one of them.
+        wrt: the names of the arguments to differentiate by. The name of a tree stands for all
+            arrays of floats in it, and ``"p['w']"`` names one of them.
         reference: a textbook function of the same arguments that ``fun`` must equal.
             Without it the value of ``fun`` itself is differentiated.
-        surrogate: for a rule that is no derivative on purpose, such as a straight-through
-            estimator: a function whose derivative the backward pass is meant to be. The value
-            is still that of ``fun``, and of the reference.
-        least: least sizes of dimensions, where 1 will not do: ``{"k": 2}``.
-        second_order: instead of the gradient, whether forward mode over it and reverse
-            mode over it give its derivative.
-        timeout: for how many seconds at most to try; None for any time. The verdict is
-            "unknown" at the end of it, or where the process has grown by 4 GiB of memory.
-        search: whether arguments at which it is wrong are looked for where it is proved, too.
-        kinks: whether a function in pieces, such as relu, is proved almost everywhere: nothing is
-            claimed where its pieces meet, and ``assumptions`` say so. If False it is refused.
+        surrogate: a function whose derivative the backward pass is meant to be, for a rule that is
+            no derivative on purpose, such as a straight-through estimator. The value must still
+            be that of ``fun`` and of the reference.
+        least: the least sizes of dimensions, if 1 is too small for them, such as ``{"k": 2}``.
+        second_order: whether to prove, instead of the gradient, that forward mode over it and
+            reverse mode over it give its derivative.
+        timeout: the most seconds to try, or None for no limit. The verdict is "unknown" if they
+            have passed, or if the process has grown by 4 GiB of memory.
+        search: whether to search for arguments at which the claim is wrong even if it is proved.
+        kinks: whether to prove a function in pieces, such as relu, almost everywhere: nothing is
+            claimed where its pieces meet, and ``assumptions`` say so. If False, it is refused.
     """
     args, wrt, of_arrays = flattened(args, wrt)
     check("prove_vjp", (fun, reference or fun, surrogate or fun), args, wrt, least)
@@ -94,7 +94,10 @@ def prove_jvp(
     search: bool = True,
     kinks: bool = True,
 ) -> Verdict:
-    """Returns whether ``jax.jvp`` gives the derivative; ``prove_vjp`` describes the arguments."""
+    """Returns a verdict on whether ``jax.jvp`` of a function gives its derivative, for all sizes.
+
+    The arguments are those of ``prove_vjp``.
+    """
     args, wrt, of_arrays = flattened(args, wrt)
     check("prove_jvp", (fun, reference or fun), args, wrt, least)
     fun, reference = map(of_arrays, (fun, reference))
@@ -117,9 +120,9 @@ def prove_equal(
     timeout: float | None = TIMEOUT,
     search: bool = True,
 ) -> Verdict:
-    """Returns whether two functions have the same value at every input, a number or -inf.
+    """Returns a verdict on whether two functions have the same value at every input.
 
-    The options are those of ``prove_vjp``.
+    The value may be a number or -inf. The options are those of ``prove_vjp``.
     """
     args, _, of_arrays = flattened(args)
     check("prove_equal", (f, g), args, None, least)
@@ -140,7 +143,7 @@ def assert_vjp_proved(
     reference: Function | None = None,
     **options: Any,
 ) -> None:
-    """Raises an AssertionError with the reason unless ``prove_vjp`` proves it."""
+    """Raises an AssertionError with the verdict unless ``prove_vjp`` proves the function."""
     verdict = prove_vjp(fun, args, wrt, reference, **options)
     if not verdict.proved:
         name = getattr(fun, "__name__", fun)

@@ -1,4 +1,4 @@
-"""From jaxprs to terms: every primitive that is not read is refused by its name."""
+"""Reads jaxprs as terms, and refuses every primitive that has no rule, by its name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ wanted_sizes: ContextVar[dict[str, int] | None] = ContextVar("wanted_sizes", def
 
 
 def reads(*names: str) -> Callable[[Rule], Rule]:
-    """Registers the reading of primitives: ``(eqn, *operands) -> tensor or tensors``."""
+    """Registers the decorated rule, ``(eqn, *operands) -> tensor or tensors``, for primitives."""
 
     def register(rule: Rule) -> Rule:
         for name in names:
@@ -52,14 +52,14 @@ def reads(*names: str) -> Callable[[Rule], Rule]:
 
 
 def assume(text: str) -> None:
-    """Notes what a proof rests on."""
+    """Notes an assumption that the current proof rests on."""
     notes = assumed.get()
     if notes is not None:
         notes[text] = None
 
 
 def dimension(d: Any) -> Poly:
-    """A size, symbolic or not, as a term."""
+    """Returns a size, symbolic or not, as a term."""
     if isinstance(d, int | np.integer):
         return poly(int(d))
     terms = symbolic_terms(d, remainders=True)
@@ -75,7 +75,10 @@ def dimension(d: Any) -> Poly:
 
 
 def _factor(name: Any) -> Poly:
-    """A named size, or the remainder of a number by a size that is not below it."""
+    """Returns a named size or ``number % size`` as a term.
+
+    Refuses a remainder that is not certain to be the number itself, or the number plus the size.
+    """
     if isinstance(name, str):
         return poly(atom("dim", name, least_sizes.get().get(name, 1)))
     number, size = name[0], dimension(name[1])
@@ -90,7 +93,7 @@ def _factor(name: Any) -> Poly:
 
 
 def _ask_for(size: Poly, low: int) -> None:
-    """Notes the least value that a named size must have; smaller ones are proved separately."""
+    """Notes the least value that a named size must have; smaller sizes are proved separately."""
     asked, term = wanted_sizes.get(), size.single()
     if asked is not None and term is not None and len(term[0]) == 1:
         ((a, e),) = term[0]
@@ -99,26 +102,26 @@ def _ask_for(size: Poly, low: int) -> None:
 
 
 def shape_of(aval: Any) -> tuple[Poly, ...]:
-    """The shape of a jaxpr's variable."""
+    """Returns the shape of a jaxpr's variable, as terms."""
     return tuple(dimension(d) for d in aval.shape)
 
 
 def result(eqn: Any, value: Poly, lowest: Poly = ZERO, bad: Poly = ZERO) -> Tensor:
-    """The only output of an equation."""
+    """Returns the only output of an equation, given its term and its flags."""
     return shaped(eqn, Tensor((), value, lowest, bad))
 
 
 def shaped(eqn: Any, t: Tensor, out: int = 0) -> Tensor:
-    """A term as an output of an equation: its shape and dtype."""
+    """Returns t with the shape and dtype of an output of an equation."""
     aval = eqn.outvars[out].aval
     return Tensor(shape_of(aval), t.value, t.lowest, t.bad, np.dtype(aval.dtype))
 
 
 def no_overflow(eqn: Any, what: str = "arithmetic", signed: bool = True) -> None:
-    """Refuses arithmetic of integers that may overflow; that 32 bits are enough is assumed.
+    """Refuses arithmetic of short integers, and notes the assumption that 32 bits are enough.
 
-    Without ``signed``, the result is not negative if the operands are not, so that their dtype may
-    be unsigned.
+    If ``signed``, unsigned dtypes are refused as well, because the result may be negative even if
+    no operand is.
     """
     for dtype in (np.dtype(v.aval.dtype) for v in eqn.outvars):
         if np.issubdtype(dtype, np.integer):
@@ -134,7 +137,7 @@ def only_booleans(eqn: Any) -> None:
 
 
 def read(jaxpr: core.ClosedJaxpr, args: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs of a jaxpr as terms of its arguments."""
+    """Returns the outputs of a jaxpr as terms of its arguments."""
     return _read(jaxpr.jaxpr, jaxpr.consts, args)
 
 
@@ -163,7 +166,7 @@ def _equation(eqn: core.JaxprEqn, operands: list[Tensor]) -> list[Tensor]:
             raise
         line = where_written(eqn)
         if not line:
-            raise  # the equation that holds this one has a line
+            raise  # the equation that contains this one has a line
         placed = type(error)(f"{line}: {eqn.primitive.name}: {error}")
         placed.placed = True  # type: ignore[attr-defined]
         raise placed from error
@@ -174,12 +177,12 @@ def _equation(eqn: core.JaxprEqn, operands: list[Tensor]) -> list[Tensor]:
 
 
 def constant(x: Any, aval: Any = None) -> Tensor:
-    """A number, or an array that holds one number, or a few."""
+    """Returns a constant as terms: a number, or an array that has equal entries or few entries."""
     if isinstance(x, Tensor):
         return x
     values = np.asarray(x)
     shape = tuple(map(poly, values.shape)) if aval is None else shape_of(aval)
-    if values.dtype == float0:  # the tangent of an integer: never used
+    if values.dtype == float0:  # the tangent of an integer, which is never used
         return Tensor(shape, ZERO, dtype=values.dtype)
     first = values.flat[0] if values.size else None
     if first is None:
@@ -201,7 +204,7 @@ def constant(x: Any, aval: Any = None) -> Tensor:
 
 
 def _roots() -> dict[float, Poly]:
-    """``sqrt(2^j pi^k)`` for small j and k, by the floats that they are rounded to."""
+    """Returns the numbers ``sqrt(2^j pi^k)`` for small j and k, by the floats nearest to them."""
     found = {}
     for j, k in itertools.product(range(-4, 5), range(-2, 3)):
         if k or j % 2:
@@ -215,10 +218,10 @@ _ROOTS = _roots()
 
 
 def _number(value: float | int, rounded: Any) -> Number:
-    """The shortest decimal that rounds to a float, which is what was written: 1e-6, not its bits.
+    """Returns the shortest decimal that rounds to a float, since code has decimals such as 1e-6.
 
-    Whole numbers and powers of 2 are what they are: those are the limits and steps of a dtype.
-    Different numbers of a dtype stay different, and the order of two stays as it is.
+    Whole numbers and powers of 2 are returned exactly, because the limits and steps of a dtype are
+    such numbers. Different numbers of a dtype stay different, and keep their order.
     """
     exact = Fraction(value)
     if exact.denominator == 1:
@@ -230,7 +233,7 @@ def _number(value: float | int, rounded: Any) -> Number:
 
 
 def _few_constants(values: np.ndarray, shape: tuple[Poly, ...]) -> Tensor:
-    """An array as its last number, and at each other place what differs from that."""
+    """Returns an array as its last number plus, at each place, the difference from it."""
     if values.size > _MOST_CONSTANTS:
         raise Refused(f"an array of constants of shape {values.shape}")
     numbers = [constant(v) for v in values.flat]
@@ -286,7 +289,7 @@ def _cond(eqn: core.JaxprEqn, which: Tensor, *operands: Tensor) -> list[Tensor]:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Whether two arrays are equal everywhere, flags too."""
+    """Returns whether two arrays are shown to be equal everywhere, and have the same flags."""
     return (
         a.shape == b.shape
         and vanishes(a.value - b.value)

@@ -1,11 +1,11 @@
-"""Reading of loops: carries that count, or grow by a term free of every changing carry.
+"""Reads loops whose carries are constant, count, or grow by a term free of growing carries.
 
-The body is read once, at a symbolic iteration, with each carry an array of any real
-numbers. A carry that comes out as it went in is constant. An integer that comes out as itself
-plus a number c is its first value plus c t at iteration t, counted from 0. If another comes out
-as itself plus f, and no carry but constant and counting ones stands in f, then by induction its
-last value is its first plus the sum of f over the iterations, in whatever order they run. Any
-other carry is refused.
+The body is read once, at a symbolic iteration, with each carry an array of any real numbers. A
+carry that comes out as it went in is constant. An integer that comes out as itself plus a number c
+is a counter: at iteration t, counted from 0, it is its first value plus c t. Another carry may come
+out as itself plus a term f that depends on constant carries and counters only. By induction, its
+last value is its first plus the sum of f over the iterations, in whatever order they run. Any other
+carry is refused.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _scan(eqn: Any, *operands: Tensor) -> list[Tensor]:
 @reads("while")
 @unnamed
 def _while(eqn: Any, *operands: Tensor) -> list[Tensor]:
-    """A loop for as long as a count is below a number: it runs as often as is left to that."""
+    """Reads a loop that runs while a counter with step 1 is below a number."""
     of_cond, of_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     constants, first = operands[of_cond : of_cond + of_body], operands[of_cond + of_body :]
     loop = _Loop(eqn.params["body_jaxpr"], constants, first)
@@ -71,7 +71,7 @@ def _while(eqn: Any, *operands: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class _Loop:
-    """The body of a loop, and what it is given: constants, first carries, and rows of arrays."""
+    """The body of a loop and its inputs: constants, first carries, and rows of arrays."""
 
     body: Any
     constants: Sequence[Tensor]
@@ -80,7 +80,7 @@ class _Loop:
 
     @functools.cached_property
     def counts(self) -> dict[int, Poly]:
-        """Returns the step of each integer carry that grows by one number in each iteration."""
+        """The constant step of each counter, by the position of the counter among the carries."""
         counts = {}
         marks = [_mark(t) for t in self.first]
         for k, t in enumerate(self.first):
@@ -99,14 +99,14 @@ class _Loop:
         return read(body, [*self.constants, *carries, *self.rows])[0]
 
     def _stays(self, k: int, marks: Sequence[Tensor]) -> bool:
-        """Returns whether a carry that is read comes out as it went in."""
+        """Returns whether the body can be read for one carry and returns it unchanged."""
         try:
             return _unmoved(marks[k], self._output(k, marks))
         except Refused:
             return False
 
     def trips(self, cond: Any, of_cond: Sequence[Tensor]) -> Poly:
-        """Returns how often a loop runs while its condition holds."""
+        """Returns how often the loop runs, if its condition is that a counter is below a number."""
         marks = [_mark(t) for t in self.first]
         now = [t if self._stays(k, marks) else marks[k] for k, t in enumerate(self.first)]
         (goes_on,) = read(cond, [*of_cond, *now])
@@ -121,7 +121,7 @@ class _Loop:
         raise Refused("a loop that is not one for as long as a count is below a size")
 
     def iterated(self, time: Poly) -> tuple[list[Tensor], list[Tensor]]:
-        """The carries before an iteration; those after it, and what else it gives."""
+        """Returns the carries before the iteration at ``time``, and the outputs of the body."""
         if not all(t.finite for t in self.first):
             raise Refused("a carry that may start infinite or NaN")
         before = [
@@ -130,20 +130,20 @@ class _Loop:
         ]
         outs = read(self.body, [*self.constants, *before, *self.rows])
         still = [_unmoved(old, new) for old, new in zip(before, outs, strict=False)]
-        if any(still):  # what never changes is what it was at the start, for the others too
+        if any(still):  # read the body again, with the first values of constant carries
             before = [t if s else b for s, t, b in zip(still, self.first, before, strict=True)]
             outs = read(self.body, [*self.constants, *before, *self.rows])
         return before, outs
 
     def moving(self, before: Sequence[Tensor]) -> set[Symbol]:
-        """Returns what stands for the carries that change and are not counters."""
+        """Returns the symbols of the carries that change and are not counters."""
         marks = [b for k, b in enumerate(before) if b is not self.first[k] and k not in self.counts]
         return {a.args[0] for b in marks for a in b.value.atoms()}
 
     def last(
         self, before: Sequence[Tensor], after: Sequence[Tensor], step: Atom | int, length: Poly
     ) -> list[Tensor]:
-        """The carries after the last iteration."""
+        """Returns the carries after the last iteration."""
         moving = self.moving(before)
         return [
             replace(start, value=start.value + self.counts[k] * length)
@@ -154,7 +154,7 @@ class _Loop:
 
 
 def _mark(t: Tensor) -> Tensor:
-    """An array of any numbers in the place of a carry."""
+    """Returns an array of any numbers that stands for a carry."""
     kind = "real" if np.issubdtype(t.dtype, np.floating) else "integer"
     return new_tensor(Symbol(f"carry {next(_numbers)}", kind), t)
 
@@ -164,7 +164,7 @@ def _unmoved(old: Tensor, new: Tensor) -> bool:
 
 
 def _row(t: Tensor, step: Atom | int) -> Tensor:
-    """What an iteration gets of an array: its first axis at the iteration's index."""
+    """Returns the part of an array that an iteration gets: its entry ``step`` of the first axis."""
     moved = t.placed({i: axis(i - 1, d) if i else step for i, d in enumerate(t.shape)})
     return replace(moved, shape=t.shape[1:])
 

@@ -1,4 +1,4 @@
-"""Reading of the primitives that move entries, or add them up."""
+"""Reads the primitives that move entries, and those that reduce or multiply arrays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .tensor import Tensor, anywhere, axis, either, inner_axes, summed
 
 
 def _moved(eqn: Any, t: Tensor, where: dict[int, int]) -> Tensor:
-    """Old axes at new positions; an axis that goes nowhere has size 1."""
+    """Returns t with each axis i at the position ``where[i]``; axes of size 1 may be dropped."""
     shape = shape_of(eqn.outvars[0].aval)
     for i, d in enumerate(t.shape):
         if d != ONE and shape[where[i]] != d:
@@ -50,7 +50,7 @@ def _transpose(eqn: Any, t: Tensor) -> Tensor:
 
 @reads("squeeze", "reshape")
 def _reshape(eqn: Any, t: Tensor, *_: Tensor) -> Tensor:
-    """The same entries in the same order: counted in the one shape, and found in the other."""
+    """Returns the entries in a new shape, in the same row-major order."""
     if eqn.params.get("dimensions") is not None and eqn.primitive.name == "reshape":
         raise Refused("a reshape that transposes")
     shape = shape_of(eqn.outvars[0].aval)
@@ -105,7 +105,7 @@ def _reduced(eqn: Any, t: Tensor, over: Callable[[Tensor, Atom], Tensor], out: i
 
 @reads("reduce_sum", "psum")
 def _reduce_sum(eqn: Any, *ts: Tensor) -> list[Tensor]:
-    """Of one array; jax 0.6 sums several over shards at once."""
+    """Returns the sum of each array; jax 0.6 sums several arrays over shards at once."""
     no_overflow(eqn, "a sum or product", signed=False)
 
     def over(t: Tensor, i: Atom) -> Tensor:
@@ -116,7 +116,7 @@ def _reduce_sum(eqn: Any, *ts: Tensor) -> list[Tensor]:
 
 @reads("reduce_prod")
 def _reduce_prod(eqn: Any, t: Tensor) -> Tensor:
-    """The product of positive numbers, by the sum of their logarithms."""
+    """Returns the product of positive numbers, as ``exp`` of the sum of their logarithms."""
     no_overflow(eqn, "a sum or product", signed=False)
 
     def over(t: Tensor, i: Atom) -> Tensor:
@@ -139,12 +139,12 @@ _RUNNING: dict[str, Callable[[Poly, Poly, Atom], Poly]] = {
     "cummax": greatest,
     "cummin": lambda p, counts, j: -greatest(-p, counts, j),
 }
-"""Functions of an entry, of a 0-1 term that says where it counts, and of the index of its axis."""
+"""Functions of an entry, of a term that is 1 if it counts, else 0, and of the index of its axis."""
 
 
 @reads(*_RUNNING)
 def _running(eqn: Any, t: Tensor) -> Tensor:
-    """Applies a function to the entries up to each place, or from it on."""
+    """Applies a function to the entries up to each place, or from each place on."""
     name, k = eqn.primitive.name, eqn.params["axis"]
     if name in {"cumsum", "cumprod"}:
         no_overflow(eqn, "a sum or product", signed=False)

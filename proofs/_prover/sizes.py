@@ -1,9 +1,9 @@
-"""The sizes for which Python decides otherwise than it did at the symbolic ones.
+"""Finds the sizes for which Python code takes other branches than it did at symbolic sizes.
 
-JAX answers ``==`` of two symbolic sizes with False where it cannot tell. What is traced is then
-the code of the sizes for which that is right; for the others the claim is traced and proved
-again, with 1 in the place of k where the code asks ``k == 1``, with k in the place of n where it
-asks ``n == k``, and with 2*k in the place of k where it asks ``k % 2 == 0``.
+JAX answers ``==`` of two symbolic sizes with False where it cannot tell. The code that is traced is
+then right only for the sizes for which False is the true answer. For the others the claim is traced
+and proved again: with 1 for k where the code asks ``k == 1``, with k for n where it asks
+``n == k``, and with 2*k for k where it asks ``k % 2 == 0``.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ _MAX_BELOW = 8
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a claim is proved for at once: specs of the arguments and least sizes."""
+    """The sizes of one proof: the specs of its arguments, and the least values of named sizes."""
 
     args: Mapping[str, Spec]
     least: Mapping[str, int]
-    where: tuple[str, ...] = ()  # what was asked and holds here
+    where: tuple[str, ...] = ()  # the conditions for which these sizes were made
 
     @property
     def key(self) -> Any:
-        """Equal where the same is to be proved."""
+        """A key that is equal for sizes that need the same proof."""
         return tuple(self.args.items()), tuple(sorted(self.least.items()))
 
     @property
     def small(self) -> bool:
-        """Whether arrays of these sizes can be drawn, and differentiated entry by entry."""
+        """Whether the arrays are small enough, at named sizes 1, to search for a counterexample."""
         ones = dict.fromkeys((name for spec in self.args.values() for name in spec.names), 1)
         shapes = ([size_of(d, ones) for d in spec.dims] for spec in self.args.values())
         return all(math.prod(shape) <= _MAX_ENTRIES for shape in shapes)
 
     def low(self, name: str) -> int:
-        """The least value of a named size."""
+        """Returns the least value of a named size."""
         return self.least.get(name, 1)
 
 
 @dataclass
 class Waiting:
-    """Sizes still to be proved; new ones are put in as the code asks for them."""
+    """A queue of sizes to be proved, to which those that the code asks about are added."""
 
     left: list[Sizes]
     met: set[Any] = field(default_factory=set)
@@ -65,14 +65,14 @@ class Waiting:
                 yield sizes
 
     def put(self, question: Question, sizes: Sizes) -> None:
-        """The sizes among some for which the answer to a question is yes."""
+        """Adds those of some sizes for which the answer to a question is yes."""
         for new in solutions(question, sizes):
             self.left.append(_replaced(sizes, new, f"{question.text} ({question.place})"))
 
     def apart(self, sizes: Sizes, wanted: Mapping[str, int]) -> bool:
-        """Puts in the sizes from the wanted least value on, and each smaller one separately.
+        """Adds the sizes from a wanted least value on, and each smaller size separately.
 
-        Returns False, and puts in nothing, if that would be too many.
+        Returns False, and adds nothing, if no least value is wanted or too many sizes are smaller.
         """
         for name, low in wanted.items():
             below = range(sizes.low(name), low)
@@ -85,7 +85,7 @@ class Waiting:
 
 
 def solutions(question: Question, sizes: Sizes) -> list[dict[str, str]]:
-    """For which sizes a question holds: what is to be put in the place of which names."""
+    """Returns the sizes for which the answer is yes, each as replacements for names of sizes."""
     found = None
     if question.left is not None:
         found = _divisible(question) or _equal(question, sizes)
@@ -98,7 +98,7 @@ def solutions(question: Question, sizes: Sizes) -> list[dict[str, str]]:
 
 
 def _divisible(question: Question) -> list[dict[str, str]] | None:
-    """``a % c == r``: for r = 0 and a size a, those that are multiples of c."""
+    """Solves ``a % c == 0`` where a is a number times a named size, or returns None."""
     remainder = remainder_of(question.left)
     if remainder is None or question.right != 0:
         return None
@@ -110,7 +110,7 @@ def _divisible(question: Question) -> list[dict[str, str]] | None:
 
 
 def _equal(question: Question, sizes: Sizes) -> list[dict[str, str]] | None:
-    """``left == right`` of sums of products of sizes."""
+    """Solves ``left == right`` for sums of products of sizes, or returns None if it cannot."""
     terms = symbolic_terms(question.left - question.right)
     if terms is None:
         return None
@@ -134,12 +134,12 @@ def _equal(question: Question, sizes: Sizes) -> list[dict[str, str]] | None:
             return [{name_: "*".join([str(b), *other.elements()])}]
     if list(left.values()) == list(right.values()) == [1]:
         (x,), (y,) = left, right
-        return [{x: f"{d}*{x}", y: f"{c}*{x}"}]  # c x = d y where x = d h and y = c h
+        return [{x: f"{d}*{x}", y: f"{c}*{x}"}]  # c x = d y if x = d h and y = c h; h is named x
     return None
 
 
 def _factored(factors: Mapping[str, int], number: int, sizes: Sizes) -> list[dict[str, str]]:
-    """The values of sizes whose product, with exponents, is a number."""
+    """Returns the values of sizes for which the product of their powers is a number."""
     if not factors:
         return [{}] if number == 1 else []
     (name, exponent), *rest = factors.items()
@@ -175,7 +175,7 @@ def _replaced(sizes: Sizes, new: Mapping[str, str], where: str) -> Sizes:
 
 
 def _dim(dim: str, new: Mapping[str, str]) -> str:
-    """A dimension with others in the place of its factors."""
+    """Returns a dimension with some of its factors replaced."""
     factors = [g for f in dim.split("*") for g in new.get(f, f).split("*")]
     if all(f.isdigit() for f in factors):
         return str(math.prod(map(int, factors)))

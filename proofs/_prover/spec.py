@@ -1,4 +1,4 @@
-"""The arguments of a function to be proved: shapes by name, and what their entries are."""
+"""Describes the arguments of a function: shapes with named sizes, and the kind of entries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DIM = re.compile(rf"{_FACTOR}(?:\*{_FACTOR})*")
 
 @dataclass(frozen=True)
 class Spec:
-    """One argument."""
+    """The description of one argument, which functions such as ``array`` return."""
 
     dims: tuple[str, ...]
     positive: bool = False
@@ -31,13 +31,13 @@ class Spec:
 
     @property
     def names(self) -> frozenset[str]:
-        """The named sizes that its dimensions and classes are made of."""
+        """The named sizes in the argument's dimensions and number of classes."""
         dims = (*self.dims, self.classes or "1")
         return frozenset(f for d in dims for f in d.split("*") if not f.isdigit())
 
     @property
     def sort(self) -> str:
-        """What the entries are, in one word."""
+        """The kind of the entries, in one word."""
         if self.classes is not None:
             return "index"
         if np.dtype(self.dtype) == np.bool_:
@@ -58,16 +58,17 @@ def array(
     dtype: Any = np.float32,
     keeps: str | None = None,
 ) -> Spec:
-    """An array argument.
+    """Returns the spec of an array argument, whose entries are any real numbers by default.
 
     Args:
-        dims: its dimensions, separated by spaces: names, numbers, or products of them,
-            ``"n k"``, ``"chunks*size k"``.
-        positive: its entries are above 0; ``nonnegative``: at least 0; ``unit``: above 0
-            and below 1. Without, they are any real numbers.
-        dtype: ``bool`` for a mask; float32 without.
-        keeps: for a mask ``[..., classes]``, the name of a labels argument: the mask is
-            true at the class of each label that is not ignored, elsewhere it is free.
+        dims: its dimensions, separated by spaces: names, numbers, or products of these, such as
+            ``"n k"`` or ``"chunks*size k"``.
+        positive: whether its entries are above 0.
+        nonnegative: whether its entries are at least 0.
+        unit: whether its entries are above 0 and below 1.
+        dtype: its dtype, such as ``bool`` for a mask; float32 by default.
+        keeps: for a mask ``[..., classes]``, the name of a labels argument. The mask is true at the
+            class of each label that is not ignored, and may be true or false elsewhere.
     """
     if keeps is not None and np.dtype(dtype) != np.bool_:
         raise ValueError(
@@ -79,12 +80,12 @@ def array(
 
 
 def labels(dims: str, *, classes: str, ignore: int | None = None) -> Spec:
-    """Integer labels in ``[0, classes)``.
+    """Returns the spec of an argument of integer labels in ``[0, classes)``.
 
     Args:
-        dims: as for ``array``.
-        classes: the dimension that they index.
-        ignore: a number out of that range that labels may also be, such as -100.
+        dims: its dimensions, as for ``array``.
+        classes: the dimension that the labels index, such as ``"k"``.
+        ignore: a negative number that labels may also be, such as -100.
     """
     if ignore is not None and ignore >= 0:
         raise ValueError(f"labels: ignore must be negative, got {ignore}.")
@@ -95,7 +96,9 @@ def labels(dims: str, *, classes: str, ignore: int | None = None) -> Spec:
 
 
 def permutation(dims: str, *, dtype: Any = np.int32) -> Spec:
-    """An integer argument that holds each of 0, ..., n - 1 once, as an order of n rows does.
+    """Returns the spec of an integer argument that contains each of 0, ..., n - 1 once.
+
+    An order of n rows is an example.
 
     Args:
         dims: its only dimension, such as ``"n"``.
@@ -116,7 +119,7 @@ def scalar(
     unit: bool = False,
     dtype: Any = np.float32,
 ) -> Spec:
-    """A scalar argument: an ``array`` without dimensions."""
+    """Returns the spec of a scalar argument, which is an ``array`` without dimensions."""
     return array("", positive=positive, nonnegative=nonnegative, unit=unit, dtype=dtype)
 
 
@@ -136,7 +139,7 @@ def check(
     wrt: Any = None,
     least: Mapping[str, int] | None = None,
 ) -> None:
-    """What a proof is asked of: functions, their specs by name, names among them, least sizes."""
+    """Raises a TypeError or a ValueError if a prover's function was called with wrong arguments."""
     for fun in called:
         if not callable(fun):
             raise TypeError(f"{function}: what is proved must be a function, got {fun!r}.")
@@ -163,5 +166,5 @@ def check(
 
 
 def size_of(dim: str, sizes: Mapping[str, int]) -> int:
-    """The number that a dimension is, where each name has a size."""
+    """Returns a dimension as a number, given a number for each named size."""
     return math.prod(int(f) if f.isdigit() else sizes[f] for f in dim.split("*"))

@@ -1,4 +1,4 @@
-"""Terms as SymPy expressions, for people to read; nothing is decided by them."""
+"""Converts terms to SymPy expressions for people to read; no proof depends on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .._normal_form.state import remembered
 
 
 def to_sympy(p: Poly) -> Any:
-    """A term as a SymPy expression; ``a0, a1, ...`` are the indices of the array's axes."""
+    """Returns a term as a SymPy expression; ``a0, a1, ...`` are the indices of the array's axes."""
     return sp.Add(*(_term(m, c) for m, c in p.terms.items()))
 
 

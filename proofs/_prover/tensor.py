@@ -1,7 +1,8 @@
-"""Arrays of terms: what the reader of jaxprs computes with.
+"""Defines arrays of terms, with which the reader of jaxprs computes.
 
-An array is one term in its axes' indices, and two flags, terms that are 0 or 1: where it
-is -inf, and where it is NaN or +inf ("bad"). Where a flag is set the term means nothing.
+An array is one term in the indices of its axes, and two flags. A flag is a term that is 1 where the
+array is -inf ("lowest"), or where it is NaN or +inf ("bad"), and 0 elsewhere. Where a flag is 1,
+the term of the array means nothing.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ class Tensor:
     lowest: Poly = ZERO  # where it is -inf
     bad: Poly = ZERO  # where it is NaN or +inf
     dtype: Any = None
-    infinite: bool = False  # the number +inf, for comparisons
+    infinite: bool = False  # whether it is the constant +inf, for comparisons
 
     @property
     def finite(self) -> bool:
-        """Whether no flag can be set."""
+        """Whether both flags are certain to be 0 everywhere."""
         return not self.lowest.terms and not self.bad.terms
 
     def at(self, new: dict[Atom, Poly]) -> Tensor:
-        """Indices replaced."""
+        """Returns the array with indices replaced by terms."""
         return replace(
             self,
             value=substitute(self.value, new),
@@ -59,17 +60,17 @@ class Tensor:
 
 
 def axis(position: int, dim: Poly) -> Atom | int:
-    """The index of an axis; an axis of size 1 has none."""
+    """Returns the index of the axis at a position, or 0 if its size is 1."""
     return 0 if dim == ONE else index(f"a{position}", dim)
 
 
 def axes(shape: tuple[Poly, ...]) -> tuple[Atom | int, ...]:
-    """The indices of all axes."""
+    """Returns the indices of all axes."""
     return tuple(axis(i, d) for i, d in enumerate(shape))
 
 
 def fresh_axis(dim: Poly) -> Atom | int:
-    """A new index for an axis; an axis of size 1 has none."""
+    """Returns a new index for an axis, or 0 if its size is 1."""
     return 0 if dim == ONE else fresh(dim)
 
 
@@ -82,7 +83,7 @@ def inner_axes(shape: Iterable[Poly], *terms: Poly) -> dict[int, Atom | int]:
 
 
 def new_tensor(symbol: Symbol, like: Tensor) -> Tensor:
-    """An array of any numbers: a cotangent, a tangent, or a carry."""
+    """Returns an array of any numbers, such as a cotangent, a tangent, or a carry of a loop."""
     return Tensor(like.shape, entry(symbol, *axes(like.shape)), dtype=like.dtype)
 
 
@@ -92,7 +93,7 @@ def summed(p: Poly, indices: Iterable[Atom | int]) -> Poly:
 
 
 def either(*flags: Poly) -> Poly:
-    """Whether any of some 0-1 terms is 1."""
+    """Returns a term that is 1 where any of these 0-1 terms is 1, else 0."""
     result = ZERO
     for f in flags:
         result = result + f - result * f
@@ -102,7 +103,8 @@ def either(*flags: Poly) -> Poly:
 def chosen(which: Poly, yes: Tensor, no: Tensor) -> Tensor:
     """Returns one array where a 0-1 term is 1, and the other elsewhere.
 
-    An array that is infinite or NaN everywhere has terms that mean nothing.
+    Where one array is infinite or NaN everywhere, its term means nothing, and only the other's is
+    used.
     """
 
     def mixed(a: Poly, b: Poly) -> Poly:
@@ -118,5 +120,5 @@ def chosen(which: Poly, yes: Tensor, no: Tensor) -> Tensor:
 
 
 def anywhere(flag: Poly, i: Atom) -> Poly:
-    """Whether a 0-1 term is 1 at any index."""
+    """Returns a term that is 1 if a 0-1 term is 1 at any value of the index i, else 0."""
     return 1 - is_zero(total(flag, i)) if flag.terms else ZERO

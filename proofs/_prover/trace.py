@@ -1,4 +1,4 @@
-"""From a function and its arguments' specs to jaxprs at symbolic sizes, and to terms."""
+"""Makes terms from the specs of arguments, and jaxprs at symbolic sizes from functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .tensor import new_tensor as new_tensor
 
 @dataclass(frozen=True)
 class Arguments:
-    """The arguments of a proof: shapes for JAX, and terms."""
+    """The arguments of a proof, as shapes for JAX and as terms."""
 
     names: tuple[str, ...]
     shapes: tuple[jax.ShapeDtypeStruct, ...]
@@ -29,16 +29,16 @@ class Arguments:
     symbols: Mapping[str, Symbol]
 
     def tensor(self, name: str) -> Tensor:
-        """The term of one argument."""
+        """Returns the array of terms of one argument."""
         return self.tensors[self.names.index(name)]
 
     def shape(self, name: str) -> jax.ShapeDtypeStruct:
-        """The shape of one argument."""
+        """Returns the symbolic shape and the dtype of one argument."""
         return self.shapes[self.names.index(name)]
 
 
 def arguments(specs: Mapping[str, Spec]) -> Arguments:
-    """Their shapes and terms."""
+    """Returns the arguments that these specs describe."""
     names = [d for spec in specs.values() for d in (*spec.dims, spec.classes or "1")]
     scope = jax.export.SymbolicScope([*_products(names), *_least(names)])
     known = {d: _size(d, scope) for d in names}
@@ -63,18 +63,18 @@ def arguments(specs: Mapping[str, Spec]) -> Arguments:
 
 
 def _canonical(dtype: Any) -> np.dtype:
-    """The dtype that JAX gives an array, which depends on ``jax_enable_x64``."""
+    """Returns the dtype that JAX gives an array, which depends on ``jax_enable_x64``."""
     return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
 def _products(dims: Sequence[str]) -> list[str]:
-    """That a product is at least each of its factors, as all are at least 1: JAX asks."""
+    """Returns constraints for JAX's symbolic sizes: a product is at least each of its factors."""
     products = sorted({d for d in dims if "*" in d})
     return [f"{d} >= {f}" for d in products for f in sorted(set(d.split("*")))]
 
 
 def _least(dims: Sequence[str]) -> list[str]:
-    """The least sizes, which JAX asks for where a slice may be empty."""
+    """Returns the least sizes as constraints, which JAX needs where a slice may be empty."""
     named = {f for d in dims for f in d.split("*") if not f.isdigit()}
     return [f"{d} >= {n}" for d, n in sorted(least_sizes.get().items()) if n > 1 and d in named]
 
@@ -84,10 +84,11 @@ def _size(name: str, scope: Any) -> Any:
 
 
 def _value(symbol: Symbol, shape: tuple[Poly, ...], factors: list[Poly]) -> Poly:
-    """The entries; of a label among ``m*k`` classes ``q k + r`` with q below m and r below k.
+    """Returns the entries of an argument as a term.
 
-    The factors are those of the number of classes, for labels.
-    A permutation's entries are not taken apart, so that they stay those of a permutation.
+    A label among ``m*k`` classes is ``q k + r`` with q below m and r below k. ``factors`` are
+    those of the number of classes, here m and k. Entries of a permutation are not written as such
+    sums, so that they stay entries of a permutation.
     """
     if symbol.sort != "index":
         made = entry(symbol, *axes(shape))
@@ -102,7 +103,7 @@ def _value(symbol: Symbol, shape: tuple[Poly, ...], factors: list[Poly]) -> Poly
 
 
 def _one_class(mask: Symbol, shape: tuple[Poly, ...]) -> Poly:
-    """A mask of one class that keeps the label in each row: true in the rows with a label."""
+    """Returns a mask of one class, which is true in each row whose label is not ignored."""
     if mask.kept is None:
         return ONE
     row = entry(mask.kept, *axes(shape)[:-1])
@@ -126,7 +127,7 @@ def _symbol(
 
 
 def _kept(labels: str, specs: Mapping[str, Spec]) -> Symbol:
-    """Whether a label is not the ignored one, by a name that no argument has."""
+    """Returns a boolean symbol, with an unused name, that says which labels are not ignored."""
     name = f"{labels}_kept"
     while name in specs:
         name += "_"
@@ -134,7 +135,7 @@ def _kept(labels: str, specs: Mapping[str, Spec]) -> Symbol:
 
 
 def note(specs: Mapping[str, Spec]) -> None:
-    """Notes what is assumed of arguments."""
+    """Notes the assumptions that specs make about arguments."""
     dtypes = sorted({str(_canonical(spec.dtype)) for spec in specs.values()})
     assume(f"for arguments of {', '.join(dtypes)}")
     least = least_sizes.get()
@@ -158,12 +159,15 @@ def note(specs: Mapping[str, Spec]) -> None:
 
 
 def trace(function: Callable[..., Any], shapes: Sequence[Any]) -> core.ClosedJaxpr:
-    """The jaxpr of a function, without what no output depends on: stopped tangents, say."""
+    """Returns the jaxpr of a function, without equations that no output depends on.
+
+    The tangents that ``stop_gradient`` drops are an example.
+    """
     try:
         traced = jax.make_jaxpr(function)(*shapes)
     except Refused:
         raise
-    except Exception as error:  # whatever the user's function raises is the reason
+    except Exception as error:  # any error of the user's function is the reason
         line = str(error).strip().split("\n")[0]
         if type(error).__name__ == "InconclusiveDimensionOperation":
             line += " Sizes have no numbers here; one to be divided by c can be named as 'm*c'."
@@ -174,9 +178,9 @@ def trace(function: Callable[..., Any], shapes: Sequence[Any]) -> core.ClosedJax
 def restricted(
     fun: Callable[..., Any], args: Sequence[Any], places: Sequence[int]
 ) -> tuple[Callable[..., list[Any]], list[Any]]:
-    """Returns a function of the arguments at these places, where the others are kept; and those.
+    """Returns a function of the arguments at ``places`` only, and these arguments.
 
-    It returns the leaves of what ``fun`` returns.
+    The function keeps all other arguments, and returns the leaves of what ``fun`` returns.
     """
 
     def of(*moving: Any) -> list[Any]:

@@ -1,6 +1,6 @@
-"""Trees of arguments: a dict, a tuple or a NamedTuple of specs is one argument of a function.
+"""Flattens arguments that are trees, such as a dict, a tuple or a NamedTuple of specs.
 
-A proof is about the arrays in it, each by its own name: ``p['w']``, ``p[0]`` or ``p.w``.
+A proof is about the arrays in a tree, each by its own name: ``p['w']``, ``p[0]`` or ``p.w``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from .spec import Spec
 
 
 def flattened(args: Any, wrt: Any = ()) -> tuple[Any, Any, Callable[[Any], Any]]:
-    """The specs of all arrays, the names of those to differentiate, and functions of those arrays.
+    """Returns the specs of all arrays, the names to differentiate by, and a wrapper of functions.
 
-    A tree among ``wrt`` stands for the arrays of floats in it. What is no mapping of names to trees
-    is returned as it is, for ``check`` to say so.
+    The wrapper makes a function of trees a function of the arrays in them. A tree in ``wrt`` stands
+    for the arrays of floats in it. If ``args`` is not a mapping, it is returned unchanged, and
+    ``check`` will reject it.
     """
     if not isinstance(args, Mapping) or all(isinstance(spec, Spec) for spec in args.values()):
         return args, wrt, lambda fun: fun

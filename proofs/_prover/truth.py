@@ -1,4 +1,4 @@
-"""Reading of comparisons, truth values, and choices by them."""
+"""Reads comparisons, operations on booleans, and choices by booleans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tensor import Tensor, chosen, either
 
 
 def above_floor(x: Tensor, y: Tensor) -> bool:
-    """Whether y is a number below all normal ones, and x a positive term: taken to be above."""
+    """Returns whether x is positive and y a tiny number, and if so notes the assumption x > y."""
     number = y.value.number() if y.finite else None
     if number is None or number <= 0 or not jnp.issubdtype(y.dtype, jnp.floating):
         return False
@@ -26,7 +26,7 @@ def above_floor(x: Tensor, y: Tensor) -> bool:
 
 
 def greater(x: Tensor, y: Tensor) -> Poly:
-    """``[x > y]``, where neither is bad."""
+    """Returns ``[x > y]``: 1 where x is above y, else 0, if neither is bad there."""
     if above_floor(x, y):
         return ONE
     if above_floor(y, x):

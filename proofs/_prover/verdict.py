@@ -1,4 +1,4 @@
-"""What the prover says."""
+"""Defines the verdict, which is the prover's answer."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ Status = Literal["proved", "refuted", "unknown", "refused"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One answer; only ``proved`` is success."""
+    """The prover's answer to one claim; only the status ``proved`` is success."""
 
     status: Status
-    """``proved``: for all sizes, under ``assumptions``. ``refuted``: wrong at
-    ``counterexample``. ``unknown``: neither. ``refused``: something was not read."""
+    """``proved``: the claim holds for all sizes, under ``assumptions``. ``refuted``: it is wrong at
+    ``counterexample``. ``unknown``: neither was shown. ``refused``: the prover does not read
+    something in the code."""
     counterexample: dict[str, np.ndarray] | None = None
     """Arguments, by name, at which the claim is wrong."""
     assumptions: tuple[str, ...] = ()
-    """What the proof rests on."""
+    """What the proof assumes."""
     reason: str = ""
-    """What stood in the way, by name; empty for a proof."""
+    """Why there is no proof, such as the name of a primitive; empty for a proof."""
     identity: Any = None
-    """What was proved, as a SymPy expression; of a long program in products called ``layer 0``."""
+    """What was proved, as a SymPy expression, with names such as ``layer 0`` in a long program."""
     seconds: float = 0.0
     claimed: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What JAX gives at ``counterexample``, by what it is: "the gradient to z"."""
+    """What JAX gives at ``counterexample``, by names such as "the gradient to z"."""
     truth: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What it should give; NaN at entries of which that is not known, at kinks."""
+    """What JAX should give; NaN at entries whose true value is not known, as at kinks."""
     along: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """For which cotangents of the output, or tangents of the arguments."""
+    """The cotangents of outputs, or tangents of arguments, for which JAX gives ``claimed``."""
 
     @property
     def proved(self) -> bool:
@@ -44,12 +45,12 @@ class Verdict:
         return self.status == "proved"
 
     def __str__(self) -> str:
-        """The status and why; where it is refuted, the arguments as they can be pasted."""
+        """Returns the status, the reason and, for a refuted claim, the evidence."""
         reason = self.reason or (OFF_KINKS if OFF_KINKS in self.assumptions else "")
         return "\n".join([f"{self.status}: {reason}", *self.evidence()])
 
     def evidence(self) -> list[str]:
-        """The counterexample, as assignments that can be pasted, and both gradients there."""
+        """Returns the counterexample as lines of Python, and the values there as comments."""
         lines = [f"{name} = {_pasted(a)}" for name, a in (self.counterexample or {}).items()]
         if any((np.asarray(g) != 1).any() for g in self.along.values()):
             lines += [
@@ -68,6 +69,6 @@ def _pasted(x: np.ndarray) -> str:
 
 
 def _row(x: np.ndarray) -> str:
-    """In one line, with a few digits."""
+    """Returns an array as one line of text, with a few digits."""
     text = np.array2string(np.asarray(x), precision=6, separator=", ", threshold=64)
     return " ".join(text.split())

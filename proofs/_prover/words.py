@@ -1,4 +1,4 @@
-"""What stands in the way of a proof, in words that a user can act on."""
+"""Says what stands in the way of a proof, in words that a user can act on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import xent_jax
 from .._normal_form import Number, Poly, Refused
 from .._normal_form.terms import monomial_key
 
-_TERMS, _LENGTH = 4, 160  # of a term that is left over
+_TERMS, _LENGTH = 4, 160  # the most monomials in a message, and characters of one
 _SMALL = 1e-6
 _NOT_THEIRS = (
     *(str(Path(str(module.__file__)).parent) for module in (jax, xent_jax)),
@@ -28,7 +28,7 @@ _NO_NUMBER = ("_DimExpr", "ymbolic dimension cannot")
 
 
 def left_over(what: str, residual: Poly) -> str:
-    """A difference that was not shown to be 0: its largest terms."""
+    """Returns a message with the largest terms of a difference that was not shown to be 0."""
     hint = ""
     if all(-_SMALL < c < _SMALL for c in residual.terms.values()):
         hint = f"; all that is left is below {_SMALL:g}: constants rounded?"
@@ -36,12 +36,12 @@ def left_over(what: str, residual: Poly) -> str:
 
 
 def numbered(what: str, outs: Sequence[Any]) -> list[str]:
-    """Returns names for the outputs of a function."""
+    """Returns a name for each output of a function: ``what``, numbered if there are several."""
     return [what if len(outs) == 1 else f"{what}, output {i}" for i in range(len(outs))]
 
 
 def few_terms(p: Poly) -> str:
-    """The largest terms of a term, and how many more there are."""
+    """Returns the largest terms of a polynomial as text, and how many more it has."""
     every: list[tuple[Any, Any]] = list(p.terms.items())
     terms = sorted(every, key=lambda t: (-abs(t[1]), monomial_key(t[0])))
     shown = [_term(monomial_key(m), c) for m, c in terms[:_TERMS]] or ["0"]
@@ -50,7 +50,7 @@ def few_terms(p: Poly) -> str:
 
 
 def refusal(error: Exception) -> str:
-    """Why something was not read; what a user's code raised stands at its line."""
+    """Returns why something was refused, with the line of the user's code if it raised an error."""
     text = _short_numbers(str(error))
     if any(words in text for words in _NO_NUMBER):
         text += (

@@ -1,6 +1,6 @@
-"""The search for arguments at which a claim is wrong; no proof rests on it.
+"""Searches for arguments at which a claim is wrong; no proof depends on this search.
 
-``samples`` draws arguments, ``digits`` runs jaxprs on them with 100 digits, ``floats`` in float64
-where a primitive has no rule there. Both give derivatives with an estimate of their error, which
-``search`` compares with what JAX gives. ``shown`` writes what was found.
+``samples`` draws arguments. ``digits`` runs jaxprs on them with 100 digits; where it has no rule
+for a primitive, ``floats`` runs them in float64. Both return derivatives with an estimate of their
+error, and ``search`` compares these with what JAX returns.
 """

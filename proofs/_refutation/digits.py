@@ -1,7 +1,7 @@
-"""Functions run on real numbers of 100 digits, and their derivatives by differences.
+"""Runs functions on real numbers of 100 digits, and takes their derivatives by differences.
 
-The steps are so short, and the digits so many, that the differences err by the function's
-curvature times 1e-30. Casts between floating-point dtypes change no number.
+The steps are so short, and the digits so many, that the error of a difference is about 1e-30 times
+the function's curvature. Casts between floating-point dtypes do not change numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .reals import Reals, of_real
 
 DIGITS = 100
 STEPS = (mpmath.mpf("1e-30"), mpmath.mpf("1e-33"))
-SMOOTH = 1e-9  # to which the differences agree where a derivative exists
+SMOOTH = 1e-9  # how closely differences agree where a derivative exists
 _LONGEST_LOOP = 1000
 
 Vector = list[Any]
@@ -30,30 +30,30 @@ Function = Callable[..., Any]
 
 
 class Unread(Exception):
-    """A primitive that has no rule for these numbers."""
+    """Raised where a function cannot be run on these numbers, as for a primitive without a rule."""
 
 
 class NotTaken(Exception):
-    """The function raises at these shapes: nothing is shown by that."""
+    """Raised where a function refuses the shapes it is tried at, which shows nothing."""
 
 
 def traced(fun: Function, shapes: Sequence[Any]) -> core.ClosedJaxpr:
-    """The jaxpr of a user's function."""
+    """Returns the jaxpr of a user's function, or raises ``NotTaken``."""
     try:
         return jax.make_jaxpr(fun)(*shapes)
-    except Exception as error:  # whatever it raises
+    except Exception as error:  # a user's function may raise anything
         raise NotTaken(str(error)) from error
 
 
 class Digits:
-    """A function of arrays, traced once for each tree of shapes, run on object arrays."""
+    """A function to run on object arrays of numbers; it is traced once for each set of shapes."""
 
     def __init__(self, fun: Function):
         self.fun = fun
         self.traced: dict[tuple, core.ClosedJaxpr] = {}
 
     def jaxpr(self, arrays: Sequence[np.ndarray]) -> core.ClosedJaxpr:
-        """What is run at arrays of these shapes."""
+        """Returns the jaxpr that is run at arrays of these shapes and dtypes."""
         shapes = [jax.ShapeDtypeStruct(a.shape, _dtype(a)) for a in arrays]
         key = tuple((s.shape, s.dtype) for s in shapes)
         if key not in self.traced:
@@ -61,7 +61,7 @@ class Digits:
         return self.traced[key]
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
-        """Its outputs at arrays of mpmath's numbers, integers or booleans."""
+        """Returns the outputs at arrays of mpmath's numbers, integers or booleans."""
         jaxpr = self.jaxpr(arrays)
         try:
             outs = _Reader(Reals()).run(jaxpr, *arrays)
@@ -71,7 +71,7 @@ class Digits:
 
 
 def exact(array: np.ndarray) -> np.ndarray:
-    """The same numbers, as mpmath has them; integers and booleans as Python has them."""
+    """Returns the array with floats as mpmath's numbers, and others as Python's int or bool."""
     kinds: dict[str, Callable[[Any], Any]] = {"b": bool, "i": int, "u": int}
     read = kinds.get(array.dtype.kind, lambda x: mpmath.mpf(float(x)))
     return filled(array.shape, list(map(read, array.flat)))
@@ -85,14 +85,14 @@ def _dtype(array: np.ndarray) -> np.dtype:
 
 
 def flat(arrays: Sequence[np.ndarray]) -> Vector:
-    """All entries."""
+    """Returns the entries of all arrays in one list."""
     return [x for a in arrays for x in a.flat]
 
 
 def moved(
     arrays: Sequence[np.ndarray], places: Sequence[int], step: Any, direction: Sequence[Any]
 ) -> list[np.ndarray]:
-    """The arrays, those at ``places`` moved by a step along a direction."""
+    """Returns the arrays, of which those at ``places`` are moved by a step along a direction."""
     new, rest = list(arrays), iter(direction)
     for p in places:
         a = arrays[p]
@@ -127,7 +127,7 @@ def derivative(
 
 
 class _Reader(Reader):
-    """Runs jaxprs on these numbers, with more primitives."""
+    """Runs jaxprs on these numbers, with rules for more primitives than ``Reader`` has."""
 
     def __init__(self, numbers: Any):
         super().__init__(numbers)

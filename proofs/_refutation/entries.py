@@ -1,8 +1,8 @@
-"""Arrays of numbers, entry by entry: the rules of arithmetic.
+"""Computes with arrays of numbers, entry by entry.
 
-An entry is a boolean, an integer, or a number of the ``arithmetic``, such as ``reals.Reals``. The
-tests have another, of exact numbers: there a value may depend on cases, and ``pieces.apply`` puts
-an operation through them.
+An entry is a boolean, an integer, or a number of an ``arithmetic`` such as ``reals.Reals``. The
+tests have an arithmetic of exact numbers, in which a value may depend on cases. There,
+``pieces.apply`` carries out an operation in each case.
 """
 
 import functools
@@ -15,15 +15,15 @@ import numpy as np
 
 
 class Refused(Exception):
-    """Raised for a primitive, or a use of one, that is not read."""
+    """Raised for a primitive, or a use of one, that has no rule."""
 
 
 class Undecided(Exception):
-    """Raised for what cannot be decided or represented."""
+    """Raised where a question cannot be decided or a value cannot be represented."""
 
 
 class Entries:
-    """Operations on object arrays."""
+    """The operations on object arrays, whose entries are numbers of an arithmetic."""
 
     def __init__(self, arithmetic: Any):
         self.arithmetic = arithmetic
@@ -37,10 +37,10 @@ class Entries:
         }  # fmt: skip
 
     def constant(self, value: Any) -> np.ndarray:
-        """Converts a literal or a captured array."""
+        """Returns a literal or a captured array as an array of entries."""
         value = np.asarray(value)
         read: Callable[[Any], Any]
-        if value.dtype == jax.dtypes.float0:  # the tangent of an integer
+        if value.dtype == jax.dtypes.float0:  # the dtype of an integer's tangent
             return filled(value.shape, [False] * value.size)
         if jax.dtypes.issubdtype(value.dtype, np.floating):
             read = functools.partial(self.arithmetic.literal, dtype=value.dtype)
@@ -72,7 +72,7 @@ class Entries:
         return self.map(int, x) if jax.dtypes.issubdtype(new, integral) else x
 
     def fewer_bits(self, equation, x: np.ndarray) -> np.ndarray:
-        """Rounds as float32 would; where all of its bits are kept, nothing changes."""
+        """Rounds to fewer bits than float32 has; returns ``x`` itself if all of them are kept."""
         exponent, bits = equation.params["exponent_bits"], equation.params["mantissa_bits"]
         if exponent < 8:
             raise Refused("reduce_precision to an exponent of fewer bits")
@@ -94,7 +94,7 @@ class Entries:
         return filled(shape, [functools.reduce(fold, row) for row in rows])
 
     def product(self, params, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Multiplies arrays, entry by entry, as sums of products; batch axes come first."""
+        """Returns the ``dot_general`` of two arrays as sums of products; batch axes come first."""
         (over_x, over_y), (batch_x, batch_y) = params["dimension_numbers"]
         left, rows = self._matrices(x, over_x, batch_x)
         right, columns = self._matrices(y, over_y, batch_y)
@@ -104,7 +104,7 @@ class Entries:
         return filled(batch + rows + columns, entries)
 
     def _matrices(self, x: np.ndarray, over, batch) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Returns ``[batch, rows, columns]`` to sum over columns, and the shape of the rows."""
+        """Returns ``x`` as ``[batch, rows, columns]``, to sum over columns, and the rows' shape."""
         kept = [i for i in range(x.ndim) if i not in (*over, *batch)]
         rows = tuple(x.shape[i] for i in kept)
         shape = (math.prod(x.shape[i] for i in batch), math.prod(rows), -1)
@@ -118,7 +118,7 @@ class Entries:
 
 
 def _elementwise(a: Any) -> dict[str, Callable[..., Any]]:
-    """The rules of elementwise primitives."""
+    """Returns the rules of elementwise primitives, by their names."""
 
     def least(x: Any, y: Any) -> Any:
         return a.negative(a.maximum(a.negative(x), a.negative(y)))
@@ -150,7 +150,7 @@ def _logical(operation: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def filled(shape: tuple[int, ...], entries: list[Any]) -> np.ndarray:
-    """Returns an array of objects; NumPy would look into the objects."""
+    """Returns an object array of the entries; ``np.array`` might look into them."""
     out = np.empty(math.prod(shape), object)
     for i, entry in enumerate(entries):
         out[i] = entry

@@ -1,7 +1,7 @@
-"""Derivatives in float64 by differences, with an estimate of their error.
+"""Takes derivatives in float64 by differences, and estimates their errors.
 
-For functions that have a primitive without a rule in ``digits``. The estimate grows with the
-noise of the function's values, and is infinite where there may be a kink.
+This serves functions with a primitive that has no rule in ``digits``. The estimate grows with the
+noise of the function's values, and is infinite where the function may have a kink.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .._prover.trace import restricted
 
 Function = Callable[..., Any]
 _STEPS = 2.0 ** -np.arange(3.0, 21.0)
-_ORDER = 6  # of the differences of values that show their noise: those of a smooth function vanish
+_ORDER = 6  # differences of this order show noise: those of a smooth function vanish
 _NOISE_STEPS = 2.0 ** -np.array([[17.0], [20.0]]) * np.arange(-_ORDER, _ORDER + 1)
-_SAFETY = 10  # the estimate is not a bound
+_SAFETY = 10  # a factor, because estimates are not bounds
 
 
 def coarse(traced: core.ClosedJaxpr) -> bool:
-    """Whether it computes anything in fewer digits than float64 has."""
+    """Returns whether a jaxpr computes anything in fewer digits than float64 has."""
     eqns = [e for j in _every(traced.jaxpr) for e in j.eqns]
     dtypes = {v.aval.dtype for e in eqns for v in e.outvars}
     rounded = any(e.primitive.name == "reduce_precision" for e in eqns)
@@ -45,14 +45,14 @@ def _every(jaxpr: Any) -> Any:
 
 
 def split(vector: Any, like: Sequence[Any]) -> list[Any]:
-    """Returns a vector as arrays of these shapes and dtypes."""
+    """Splits a vector into arrays with the shapes and dtypes of ``like``."""
     ends = np.cumsum([math.prod(jnp.shape(a)) for a in like])
     parts = jnp.split(vector, ends[:-1])
     return [p.reshape(a.shape).astype(a.dtype) for p, a in zip(parts, like, strict=True)]
 
 
 class Floats:
-    """A function as one of the vector of its arrays at ``places``, run at many points at once."""
+    """A function of the vector of all entries of the arrays at ``places``, run at many points."""
 
     def __init__(self, fun: Function, places: Sequence[int]):
         self.places = places
@@ -69,17 +69,18 @@ class Floats:
     def at_steps(
         self, arrays: Sequence[np.ndarray], direction: np.ndarray, steps: np.ndarray
     ) -> np.ndarray:
-        """``[steps, outputs]``."""
+        """Returns the outputs after each step along a direction, ``[steps, outputs]``."""
         here = np.concatenate([np.ravel(arrays[p]) for p in self.places])
         return np.asarray(self._on_line(here, steps, direction, *arrays), np.float64)
 
     def derivative(
         self, arrays: Sequence[np.ndarray], direction: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Along a direction, of each output, and its error; infinite at what may be a kink.
+        """Returns the derivative of each output along a direction, and its error.
 
-        Of all steps that one is taken whose error is least. The error is the noise, how far the
-        next shorter step is from it, and how far all others are, beyond their noise.
+        The step with the least error is taken. Its error is the sum of its noise, the distance to
+        the next shorter step's result, and the largest distance to a shorter step's result, less
+        the latter's noise. The error is infinite if it is large, or if there may be a kink.
         """
         h, count = _STEPS[:, None], len(_STEPS)
         every = np.concatenate([_STEPS, -_STEPS, [0.0], _NOISE_STEPS.ravel()])
@@ -104,7 +105,7 @@ class Floats:
         return value, np.where(sure, error, np.inf)
 
     def noise(self, arrays: Sequence[np.ndarray], direction: np.ndarray) -> np.ndarray:
-        """Returns the noise of each output, as its values near these arguments show it."""
+        """Returns the noise of each output, as estimated from values near these arguments."""
         lines = self.at_steps(arrays, direction, _NOISE_STEPS.ravel())
         return _noise(lines.reshape(*_NOISE_STEPS.shape, -1))
 
@@ -115,10 +116,10 @@ def jacobian(
     rng: np.random.Generator,
     tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ``[outputs, inputs]`` from derivatives along directions, and the error of each entry.
+    """Returns the Jacobian, ``[outputs, inputs]``, and the error of each of its entries.
 
-    A function whose derivatives along the axes exist may still have a kink: so those along two
-    further directions must be what the Jacobian makes of them, or the error is infinite.
+    A function whose derivatives along the axes exist may still have a kink. So its derivatives
+    along two random directions must agree with the Jacobian; otherwise the error is infinite.
     """
     columns = map(derivative, np.eye(size))
     values, error = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
@@ -133,7 +134,7 @@ def jacobian(
 
 
 def _noise(lines: np.ndarray) -> np.ndarray:
-    """Returns the noise of each output: the largest that high differences show.
+    """Returns the noise of each output: the largest that differences of high order show.
 
     ``lines`` are values ``[lines, points, outputs]`` at equidistant points.
     """

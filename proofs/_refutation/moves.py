@@ -1,4 +1,4 @@
-"""Movement of entries: by NumPy where it has the same function, else by JAX, on positions."""
+"""Moves entries: by NumPy where it has the same function, else by JAX, on their positions."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ class Moves(Entries):
     """Gathers, slices, transposes and scatters of arrays of entries."""
 
     def move(self, equation, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """Moves entries by NumPy or by running the primitive on positions; 0 is out of bounds."""
+        """Moves entries by NumPy, or as the primitive moves their positions; 0 is out of bounds."""
         name, params = equation.primitive.name, dict(equation.params)
         if name in _BY_NUMPY:  # JAX would compile each primitive anew for each shape
             return [_BY_NUMPY[name](params, *inputs)]
@@ -26,7 +26,7 @@ class Moves(Entries):
         if name == "gather":
             if params["fill_value"] is not None and not np.isnan(params["fill_value"]):
                 raise Refused("gather with a fill value")
-            params["fill_value"] = 0  # of a position: NaN, JAX's default for floats
+            params["fill_value"] = 0  # position 0 becomes NaN, JAX's default for floats
         shapes = tuple(x.shape for x in data)
         indices = tuple(
             (x.shape, tuple(_integers(x, name).ravel().tolist())) for x in inputs[len(data) :]
@@ -43,7 +43,7 @@ class Moves(Entries):
         return filled(positions.shape, taken)
 
     def scatter_add(self, equation, inputs: list[np.ndarray]) -> np.ndarray:
-        """By scattering each update alone, as a one."""
+        """Finds where each update goes by scattering a 1 in its place, and adds it there."""
         operand, indices, updates = inputs
         where, out = _integers(indices, "scatter-add"), operand.copy()
         dtype = equation.invars[0].aval.dtype
@@ -63,7 +63,7 @@ class Moves(Entries):
 
 @functools.lru_cache(maxsize=4096)
 def _positions(primitive, params, shapes, indices) -> list[np.ndarray]:
-    """Where the entries of arrays of these shapes go, counted from 1."""
+    """Returns arrays that say which entry a primitive moves to each place, counted from 1."""
     sizes = [math.prod(shape) for shape in shapes]
     starts = np.cumsum([1, *sizes[:-1]])
     positions = [

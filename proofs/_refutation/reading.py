@@ -1,7 +1,7 @@
-"""Runs jaxprs of concrete shapes on numbers of one's own, entry by entry.
+"""Runs jaxprs of concrete shapes on numbers of any arithmetic, entry by entry.
 
-Every primitive has a rule here, in ``entries`` or in ``moves``. A primitive without a rule is
-refused by its name.
+The rules of the primitives are here, in ``entries`` and in ``moves``. A primitive without a rule
+raises ``Refused``, with its name.
 """
 
 from typing import Any
@@ -28,10 +28,10 @@ _SAME = {"stop_gradient", "copy", "copy_p", "optimization_barrier"}
 
 
 class Reader(Moves):
-    """Runs jaxprs."""
+    """Runs jaxprs on object arrays of numbers."""
 
     def run(self, jaxpr: core.ClosedJaxpr, *arrays: np.ndarray) -> list[np.ndarray]:
-        """Returns the outputs of a jaxpr."""
+        """Returns the outputs of a jaxpr for some arrays."""
         consts = [self.constant(c) for c in jaxpr.consts]
         return self._run(jaxpr.jaxpr, [*consts, *arrays])
 
@@ -56,11 +56,12 @@ class Reader(Moves):
     def _equation(self, equation, inputs: list[np.ndarray]) -> list[np.ndarray]:
         name, params = equation.primitive.name, equation.params
         if any(x is _UNKNOWN_PLATFORM for x in inputs) and name != "cond":
-            if name == "clamp":  # jax 0.6: to the branches that there are
+            if name == "clamp":  # JAX 0.6 clamps it to the number of branches
                 return [inputs[1]]
             raise Refused(f"{name} of the platform's index")
         if is_origin(equation):
-            # What floor returns is as opaque as the number that stands for any.
+            # No loss depends on the number that ``row_origin`` returns, so any number will do. Here
+            # it is the floor of the argument, which an exact arithmetic does not know either.
             return [self.map(self.arithmetic.floor, *inputs)]
         if name in _CALLS:
             return self._call(name, params, inputs)
@@ -127,7 +128,7 @@ class Reader(Moves):
         return self.run(branches[min(max(int(chosen), 0), len(branches) - 1)], *operands)
 
     def _scan(self, params, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """Runs a scan step by step."""
+        """Returns the carries and the stacked outputs of a scan, which is run step by step."""
         constants, carries = scan_counts(params)
         fixed, carry = inputs[:constants], inputs[constants : constants + carries]
         rows, steps = inputs[constants + carries :], range(params["length"])
@@ -143,7 +144,7 @@ class Reader(Moves):
         return [*carry, *(np.stack(out) for out in zip(*outs, strict=True))]
 
     def _same(self, ones: list[np.ndarray], others: list[np.ndarray]) -> None:
-        """Raises unless the branches of two platforms give the same numbers, but for rounding."""
+        """Raises ``Undecided`` if two platforms' outputs differ by more than rounding."""
         for one, other in zip(ones, others, strict=True):
             for x, y in zip(one.flat, other.flat, strict=True):
                 if not self.arithmetic.close(x, y):

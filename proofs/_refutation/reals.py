@@ -1,4 +1,4 @@
-"""Real numbers of many digits, whose exponents know no bound, for the reader of jaxprs."""
+"""Defines real numbers of many digits, with unbounded exponents, for the reader of jaxprs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import mpmath
 
 from .entries import Refused
 
-_MAX_BITS = 4096  # of the exponent of what a transcendental function is taken of
+_MAX_BITS = 4096  # of the exponents of a function's arguments; larger ones are refused
 
 
 def _of_reals(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """An operation of integers, if all are, or else of reals."""
+    """Returns a method that applies an operation to integers, or to reals if not all are."""
 
     def method(_: Reals, *values: Any) -> Any:
         whole = all(isinstance(v, int) and not isinstance(v, bool) for v in values)
@@ -23,7 +23,7 @@ def _of_reals(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def of_real(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of real numbers; NaN where mpmath has a complex number or a pole."""
+    """Returns a function of reals, with NaN where mpmath's has a complex result or a pole."""
 
     def apply(*values: Any) -> Any:
         numbers = list(map(mpmath.mpf, values))
@@ -39,31 +39,31 @@ def of_real(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Reals:
-    """In the place of the exact arithmetic, and of its numbers and its cases."""
+    """The arithmetic of mpmath's real numbers, which distinguishes no cases."""
 
     zero, one = mpmath.mpf(0), mpmath.mpf(1)
 
     @property
     def pieces(self) -> Reals:
-        """These numbers: no case is distinguished."""
+        """The arithmetic itself, because no cases are distinguished."""
         return self
 
     field = pieces
 
     def apply(self, operation: Callable[..., Any], *values: Any) -> Any:
-        """The operation of these values."""
+        """Returns the result of an operation on these values."""
         return operation(*values)
 
     def number(self, x: Any) -> Any:
-        """A boolean or an integer as a number."""
+        """Returns a boolean or an integer as a real number."""
         return mpmath.mpf(x)
 
     def literal(self, x: Any, dtype: Any = None) -> Any:
-        """A literal or an entry of a captured array, as it is: no fraction is guessed."""
+        """Returns a literal or an entry of a captured array as it is, not as a near fraction."""
         return mpmath.mpf(float(x))
 
     def close(self, x: Any, y: Any) -> bool:
-        """Whether two numbers are equal, but for rounding."""
+        """Returns whether two numbers are equal, except for rounding."""
         return bool(x == y or abs(x - y) <= mpmath.mpf(10) ** (-mpmath.mp.dps // 2))
 
     add = _of_reals(lambda x, y: x + y)
@@ -85,16 +85,16 @@ class Reals:
     general_power = _of_reals(lambda x, y: _power(x, y))
 
     def power(self, x: Any, n: int) -> Any:
-        """x^n, for an integer n."""
+        """Returns x^n for an integer n."""
         return _power(mpmath.mpf(x), mpmath.mpf(n))
 
     def fewer_bits(self, x: Any, bits: int) -> Any:
-        """x with so many bits after the first."""
+        """Returns x rounded to so many bits after the first one."""
         with mpmath.workprec(bits + 1):
             return +mpmath.mpf(x)
 
     def comparison(self, holds: Callable[[int], bool], unordered: bool = False) -> Any:
-        """Whether the sign of x - y is one that ``holds``."""
+        """Returns a function of x and y: ``holds`` of x - y's sign, or ``unordered`` for NaN."""
 
         def compare(x: Any, y: Any) -> bool:
             x, y = mpmath.mpf(x), mpmath.mpf(y)
@@ -112,7 +112,7 @@ def _log(x: Any) -> Any:
 def _quotient(x: Any, y: Any) -> Any:
     if y == 0:
         return mpmath.nan if x == 0 or mpmath.isnan(x) else mpmath.sign(x) * mpmath.inf
-    if isinstance(x, int) and isinstance(y, int):  # as lax.div of integers: towards 0
+    if isinstance(x, int) and isinstance(y, int):  # lax.div rounds integers towards 0
         return abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1)
     return x / y
 

@@ -1,6 +1,6 @@
-"""Arguments at which a claim is tried: of several sizes and kinds.
+"""Draws arguments of several sizes and kinds, at which a claim is tried.
 
-Their numbers are short, so that they can be pasted, and that float32 holds them.
+Their numbers have few digits, so that they are easy to paste and exact in float32.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from .._prover.spec import Spec, size_of
 
 Arrays = dict[str, np.ndarray]
 _KINDS = ("normal", "ties", "dominated", "zeros", "all zero")
-_ALL_ORDERS = 4  # rows, whose 24 permutations are all tried
-_PARTS = 64  # of 1: what the numbers are multiples of
+_ALL_ORDERS = 4  # the largest number of rows, here with 24 permutations, to try all of them
+_PARTS = 64  # the numbers are multiples of 1/64
 
 
 def samples(
     specs: Mapping[str, Spec], rng: np.random.Generator, least: Mapping[str, int] | None = None
 ) -> Iterator[Arrays]:
-    """Arguments of several sizes and kinds; of permutations all, or some of many."""
+    """Yields arguments of several sizes and kinds, with all permutations if these are few."""
     names = sorted({d for s in specs.values() for d in s.names})
     for sizes in _sizes(names, least or {}):
         orders, (normal, *others) = _orders(specs, sizes, rng), _KINDS
@@ -33,9 +33,9 @@ def samples(
 def _orders(
     specs: Mapping[str, Spec], sizes: Mapping[str, int], rng: np.random.Generator
 ) -> list[Arrays]:
-    """Returns values for the permutations among the arguments: of each, all if they are few.
+    """Returns the values to try for those arguments that are permutations.
 
-    Of many they are the identity, the reversal, and some that are drawn.
+    Few rows get all permutations. Many get the identity, the reversal and some random ones.
     """
     choices = []
     for spec in (spec for spec in specs.values() if spec.permutes):
@@ -48,7 +48,7 @@ def _orders(
 
 
 def _sizes(names: list[str], least: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """All equal, all different, and some of them 1."""
+    """Yields sizes by name: all equal, all different, and some of them 1."""
     seen = []
     for pattern in ((1,), (2,), (2, 3, 4), (1, 3), (3, 1), (3,)):
         pairs = zip(names, itertools.cycle(pattern), strict=False)
@@ -61,7 +61,7 @@ def _sizes(names: list[str], least: Mapping[str, int]) -> Iterator[dict[str, int
 def draw(
     specs: Mapping[str, Spec], sizes: Mapping[str, int], kind: str, rng: np.random.Generator
 ) -> Arrays:
-    """One of each argument."""
+    """Returns a random value for each argument, by name."""
     drawn: Arrays = {}
     for name, spec in specs.items():
         shape = tuple(size_of(d, sizes) for d in spec.dims)
@@ -103,5 +103,5 @@ def _reals(spec: Spec, shape: tuple[int, ...], kind: str, rng: np.random.Generat
 
 
 def short(x: np.ndarray) -> np.ndarray:
-    """Rounds to the nearest number of few digits, and gives no zero a sign."""
+    """Rounds to a multiple of 1/64, and removes the sign of zeros."""
     return np.asarray(np.round(x * _PARTS) / _PARTS + 0.0)

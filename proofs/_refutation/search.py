@@ -1,4 +1,4 @@
-"""Whether what JAX gives at some arguments is wrong: claim and truth with their errors."""
+"""Compares a claim, which is what JAX returns at some arguments, with the truth."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ from .floats import Floats, coarse, jacobian, split
 
 Arrays = dict[str, np.ndarray]
 Function = Callable[..., Any]
-_TOLERANCE = 1e-6  # relative and absolute: rounded constants are not what is looked for
+_TOLERANCE = 1e-6  # relative and absolute; rounded constants do not count as wrong
 _SCREEN = 1e-9
 
 
 @dataclass(frozen=True)
 class Found:
-    """Arguments at which a claim is wrong, and how: these are fields of a ``Verdict``."""
+    """Arguments at which a claim is wrong, and how; the fields are those of a ``Verdict``."""
 
     counterexample: Arrays
     claimed: Mapping[str, np.ndarray]
-    truth: Mapping[str, np.ndarray]  # NaN where there is none, or none is known
+    truth: Mapping[str, np.ndarray]  # NaN where no true value exists or is known
     along: Mapping[str, np.ndarray] = field(default_factory=dict)  # cotangents, or tangents
 
     def told(self, verdict: Verdict) -> Verdict:
-        """The verdict with all that."""
+        """Returns the verdict with these fields."""
         return replace(verdict, **vars(self))
 
 
 @dataclass
 class Question:
-    """Whether JAX's derivative of ``fun`` is that of ``reference``, by the arrays at ``places``.
+    """The question whether JAX's derivative of ``fun`` is that of ``reference``.
 
-    In reverse mode ``claim(cotangents of the outputs, *arrays)`` gives the cotangents of those
-    arrays; in forward mode ``claim(their tangents, *arrays)`` gives the tangents of the outputs.
+    The derivative is by the arrays at ``places``. In reverse mode,
+    ``claim(cotangents of the outputs, *arrays)`` returns the cotangents of those arrays. In forward
+    mode, ``claim(tangents of those arrays, *arrays)`` returns the tangents of the outputs.
     """
 
     what: str
@@ -53,7 +54,7 @@ class Question:
     reference: Function
     places: Sequence[int]
     reverse: bool = True
-    unread: bool = False  # by ``digits``
+    unread: bool = False  # whether ``digits`` cannot run it
 
     def __post_init__(self) -> None:
         self.claim = self._pulled if self.reverse else self._pushed
@@ -75,14 +76,14 @@ class Question:
     # ------------------------------------------------------------------ at one point
 
     def wrong_at(self, x: Arrays, rng: np.random.Generator) -> Found | None:
-        """What is wrong there, if it is by more than the error."""
+        """Returns what is wrong at these arguments by more than the error, or None."""
         arrays = list(x.values())
         shapes = [a.shape for a in self.exact_truth.jaxpr(arrays).out_avals]
         rows = sum(map(math.prod, shapes))
         columns = sum(arrays[p].size for p in self.places)
         sizes = (rows, columns) if self.reverse else (columns, rows)
         random = np.round(4 * rng.normal(size=sizes[0])) / 4
-        random = np.where(random == 0, 1.0, random)  # short, and all of them count
+        random = np.where(random == 0, 1.0, random)  # few digits, and none is 0
         if not self.unread:
             try:
                 if not self._suspicious(arrays, random, rng.normal(size=sizes[1])):
@@ -101,7 +102,7 @@ class Question:
         return None
 
     def _coarse(self, arrays: Sequence[np.ndarray], seed: np.ndarray) -> bool:
-        """Whether float64 shows nothing, for there are fewer digits inside."""
+        """Returns whether a program computes in so few digits that float64 shows nothing."""
         runs = self.exact_claim.jaxpr([seed, *arrays]), self.exact_truth.jaxpr(arrays)
         return any(map(coarse, runs))
 
@@ -117,7 +118,7 @@ class Question:
     def _suspicious(
         self, arrays: Sequence[np.ndarray], seed: np.ndarray, other: np.ndarray
     ) -> bool:
-        """Whether claim and truth differ in one number that all entries enter."""
+        """Returns whether claim and truth differ in one number to which all entries contribute."""
         numbers = list(map(exact, arrays))
         pair = exact(other), exact(seed)
         claimed = flat(self.exact_claim(pair[1], *numbers))
@@ -134,14 +135,14 @@ class Question:
     def _compared(
         self, seed: np.ndarray, truth: np.ndarray, error: np.ndarray, arrays: Sequence[np.ndarray]
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        """The claim for one seed, if it is wrong, and the truth."""
+        """Returns the claim for one seed, or None if it is not wrong, and the truth."""
         counts = seed != 0
         true = seed[counts] @ truth[counts]
         size = np.abs(seed[counts]) @ np.abs(truth[counts])
         bound = np.abs(seed[counts]) @ error[counts] + _TOLERANCE * (1 + size)
         true = np.where(np.isfinite(true) & np.isfinite(bound), true, np.nan)
         claimed = _joined(_evaluated(self.claim, [seed, *arrays]))
-        wrong = ~np.isnan(true) & ~(np.abs(claimed - true) <= bound)  # NaN is wrong
+        wrong = ~np.isnan(true) & ~(np.abs(claimed - true) <= bound)  # a claim of NaN is wrong
         if not wrong.any():
             return None, true
         if self.unread:
@@ -153,7 +154,7 @@ class Question:
         return (claimed if wrong.any() else None), true
 
     def _noise(self, seed: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns the noise of the claim in float64, as its values at four near points show it."""
+        """Returns the noise of the claim in float64, as estimated from four points nearby."""
         near = []
         for shift in (-3, -1, 1, 2):
             others = list(arrays)
@@ -174,7 +175,7 @@ class Question:
 
 @dataclass
 class Values:
-    """Whether a function has the values of a reference."""
+    """The question whether a function has the values of a reference."""
 
     what: str
     fun: Function
@@ -185,7 +186,7 @@ class Values:
         self.exact = Digits(self.fun), Digits(self.reference)
 
     def wrong_at(self, x: Arrays, rng: np.random.Generator) -> Found | None:
-        """What is wrong there, where the value wanted is finite."""
+        """Returns what is wrong at these arguments where the true value is finite, or None."""
         arrays = list(x.values())
         runs = [f.jaxpr(arrays) for f in self.exact]
         shapes = [[a.shape for a in j.out_avals] for j in runs]
@@ -203,7 +204,7 @@ class Values:
         return self._found(x, claimed, true) if wrong else None
 
     def _exact_where_wrong(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        """The true values, if those of the function differ; None too if they cannot be read."""
+        """Returns the true values if the function's differ; None if not, or if ``digits`` fails."""
         if not self.unread:
             try:
                 claimed, true = (_as_floats(f(*map(exact, arrays))) for f in self.exact)
@@ -227,7 +228,7 @@ class Values:
 
 
 def _differ(claimed: Sequence[np.ndarray], true: Sequence[np.ndarray], noise: Any = 0.0) -> bool:
-    """Whether the values are not those wanted, where the latter are finite; NaN never is."""
+    """Returns whether values are not the true ones, where these are finite; NaN never is."""
     values, wanted = _joined(claimed), _joined(true)
     with np.errstate(all="ignore"):
         close = np.abs(values - wanted) <= _TOLERANCE * (1 + np.abs(wanted)) + noise
@@ -248,7 +249,7 @@ def first_wrong(
     rng: np.random.Generator,
     goes_on: Callable[[], bool],
 ) -> Found | None:
-    """What is wrong at the first of these points where anything is."""
+    """Returns what is wrong at the first point where anything is, or None if nothing is found."""
     with in_float64(), mpmath.workdps(DIGITS):
         for x in points:
             for question in questions:

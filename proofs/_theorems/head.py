@@ -1,4 +1,4 @@
-"""The theorems about the linear head, with m chunks of s tokens: see ``shipped``."""
+"""Lists the theorems about the linear head, with m chunks of s tokens each, for ``shipped``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Loss = Callable[..., Any]
 def _of_head(
     function: str, options: str, reference: Loss, args: Any = None, given: Any = None, **more: Any
 ) -> Case:
-    """Returns ``case`` for a head of inputs, kernel and labels."""
+    """Returns a case of the linear head, with inputs, kernel, labels and bias."""
     args = {"x": _X, "w": _KERNEL, "y": labels("m s", classes="k")} | (args or {})
     return case(function, options, reference, args, {"bias": _B} | (given or {}), chunk=1, **more)
 
@@ -37,7 +37,7 @@ def _integers() -> list[Case]:
     }  # fmt: skip
 
     def one(options: str, args: Any = None, given: Any = None, **fixed: Any) -> Case:
-        # In forward mode a sum or mean is plain JAX around what "none" gives, and slow to read.
+        # In forward mode, a sum or mean is plain JAX around the losses of "none": slow to prove.
         kinds = FIRST if fixed["reduction"] == "none" else GRADIENT
         return _of_head(_INTEGER, options, book.head_loss, args, given, kinds=kinds, **fixed)
 
@@ -78,7 +78,7 @@ def _any(
     to: Any = None,
     kinds: tuple[Kind, ...] = GRADIENT,
 ) -> Case:
-    """Returns a case for the head of ``loss(library, *given)``; ``truth`` takes the logits."""
+    """Returns a case of the head of ``loss(library, *given)``; ``truth`` is the loss of logits."""
 
     def call(library: Any, x: Any, w: Any, t: Any, b: Any, *values: Any) -> Any:
         fixed = {"reduction": reduction, "has_aux": has_aux}
@@ -98,17 +98,17 @@ def _linear(z: Any, t: Any) -> Any:
 
 
 def _own(z: Any, t: Any) -> Any:
-    """A user's own loss, in plain JAX."""
+    """Returns a loss in plain JAX, as users may write their own."""
     return book.logsumexp(z) - _linear(z, t)
 
 
 def _with_aux(library: Any) -> Loss:
-    """A loss with an auxiliary output that depends on the logits and has no gradient."""
+    """Returns a loss with an auxiliary output, which depends on the logits."""
     return lambda z, t: (library.softmax_cross_entropy(z, t), _linear(z, t))
 
 
 def _aux(library: Any, x: Any, w: Any, t: Any, b: Any) -> Any:
-    """The auxiliary output of the head of ``_with_aux``."""
+    """Returns the auxiliary output of the head of ``_with_aux``."""
     return _head(library, x, _with_aux(library), has_aux=True)(x, w, t, bias=b)[1]
 
 

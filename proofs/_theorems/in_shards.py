@@ -21,16 +21,16 @@ def in_shards(local: Function, *over: str, forward: bool = False) -> Function:
     Args:
         local: ``(axes, *args)``, a function of this shard's part of each argument. ``axes`` maps
             the letters of the mesh axes to the axes with their sizes, which are symbols here.
-        over: for each argument, the letters of the axes that shard it: its first dimensions are the
-            shards. Over the other axes it is replicated.
+        over: for each argument, the letters of the axes that shard it. Its first dimensions count
+            these shards. Over the other axes, it is replicated.
         forward: leaves out the reverse rule, because JAX does not allow forward mode through a
             ``custom_vjp``.
 
     Returns:
-        A function that returns the outputs of all shards, which are its first dimensions. Its
-        backward pass is ``jax.vjp`` of ``local`` as each shard runs it, with a separate cotangent
-        for the output of each shard. The shards' cotangents to replicated arguments are summed.
-        Collectives are those that ``jax.vmap`` makes.
+        A function that returns the outputs of all shards; their first dimensions count the shards.
+        Its backward pass is ``jax.vjp`` of ``local`` as each shard runs it, with a separate
+        cotangent for the output of each shard. The shards' cotangents of replicated arguments are
+        summed. ``jax.vmap`` carries out the collectives.
     """
     mesh = "".join(sorted(set("".join(over))))
 

@@ -1,4 +1,4 @@
-"""The theorems about classes in m shards of k classes each, for every m: see ``shipped``."""
+"""Lists the theorems about m shards of k classes each, for every m, for ``shipped``."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _case(
     divided: str = "classes in shards",
     **more: Any,
 ) -> Case:
-    """Returns ``theorem.case``, of what each shard runs.
+    """Returns a case as ``theorem.case`` does, in which every shard calls the library's function.
 
-    ``truth`` is of the whole arrays, and ``over`` tells it if their classes are in shards. ``axes``
-    has the options that name mesh axes, by their letters.
+    ``truth`` takes the whole arrays, and ``over=SHARDS`` if their classes are in shards. ``axes``
+    has the options that name mesh axes, and the letters of these axes.
     """
     if "axis_name" in axes:
         truth = partial(truth, over=SHARDS)
@@ -58,7 +58,7 @@ def _case(
 
     def reference(*values: Any) -> Any:
         out = plain.reference(*values)
-        of_classes = function in ("softmax", "log_softmax")  # each shard has its own
+        of_classes = function in ("softmax", "log_softmax")  # each shard returns its own classes
         return out if of_classes else _copied(out, over, values)
 
     return replace(plain, call=shipped, reference=reference, note=_NOTE)
@@ -121,7 +121,7 @@ def _losses() -> list[Case]:
 
 
 def _batches() -> list[Case]:
-    """Cases with the examples sharded over b shards of n each."""
+    """Returns cases with the classes in shards, and the examples in b shards of n each."""
     args = {"z": array("b m n k"), "y": labels("b n", classes="m*k", ignore=-100)}
 
     def truth(z: Any, y: Any, ignore_index: int, reduction: str, **over: Any) -> Any:
@@ -136,7 +136,7 @@ def _batches() -> list[Case]:
 
 
 def _examples() -> list[Case]:
-    """Cases with the examples alone sharded, over b shards of n each."""
+    """Returns cases with only the examples in shards: b shards of n examples each."""
     z, y = {"z": array("b n k")}, {"y": labels("b n", classes="k")}
     alone: Any = {
         "reduction": "sum", "axes": _BY_EXAMPLE, "kinds": GRADIENT, "divided": "examples in shards",
@@ -162,7 +162,7 @@ def _examples() -> list[Case]:
 
 
 def _heads() -> list[Case]:
-    """Cases of the linear head with n chunks of s tokens."""
+    """Returns cases of the linear head with classes in shards, and n chunks of s tokens each."""
     args = {"x": array("n s d"), "w": array("m d k")}
     y = {ignore: labels("n s", classes="m*k", ignore=ignore) for ignore in (None, -100)}
     bias, weights = {"bias": array("m k")}, {"class_weights": _WEIGHTS}

@@ -1,4 +1,4 @@
-"""All theorems about the library: one for each function, option and order of derivative."""
+"""Lists all theorems about the library, for its functions, options and orders of derivative."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Y, _IGNORED = labels("n", classes="k"), labels("n", classes="k", ignore=-100)
 _EXAMPLES, _CLASSES = array("n", dtype=bool), array("n k", dtype=bool)
 _KEEPS = array("n k", dtype=bool, keeps="y")
 _W, _WEIGHTS = array("k"), array("k", positive=True)
-_V = array("n", positive=True)  # Weights of examples. A mean has no derivative where all are 0.
+_V = array("n", positive=True)  # weights of examples; a mean has no derivative where all are 0
 
 
 def _rows(mask: Any, value: Any) -> Any:
@@ -56,7 +56,7 @@ def _softmaxes() -> list[Case]:
 
 
 def _first_axes() -> list[Case]:
-    """Cases with the classes on the first axis."""
+    """Returns cases with the classes on the first axis."""
     z = {"z": array("k n")}
     return [
         case("softmax", "the first axis", lambda z, axis: book.softmax(z.T).T, z, axis=0,

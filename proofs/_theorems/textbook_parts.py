@@ -1,7 +1,8 @@
-"""What the textbook's losses are made of: sums over the classes, masks, labels and the reduction.
+"""Defines what the textbook's losses share: sums over classes, masks, labels and the reduction.
 
-``over`` says where the classes are. They are on the last axis, or in m shards of k classes each, so
-that logits are ``[m, ..., k]`` and class j of shard s has the number s k + j.
+``over`` has the axes of the classes: the last axis (``LAST``), or the first and the last if there
+are m shards of k classes each (``SHARDS``). In shards, logits are ``[m, ..., k]``, and class j of
+shard s has the number s k + j.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SHARDS: Axes = (0, -1)
 
 
 def at_label(x: Array, y: Array, over: Axes = LAST) -> Array:
-    """``x[..., y]``."""
+    """Returns ``x[..., y]``, the entry of each label."""
     if over == LAST:
         return jnp.take_along_axis(x, y[..., None], axis=-1, mode="clip")[..., 0]
     shards, k = x.shape[0], x.shape[-1]
@@ -27,19 +28,19 @@ def at_label(x: Array, y: Array, over: Axes = LAST) -> Array:
 
 
 def per_class(w: Array, z: Array) -> Array:
-    """Weights of classes, ``[k]`` or ``[m, k]``, in a shape that multiplies the logits."""
+    """Returns weights of classes, ``[k]`` or ``[m, k]``, in a shape that multiplies the logits."""
     return w if w.ndim == 1 else jnp.expand_dims(w, range(1, z.ndim - 1))
 
 
 def weight_of_label(w: Array | None, y: Array, z: Array, over: Axes = LAST) -> Array | None:
-    """``w[y]``, if there are weights of classes."""
+    """Returns ``w[y]``, or None if there are no weights of classes."""
     if w is None:
         return None
     return w[y] if over == LAST else at_label(per_class(w, z), y, over)
 
 
 def parts(where: Array | None, z: Array) -> tuple[Array | None, Array | None]:
-    """Returns the mask of classes and that of examples: one of them is ``where``, by its rank."""
+    """Returns the masks of classes and of examples; the rank of ``where`` decides which it is."""
     by_class = where is not None and where.ndim == z.ndim
     return (where, None) if by_class else (None, where)
 
@@ -53,35 +54,35 @@ def labeled(y: Array, examples: Array | None, ignore_index: int | None) -> tuple
 
 
 def over_classes(x: Array, classes: Array | None = None, over: Axes = LAST) -> Array:
-    """The sum over the classes that take part."""
+    """Returns the sum over the classes that take part."""
     return jnp.sum(x if classes is None else jnp.where(classes, x, 0.0), axis=over)
 
 
 def count(z: Array, classes: Array | None, over: Axes = LAST) -> Any:
-    """How many classes take part; 1 if none does."""
+    """Returns how many classes take part, or 1 if none does."""
     if classes is None:
         return math.prod(z.shape[axis] for axis in over)
     return jnp.maximum(jnp.sum(classes, axis=over), 1)
 
 
 def exponentials(z: Array, where: Array | None = None) -> Array:
-    """exp z, or 0 at masked classes."""
+    """Returns ``exp z``, or 0 at masked classes."""
     return jnp.exp(z) if where is None else jnp.where(where, jnp.exp(z), 0.0)
 
 
 def logsumexp(z: Array, where: Array | None = None, over: Axes = LAST) -> Array:
-    """log sum_j exp z_j."""
+    """Returns ``log sum_j exp z_j``."""
     return jnp.log(jnp.sum(exponentials(z, where), axis=over))
 
 
 def softmax(z: Array, where: Array | None = None, over: Axes = LAST) -> Array:
-    """exp z_j / sum_l exp z_l."""
+    """Returns ``exp z_j / sum_l exp z_l``."""
     e = exponentials(z, where)
     return e / jnp.sum(e, axis=over, keepdims=True)
 
 
 def log_softmax(z: Array, where: Array | None = None, over: Axes = LAST) -> Array:
-    """z_j - log sum_l exp z_l."""
+    """Returns ``z_j - log sum_l exp z_l``."""
     return z - logsumexp(z, where, over)[..., None]
 
 

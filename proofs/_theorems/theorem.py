@@ -1,4 +1,4 @@
-"""Theorems about the library's code, and how they are proved for all sizes."""
+"""Defines what a theorem about the library's code is, and proves it for all sizes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VALUE: tuple[Kind, ...] = ("value",)
 
 @dataclass(frozen=True)
 class Build:
-    """The function, arguments and reference of a theorem, for other engines and for mutants."""
+    """The parts of a theorem that the tests use, for the second engine and for mutants."""
 
     fun: Callable[..., Any]
     args: Mapping[str, Spec]
@@ -36,7 +36,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Theorem:
-    """One claim about the code."""
+    """One claim about the library's code."""
 
     name: str
     function: str
@@ -57,21 +57,21 @@ class Unproved:
 
 @dataclass(frozen=True)
 class Case:
-    """A function with its options, of which theorems are made."""
+    """A function with options, and the reference that it must equal in one or more theorems."""
 
     function: str
     options: str
-    call: Callable[..., Any]  # of the module that holds the function, then the arguments
+    call: Callable[..., Any]  # takes the module that has the function, then the arguments
     args: Mapping[str, Spec]
     reference: Callable[..., Any]
-    to: Sequence[str] | None = None  # what is differentiated by; every array of floats if None
+    to: Sequence[str] | None = None  # the differentiated arguments; None: all of floats
     least: Mapping[str, int] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ALL
-    note: str = ""  # of what the statements are about
+    note: str = ""  # added to the end of each statement
 
     @property
     def wrt(self) -> tuple[str, ...]:
-        """The arguments that are differentiated."""
+        """The arguments that the derivatives are taken with respect to."""
         floats = (n for n, s in self.args.items() if s.sort not in ("index", "integer", "boolean"))
         return tuple(floats if self.to is None else self.to)
 
@@ -94,14 +94,14 @@ def case(
 
     Args:
         function: its name in the library.
-        options: what the theorems are called after.
+        options: the part of the theorems' names that describes the options.
         reference: the textbook's function.
         args: the arguments that are passed by position.
-        given: options with a value that the theorems are about.
+        given: options whose values are arguments of the theorems.
         to: as in ``Case``, and so are ``least`` and ``kinds``.
-        output: the field of what the library's function returns.
+        output: the field of the library function's result that the theorems are about.
         chunk: as in ``called``, for the library's function.
-        fixed: the other options.
+        fixed: the other options, with their values.
     """
     given = given or {}
 
@@ -163,11 +163,11 @@ _STATEMENTS = {
 }
 
 
-_TIMEOUT = 1800.0  # seconds: a slow machine is no reason that something does not hold
+_TIMEOUT = 1800.0  # seconds; long, so that no theorem fails because a machine is slow
 
 
 def _prove(kind: Kind, b: Build, search: bool = False) -> Verdict:
-    """The verdict; the slow tests search for counterexamples to what is proved, too."""
+    """Returns the verdict; ``search`` looks for counterexamples even if the theorem is proved."""
     options: Any = {"least": b.least, "timeout": _TIMEOUT, "search": search}
     if kind == "value":
         return prove_equal(b.fun, b.reference, b.args, **options)

@@ -1,6 +1,6 @@
-"""Wrong backward passes, made by machine, that the prover must not prove.
+"""Tests the prover with wrong backward passes, made by machine, that it must not prove.
 
-``mutate`` makes them. ``numbers`` says which are wrong, from jaxprs that ``concretize`` runs in
+``mutate`` makes them. ``numbers`` decides which are wrong, from jaxprs that ``concretize`` runs in
 floats and ``high_precision`` in many digits. ``mutants`` gives them to the prover, and
 ``command`` is ``python -m tests.mutation``.
 """

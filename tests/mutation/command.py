@@ -39,7 +39,7 @@ _KEY = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 if no wrong mutant was proved and as many as asked for were tried."""
+    """Returns 0 if no wrong mutant is proved and ``--count`` mutants are tried, 1 if not."""
     parser = _parser()
     options = parser.parse_args(argv)
     if options.json and not Path(options.json).parent.is_dir():

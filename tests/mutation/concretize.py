@@ -16,10 +16,10 @@ _JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 @dataclass(frozen=True)
 class Run:
-    """Where a jaxpr runs: the sizes, whether in float64, whose branches it takes.
+    """The way a jaxpr runs: at which sizes, whether in float64, and for which platform.
 
-    ``platform`` chooses among the branches of ``lax.platform_dependent``; calls are
-    opened, so that a run can be traced again.
+    ``platform`` is the index of the branch of ``lax.platform_dependent`` that is taken. Calls are
+    inlined, so that JAX can trace a run again.
     """
 
     size: Mapping[str, int]
@@ -27,7 +27,7 @@ class Run:
     platform: int = 0
 
     def outputs(self, jaxpr: core.ClosedJaxpr, arrays: Sequence[Any]) -> list[Any]:
-        """Returns the outputs of a jaxpr."""
+        """Runs a jaxpr on arrays, and returns its outputs."""
         consts = [jnp.asarray(c, self._dtype(np.asarray(c).dtype)) for c in jaxpr.consts]
         return self._of(jaxpr.jaxpr, [*consts, *arrays])
 
@@ -85,7 +85,7 @@ class Run:
         ]
 
     def _scatter_add(self, params: Mapping[str, Any], inputs: list[Any]) -> Any:
-        """Makes the primitive again, because it holds an addition in the traced dtype."""
+        """Calls ``lax.scatter_add`` anew, because the equation has an addition in its own dtype."""
         operand, indices, updates = map(jnp.asarray, inputs)
         return lax.scatter_add(
             operand,
@@ -109,7 +109,7 @@ class Run:
 
 
 def concrete(dim: Any, size: Mapping[str, int]) -> int:
-    """Returns a dimension at these sizes."""
+    """Returns a dimension, symbolic or not, as an integer at these sizes."""
     if not export.is_symbolic_dim(dim):
         return int(dim)
     written = str(dim).replace("^", "**")
@@ -119,7 +119,7 @@ def concrete(dim: Any, size: Mapping[str, int]) -> int:
 def specialized(
     jaxpr: core.ClosedJaxpr, size: Mapping[str, int], platform: int = 0
 ) -> core.ClosedJaxpr:
-    """Returns the jaxpr at concrete sizes, with one platform's branches."""
+    """Returns a jaxpr of symbolic sizes traced at concrete ones, with one platform's branches."""
     shapes = [
         jax.ShapeDtypeStruct(tuple(concrete(d, size) for d in a.shape), a.dtype)
         for a in jaxpr.in_avals

@@ -1,6 +1,6 @@
-"""Jaxprs run on real numbers of hundreds of digits, whose exponents know no bound.
+"""Runs jaxprs on real numbers of hundreds of digits, with exponents of any size.
 
-What float64 computes differently is there told from what is different.
+This tells mutants that differ only by the rounding and overflow of float64 from wrong ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DIGITS = 300
 
 
 class _Reals(Reals):
-    """These numbers, where the literals are the fractions that they round."""
+    """Real numbers, with each literal read as the simple fraction that it rounds."""
 
     def literal(self, x: Any, dtype: Any = np.float64) -> Any:
         x = float(x)
@@ -41,7 +41,7 @@ def same(
     size: Mapping[str, int],
     platform: int,
 ) -> bool:
-    """Whether two jaxprs of symbolic sizes give the same numbers at a point."""
+    """Returns whether two jaxprs of symbolic sizes give the same numbers at a point."""
     with mpmath.workdps(_DIGITS):
         outs = [
             [x for out in _outputs(specialized(j, size, platform), point) for x in out.flat]

@@ -1,4 +1,4 @@
-"""Wrong backward passes, made by machine, that the prover must not prove.
+"""Gives the prover wrong backward passes, made by machine, that it must not prove.
 
 Every backward pass of the library is traced at symbolic sizes and changed in one place
 (``mutate``). Each mutant runs in float64 beside the original, and is given to the prover. No mutant
@@ -30,7 +30,7 @@ Prover = Callable[[Backward, core.ClosedJaxpr], Verdict]
 SEED = 20240229
 COUNT = 1000
 SHIPPED = tuple(t for t in THEOREMS if t.kind == "gradient")
-"""The theorems whose backwards are changed."""
+"""The theorems whose backward passes are changed."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class Outcome:
 
     @property
     def tried(self) -> bool:
-        """Whether it was given to the prover."""
+        """Whether the mutant was given to the prover."""
         return self.status is not None
 
     @property
     def escaped(self) -> bool:
-        """Whether it is wrong and was proved, which must not happen."""
+        """Whether the mutant is wrong and was proved, which must not happen."""
         different = self.numbers == "different" and not self.over_the_reals
         return different and self.status == "proved"
 
 
 def for_all_sizes(backward: Backward, mutant: core.ClosedJaxpr) -> Verdict:
-    """Returns the prover's verdict on a mutant."""
+    """Returns the prover's verdict on a mutant, for all sizes."""
     build = backward.theorem.build
     given = (backward.value, mutant, build.args, build.wrt, build.reference)
     return prove_backward(*given, least=build.least)
@@ -96,7 +96,7 @@ def sample(backward: Backward, seed: int = SEED) -> Iterator[Mutant]:
     for some in by_rule.values():
         rng.shuffle(some)
     rules = sorted(by_rule)
-    rng.shuffle(rules)  # so that few of each backward are of all rules together
+    rng.shuffle(rules)  # so that a few mutants of each backward pass have different rules
     while any(by_rule.values()):
         for rule in rules:
             if by_rule[rule]:

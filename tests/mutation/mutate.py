@@ -1,6 +1,6 @@
-"""Mutants of a jaxpr: one operation changed in each, at any depth.
+"""Makes mutants of a jaxpr: each has one operation changed, at any depth.
 
-The rules are those by which derivations go wrong: another operator, arguments swapped, a
+The rules are the ways in which derivations go wrong: another operator, arguments swapped, a
 constant changed, a term or factor dropped, an operand replaced by another of its type,
 another axis or dimension, branches of a select or cond swapped.
 """
@@ -43,7 +43,7 @@ class Change:
 
     rule: str
     what: str
-    equations: tuple[core.JaxprEqn, ...]  # in the place of the old one
+    equations: tuple[core.JaxprEqn, ...]  # which replace the old one
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Mutant:
 
 
 def mutants(jaxpr: core.ClosedJaxpr) -> Iterator[Mutant]:
-    """Returns all mutants, in a fixed order; some may not type check."""
+    """Yields all mutants of a jaxpr, in a fixed order; some may not type check."""
     for rule, what, inner in _of_jaxpr(jaxpr.jaxpr):
         yield Mutant(rule, what, core.ClosedJaxpr(inner, jaxpr.consts))
     for i, const in enumerate(jaxpr.consts):
@@ -66,12 +66,12 @@ def mutants(jaxpr: core.ClosedJaxpr) -> Iterator[Mutant]:
 
 
 def well_typed(mutant: core.ClosedJaxpr, original: core.ClosedJaxpr) -> bool:
-    """Returns whether JAX accepts it, with the output types of the original."""
+    """Returns whether a mutant type checks and has the output types of the original."""
     if [str(a) for a in mutant.out_avals] != [str(a) for a in original.out_avals]:
         return False
     try:
         core.check_jaxpr(mutant.jaxpr)
-    except Exception:  # whatever the rule of a primitive raises
+    except Exception:  # the rules of primitives may raise anything
         return False
     return True
 
@@ -79,7 +79,10 @@ def well_typed(mutant: core.ClosedJaxpr, original: core.ClosedJaxpr) -> bool:
 def _of_jaxpr(
     jaxpr: core.Jaxpr, read: Sequence[bool] | None = None
 ) -> Iterator[tuple[str, str, core.Jaxpr]]:
-    """``read`` says which outputs are used; what only the others need is not changed."""
+    """Yields the rule, the place and the jaxpr of each change.
+
+    ``read`` says which outputs are used. Equations that only other outputs need are not changed.
+    """
     outs = [v for i, v in enumerate(jaxpr.outvars) if read is None or read[i]]
     wanted = _wanted(jaxpr, outs)
     scope: list[Any] = [*jaxpr.constvars, *jaxpr.invars]
@@ -115,11 +118,11 @@ def _of_equation(
 
 
 def _made(function: Callable[..., Any], equation: core.JaxprEqn) -> list[core.JaxprEqn]:
-    """Returns the equation of a function of one primitive, if it takes the same operands."""
+    """Returns [the equation with the primitive of ``function``], or [] if the types do not fit."""
     avals: list[Any] = [a.aval for a in equation.invars]
     try:
         traced = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
-    except Exception:  # it does not take these operands
+    except Exception:  # the function does not take these operands
         return []
     if len(traced.eqns) != 1 or str(traced.out_avals[0]) != str(equation.outvars[0].aval):
         return []
@@ -197,7 +200,7 @@ def _dropped(equation: core.JaxprEqn) -> Iterator[Change]:
 
 
 def _identity(atom: Any, equation: core.JaxprEqn) -> list[core.JaxprEqn]:
-    """Returns out = atom, written with a primitive that every reader knows."""
+    """Returns [``out = stop_gradient(atom)``], which every reader knows, or [] if types differ."""
     (out,) = equation.outvars
     kind: Any = out.aval
     if getattr(atom.aval, "weak_type", False) != kind.weak_type or atom.aval.shape != kind.shape:

@@ -43,7 +43,7 @@ class Backward:
 
     @classmethod
     def of(cls, theorem: Theorem) -> Backward:
-        """Traces the function of a theorem."""
+        """Traces the function of a theorem and its backward pass."""
         build = theorem.build
         a = arguments(build.args)
         both = vjp_of(build.fun, a, build.wrt)
@@ -76,27 +76,27 @@ class Numerics:
             self.expected = [_outputs(run, backward.backward, p) for run, p in self.points]
 
     def classify(self, mutant: core.ClosedJaxpr) -> Numbers:
-        """Returns whether a mutant's numbers differ beyond rounding."""
+        """Returns whether a mutant is invalid, and if not, whether its numbers differ."""
         if not well_typed(mutant, self.backward.backward):
             return "invalid"
         with in_float64():
             for (run, point), expected in zip(self.points, self.expected, strict=True):
                 try:
                     got = _outputs(run, mutant, point)
-                except (TypeError, ValueError):  # of no type at these sizes
+                except (TypeError, ValueError):  # it does not type check at these sizes
                     return "invalid"
                 if any(map(_differ, got, expected)):
                     return "different"
         return "the same"
 
     def same_over_the_reals(self, mutant: core.ClosedJaxpr) -> bool:
-        """Returns whether they differ only by float64's rounding and overflow."""
+        """Returns whether a mutant differs only by float64's rounding and overflow."""
         original = self.backward.backward
         try:
             return all(
                 same(original, mutant, point, run.size, run.platform) for run, point in self.points
             )
-        except (Refused, Undecided):  # cannot tell
+        except (Refused, Undecided):  # this cannot be decided
             return False
 
     def _point(

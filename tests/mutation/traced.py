@@ -1,4 +1,4 @@
-"""The prover's verdict on backward passes that are given as jaxprs, such as mutants are."""
+"""Asks the prover for verdicts on backward passes that are given as jaxprs, such as mutants."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ def prove_backward(
     *,
     least: Mapping[str, int] | None = None,
 ) -> Verdict:
-    """Returns ``prove_vjp`` of jaxprs traced at ``arguments(args).shapes``, without a search.
+    """Returns the verdict of ``prove_vjp`` on jaxprs, without a search for counterexamples.
 
-    What Python asked of sizes while it traced them is not known here: the verdict is about the
-    sizes of which these are the jaxprs.
+    The jaxprs are traced at ``arguments(args).shapes``. Conditions on sizes that Python code
+    checks while it is traced are not known here, so the verdict is about sizes that have these
+    jaxprs.
 
     Args:
-        value: of the arguments, to one array.
-        backward: of the output's cotangent and the arguments, to a cotangent for each of
-            ``wrt``.
+        value: a jaxpr from the arguments to one array.
+        backward: a jaxpr from the output's cotangent and the arguments to a cotangent for each
+            of ``wrt``.
         args, wrt, reference, least: as for ``prove_vjp``.
     """
     return _OfJaxprs(
@@ -46,7 +47,7 @@ def prove_backward(
 
 
 class _OfJaxprs(Decision):
-    """A decision that asks for no other sizes, because nothing is traced again at those."""
+    """A decision that asks for no other sizes, because jaxprs cannot be traced again at those."""
 
     def _at(self, sizes: Sizes, book: Any, wanted: Any, ends: float) -> Any:
         verdict, _ = super()._at(sizes, book, {}, ends)

@@ -1,4 +1,4 @@
-"""The second engine: exact proofs at small concrete shapes, which share no rule with the first.
+"""The second engine proves theorems exactly at small concrete shapes, by rules of its own.
 
 ``poly`` wraps the polynomials of FLINT; ``polynomials``, ``rationals`` and ``exact`` define the
 numbers. ``extended`` adds infinities and NaN, and ``piecewise`` adds values that depend on signs.

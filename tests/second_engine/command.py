@@ -1,7 +1,7 @@
 """``python -m tests.second_engine``: proves each theorem again, by an engine of its own.
 
-Exact arithmetic and ``sympy.diff`` at one to three classes, for every labelling, every mask and
-every order of the logits. All theorems take five minutes on two cores.
+Uses exact arithmetic and ``sympy.diff`` at one to three classes, for every labelling, every mask
+and every order of the logits. All theorems together take five minutes on two cores.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from .concrete import prove_theorem, sizes_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 if all theorems that were asked for are proved."""
+    """Proves the chosen theorems; returns 0 if all are proved, 1 if not, 130 if interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.second_engine", description=__doc__.split("\n", 2)[2]
     )
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def prepare() -> Callable[[int], Verdict]:
-    """Returns the function that proves a theorem in a process, given its place."""
+    """Prepares a worker process, and returns its function that proves the theorem at a place."""
     gc.freeze()
-    gc.set_threshold(100_000)  # more often, a search for garbage takes a fifth of the time
+    gc.set_threshold(100_000)  # by default, garbage collection takes a fifth of the time
     return lambda place: prove_theorem(THEOREMS[place])

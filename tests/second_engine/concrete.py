@@ -1,9 +1,9 @@
-"""The second engine: exact proofs at small concrete shapes, through ``sympy.diff``.
+"""Proves theorems exactly at small concrete shapes, through ``sympy.diff``.
 
-It runs the traced function on exact numbers, differentiates its value with SymPy, and decides
+This runs the traced function on exact numbers, differentiates its value with SymPy, and decides
 whether JAX's backward pass computes the same function, for every labelling and mask and every order
 of the logits, ties included. It shares with the engine for all sizes only the form of questions and
-answers, and JAX's own removal of dead code.
+answers, and the removal of dead code, which is JAX's own.
 """
 
 import functools
@@ -24,7 +24,10 @@ SIZES = (
     {"n": 1, "k": 3, "m": 1, "s": 1, "d": 1, "b": 1},
     {"n": 2, "k": 2, "m": 1, "s": 1, "d": 2, "b": 1},
 )
-"""The shapes at which a function is proved; of tokens, m chunks of s of width d; or m shards."""
+"""The shapes at which a function is proved.
+
+They have n rows and k classes; m shards, or m chunks of s tokens of width d; and b batch shards.
+"""
 
 
 def prove_concrete(
@@ -35,19 +38,19 @@ def prove_concrete(
     sizes: Sequence[Mapping[str, int]] = SIZES,
     derivative: Derivative = "vjp",
 ) -> Verdict:
-    """Proves at concrete shapes that JAX's derivative of ``fun`` is its derivative.
+    """Proves at concrete shapes that what JAX derives of ``fun`` is its derivative.
 
     Args:
         fun: a function of the arguments, in their order, that returns one array.
         args: ``{name: spec}``, as for ``prove_vjp``.
-        wrt: the arguments differentiated.
+        wrt: the names of the arguments by which ``fun`` is differentiated.
         reference: a function that ``fun`` must equal.
-        sizes: a size for each dimension's name; several.
-        derivative: of what the derivative is proved: the cotangents, the tangents, or
-            either derivative of the cotangents; "value" for that of none.
+        sizes: the shapes to prove at; each maps the name of a dimension to its size.
+        derivative: "vjp" for the cotangents, "jvp" for the tangents, "second order" for the
+            vjp and the jvp of the cotangents, or "value" for the value alone.
 
     Returns:
-        The verdict; its assumptions list the shapes and labellings done.
+        The verdict; its assumptions list the shapes and how many labellings were proved at each.
     """
     if why := untested():
         return Verdict("refused", reason=why)
@@ -75,14 +78,14 @@ _BY_KIND: dict[str, Derivative] = {
 
 
 def prove_theorem(theorem: Any, sizes: Sequence[Mapping[str, int]] = SIZES) -> Verdict:
-    """Proves the claim of a theorem of ``THEOREMS`` by this engine, at its sizes."""
+    """Proves the claim of a theorem of ``THEOREMS`` by this engine, at the sizes that it covers."""
     build = theorem.build
     allowed, derivative = _allowed(theorem, sizes), _BY_KIND[theorem.kind]
     return prove_concrete(build.fun, build.args, build.wrt, build.reference, allowed, derivative)
 
 
 def sizes_of(theorem: Any) -> str:
-    """Returns a text for the shapes at which it is proved."""
+    """Returns a text that lists the shapes at which a theorem is proved."""
     return "; ".join(map(written, distinct(_allowed(theorem, SIZES), theorem.build.args)))
 
 
@@ -94,7 +97,7 @@ def _allowed(theorem: Any, sizes: Sequence[Mapping[str, int]]) -> list[Mapping[s
 def trace(
     fun: Callable[..., Any], shapes: Sequence[Any], places: Sequence[int], derivative: Derivative
 ) -> Claim:
-    """Traces ``fun`` and its derivative, as JAX will run them."""
+    """Traces ``fun`` and JAX's derivative by the arguments at ``places``, without dead code."""
     value = without_dead_code(jax.make_jaxpr(fun)(*shapes))
     if len(value.out_avals) != 1:
         raise TypeError("prove_concrete: the function must return one array.")

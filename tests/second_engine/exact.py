@@ -1,4 +1,4 @@
-"""Exact numbers of the second engine: rational functions of symbols, exponentials and logs."""
+"""Defines the second engine's exact numbers: rational functions of symbols, exps and logs."""
 
 import functools
 from collections.abc import Iterable
@@ -14,16 +14,16 @@ from .rationals import Number, Rationals
 
 
 class Field(Rationals):
-    """Numbers, with exponentials, logarithms and the signs of their differences."""
+    """The arithmetic of exact numbers, with exponentials, logarithms, signs and SymPy forms."""
 
     def __init__(self, size: int):
         super().__init__(size)
         self._read: dict[sp.Expr, Number] = {}
         self.logarithms: dict[Poly, set[Poly]] = {}
-        """What is 0 where a polynomial is: x, for a factor of exp(x) - 1."""
+        """Maps each factor of an exp(x) - 1 to the numerators of x, which are 0 where it is 0."""
 
     def floor(self, x: Number) -> Number:
-        """The floor of a constant; of all else an unread number, that can only cancel."""
+        """Returns the floor of a constant x, or an opaque number that is equal only to itself."""
         value = self.rational(x)
         if value is not None:
             return self.constant(value.numerator // value.denominator)
@@ -31,15 +31,15 @@ class Field(Rationals):
         return Number(self.generator(("floor", x), expression, False, kind="floor", inner=x))
 
     def fewer_bits(self, x: Any, bits: int) -> Number:
-        """A positive diagram x rounded to some bits: an unread number, that can only cancel."""
+        """Returns an opaque number for a positive diagram x that is rounded to ``bits`` bits."""
         symbols = [g.expression for g in self.generators if g.kind == "symbol"]
         key = ("bits", x, bits)
         place = self.places.get(key, len(self.generators))
-        expression = sp.Function(f"fewer_bits_{place}")(*symbols)  # its derivative is unread
+        expression = sp.Function(f"fewer_bits_{place}")(*symbols)  # ``read`` refuses its derivative
         return Number(self.generator(key, expression, True, kind="bits", inner=(x, bits)))
 
     def exp(self, x: Number) -> Number:
-        """e^x, split over the terms of x, unless its divisor is a sum."""
+        """Returns e^x: a product over the terms of x, unless the divisor of x is a sum."""
         if not self._over_monomial(x):
             return self._exp_of(x)
         powers = dict(x.factors)
@@ -47,7 +47,7 @@ class Field(Rationals):
         return functools.reduce(self.multiply, map(self._exp_of_term, terms), self.one)
 
     def _over_monomial(self, x: Number) -> bool:
-        """Whether the divisor of x is 1 or a product of generators."""
+        """Returns whether the divisor of x is 1 or a product of generators."""
         return all(len(factor) == 1 for factor, _ in x.factors)
 
     def _exp_of_term(self, x: Number) -> Number:
@@ -59,7 +59,7 @@ class Field(Rationals):
         return self._exp_of(x)
 
     def _exp_of(self, x: Number) -> Number:
-        """A power of the generator for the exponential of x without its whole factor."""
+        """Returns e^x as exp(x / n)^n: a power of a generator, with n the integer factor of x."""
         content, primitive = x.numerator.primitive
         if primitive.leading < 0:
             content, primitive = -content, -primitive
@@ -69,7 +69,7 @@ class Field(Rationals):
         return self.power(Number(exponential), int(content.p))
 
     def log(self, x: Number) -> Number:
-        """Log x, for x > 0, split over its factors as far as they are known positive."""
+        """Returns log x for x > 0, split over the factors of x if they are known to be positive."""
         content, factors = self.factors(x.numerator)
         if content > 0 and all(self.positive(f) for f, _ in factors):
             out = self._log_of_rational(content)
@@ -101,7 +101,7 @@ class Field(Rationals):
         return out
 
     def sign_factors(self, x: Number) -> tuple[int, list[tuple[Poly, int]]]:
-        """A sign and factors of no known sign, whose product has the sign of x."""
+        """Returns a sign and (factor, power) pairs of unknown sign, whose product has x's sign."""
         known = self.polynomial_sign(x.numerator)
         if known is not None and all(self.positive(f) for f, p in x.factors if p % 2):
             return known, []
@@ -120,9 +120,10 @@ class Field(Rationals):
         return sign, unknown
 
     def _comparable(self, x: Number) -> Number:
-        """exp(x) - 1 in place of an x that is a sum of whole multiples of z's and logs.
+        """Returns exp(c x) - 1, c > 0, if x is a sum of integer multiples of symbols and logs.
 
-        The sum may be divided by a product of generators, such as a temperature.
+        It has the sign of x. The sum may be divided by a product of generators, such as a
+        temperature. Any other x is returned unchanged.
         """
         if not x.zero and self._over_monomial(x) and self._linear(x.numerator):
             _, primitive = x.numerator.primitive
@@ -130,7 +131,10 @@ class Field(Rationals):
         return x
 
     def _linear(self, x: Poly) -> bool:
-        """Whether x is a rational times a sum of whole multiples of symbols and logs."""
+        """Returns whether x is a rational times a sum of small multiples of symbols and logs.
+
+        Returns False as well if the sign of x is known already.
+        """
         for monomial, coefficient in x.primitive[1].terms:
             if sum(monomial) != 1 or abs(coefficient) > 8:
                 return False
@@ -139,7 +143,7 @@ class Field(Rationals):
         return self.polynomial_sign(x) is None
 
     def relation(self, factor: Poly) -> tuple[int, Number] | None:
-        """From factor = 0: a symbol and what it then equals, where that is easily had."""
+        """Solves factor = 0 for a symbol: returns its place and value, or None if that is hard."""
         if len(factor) == 2 and all(self.positive(t) for t in self._terms(factor)):
             one, other = self._terms(factor)
             factor = self.subtract(self.log(Number(one)), self.log(Number(other))).numerator
@@ -152,7 +156,7 @@ class Field(Rationals):
         return None
 
     def modulo(self, x: Number, factor: Poly) -> Number:
-        """The numerator of x where factor = 0, each logarithm in it that of a remainder."""
+        """Returns the numerator of x with log(p mod factor) for each log(p); x if none changes."""
         values: dict[int, Number] = {}
         for place in self.places_in(x.numerator):
             generator = self.generators[place]
@@ -166,7 +170,7 @@ class Field(Rationals):
         return [self.ring.term(m, abs(c)) for m, c in x.terms]
 
     def replaced(self, x: Number, place: int, value: Number) -> Number:
-        """The numerator of x at one generator's value, and at what follows from it."""
+        """Returns the numerator of x with a generator replaced, also inside other generators."""
         return self._at(x.numerator, {place: value})
 
     def _at(self, x: Poly, values: dict[int, Number]) -> Number:
@@ -183,7 +187,7 @@ class Field(Rationals):
         return out
 
     def _follow(self, place: int, values: dict[int, Number]) -> None:
-        """A generator's value, where it depends on those replaced."""
+        """Adds a generator's new value to ``values`` if it depends on replaced generators."""
         generator = self.generators[place]
         if generator.kind in ("symbol", "bits") or place in values:
             return
@@ -196,12 +200,12 @@ class Field(Rationals):
             values[place] = getattr(self, generator.kind)(new)
 
     def expression(self, x: Number) -> sp.Expr:
-        """The number as SymPy writes it."""
+        """Returns a number as a SymPy expression."""
         divisor = sp.Mul(*[self.poly_expression(f) ** p for f, p in x.factors])
         return self.poly_expression(x.numerator) / divisor
 
     def read(self, expression: sp.Expr) -> Number:
-        """A SymPy expression as a number."""
+        """Returns a SymPy expression as a number."""
         if expression not in self._read:
             self._read[expression] = self._read_new(expression)
         return self._read[expression]

@@ -1,7 +1,7 @@
-"""Exact extended reals: numbers, the two infinities and NaN, with the rules of IEEE 754.
+"""Computes with exact extended reals: numbers, both infinities and NaN, by the rules of IEEE 754.
 
-Operations take and return leaves of diagrams; where a sign decides the result and is not
-known, they return a diagram.
+Operations take leaves of decision diagrams (``piecewise``), and return leaves. Where a sign
+decides the result and is not known, they return a diagram.
 """
 
 import enum
@@ -34,7 +34,11 @@ _BY_SIGN = {-1: _BELOW, 0: _NAN, 1: _ABOVE}
 
 
 def simple_fraction(x: float, dtype: Any) -> Fraction:
-    """Returns what a literal means: 0, the simple fraction that it rounds, or itself."""
+    """Returns the fraction that a float literal stands for.
+
+    This is 0 for a literal not above the smallest normal number, a fraction with a small
+    denominator if the literal is its rounding, or else the literal's exact value.
+    """
     if abs(x) <= float(jnp.finfo(dtype).tiny):
         return Fraction(0)
     simple = Fraction(x).limit_denominator(_DENOMINATORS)
@@ -42,7 +46,7 @@ def simple_fraction(x: float, dtype: Any) -> Fraction:
 
 
 class Arithmetic:
-    """The operations of the traced code, on leaves."""
+    """The operations of traced code, on leaves of diagrams."""
 
     def __init__(self, pieces: Pieces):
         self.pieces, self.field = pieces, pieces.field
@@ -56,7 +60,7 @@ class Arithmetic:
         return self.field.constant(int(x)) if isinstance(x, bool | int) else x
 
     def literal(self, x: Any, dtype: Any = np.float64) -> Any:
-        """Converts a literal: a simple fraction, if that is what it rounds."""
+        """Converts a float literal to an infinity, NaN or the number of its ``simple_fraction``."""
         x = float(x)
         if not math.isfinite(x):
             return Special(str(x))
@@ -79,7 +83,7 @@ class Arithmetic:
     # ------------------------------------------------------------------ arithmetic
 
     def add(self, x, y):
-        """x + y."""
+        """Returns ``x + y``."""
         if isinstance(x, Number) and isinstance(y, Number):
             return self.field.add(x, y)
         if isinstance(x, int) and isinstance(y, int):
@@ -88,17 +92,17 @@ class Arithmetic:
         return special.pop() if len(special) == 1 else _NAN
 
     def negative(self, x):
-        """-x."""
+        """Returns ``-x``."""
         if isinstance(x, Special):
             return _OPPOSITE[x]
         return self.field.negative(x) if isinstance(x, Number) else -x
 
     def subtract(self, x, y):
-        """x - y."""
+        """Returns ``x - y``."""
         return self.add(x, self.negative(y))
 
     def multiply(self, x, y):
-        """x y; 0 times an infinity is NaN."""
+        """Returns ``x y``; 0 times an infinity is NaN."""
         if isinstance(x, Number) and isinstance(y, Number):
             return self.field.multiply(x, y)
         if isinstance(x, int) and isinstance(y, int):
@@ -108,7 +112,7 @@ class Arithmetic:
         return self.pieces.apply(lambda a, b: _BY_SIGN[a * b], self._sign(x), self._sign(y))
 
     def divide(self, x, y):
-        """x / y; NaN where y is zero, because no proof needs that value."""
+        """Returns ``x / y``, with NaN where y is zero, because no proof needs that value."""
         if _NAN in (x, y) or (isinstance(x, Special) and isinstance(y, Special)):
             return _NAN
         if isinstance(y, Special):
@@ -116,7 +120,7 @@ class Arithmetic:
         return self._by_sign(y, lambda s: self.multiply(x, self.field.inverse(y)) if s else _NAN)
 
     def power(self, x, n: int):
-        """x^n, for an integer n."""
+        """Returns ``x^n`` for an integer n."""
         if n < 0:
             return self.divide(self.field.one, self.power(x, -n))
         if isinstance(x, Number):
@@ -124,7 +128,7 @@ class Arithmetic:
         return functools.reduce(self.multiply, [x] * n, self.field.one)
 
     def general_power(self, x, y):
-        """x^y for x at least 0; for other x only with an integer y."""
+        """Returns ``x^y``, or NaN for infinities and for x < 0 unless y is a small integer."""
         if isinstance(y, int):
             return self.power(x, y)
         if isinstance(y, Number) and isinstance(x, Number):
@@ -142,41 +146,41 @@ class Arithmetic:
         return self.field.exp(self.field.multiply(y, self.field.log(x)))
 
     def whole(self, x: Number) -> int | None:
-        """Returns the integer that x is."""
+        """Returns the integer that x equals, or None if x is not a constant integer."""
         value = self.field.rational(x)
         return int(value) if value is not None and value.denominator == 1 else None
 
     # ------------------------------------------------------------------ functions
 
     def exp(self, x):
-        """e^x."""
+        """Returns ``e^x``."""
         if isinstance(x, Special):
             return self.field.zero if x is _BELOW else x
         return self.field.exp(x)
 
     def log(self, x):
-        """Log x; -inf at 0, NaN below."""
+        """Returns log x, which is -inf at 0 and NaN below."""
         if isinstance(x, Special):
             return _ABOVE if x is _ABOVE else _NAN
         return self._by_sign(x, lambda s: self.field.log(x) if s > 0 else (_NAN, _BELOW)[s + 1])
 
     def log1p(self, x):
-        """log(1 + x)."""
+        """Returns ``log(1 + x)``."""
         return self.log(self.add(self.field.one, x))
 
     def expm1(self, x):
-        """e^x - 1."""
+        """Returns ``e^x - 1``."""
         return self.subtract(self.exp(x), self.field.one)
 
     def tanh(self, x):
-        """(e^2x - 1) / (e^2x + 1)."""
+        """Returns tanh x as ``(e^2x - 1) / (e^2x + 1)``."""
         if isinstance(x, Special):
             return x if x is _NAN else self.field.constant(self._sign(x))
         e = self.field.exp(self.field.multiply(self.field.constant(2), x))
         return self.divide(self.subtract(e, self.field.one), self.add(e, self.field.one))
 
     def absolute(self, x):
-        """|x|."""
+        """Returns ``|x|``."""
         if isinstance(x, Special):
             return x if x is _NAN else _ABOVE
         if isinstance(x, int):
@@ -184,7 +188,7 @@ class Arithmetic:
         return self._by_sign(x, lambda s: self.negative(x) if s < 0 else x)
 
     def sign(self, x):
-        """Returns the sign of x as a number."""
+        """Returns the sign of x as a number, and NaN for NaN."""
         if x is _NAN:
             return x
         return self.pieces.apply(
@@ -197,11 +201,11 @@ class Arithmetic:
         return (x > 0) - (x < 0) if isinstance(x, int) else self.pieces.sign(x)
 
     def floor(self, x):
-        """Returns the floor of a constant; for anything else, an unread number."""
+        """Returns the floor of a number by ``Field.floor``, or x itself if it is no number."""
         return self.field.floor(x) if isinstance(x, Number) else x
 
     def round(self, x):
-        """Returns the nearest integer, if x is known to be one or is a constant."""
+        """Returns the integer nearest to a constant, or x if it is known to be an integer."""
         if not isinstance(x, Number):
             return x
         value = self.field.rational(x)
@@ -212,7 +216,7 @@ class Arithmetic:
         return x
 
     def fewer_bits(self, x, bits: int):
-        """Rounds a positive diagram to fewer bits: an unread number of the same sign."""
+        """Returns an opaque positive number for a positive diagram rounded to fewer bits."""
         if isinstance(x, Special):
             return x
         for _, leaf in self.pieces.paths(x):
@@ -233,7 +237,7 @@ class Arithmetic:
         return self._sign(self.subtract(x, y))
 
     def comparison(self, holds: Callable[[int], bool], unordered: bool = False):
-        """Returns the comparison that holds for these signs of x - y."""
+        """Returns a comparison: ``holds`` of the sign of x - y, or ``unordered`` for NaN."""
 
         def compare(x, y):
             sign = self._compare(x, y)
@@ -242,10 +246,10 @@ class Arithmetic:
         return compare
 
     def maximum(self, x, y):
-        """max(x, y), or NaN if one is NaN."""
+        """Returns the larger of x and y, or NaN if one is NaN."""
         sign = self._compare(x, y)
         return _NAN if sign is None else self.pieces.apply(lambda s: y if s < 0 else x, sign)
 
     def finite(self, x) -> bool:
-        """Returns whether x is a number."""
+        """Returns whether x is neither infinite nor NaN."""
         return not isinstance(x, Special)

@@ -1,4 +1,4 @@
-"""The second engine's numbers in floats, at one point. They never prove anything."""
+"""Evaluates the second engine's numbers in floats, at one point. Floats never prove anything."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ Point = dict[int, float]  # the value of each symbol, by its place among the gen
 
 
 def draw(rng: np.random.Generator, sample: int, generator: Generator) -> float:
-    """Draws numbers, integers in half of the samples, so that ties and zeros occur."""
+    """Draws a symbol's value, an integer in every other sample so that ties and zeros occur."""
     if generator.unit:
         return float(rng.choice([0.25, 0.5, 0.75]))
     x = float(rng.integers(-2, 3)) if sample % 2 else float(rng.normal() * (1, 4)[sample // 2 % 2])
@@ -28,19 +28,19 @@ def draw(rng: np.random.Generator, sample: int, generator: Generator) -> float:
 class Floats:
     """Evaluates numbers at one point.
 
-    The point gives the values of symbols by their places; ``sample`` draws those of the others.
+    ``point`` has values of symbols by their places; the others are drawn, seeded by ``sample``.
     """
 
     def __init__(self, field: Field, point: Point | None = None, sample: int = 0):
         self.field, self.values, self.sample = field, dict(point or {}), sample
 
     def clearly_nonzero(self, x: Number) -> bool:
-        """Returns whether a number is not 0 at the point, more than rounding explains."""
+        """Returns whether a number differs from 0 at the point by more than rounding explains."""
         value, size = self.polynomial(x.numerator)
         return abs(value) > 1e-6 * size
 
     def sign(self, x: Poly) -> int:
-        """Returns the sign of a polynomial, as far as rounding lets it be seen."""
+        """Returns the sign of a polynomial, or 0 if rounding may have decided it."""
         value, size = self.polynomial(x)
         return 0 if abs(value) <= 1e-12 * size else 1 if value > 0 else -1
 
@@ -69,7 +69,7 @@ class Floats:
         return self.values[i]
 
     def function(self, generator: Generator) -> float:
-        """Returns the value of a generator that is no symbol."""
+        """Returns the value of a generator that is an exponential, a logarithm or a floor."""
         if generator.kind == "bits":
             raise ArithmeticError("a rounded diagram")
         function = {"exp": math.exp, "log": math.log, "floor": math.floor}[generator.kind]
@@ -77,7 +77,7 @@ class Floats:
 
 
 def root(field: Field, x: Poly) -> Floats | None:
-    """Returns the numbers at a point where a polynomial changes its sign, if one is found."""
+    """Returns floats at a point where a polynomial changes its sign, or None if none is found."""
     for place, generator in enumerate(field.generators):
         if generator.kind != "symbol":
             continue

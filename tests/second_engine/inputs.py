@@ -1,4 +1,4 @@
-"""The shapes, labellings, permutations and masks for which the second engine proves."""
+"""Lists the shapes, labellings, permutations and masks for which the second engine proves."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from xent_jax.proofs._refutation.entries import Refused
 
 
 def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> list[dict[str, int]]:
-    """Returns the sizes that differ in a dimension that the arguments have."""
+    """Reduces sizes to the dimensions that the arguments have, and drops repetitions."""
     used = {name for spec in args.values() for name in spec.names}
     out: list[dict[str, int]] = []
     for size in sizes:
@@ -27,24 +27,24 @@ def distinct(sizes: Sequence[Mapping[str, int]], args: Mapping[str, Spec]) -> li
 
 
 def written(size: Mapping[str, int]) -> str:
-    """Returns a text for sizes."""
+    """Returns sizes as text, such as ``n = 1, k = 3``."""
     return ", ".join(f"{name} = {n}" for name, n in size.items())
 
 
 def dims(spec: Spec, size: Mapping[str, int]) -> tuple[int, ...]:
-    """Returns the shape of an argument."""
+    """Returns the concrete shape of an argument."""
     return tuple(int(d) if d.isdigit() else size[d] for d in spec.dims)
 
 
 def shape_of(spec: Spec, size: Mapping[str, int]) -> jax.ShapeDtypeStruct:
-    """Returns the shape of an argument with its dtype."""
+    """Returns the concrete shape and the dtype of an argument."""
     return jax.ShapeDtypeStruct(dims(spec, size), jnp.dtype(spec.dtype))
 
 
 def configurations(
     args: Mapping[str, Spec], size: Mapping[str, int]
 ) -> list[dict[str, np.ndarray]]:
-    """Yields every labelling and permutation with every mask."""
+    """Returns every combination of labellings, permutations and masks, as arrays by name."""
     fixed = {n: s for n, s in args.items() if not jnp.issubdtype(s.dtype, jnp.floating)}
     choices = [_choices(name, spec, size) for name, spec in fixed.items()]
     shapes = {name: dims(spec, size) for name, spec in fixed.items()}
@@ -60,7 +60,7 @@ def configurations(
 
 
 def _choices(name: str, spec: Spec, size: Mapping[str, int]) -> Iterable[tuple[int, ...]]:
-    """Returns the entries of every labelling, mask or permutation."""
+    """Returns all possible entries of one argument: its labellings, masks or permutations."""
     shape = dims(spec, size)
     if spec.permutes:
         return itertools.permutations(range(*shape))
@@ -69,7 +69,7 @@ def _choices(name: str, spec: Spec, size: Mapping[str, int]) -> Iterable[tuple[i
 
 
 def _kept(mask: np.ndarray, spec: Any, args, arrays: dict[str, np.ndarray]) -> bool:
-    """Returns whether a mask that must keep the labels' classes does."""
+    """Returns whether a mask keeps the class of each label, if its spec demands this."""
     if spec.keeps is None:
         return True
     y = arrays[spec.keeps]

@@ -1,9 +1,9 @@
-"""Values that depend on signs: decision diagrams whose leaves are numbers, booleans, ints.
+"""Represents values that depend on signs by decision diagrams of numbers, booleans and ints.
 
-Each node asks for the sign of one polynomial, and its three branches hold where that is
-below, at and above zero. Nodes on a path stand in one order, a node whose branches agree
-is dropped, and a branch that contradicts the path above it is never taken: so guards,
-maxima and ties that do not matter vanish as soon as they are combined.
+Each node asks for the sign of one polynomial, and its three branches hold where the polynomial
+is below, at and above zero. Nodes on every path have the same order, a node whose branches agree
+is dropped, and a branch that contradicts the path above it is never taken. Guards, maxima and
+ties that do not matter therefore vanish as soon as they are combined.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _SAMPLES = 32  # points at which paths are tried in floats
 
 @dataclass(frozen=True)
 class Node:
-    """What holds where a question's polynomial is below, at and above zero."""
+    """A question, and the values where its polynomial is below, at and above zero."""
 
     question: int
     branches: tuple[Any, Any, Any]
@@ -43,7 +43,7 @@ class Node:
 
 
 class Pieces:
-    """The questions that have been asked of one field, and operations on diagrams."""
+    """The questions asked about one field's polynomials, and operations on diagrams."""
 
     def __init__(self, field: Field):
         self.field = field
@@ -59,7 +59,7 @@ class Pieces:
     # ------------------------------------------------------------------ operations
 
     def apply(self, operation: Callable[..., Any], *values: Any) -> Any:
-        """An operation on leaves, on diagrams; it may itself return a diagram."""
+        """Applies an operation on leaves, which may return a diagram, to diagrams."""
         key = (operation, values, tuple(map(_leaf_type, values)))
         if key not in self._applied:
             self._applied[key] = self._apply(operation, values, ())
@@ -80,7 +80,7 @@ class Pieces:
         )
 
     def _within(self, value: Any, path: Path) -> Any:
-        """A diagram without the branches that a path excludes."""
+        """Returns a diagram without the branches that a path excludes."""
         if not isinstance(value, Node) or not path:
             return value
         branches = value.branches
@@ -122,7 +122,7 @@ class Pieces:
         return self._apply(lambda sign, *parts: parts[sign + 1], (choice, *parts), path)
 
     def _alike_at(self, question: int, at: Any, side: Any) -> bool:
-        """Whether two diagrams agree wherever the question's polynomial is zero."""
+        """Returns whether two diagrams agree wherever the question's polynomial is zero."""
         key = (question, at, side)
         if key not in self._alike:
             self._alike[key] = self._compare_at(question, at, side)
@@ -144,9 +144,9 @@ class Pieces:
         return type(at) is type(side) and at == side
 
     def _clearly_nonzero_at(self, question: int, x: Number) -> bool:
-        """Whether floats show that x is not zero where the question's polynomial is.
+        """Returns whether floats show that x is not zero at a root of the question's polynomial.
 
-        This saves the time in which ``zero_on`` would find out, and is not needed for a proof.
+        This only saves the time that ``zero_on`` would take; no proof depends on it.
         """
         if question not in self._roots:
             self._roots[question] = root(self.field, self.questions[question])
@@ -159,7 +159,7 @@ class Pieces:
     # ------------------------------------------------------------------ signs and paths
 
     def sign(self, x: Number) -> Any:
-        """-1, 0 or 1, or a diagram of these."""
+        """Returns the sign of x: -1, 0 or 1, or a diagram of these."""
         if x.zero:
             return 0
         sign, unknown = self.field.sign_factors(x)
@@ -180,7 +180,10 @@ class Pieces:
         return self._numbers[factor]
 
     def possible(self, path: Path, question: int, sign: int) -> bool:
-        """False where a sum of up to three of the path's inequalities is absurd."""
+        """Returns False only if a question cannot have this sign on this path.
+
+        A sum of its inequality and up to two of the path's inequalities is then a contradiction.
+        """
         key = (path, question, sign)
         if key not in self._possible:
             met = self._met((*path, (question, sign)))
@@ -188,11 +191,11 @@ class Pieces:
         return self._possible[key]
 
     def _met(self, path: Path) -> bool:
-        """Whether the path is taken at one of the samples, so that no proof of absurdity exists."""
+        """Returns whether a sample is on the path, so that no proof of absurdity exists."""
         return bool(np.all([self._signs(q) == s for q, s in path], axis=0).any())
 
     def _signs(self, question: int) -> np.ndarray:
-        """The sign of a question's polynomial at each sample; 2 if it cannot be evaluated."""
+        """Returns the sign of a question's polynomial at each sample, or 2 if evaluation fails."""
         if question not in self._sampled:
             signs = np.full(len(self._samples), 2)
             for i, floats in enumerate(self._samples):
@@ -213,7 +216,7 @@ class Pieces:
         return False
 
     def _forms(self, question: int, sign: int) -> list[tuple[Poly, bool]]:
-        """Polynomials that are at least zero, and whether strictly above."""
+        """Returns (polynomial, strict) pairs: each is at least zero, or above zero if strict."""
         x = self.questions[question]
         return [(x, False), (-x, False)] if sign == 0 else [(x if sign > 0 else -x, True)]
 
@@ -223,7 +226,7 @@ class Pieces:
     # ------------------------------------------------------------------ deciding
 
     def paths(self, value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-        """The leaves, each with the signs under which it holds."""
+        """Yields (path, leaf) for each leaf; the path has the signs under which the leaf holds."""
         if not isinstance(value, Node):
             yield path, value
             return
@@ -233,7 +236,7 @@ class Pieces:
                 yield from self.paths(value.branches[sign + 1], step)
 
     def zero_on(self, x: Number, path: Path) -> bool:
-        """Whether x is zero wherever the path's equalities hold."""
+        """Returns whether x is found to be zero wherever the path's equalities hold."""
         equalities = [self.questions[q] for q, sign in path if sign == 0]
         implied = [f for e in equalities for f in self.field.logarithms.get(e, ())]
         for here in (x, *(self.field.modulo(x, e) for e in equalities)):
@@ -254,7 +257,7 @@ class Pieces:
 
 
 def _leaf_type(value: Any) -> type:
-    """Returns the type of a leaf, because Python has True == 1; all leaves are of one dtype."""
+    """Returns the type of a diagram's first leaf, so that keys of a cache tell True from 1."""
     while isinstance(value, Node):
         value = value.branches[0]
     return type(value)

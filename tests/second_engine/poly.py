@@ -1,4 +1,4 @@
-"""Polynomials with rational coefficients, which FLINT adds, multiplies, divides and factors."""
+"""Wraps FLINT's polynomials with rational coefficients, so that they can be dictionary keys."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ Monomial = tuple[int, ...]  # the exponent of each generator
 
 
 class Ring:
-    """The polynomials in some generators, in lexicographic order."""
+    """The ring of polynomials in ``size`` generators, with terms in lexicographic order."""
 
     def __init__(self, size: int):
         self._context = fmpq_mpoly_ctx.get([f"a{i}" for i in range(size)], Ordering.lex)
@@ -30,7 +30,7 @@ class Ring:
 
 
 class Poly:
-    """A polynomial of FLINT that can be the key of a table."""
+    """A polynomial of FLINT that can be a key of dictionaries."""
 
     def __init__(self, flint: Any):
         self.flint = flint
@@ -74,7 +74,7 @@ class Poly:
         return Poly(self.flint * factor)
 
     def divided(self, divisor: "Poly") -> "Poly | None":
-        """Returns the quotient, or None if that is not a polynomial."""
+        """Returns the quotient, or None if the divisor does not divide the polynomial."""
         try:
             return Poly(self.flint / divisor.flint)
         except DomainError:
@@ -99,7 +99,7 @@ class Poly:
     def primitive(self) -> tuple[fmpq, "Poly"]:
         """A positive number and a polynomial with coprime integer coefficients.
 
-        Their product is this polynomial, which is not 0.
+        Their product is this polynomial, which must not be 0.
         """
         coefficients = self.flint.coeffs()
         over = math.gcd(*(int(c.p) for c in coefficients))
@@ -108,6 +108,6 @@ class Poly:
         return content, self.scaled(1 / content)
 
     def factored(self) -> tuple[fmpq, list[tuple["Poly", int]]]:
-        """Returns a number, and the irreducible factors with their powers."""
+        """Returns a rational number, and the irreducible factors with their powers."""
         content, factors = self.flint.factor()
         return content, [(Poly(factor), int(power)) for factor, power in factors]

@@ -1,4 +1,4 @@
-"""Polynomials of the second engine: over generators that are met one by one, and their signs.
+"""Defines the second engine's polynomials, which gain generators as they are met, and their signs.
 
 Exponentials and logarithms are generators of their own: ``exp(z_0)`` is one,
 ``log(exp(z_0) + exp(z_1))`` another. Treating them as independent can only hide an
@@ -15,11 +15,11 @@ from .poly import Poly, Ring
 
 _MOST_TERMS = 100_000  # products of terms in one multiplication
 _MOST_DEGREE, _MOST_FACTORED = 40, 400
-_MOST_WORK = 5_000_000  # the same, in all
+_MOST_WORK = 5_000_000  # products of terms in all multiplications
 
 
 class Crowded(Exception):
-    """Raised if there are more generators than the ring has; start again with a larger ring."""
+    """Raised if more generators occur than the ring has; callers retry with a larger ring."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Generator:
 
     expression: sp.Expr
     positive: bool
-    unit: bool = False  # below 1 as well
+    unit: bool = False  # whether it is known to be below 1
     kind: str = "symbol"  # "exp", "log", "floor" or "bits"
-    inner: Any = None  # exp: a monomial; log: a polynomial; floor: a number; bits: a diagram
+    inner: Any = None  # exp, floor: a number; log: a polynomial; bits: a diagram, bits
 
 
 class Polynomials:
@@ -45,7 +45,7 @@ class Polynomials:
         self._work = 0
 
     def product(self, x: Poly, y: Poly) -> Poly:
-        """x y, within a budget that is counted and not timed, so that runs are repeatable."""
+        """Returns ``x y``, within a budget of terms, not of time, so that runs are repeatable."""
         self._work += len(x) * len(y)
         if self._work > _MOST_WORK or len(x) * len(y) > _MOST_TERMS:
             raise Undecided("the expressions grow too large")
@@ -67,7 +67,7 @@ class Polynomials:
         return self.polynomial_sign(x) == 1
 
     def polynomial_sign(self, x: Poly) -> int | None:
-        """Returns 1, 0 or -1 if every value has this sign, else None."""
+        """Returns 1, 0 or -1 if every value is known to have this sign, else None."""
         if x not in self._signs:
             self._signs[x] = self._sign_by_coefficients(x)
         return self._signs[x]
@@ -92,7 +92,7 @@ class Polynomials:
         return signs.pop() if strict else None
 
     def _on_half_line(self, x: Poly, place: int) -> Poly:
-        """Substitutes t = 1 / (1 + s), s > 0, for a t in (0, 1), times (1 + s)^degree."""
+        """Replaces a t in (0, 1) by 1 / (1 + s), s > 0, and multiplies by (1 + s)^degree."""
         degree = x.degrees[place]
         if not degree:
             return x

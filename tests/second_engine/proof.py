@@ -23,17 +23,18 @@ from .search import Evaluator
 
 Derivative = Literal["value", "vjp", "jvp", "second order"]
 _SAMPLES = 400
-_GENERATORS = 64, 256  # of a first attempt, and of the last
-_COTANGENT, _DIRECTION = "the cotangent", "the direction"  # no argument has a space
+_GENERATORS = 64, 256  # the ring's generators in the first attempt and in the last
+_COTANGENT, _DIRECTION = "the cotangent", "the direction"  # no argument's name has a space
 
 
 @dataclass(frozen=True)
 class Claim:
     """A traced function and what claims to be a derivative of it.
 
-    ``claimed`` takes the cotangent (but for "jvp"), the directions (but for "vjp") and the
-    function's arguments, in this order. It returns the value beside the derivatives; but for
-    "second order", which is the vjp of the vjp, then its jvp. For "value" it is not read.
+    ``claimed`` takes the cotangent (except for "jvp"), the directions (except for "vjp") and the
+    function's arguments, in this order. It returns the value and then the derivatives. For
+    "second order" it returns the vjp of the vjp, then the jvp of the vjp, and no value. For
+    "value" it is not read.
     """
 
     value: core.ClosedJaxpr
@@ -54,7 +55,7 @@ def prove_traced(
     reference: core.ClosedJaxpr | None,
     size: Mapping[str, int],
 ) -> Verdict:
-    """Proves the claim at one shape, for jaxprs that are already traced."""
+    """Proves a traced claim at one shape, for every labelling and mask."""
     status: Status = "proved"
     reason, wrong, generators = "", None, _GENERATORS[0]
     done: list[_Proof] = []
@@ -88,7 +89,7 @@ def _reader(generators: int) -> ExactReader:
 def _remarks(
     size: Mapping[str, int], done: list["_Proof"], every: int, reader: ExactReader
 ) -> tuple[str, ...]:
-    """Returns what was done, and how it was read."""
+    """Returns remarks on how much was proved and on how the jaxprs were read."""
     shape = written(size)
     out = [f"{shape}: {len(done)} of {every} labellings and masks"]
     infinite = sum(proof.infinite for proof in done)
@@ -99,7 +100,7 @@ def _remarks(
 
 @dataclass
 class _Proof:
-    """The proof for one labelling and one mask."""
+    """The proof of a claim for one labelling and one mask."""
 
     claim: Claim
     args: Mapping[str, Any]
@@ -114,7 +115,7 @@ class _Proof:
         self.field, self.pieces = self.reader.field, self.reader.pieces
 
     def prove(self) -> None:
-        """Returns if the claim holds, and raises otherwise."""
+        """Proves the claim, or raises ``_Refuted``, ``Undecided``, ``Refused`` or ``Crowded``."""
         given = {name: self._input(name, spec) for name, spec in self.args.items()}
         (expected,) = self.reader.run(self.reference or self.claim.value, *given.values())
         value = expected
@@ -162,7 +163,7 @@ class _Proof:
     # ------------------------------------------------------------------ truth
 
     def _truth(self, value, given, cotangent, directions) -> list[np.ndarray]:
-        """Returns what the claim must be, by SymPy's derivatives of the reference's value."""
+        """Returns what the claimed derivatives must be: SymPy's derivatives of ``value``."""
         total = sp.S.Zero
         for v, g in zip(value.ravel(), cotangent.ravel(), strict=True):
             if g.zero:
@@ -197,7 +198,10 @@ class _Proof:
     # ------------------------------------------------------------------ deciding
 
     def _equal(self, ones, others, reason: str, wild: bool = False) -> None:
-        """Raises unless the two are equal; where a value is infinite, nothing is claimed."""
+        """Raises unless two arrays are equal wherever the second is not None.
+
+        If ``wild``, some value is infinite, and differences may be infinite or NaN.
+        """
         for one, other in zip(ones.ravel(), others.ravel(), strict=True):
             if one == other or other is None:
                 continue
@@ -224,7 +228,7 @@ class _Proof:
     # ------------------------------------------------------------------ counterexamples
 
     def _search(self, difference: Any) -> dict | None:
-        """Returns numbers at which the difference is not zero."""
+        """Returns arguments at which the difference is not zero, or None if no sample has any."""
         rng = np.random.default_rng(0)
         places = [i for i, g in enumerate(self.field.generators) if g.kind == "symbol"]
         for sample in range(_SAMPLES):

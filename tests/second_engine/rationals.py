@@ -1,7 +1,7 @@
-"""The rational functions of the second engine, with exact arithmetic.
+"""Computes exactly with the second engine's rational functions.
 
-A number is a polynomial over products of irreducible factors, in canonical form, so
-that equal rational functions have equal parts.
+A number is a polynomial divided by a product of irreducible factors. It is in canonical form,
+so that equal rational functions have equal parts.
 """
 
 import functools
@@ -33,7 +33,7 @@ class Number:
 
     @property
     def zero(self) -> bool:
-        """Whether it is identically zero."""
+        """Whether the number is identically zero."""
         return not self.numerator
 
 
@@ -46,16 +46,16 @@ class Rationals(Polynomials):
         self.zero, self.one = Number(self.ring.zero), Number(self.ring.one)
 
     def symbol(self, name: str, positive: bool = False, unit: bool = False) -> Number:
-        """Returns an input."""
+        """Returns the number of a symbol: real, positive, or also below 1 if ``unit``."""
         symbol = sp.Symbol(name, positive=True) if positive else sp.Symbol(name, real=True)
         return Number(self.generator(("symbol", name), symbol, positive, unit))
 
     def constant(self, value: Fraction | int) -> Number:
-        """Returns a rational number."""
+        """Returns a rational constant as a number."""
         return Number(self.ring.constant(value))
 
     def rational(self, x: Number) -> Fraction | None:
-        """Returns the rational constant that x is."""
+        """Returns the rational constant that x equals, or None if x is not constant."""
         if x.zero:
             return Fraction(0)
         if x.factors or any(x.numerator.degrees):
@@ -72,7 +72,7 @@ class Rationals(Polynomials):
         )
 
     def add(self, x: Number, y: Number) -> Number:
-        """x + y."""
+        """Returns ``x + y``."""
         if x.factors == y.factors:
             return self._reduced(x.numerator + y.numerator, dict(x.factors))
         powers = dict(x.factors)
@@ -88,28 +88,28 @@ class Rationals(Polynomials):
         return numerator
 
     def negative(self, x: Number) -> Number:
-        """-x."""
+        """Returns ``-x``."""
         return Number(-x.numerator, x.factors)
 
     def subtract(self, x: Number, y: Number) -> Number:
-        """x - y."""
+        """Returns ``x - y``."""
         return self.add(x, self.negative(y))
 
     def multiply(self, x: Number, y: Number) -> Number:
-        """x y."""
+        """Returns ``x y``."""
         powers = dict(x.factors)
         for factor, power in y.factors:
             powers[factor] = powers.get(factor, 0) + power
         return self._reduced(self.product(x.numerator, y.numerator), powers)
 
     def inverse(self, x: Number) -> Number:
-        """1 / x, for x that is not zero."""
+        """Returns ``1 / x`` for an x that is not zero."""
         content, factors = self.factors(x.numerator)
         numerator = self._over(self.one, dict(x.factors)).scaled(1 / content)
         return self._reduced(numerator, dict(factors))
 
     def power(self, x: Number, n: int) -> Number:
-        """x^n, for an integer n; x is not zero where n is negative."""
+        """Returns ``x^n`` for an integer n; if n is negative, x must not be zero."""
         if abs(n) > _MOST_POWER:
             raise Undecided(f"the power {n}")
         if n < 0:
@@ -117,7 +117,7 @@ class Rationals(Polynomials):
         return functools.reduce(self.multiply, [x] * n, self.one)
 
     def _reduced(self, numerator: Poly, powers: dict[Poly, int]) -> Number:
-        """Reduces to lowest terms: the factors are irreducible, so trial division suffices."""
+        """Reduces a quotient to lowest terms; trial division by irreducible factors suffices."""
         if not numerator:
             return self.zero
         left = []
@@ -131,5 +131,5 @@ class Rationals(Polynomials):
         return Number(numerator, tuple(left))
 
     def divides(self, factor: Poly, x: Number) -> bool:
-        """Returns whether x is zero wherever ``factor`` is."""
+        """Returns whether ``factor`` divides the numerator of x, so that x is 0 where it is 0."""
         return x.zero or x.numerator.divided(factor) is not None

@@ -1,4 +1,4 @@
-"""Runs jaxprs of concrete shapes on exact numbers, and says how it read them."""
+"""Runs jaxprs of concrete shapes on exact numbers, and remarks on how it reads them."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from .extended import Arithmetic
 
 
 class ExactReader(Reader):
-    """The reader of the search for counterexamples, on leaves and diagrams."""
+    """The jaxpr reader of the search for counterexamples, applied to leaves and diagrams."""
 
     def __init__(self, arithmetic: Arithmetic):
         super().__init__(arithmetic)

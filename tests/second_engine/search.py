@@ -1,4 +1,4 @@
-"""The second engine's search for counterexamples in floats, which never prove anything."""
+"""Evaluates diagrams in floats, to find counterexamples. Floats never prove anything."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ class Evaluator(Floats):
         self.pieces = pieces
 
     def differs(self, value: Any) -> bool:
-        """Returns whether the diagram is clearly not zero."""
+        """Returns whether a diagram is clearly not zero at the point."""
         value = self._leaf(value)
         return isinstance(value, Special) or self.clearly_nonzero(value)
 
@@ -28,7 +28,7 @@ class Evaluator(Floats):
         return value
 
     def function(self, generator: Generator) -> float:
-        """Returns the value of a generator that is no symbol, of a rounded diagram too."""
+        """Returns the value of an exponential, a logarithm, a floor or a rounded diagram."""
         if generator.kind != "bits":
             return super().function(generator)
         x, bits = generator.inner
