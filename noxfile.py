@@ -1,7 +1,8 @@
-"""The version matrix: ``nox`` runs all of it, ``nox -l`` lists it, ``nox -t light`` the quick half.
+"""Defines the version matrix: ``nox`` runs all of it, and ``nox -t light`` a short form.
 
-A session is one Python with one JAX. A pair is left out only if that JAX has no release for that
-Python: the newest needs Python 3.12. ``nox -s release`` builds the files to upload, and tests them.
+A session is one Python with one JAX; ``nox -l`` lists them. A pair is left out only if that JAX has
+no release for that Python: the newest JAX needs Python 3.12. ``nox -s release`` builds the files to
+upload, and tests them.
 """
 
 import shutil
@@ -30,7 +31,7 @@ PROVER = [
     "prover_scan", "prover_products", "prover_translation",
 ]  # fmt: skip
 TOOLS = ["hypothesis", "optax", "psutil", "pytest", "pytest-xdist", "python-flint"]
-"""Of the test extra, what the tests named here import."""
+"""The packages of the test extra that these tests import."""
 cells = nox.parametrize("python,version", CELLS)
 USE = """
 import jax, jax.numpy as jnp, xent_jax
@@ -44,7 +45,7 @@ print(xent_jax.__version__, xent_jax.__file__, value, gradient, sep="\\n")
 
 
 def _install(session: nox.Session, version: str) -> None:
-    """The package on this JAX."""
+    """Installs the package with this JAX."""
     session.install("--upgrade", "-e", ".[proofs]", JAX[version], *TOOLS)
     session.run("python", "-c", "import jax; print('jax', jax.__version__)")
 
@@ -57,7 +58,7 @@ def _pytest(session: nox.Session, names: list[str], *options: str, python: str =
 @nox.session(tags=["matrix"])
 @cells
 def matrix(session: nox.Session, version: str) -> None:
-    """The library's contract and the prover, all theorems included."""
+    """Runs the library's contract and the prover, with all theorems."""
     _install(session, version)
     _pytest(session, LIBRARY + PROVER, "-m", "", *session.posargs)
 
@@ -65,7 +66,7 @@ def matrix(session: nox.Session, version: str) -> None:
 @nox.session(tags=["light"], default=False)
 @cells
 def light(session: nox.Session, version: str) -> None:
-    """Value and gradient of each function, the messages, and the prover's rules."""
+    """Tests value and gradient of each function, the messages, and the prover's rules."""
     _install(session, version)
     files = ["contract", "errors", "versions"]
     _pytest(session, files, "-k", "test_value_and_gradient or test_errors or test_versions")
@@ -89,14 +90,14 @@ def release(session: nox.Session) -> None:
 
 
 def _empty(session: nox.Session, name: str) -> str:
-    """The Python of a new environment."""
+    """Makes a new environment, and returns the path of its Python."""
     folder = Path(session.create_tmp()).absolute() / f"empty{name}"
     session.run("python", "-m", "venv", "--clear", str(folder))
     return str(folder / "bin" / "python")
 
 
 def _own_tests(session: nox.Session, python: str, sdist: Path) -> None:
-    """The sdist's tests, on what was installed from it: its sources are taken out of the way."""
+    """Runs the sdist's tests on the package that was installed from it, without its sources."""
     tools = [f"xent-jax[proofs] @ {sdist.resolve().as_uri()}", *TOOLS]
     session.run(python, "-I", "-m", "pip", "install", "-q", *tools, external=True)
     root = Path(session.create_tmp()).absolute() / sdist.name.removesuffix(".tar.gz")

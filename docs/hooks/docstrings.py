@@ -1,4 +1,4 @@
-"""Converts what this library's docstrings have beside Google's sections for the API pages.
+"""Converts the parts of docstrings that are not in Google's style for the API pages.
 
 The last paragraph, "Gradient: ... Proof: ... Source: ...", becomes a box. A public name in double
 backticks becomes a link. "a, b: text" becomes one line for each argument, and the errors of

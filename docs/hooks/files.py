@@ -1,4 +1,4 @@
-"""Adds to the site what docs/ does not hold: pictures, proofs, what has none, and all losses.
+"""Adds pictures, proofs and lists that docs/ does not contain to the site.
 
 Pictures come from the folders in which benchmarks and examples draw them, and pages name them by
 their place in the repository, so that they also show there. The page of proofs is made here, with
@@ -33,7 +33,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, **_):
-    """Inserts what is listed in the code, and changes the paths of pictures to the site's."""
+    """Inserts the lists that the code contains, and changes paths of pictures to the site's."""
     for mark, made in (("<!-- unproved -->", _unproved), ("<!-- other losses -->", _other_losses)):
         if mark in markdown:
             markdown = markdown.replace(mark, made())
@@ -42,7 +42,7 @@ def on_page_markdown(markdown, **_):
 
 @cache  # mkdocs serve builds again at each change
 def _proofs():
-    """Returns the page that PROOFS_HTML names, or one of what is proved in seconds."""
+    """Returns the page that PROOFS_HTML names, or one of the claims that are proved in seconds."""
     from xent_jax.proofs._catalogue import claims, proof_of
     from xent_jax.proofs._page.page import page
     from xent_jax.proofs._theorems.shipped import THEOREMS
