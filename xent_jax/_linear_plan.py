@@ -29,17 +29,17 @@ _NUMBERS = 32  # bytes of labels, weights and row statistics, for each token and
 class LinearHeadPlan(NamedTuple):
     """The chunks and the bytes of temporary memory of a linear head; ``print`` shows a table."""
 
-    tokens: int
-    classes: int
+    tokens: int  # the number of tokens
+    classes: int  # the number of classes
     chunk: int  # the number of tokens in a chunk
-    chunks: int
+    chunks: int  # the number of chunks
     logits_bytes: int  # a chunk's logits, and the arrays of their size that are held with them
     accumulator_bytes: int  # the sums of the gradients of kernel and bias that are not results
     inputs_bytes: int  # the gradient of the inputs, in its wider dtype
     copies_bytes: int  # copies of inputs and kernel in other dtypes, or with zeros as padding
     numbers_bytes: int  # the few numbers for each token and each class
     materialized_bytes: int  # all logits and their gradient, which the head does not hold
-    flops_per_byte: float  # of a chunk's three products, per byte read or written of W and dW
+    flops_per_byte: float  # operations of a chunk's products for each byte read or written of W, dW
 
     @property
     def temporary_bytes(self) -> int:
