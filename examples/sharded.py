@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """What each device sends in a sum or a gather of a compiled program."""
+    """A sum or a gather in a compiled program, with the bytes that each device sends."""
 
     kind: str
     axes: str  # of the mesh

@@ -101,7 +101,7 @@ def namespace(library) -> dict:
 
 
 class Told(NamedTuple):
-    """What the user sees."""
+    """The error and the message that the user sees."""
 
     message: str
     ours: bool  # raised in a file of ours, or the command's one line

@@ -140,7 +140,7 @@ def binary_errors(dtype, pos_weight, module, derivative):
 @modules
 @pytest.mark.parametrize("pos_weight", [None, 3.0])
 def test_sigmoid_binary_cross_entropy(dtype, pos_weight, module, derivative):
-    """With a hard label one of the gradient's two terms is 0, so that the bound is lower."""
+    """The bound is lower for a hard label, because one of the gradient's two terms is 0."""
     losses, gradients, result = binary_errors(dtype, pos_weight, module, derivative)
     assert not excesses(losses, LOSS)
     assert not excesses(gradients, SOFT[result])

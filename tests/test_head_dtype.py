@@ -94,7 +94,7 @@ def test_a_wider_dtype_than_that_of_the_arrays():
 
 @heads
 def test_strict_promotion_and_dtypes_without_a_common_one(head):
-    """With ``dtype`` both pairs are taken; without it both are refused, as test_errors tests."""
+    """Heads take both pairs if ``dtype`` is given; without it, test_errors has their errors."""
     with strict():
         for pair in (arrays(), arrays("float8_e4m3fn", "bfloat16")):
             jax.eval_shape(both(head, xent_jax, jnp.bfloat16), *pair)

@@ -100,7 +100,7 @@ print(json.dumps([spec and spec.origin for spec in specs]))
 def test_the_wheel_works_with_its_run_time_dependencies_alone(wheel, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    # With -I, Python imports the installed package, never one from here or from PYTHONPATH.
+    # Python imports only installed packages if it is called with -I.
     subprocess.run([python, "-I", "-m", "pip", "install", "-q", wheel], check=True)
     *ours, sympy, optax = printed([python, "-I", "-c", USE])
     assert sympy is None and optax is None

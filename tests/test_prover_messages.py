@@ -1,4 +1,4 @@
-"""Where it proves nothing, the prover names a line, a short residual, or both gradients."""
+"""The prover names a line, a short residual, or both gradients if it proves nothing."""
 
 import inspect
 import math

@@ -163,7 +163,7 @@ def test_a_positive_factor_in_a_sum_of_any_sign_plays_its_part():
 
 
 def test_a_sum_over_a_mask_does_not_cancel_against_its_inverse():
-    """Where the mask is empty, the sum and its reciprocal are both 0, and so is their product."""
+    """The sum and its reciprocal are both 0 where the mask is empty, and so is their product."""
     s = total(b * f.exp(z), J)
     product = s * f.reciprocal(s)
     assert product == 1 - f.is_zero(total(b, J))

@@ -106,7 +106,7 @@ def test_what_jax_numpy_asks_is_followed_too():
 
 
 def test_code_of_jax_that_is_right_either_way_is_not_traced_again():
-    """What ``jax.numpy`` does if ``definitely_equal`` is false is right for equal sizes too."""
+    """The branch of ``jax.numpy`` where ``definitely_equal`` is false fits equal sizes too."""
     traced = []
 
     def fun(z, w):
@@ -152,7 +152,7 @@ def test_sizes_below_the_least_are_not_asked_for():
 
 @pytest.mark.parametrize("ignore", [None, -100])
 def test_labels_and_masks_of_one_class_are_read(ignore):
-    """With one class, every label that counts is 0, and a mask that keeps the label is true."""
+    """Every label that counts is 0 if there is one class, and a mask that keeps it is true."""
     args = {
         "z": array("n k"),
         "y": labels("n", classes="k", ignore=ignore),

@@ -65,7 +65,7 @@ def on_one_device(reduction):
     ("module", "reduction", "kernel", "axes"), CALLS, ids=lambda x: getattr(x, "__name__", x)
 )
 def test_one_call(module, reduction, kernel, axes):
-    """With all options, no gradient of a replicated argument is multiplied by the shards."""
+    """No gradient of a replicated argument is multiplied by the number of shards."""
     (floats, fixed, expected), spec = on_one_device(reduction), KERNELS[kernel]
     if axes == "VD":
         floats, spec = floats | {"kernel": floats["kernel"].T}, P(*spec[::-1])

@@ -26,7 +26,7 @@ Step = Callable[[Any, Any, Array | None], tuple[Any, Any]]
 
 
 class Chunks(NamedTuple):
-    """How the tokens are divided into chunks.
+    """The division of the tokens into chunks.
 
     A proof passes one as ``max_logits_bytes``, because its sizes are symbols.
     """

@@ -138,7 +138,7 @@ def with_linear_head(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AnyHead:
-    """What ``with_linear_head`` returns: a function of inputs, a kernel and targets."""
+    """The function of inputs, a kernel and targets that ``with_linear_head`` returns."""
 
     mode: Mode
     of_logits: "_Composed"

@@ -16,7 +16,7 @@ class Operands(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which gradients are asked for; no others are computed.
+    """Flags that say which gradients are asked for; no others are computed.
 
     JAX traces a call once and shares that trace between calls whose differentiated arguments
     differ, and it reads the tree of the residuals only when it transposes. So a residual must

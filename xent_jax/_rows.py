@@ -36,7 +36,7 @@ class Label(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """What the forward and the backward pass share: arrays with one number per example."""
+    """The arrays that the forward and the backward pass share, with one number per example."""
 
     shift: Array  # m
     origin: Array  # c

@@ -29,11 +29,11 @@ class Step:
     expr: sp.Expr
     why: str
     place: str = ""
-    """Where the expression stands in the tutorial of ``seed.py``."""
+    """The heading in the tutorial of ``seed.py`` under which the expression stands, if any."""
     relation: Literal["=", "≥", ">"] = "="
-    """The relation of the expression before to this one."""
+    """The relation between the expression of the step before and this one."""
     slack: sp.Expr | None = None
-    """The expression before minus this one, in an inequality."""
+    """In an inequality, the expression of the step before minus this one."""
 
 
 def definition(expr: sp.Expr) -> Step:
@@ -48,7 +48,7 @@ class Outcome:
     step: str
     """The name of the step."""
     reason: str
-    """Why the step does not hold; empty if it holds."""
+    """The reason that the step does not hold, or an empty string if it holds."""
     seconds: float
 
     @property

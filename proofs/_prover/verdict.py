@@ -26,16 +26,16 @@ class Verdict:
     counterexample: dict[str, np.ndarray] | None = None
     """Arguments, by name, at which the claim is wrong."""
     assumptions: tuple[str, ...] = ()
-    """What the proof assumes."""
+    """The assumptions of the proof."""
     reason: str = ""
-    """Why there is no proof, such as the name of a primitive; empty for a proof."""
+    """The reason that there is no proof, such as the name of a primitive; empty for a proof."""
     identity: Any = None
-    """What was proved, as a SymPy expression, with names such as ``layer 0`` in a long program."""
+    """The proved result as a SymPy expression; a long program has names such as ``layer 0``."""
     seconds: float = 0.0
     claimed: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What JAX gives at ``counterexample``, by names such as "the gradient to z"."""
+    """The results of JAX at ``counterexample``, by names such as "the gradient to z"."""
     truth: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What JAX should give; NaN at entries whose true value is not known, as at kinks."""
+    """The right results there; NaN at entries whose true value is not known, as at kinks."""
     along: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The cotangents of outputs, or tangents of arguments, for which JAX gives ``claimed``."""
 

@@ -24,7 +24,7 @@ class Crowded(Exception):
 
 @dataclass(frozen=True)
 class Generator:
-    """What a generator stands for, and what is known about its sign."""
+    """A generator of the ring: the number that it stands for, and facts about its sign."""
 
     expression: sp.Expr
     positive: bool
